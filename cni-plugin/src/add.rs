@@ -1,0 +1,341 @@
+//! ADD: from nothing to a pod that its peers can reach, or back to nothing.
+
+use octavia_bridge_netlink::{Link, LinkChange, MacAddress, Namespace, Netlink, NewVeth, VethPeer};
+
+use crate::addressing;
+use crate::attachment::{Attachment, MacSource};
+use crate::bridge;
+use crate::config::Document;
+use crate::identity;
+use crate::pod;
+use crate::protocol::reply::Reply;
+use crate::protocol::result::Interface;
+use crate::protocol::{CniResult, Code, Environment, Error};
+use crate::record::{BridgeBefore, Intent, LinkIntent, Lock, Outcome, Record, Records, Slot};
+use crate::sysctl::{Family, Sysctl};
+use crate::teardown::Teardown;
+
+pub(crate) async fn add(environment: &Environment, document: &Document) -> Result<Reply, Error> {
+    let attachment = Attachment::new(environment, document)?;
+    for warning in &attachment.warnings {
+        tracing::warn!("{warning}");
+    }
+    let netns = open_netns(environment)?;
+    let host = Netlink::open().await.map_err(|cause| Error::kernel("open netlink on the node", &cause))?;
+    let observed = bridge::observe(&host, &attachment).await?;
+
+    let records = Records::new(&attachment.data_dir);
+    let mut slot = records.lock(&attachment.owner.container_id, &attachment.owner.ifname)?;
+    let teardown = Teardown { host: &host, data_dir: &attachment.data_dir, path: &environment.path };
+    let prepared = match slot.record.clone() {
+        Some(record) => clear_way(&teardown, &host, &netns, &attachment, &record).await,
+        None => Ok(()),
+    };
+    let pod = match prepared {
+        Ok(()) => open_pod(&netns, &attachment).await,
+        Err(error) => Err(error),
+    };
+    let pod = match pod {
+        Ok(pod) => pod,
+        Err(error) => {
+            // Nothing was begun; an empty record would be the only trace.
+            if slot.record.is_none() {
+                slot.remove()?;
+            }
+            return Err(error);
+        }
+    };
+    let bridge_mac = identity::random_mac();
+    slot.begin(intent(&attachment, &netns, bridge::before(observed.as_ref()), bridge_mac, &document.raw))?;
+
+    let work = Work {
+        attachment: &attachment,
+        host: &host,
+        pod: &pod,
+        netns: &netns,
+        records: &records,
+        bridge_mac,
+    };
+    match work.carry_out(environment, document, &mut slot).await {
+        Ok(result) => Ok(Reply::Result(result, attachment.version)),
+        Err(error) => match teardown.end(slot).await {
+            Ok(()) => Err(error),
+            Err(undo) => {
+                Err(error.with_details(format!("and undoing it failed, DEL will try again: {undo}")))
+            }
+        },
+    }
+}
+
+fn open_netns(environment: &Environment) -> Result<Namespace, Error> {
+    let path = environment.netns.as_deref().unwrap_or_default();
+    let netns = Namespace::open(path).map_err(|cause| {
+        // With code 3 the runtime knows that there is nothing to clean up.
+        let code = if cause.is_not_found() { Code::UnknownContainer } else { Code::InvalidEnvironment };
+        Error::new(code, format!("CNI_NETNS {path:?}: {cause}"))
+    })?;
+    let own = Namespace::current().map_err(|cause| Error::kernel("identify the node's namespace", &cause))?;
+    if netns.identity() == own.identity() && !environment.netns_override {
+        return Err(Error::new(
+            Code::OwnNamespace,
+            format!("CNI_NETNS {path:?} is the namespace this plugin runs in, not a pod's"),
+        ));
+    }
+    Ok(netns)
+}
+
+/// An attachment that is complete and alive must not be made twice; what a killed ADD, or a reboot, left of one is
+/// removed.
+async fn clear_way(
+    teardown: &Teardown<'_>,
+    host: &Netlink,
+    netns: &Namespace,
+    attachment: &Attachment,
+    record: &Record,
+) -> Result<(), Error> {
+    let (id, ifname) = (&attachment.owner.container_id, &attachment.owner.ifname);
+    if record.outcome.is_some() && record.intent.link.as_ref().is_some_and(|link| same_namespace(link, netns))
+    {
+        let name = identity::host_link(id, ifname);
+        let link = host.link(name.as_str()).await.map_err(|cause| Error::kernel(&name, &cause))?;
+        if link.is_some_and(|link| identity::is_host_link(&link, id, ifname)) {
+            return Err(Error::new(
+                Code::AlreadyAttached,
+                format!(
+                    "container {id} is already attached to {} as {ifname}, by {name}",
+                    record.intent.network
+                ),
+            )
+            .with_details("DEL it first"));
+        }
+    }
+    tracing::warn!("clearing what an earlier ADD of {id} {ifname} left");
+    teardown.clear_remains(record).await
+}
+
+pub(crate) fn same_namespace(link: &LinkIntent, netns: &Namespace) -> bool {
+    let identity = netns.identity();
+    (link.netns_device, link.netns_inode) == (identity.device, identity.inode)
+}
+
+async fn open_pod(netns: &Namespace, attachment: &Attachment) -> Result<Netlink, Error> {
+    let ifname = attachment.owner.ifname.as_str();
+    let failed = |cause| Error::kernel(format!("open netlink in {}", attachment.netns), &cause);
+    let pod = Netlink::open_in(netns).await.map_err(failed)?;
+    if pod.link(ifname).await.map_err(failed)?.is_some() {
+        return Err(Error::new(
+            Code::InvalidEnvironment,
+            format!("CNI_IFNAME {ifname:?}: {} has an interface of this name already", attachment.netns),
+        ));
+    }
+    Ok(pod)
+}
+
+fn intent(
+    attachment: &Attachment,
+    netns: &Namespace,
+    bridge_before: BridgeBefore,
+    bridge_mac: MacAddress,
+    config: &[u8],
+) -> Intent {
+    let identity = netns.identity();
+    Intent {
+        version: 1,
+        network: attachment.network.clone(),
+        container_id: attachment.owner.container_id.clone(),
+        ifname: attachment.owner.ifname.clone(),
+        link: Some(LinkIntent {
+            netns: attachment.netns.clone(),
+            netns_device: identity.device,
+            netns_inode: identity.inode,
+            bridge: attachment.bridge.clone(),
+            bridge_before,
+            bridge_mac: bridge_mac.to_string(),
+        }),
+        addressing: addressing::intent(&attachment.addressing, config),
+    }
+}
+
+/// The part of ADD that changes things; its record is already written.
+struct Work<'a> {
+    attachment: &'a Attachment,
+    host: &'a Netlink,
+    pod: &'a Netlink,
+    netns: &'a Namespace,
+    records: &'a Records,
+    /// For the bridge, should it have to be made.
+    bridge_mac: MacAddress,
+}
+
+impl Work<'_> {
+    async fn carry_out(
+        &self,
+        environment: &Environment,
+        document: &Document,
+        slot: &mut Slot,
+    ) -> Result<CniResult, Error> {
+        let attachment = self.attachment;
+        let addressing = addressing::claim(attachment, &environment.path, &document.raw).await?;
+        let addresses: Vec<_> = addressing.ips.iter().map(|ip| ip.address).collect();
+        let mac = self.mac(&addressing);
+
+        let (bridge, pod_link) = self.make_pair(mac).await?;
+        pod::settle(self.netns, attachment, &addresses)?;
+        let host_link = self.host_link().await?;
+        self.label(host_link.index).await;
+        if !attachment.leave_down {
+            pod::bring_up(self.host, host_link.index, self.pod, pod_link.index).await?;
+            pod::add_addresses(self.pod, pod_link.index, &addresses).await?;
+            pod::add_routes(self.pod, pod_link.index, &addressing.routes).await?;
+            if attachment.announce && !addresses.is_empty() {
+                pod::announce(self.pod, pod_link.index, mac).await?;
+            }
+        }
+        self.verify(&bridge, pod_link.index, &addresses).await?;
+        slot.complete(&Outcome {
+            addresses,
+            routes: addressing.routes.clone(),
+            mtu: pod_link.mtu,
+            left_down: attachment.leave_down,
+        })?;
+        Ok(self.result(addressing, &bridge, &host_link, &pod_link))
+    }
+
+    fn mac(&self, addressing: &CniResult) -> MacAddress {
+        let owner = &self.attachment.owner;
+        match (self.attachment.mac, addressing.ips.first()) {
+            (MacSource::Given(mac), _) => mac,
+            (MacSource::Random, _) => identity::random_mac(),
+            (MacSource::FromAddress, Some(ip)) => identity::mac_for_address(ip.address.addr()),
+            (MacSource::FromAddress, None) => {
+                identity::mac_for_attachment(&owner.container_id, &owner.ifname)
+            }
+        }
+    }
+
+    /// Makes sure of the bridge and makes the pair in one message: host end in the bridge and up, pod end born in
+    /// the pod's namespace under its final name. No name is ever temporary, no link is ever moved.
+    async fn make_pair(&self, mac: MacAddress) -> Result<(Link, Link), Error> {
+        let attachment = self.attachment;
+        let owner = &attachment.owner;
+        let (id, ifname) = (owner.container_id.as_str(), owner.ifname.as_str());
+        let mut lock = self.records.lock_bridges(Lock::Shared)?;
+        let mut observed = bridge::observe(self.host, attachment).await?;
+        if observed.is_none() {
+            // Another ADD may be about to make it, or to remove it: only one decides at a time.
+            drop(lock);
+            lock = self.records.lock_bridges(Lock::Exclusive)?;
+            observed = bridge::observe(self.host, attachment).await?;
+        }
+        let bridge = bridge::ensure(self.host, attachment, observed, self.bridge_mac).await?;
+        let name = identity::host_link(id, ifname);
+        self.host
+            .create_veth(&NewVeth {
+                name: name.clone(),
+                mac: Some(identity::host_mac(id, ifname)),
+                // The host end keeps the bridge's MTU whatever the pod's is: a bridge shrinks to its smallest port.
+                mtu: Some(bridge.mtu),
+                alias: None,
+                master: Some(bridge.index),
+                up: true,
+                peer: VethPeer {
+                    name: ifname.into(),
+                    mac: Some(mac),
+                    mtu: Some(attachment.mtu.unwrap_or(bridge.mtu)),
+                    namespace: self.netns,
+                },
+            })
+            .await
+            .map_err(|cause| {
+                Error::kernel(
+                    format!("connect {} {ifname} to the bridge {}", attachment.netns, bridge.name),
+                    &cause,
+                )
+            })?;
+        drop(lock);
+        // The bridge's ports need no address of the node's, and no router's word.
+        Sysctl { family: Family::V6, link: &name, key: "accept_ra", value: "0", if_present: true }.apply()?;
+        let pod_link = self
+            .pod
+            .link(ifname)
+            .await
+            .map_err(|cause| Error::kernel(ifname, &cause))?
+            .ok_or_else(|| vanished(ifname))?;
+        Ok((bridge, pod_link))
+    }
+
+    async fn host_link(&self) -> Result<Link, Error> {
+        let name = identity::host_link(&self.attachment.owner.container_id, &self.attachment.owner.ifname);
+        let link = self.host.link(name.as_str()).await.map_err(|cause| Error::kernel(&name, &cause))?;
+        link.ok_or_else(|| vanished(&name))
+    }
+
+    /// For people reading `ip link`; an attachment is none the worse without.
+    async fn label(&self, host_link: u32) {
+        let owner = &self.attachment.owner;
+        let alias = identity::alias(&owner.container_id, &owner.ifname, owner.pod.as_deref());
+        let change = LinkChange { alias: Some(alias), ..LinkChange::default() };
+        if let Err(cause) = self.host.change_link(host_link, &change).await {
+            tracing::warn!("label the host's end: {cause}");
+        }
+    }
+
+    /// Reads back what the result is about to claim.
+    async fn verify(&self, bridge: &Link, pod_link: u32, addresses: &[ipnet::IpNet]) -> Result<(), Error> {
+        let host_link = self.host_link().await?;
+        if host_link.master != Some(bridge.index) || !host_link.up {
+            return Err(Error::new(
+                Code::Kernel,
+                format!(
+                    "{} is no longer an active port of {}: somebody else changed it",
+                    host_link.name, bridge.name
+                ),
+            ));
+        }
+        let present = self
+            .pod
+            .addresses(pod_link)
+            .await
+            .map_err(|cause| Error::kernel("read back the pod's addresses", &cause))?;
+        match addresses.iter().find(|wanted| !present.iter().any(|found| found.address == **wanted)) {
+            None => Ok(()),
+            Some(missing) => Err(Error::new(
+                Code::Kernel,
+                format!("the pod's address {missing} is gone again: somebody else removed it"),
+            )),
+        }
+    }
+
+    /// Interfaces in the reference plugin's order: bridge, host end, pod end; addresses belong to the third.
+    fn result(
+        &self,
+        mut addressing: CniResult,
+        bridge: &Link,
+        host_link: &Link,
+        pod_link: &Link,
+    ) -> CniResult {
+        let describe = |link: &Link, sandbox: Option<String>| Interface {
+            name: link.name.clone(),
+            mac: link.mac.map(|mac| mac.to_string()),
+            mtu: Some(link.mtu),
+            sandbox,
+            ..Interface::default()
+        };
+        addressing.interfaces = vec![
+            describe(bridge, None),
+            describe(host_link, None),
+            describe(pod_link, Some(self.attachment.netns.clone())),
+        ];
+        for ip in &mut addressing.ips {
+            ip.interface = Some(2);
+        }
+        match &self.attachment.previous {
+            Some(previous) => addressing.after(previous.clone()),
+            None => addressing,
+        }
+    }
+}
+
+fn vanished(name: &str) -> Error {
+    Error::new(Code::Kernel, format!("{name} vanished right after it was made: somebody else removed it"))
+}

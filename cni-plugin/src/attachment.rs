@@ -1,0 +1,282 @@
+//! An attachment as it shall be: every value of the configuration and the environment checked, nothing done yet.
+//!
+//! What can be known to be wrong without asking the kernel or a pool is refused here, by one error that names the
+//! field, its value and what would be right.
+
+use std::path::PathBuf;
+
+use octavia_bridge_ipam::conf::{Datastore, Ipam};
+use octavia_bridge_ipam::document::FieldError;
+use octavia_bridge_ipam::request::{Owner, Request, RequestedAddress};
+use octavia_bridge_netlink::{MacAddress, validate_link_name};
+
+use crate::config::{Document, Essentials, IpamKind, NetConf};
+use crate::protocol::args::Args;
+use crate::protocol::result::Dns;
+use crate::protocol::{CniResult, Code, Environment, Error, Version};
+
+/// Bounds of an Ethernet MTU in bytes: RFC 791 demands 68, RFC 8200 1280; the kernel's links end at 65535.
+const MTU_BOUNDS: std::ops::RangeInclusive<u32> = 68..=65535;
+const MTU_IPV6_MIN: u32 = 1280;
+
+/// One pod's interface on the bridge.
+#[derive(Debug)]
+pub(crate) struct Attachment {
+    pub(crate) network: String,
+    pub(crate) version: Version,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) owner: Owner,
+    /// Path of the pod's namespace, as the runtime wrote it.
+    pub(crate) netns: String,
+    pub(crate) bridge: String,
+    pub(crate) mode: BridgeMode,
+    /// `None`: the bridge's.
+    pub(crate) mtu: Option<u32>,
+    pub(crate) mac: MacSource,
+    pub(crate) announce: bool,
+    /// `disableContainerInterface`: the pod brings its end up itself.
+    pub(crate) leave_down: bool,
+    pub(crate) addressing: Addressing,
+    /// Replaces the IPAM's when it says anything.
+    pub(crate) dns: Dns,
+    /// What earlier plugins of a chain did.
+    pub(crate) previous: Option<CniResult>,
+    /// Harmless oddities of the configuration, for the log.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Who looks after the bridge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BridgeMode {
+    /// Made and brought up when missing.
+    Managed,
+    /// Somebody else's: it must be there, and only ports are ours.
+    Unmanaged,
+}
+
+/// Where the pod's MAC comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MacSource {
+    FromAddress,
+    Random,
+    Given(MacAddress),
+}
+
+/// Where the pod's addresses come from.
+#[derive(Debug)]
+pub(crate) enum Addressing {
+    None,
+    Pool(Box<PoolAddressing>),
+    Delegated(String),
+}
+
+/// The built-in IPAM's part of a configuration, and the claim it makes.
+#[derive(Debug)]
+pub(crate) struct PoolAddressing {
+    pub(crate) ipam: Ipam,
+    pub(crate) request: Request,
+}
+
+impl Attachment {
+    pub(crate) fn new(environment: &Environment, document: &Document) -> Result<Self, Error> {
+        let version = document.version()?;
+        let essentials = Essentials::read(document)?;
+        let conf = NetConf::read(document)?;
+        // CNI_ARGS can ask for a gateway of static addresses; nothing here needs one.
+        let args = Args::parse(&environment.args, &["GATEWAY"])?;
+        if let Some(refusal) = conf.refusals {
+            return Err(refusal);
+        }
+        if let (true, [key, ..]) = (conf.strict, conf.unknown.as_slice()) {
+            return Err(Error::new(
+                Code::InvalidConfig,
+                format!("{key}: unknown key; remove it, or remove \"strict\": true"),
+            ));
+        }
+        let mut warnings: Vec<_> =
+            conf.unknown.iter().map(|key| format!("{key}: unknown key, passed over")).collect();
+
+        let owner = Owner {
+            container_id: environment.container_id.clone(),
+            ifname: environment.ifname.clone(),
+            pod: args.pod.clone(),
+        };
+        let asked = asked_ips(&args, &conf);
+        let addressing = match essentials.ipam {
+            IpamKind::None => {
+                if let Some((field, text)) = asked.first() {
+                    return Err(wrong(
+                        field,
+                        text,
+                        "asks for an address on a network without ipam; add an ipam block",
+                    ));
+                }
+                Addressing::None
+            }
+            // It reads the requests itself: it gets our stdin and environment.
+            IpamKind::Delegated(program) => Addressing::Delegated(program),
+            IpamKind::BuiltIn => {
+                let Some(ipam) = conf.ipam else { return Err(Error::new(Code::Internal, "ipam vanished")) };
+                let addressing = PoolAddressing::new(ipam, conf.strict, owner.clone(), &asked)?;
+                warnings.extend(addressing.ipam.warnings.iter().cloned());
+                Addressing::Pool(Box::new(addressing))
+            }
+        };
+        if conf.disable_container_interface && !matches!(addressing, Addressing::None) {
+            return Err(FieldError::json(
+                "disableContainerInterface",
+                &true.into(),
+                "leaves the interface down, where no ipam can give it an address; remove one of the two",
+            )
+            .into());
+        }
+        // A delegated plugin's addresses are looked at when they are known.
+        if !matches!(addressing, Addressing::Delegated(_)) {
+            CniResult::fits(&addressing.known_addresses(), version)?;
+        }
+        let mtu = mtu(conf.mtu)?;
+        check_mtu_for(mtu, &addressing.known_addresses())?;
+
+        let previous =
+            conf.prev_result.map(|value| CniResult::parse(value, version)).transpose().map_err(|cause| {
+                Error::new(
+                    Code::Decode,
+                    format!("prevResult: no result of CNI {}: {cause}", version.as_str()),
+                )
+            })?;
+        Ok(Self {
+            network: essentials.name,
+            version,
+            data_dir: essentials.data_dir,
+            owner,
+            netns: environment.netns.clone().unwrap_or_default(),
+            bridge: bridge(conf.bridge)?,
+            mode: bridge_mode(conf.bridge_mode)?,
+            mtu,
+            mac: mac(&conf.asked_macs, args.mac.as_deref(), conf.mac)?,
+            announce: conf.announce.unwrap_or(true),
+            leave_down: conf.disable_container_interface,
+            addressing,
+            dns: conf.dns,
+            previous,
+            warnings,
+        })
+    }
+}
+
+impl PoolAddressing {
+    /// Checks the `ipam` block and forms the claim. `asked` are requested addresses with the field that asks.
+    pub(crate) fn new(
+        ipam: octavia_bridge_ipam::document::Object<'_>,
+        strict: bool,
+        owner: Owner,
+        asked: &[(String, String)],
+    ) -> Result<Self, Error> {
+        let ipam = Ipam::parse(ipam, strict)?;
+        if ipam.datastore == Datastore::Kubernetes {
+            return Err(Error::new(
+                Code::UnsupportedField,
+                "ipam.datastore: \"kubernetes\" (the default) is not supported yet: this version has no node agent \
+                 to ask; write \"datastore\": \"file\" to keep the pools on this host",
+            ));
+        }
+        let mut requested = Vec::new();
+        for (field, text) in asked {
+            requested.push(RequestedAddress::parse(field.as_str(), text)?);
+        }
+        let request = ipam.request(owner, &requested)?;
+        Ok(Self { ipam, request })
+    }
+}
+
+impl Addressing {
+    /// One address per address to be, right in family and number, before any is chosen.
+    fn known_addresses(&self) -> Vec<ipnet::IpNet> {
+        match self {
+            Self::None | Self::Delegated(_) => Vec::new(),
+            Self::Pool(pool) => {
+                let dynamic = pool.ipam.ranges.iter().map(octavia_bridge_ipam::range::Range::subnet);
+                dynamic.chain(pool.ipam.addresses.iter().map(|fixed| fixed.address)).collect()
+            }
+        }
+    }
+}
+
+/// The strongest request wins whole: `runtimeConfig` over `args.cni` over `CNI_ARGS`. Multus sends the same
+/// addresses in the first and the last.
+pub(crate) fn asked_ips(args: &Args, conf: &NetConf<'_>) -> Vec<(String, String)> {
+    match conf.asked_ips.iter().rev().find(|(_, ips)| !ips.is_empty()) {
+        Some((field, ips)) => {
+            ips.iter().enumerate().map(|(n, ip)| (format!("{field}[{n}]"), (*ip).to_owned())).collect()
+        }
+        None => args.ips.iter().map(|ip| ("CNI_ARGS IP".to_owned(), ip.clone())).collect(),
+    }
+}
+
+fn bridge(written: Option<&str>) -> Result<String, Error> {
+    // The reference plugin's default, which a configuration without the key expects.
+    let name = written.unwrap_or("cni0");
+    validate_link_name(name)
+        .map_err(|cause| wrong("bridge", name, &format!("is no interface name: {cause}")))?;
+    Ok(name.to_owned())
+}
+
+fn bridge_mode(written: Option<&str>) -> Result<BridgeMode, Error> {
+    match written {
+        None | Some("managed") => Ok(BridgeMode::Managed),
+        Some("unmanaged") => Ok(BridgeMode::Unmanaged),
+        Some(other) => Err(wrong("bridgeMode", other, "must be \"managed\" or \"unmanaged\"")),
+    }
+}
+
+fn mtu(written: Option<i64>) -> Result<Option<u32>, Error> {
+    match written {
+        None | Some(0) => Ok(None),
+        Some(mtu) => {
+            u32::try_from(mtu).ok().filter(|mtu| MTU_BOUNDS.contains(mtu)).map(Some).ok_or_else(|| {
+                let remedy = format!(
+                    "must be {} to {} bytes, or absent to take the bridge's",
+                    MTU_BOUNDS.start(),
+                    MTU_BOUNDS.end()
+                );
+                FieldError::json("mtu", &mtu.into(), remedy).into()
+            })
+        }
+    }
+}
+
+/// A link below 1280 bytes carries no IPv6, and the kernel says so only by dropping the address.
+pub(crate) fn check_mtu_for(mtu: Option<u32>, addresses: &[ipnet::IpNet]) -> Result<(), Error> {
+    match (mtu, addresses.iter().find(|address| matches!(address, ipnet::IpNet::V6(_)))) {
+        (Some(mtu), Some(address)) if mtu < MTU_IPV6_MIN => {
+            let remedy = format!("must be at least {MTU_IPV6_MIN} bytes for the IPv6 addresses of {address}");
+            Err(FieldError::json("mtu", &mtu.into(), remedy).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn mac(asked: &[(&'static str, &str)], args: Option<&str>, conf: Option<&str>) -> Result<MacSource, Error> {
+    let (field, text) = match (asked.last(), args, conf) {
+        (Some((field, text)), _, _) => (*field, *text),
+        (None, Some(text), _) => ("CNI_ARGS MAC", text),
+        (None, None, None | Some("" | "from-address")) => return Ok(MacSource::FromAddress),
+        (None, None, Some("random")) => return Ok(MacSource::Random),
+        (None, None, Some(text)) => ("mac", text),
+    };
+    let mac: MacAddress = text
+        .parse()
+        .map_err(|_| wrong(field, text, "is no MAC address; write six octets such as 02:00:ac:17:00:05"))?;
+    if mac.is_multicast() || mac.is_zero() {
+        return Err(wrong(
+            field,
+            text,
+            "is a multicast or zero MAC address; the first octet must be even, as in 02:…",
+        ));
+    }
+    Ok(MacSource::Given(mac))
+}
+
+fn wrong(field: &str, value: &str, remedy: &str) -> Error {
+    FieldError::text(field, value, remedy).into()
+}

@@ -1,0 +1,181 @@
+//! CHECK: is the attachment still as ADD left it?
+//!
+//! Only what is ours is looked at. The pod's MAC is not: Open vSwitch changes it when it takes the interface over.
+//! The bridge's is not: it is no part of the attachment, and comparing it made the reference plugin fail healthy
+//! pods (containernetworking/plugins#805, cri-o/ocicni#74).
+
+use ipnet::IpNet;
+use octavia_bridge_netlink::{Link, Namespace, Netlink, RouteFilter};
+use serde_json::Value;
+
+use crate::addressing;
+use crate::attachment::{Addressing, Attachment};
+use crate::config::{Document, NetConf};
+use crate::delegate::Delegate;
+use crate::identity;
+use crate::protocol::reply::Reply;
+use crate::protocol::{CniResult, Code, Environment, Error, Verb};
+use crate::record::{LinkIntent, Outcome, Record, Records};
+
+pub(crate) async fn check(environment: &Environment, document: &Document) -> Result<Reply, Error> {
+    let attachment = Attachment::new(environment, document)?;
+    let previous = previous_result(document, &attachment)?;
+    let (id, ifname) = (attachment.owner.container_id.as_str(), attachment.owner.ifname.as_str());
+
+    let slot = Records::new(&attachment.data_dir).lock_existing(id, ifname)?;
+    let record = slot.as_ref().and_then(|slot| slot.record.clone());
+    let Some(Record { intent, outcome: Some(outcome) }) = record else {
+        return Err(differs(format!("container {id} has no complete attachment {ifname} on this node")));
+    };
+    let Some(link) = &intent.link else {
+        return Err(differs(format!("container {id} has no link for {ifname}, only addresses")));
+    };
+    let netns = Namespace::open(&attachment.netns)
+        .map_err(|cause| differs(format!("CNI_NETNS {:?}: {cause}", attachment.netns)))?;
+    if !crate::add::same_namespace(link, &netns) {
+        return Err(differs(format!(
+            "CNI_NETNS {:?} is not the namespace that was attached, {:?}",
+            attachment.netns, link.netns
+        )));
+    }
+    let host = Netlink::open().await.map_err(|cause| Error::kernel("open netlink on the node", &cause))?;
+    let pod = Netlink::open_in(&netns).await.map_err(|cause| Error::kernel(&attachment.netns, &cause))?;
+
+    check_host_end(&host, id, ifname, link).await?;
+    let pod_link = check_pod_end(&pod, ifname, &outcome).await?;
+    check_addresses(&pod, &pod_link, &previous, &outcome).await?;
+    check_routes(&pod, &pod_link, &outcome).await?;
+    check_reservation(environment, document, &attachment, &outcome).await?;
+    Ok(Reply::Nothing)
+}
+
+fn previous_result(document: &Document, attachment: &Attachment) -> Result<CniResult, Error> {
+    if NetConf::read(document)?.prev_result.is_none_or(Value::is_null) {
+        return Err(Error::new(Code::InvalidConfig, "prevResult: missing; CHECK needs the result of ADD"));
+    }
+    Ok(attachment.previous.clone().unwrap_or_default())
+}
+
+async fn check_host_end(host: &Netlink, id: &str, ifname: &str, intent: &LinkIntent) -> Result<(), Error> {
+    let name = identity::host_link(id, ifname);
+    let failed = |cause| Error::kernel(&name, &cause);
+    let bridge = host
+        .link(intent.bridge.as_str())
+        .await
+        .map_err(failed)?
+        .ok_or_else(|| differs(format!("the bridge {} is gone", intent.bridge)))?;
+    let link = host.link(name.as_str()).await.map_err(failed)?;
+    let link = link.ok_or_else(|| differs(format!("the host's end {name} is gone")))?;
+    if !identity::is_host_link(&link, id, ifname) {
+        return Err(differs(format!(
+            "{name} belongs to somebody else: neither its MAC nor its alias is this attachment's"
+        )));
+    }
+    if link.master != Some(bridge.index) {
+        return Err(differs(format!("{name} is no port of {}", bridge.name)));
+    }
+    for link in [&bridge, &link] {
+        if !link.up {
+            return Err(differs(format!("{} is down", link.name)));
+        }
+    }
+    if link.mtu != bridge.mtu {
+        return Err(differs(format!(
+            "{name} has MTU {}, its bridge {} has {}",
+            link.mtu, bridge.name, bridge.mtu
+        )));
+    }
+    Ok(())
+}
+
+async fn check_pod_end(pod: &Netlink, ifname: &str, outcome: &Outcome) -> Result<Link, Error> {
+    let link = pod.link(ifname).await.map_err(|cause| Error::kernel(ifname, &cause))?;
+    let link = link.ok_or_else(|| differs(format!("the pod's interface {ifname} is gone")))?;
+    if !link.up && !outcome.left_down {
+        return Err(differs(format!("the pod's interface {ifname} is down")));
+    }
+    if link.mtu != outcome.mtu {
+        return Err(differs(format!(
+            "the pod's interface {ifname} has MTU {}, it was given {}",
+            link.mtu, outcome.mtu
+        )));
+    }
+    Ok(link)
+}
+
+/// Every address of the previous result that is ours is on the link, and none of ours is missing in it.
+async fn check_addresses(
+    pod: &Netlink,
+    link: &Link,
+    previous: &CniResult,
+    outcome: &Outcome,
+) -> Result<(), Error> {
+    let present = pod.addresses(link.index).await.map_err(|cause| Error::kernel(&link.name, &cause))?;
+    let claimed: Vec<IpNet> = previous.ips.iter().map(|ip| ip.address).collect();
+    for address in &outcome.addresses {
+        if !claimed.contains(address) {
+            return Err(differs(format!(
+                "prevResult does not name {address}, which {} was given",
+                link.name
+            )));
+        }
+        if !present.iter().any(|found| found.address == *address) {
+            return Err(differs(format!("the address {address} is gone from {}", link.name)));
+        }
+    }
+    Ok(())
+}
+
+async fn check_routes(pod: &Netlink, link: &Link, outcome: &Outcome) -> Result<(), Error> {
+    if outcome.left_down || outcome.routes.is_empty() {
+        return Ok(());
+    }
+    let present =
+        pod.routes(&RouteFilter::default()).await.map_err(|cause| Error::kernel(&link.name, &cause))?;
+    for wanted in &outcome.routes {
+        let found = present.iter().any(|route| {
+            route.destination == wanted.dst
+                && wanted.table.is_none_or(|table| route.table == Some(table))
+                && route
+                    .next_hops
+                    .iter()
+                    .any(|hop| hop.link == link.index && (wanted.gw.is_none() || hop.gateway == wanted.gw))
+        });
+        if !found {
+            let via = wanted.gw.map(|gw| format!(" via {gw}")).unwrap_or_default();
+            return Err(differs(format!("the route {}{via} is gone from {}", wanted.dst, link.name)));
+        }
+    }
+    Ok(())
+}
+
+async fn check_reservation(
+    environment: &Environment,
+    document: &Document,
+    attachment: &Attachment,
+    outcome: &Outcome,
+) -> Result<(), Error> {
+    match &attachment.addressing {
+        Addressing::None => Ok(()),
+        Addressing::Delegated(program) => {
+            Delegate::find(program, &environment.path, &document.raw)?.call(Verb::Check).await
+        }
+        Addressing::Pool(pool) => {
+            let held = addressing::store(&attachment.data_dir).held(
+                &attachment.owner.container_id,
+                &attachment.owner.ifname,
+                &pool.ipam,
+            )?;
+            match outcome.addresses.iter().find(|address| !held.contains(address)) {
+                None => Ok(()),
+                Some(address) => {
+                    Err(differs(format!("no pool holds {address} for {}", attachment.owner.ifname)))
+                }
+            }
+        }
+    }
+}
+
+fn differs(what: String) -> Error {
+    Error::new(Code::CheckFailed, format!("CHECK: {what}"))
+}

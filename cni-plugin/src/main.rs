@@ -1,0 +1,42 @@
+//! `octavia-bridge`, a CNI plugin: attaches pods to a Linux bridge, with addresses and routes.
+//!
+//! A runtime starts this program once for each verb: the environment says which verb and container, stdin holds
+//! the network configuration, stdout receives one JSON document. Called as `octavia-ipam` or `whereabouts` it is
+//! an IPAM plugin that other interface plugins can use.
+
+mod add;
+mod addressing;
+mod attachment;
+mod bridge;
+mod check;
+mod config;
+mod del;
+mod delegate;
+mod gc;
+mod identity;
+mod ipam_face;
+mod log;
+mod pod;
+mod protocol;
+mod record;
+mod status;
+mod sysctl;
+mod teardown;
+mod verb;
+
+use std::process::ExitCode;
+
+use protocol::{Environment, Version, reply};
+
+fn main() -> ExitCode {
+    reply::answer_panics();
+    log::start();
+    match Environment::read(|key| std::env::var_os(key)) {
+        Ok(None) => {
+            log::about();
+            ExitCode::SUCCESS
+        }
+        Ok(Some(environment)) => verb::answer(verb::Face::of_program(), &environment),
+        Err(error) => reply::write(Err(error), Version::NEWEST),
+    }
+}

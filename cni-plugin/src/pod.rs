@@ -1,0 +1,167 @@
+//! The pod's end of the pair: settings, addresses, routes, and the word to the neighbours.
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+use octavia_bridge_netlink::{
+    Link, LinkChange, MacAddress, Namespace, Netlink, NewAddress, NextHop, PortState,
+};
+
+use crate::attachment::Attachment;
+use crate::protocol::result::Route;
+use crate::protocol::{Code, Error};
+use crate::sysctl::{Family, Sysctl};
+
+/// A bridge that runs the spanning tree protocol holds a new port back for two forward delays, 30 s by default.
+/// Without it the port forwards at the first look.
+const FORWARDING_WAIT: Duration = Duration::from_secs(40);
+
+/// Settings that must stand before the link comes up.
+pub(crate) fn settle(netns: &Namespace, attachment: &Attachment, addresses: &[IpNet]) -> Result<(), Error> {
+    let link = attachment.owner.ifname.as_str();
+    let v6 = addresses.iter().any(|address| matches!(address, IpNet::V6(_)));
+    let mut settings = vec![
+        // Routers of this network are not the pod's: its addresses and routes are what the result says
+        // (containernetworking/plugins#160).
+        Sysctl { family: Family::V6, link, key: "accept_ra", value: "0", if_present: true },
+    ];
+    if attachment.announce {
+        settings.push(Sysctl { family: Family::V4, link, key: "arp_notify", value: "1", if_present: true });
+        settings.push(Sysctl { family: Family::V6, link, key: "ndisc_notify", value: "1", if_present: true });
+    }
+    if v6 {
+        for link in ["lo", link] {
+            // Some runtimes switch IPv6 off for the whole pod; a network that gives an IPv6 address means it.
+            settings.push(Sysctl {
+                family: Family::V6,
+                link,
+                key: "disable_ipv6",
+                value: "0",
+                if_present: false,
+            });
+        }
+        settings.push(Sysctl { family: Family::V6, link, key: "accept_dad", value: "0", if_present: false });
+        settings.push(Sysctl {
+            family: Family::V6,
+            link,
+            key: "keep_addr_on_down",
+            value: "1",
+            if_present: false,
+        });
+    }
+    netns.run(|| settings.into_iter().try_for_each(Sysctl::apply)).map_err(|cause| {
+        Error::new(Code::InvalidEnvironment, format!("CNI_NETNS {:?}: {cause}", attachment.netns))
+    })?
+}
+
+/// Brings the pod's end up and waits until the bridge forwards for its port. Returns the host's end as seen then.
+pub(crate) async fn bring_up(
+    host: &Netlink,
+    host_link: u32,
+    pod: &Netlink,
+    pod_link: u32,
+) -> Result<Link, Error> {
+    pod.change_link(pod_link, &LinkChange { up: Some(true), ..LinkChange::default() })
+        .await
+        .map_err(|cause| Error::kernel("bring up the pod's interface", &cause))?;
+    let forwards = |link: &Link| link.port.as_ref().is_some_and(|port| port.state == PortState::Forwarding);
+    host.wait_for_link(host_link, FORWARDING_WAIT, forwards)
+        .await
+        .map_err(|cause| Error::kernel("wait for the bridge port to forward", &cause))
+}
+
+pub(crate) async fn add_addresses(pod: &Netlink, link: u32, addresses: &[IpNet]) -> Result<(), Error> {
+    for address in addresses {
+        // The pool has seen to it that nobody else has this address; duplicate address detection would only keep
+        // it unusable for one to two seconds.
+        pod.add_address(link, &NewAddress { address: *address, nodad: true, noprefixroute: false })
+            .await
+            .map_err(|cause| Error::kernel(format!("give the pod the address {address}"), &cause))?;
+    }
+    Ok(())
+}
+
+/// Installs the routes in their order. Routes alike but for the gateway become one route with several next hops.
+pub(crate) async fn add_routes(pod: &Netlink, link: u32, routes: &[Route]) -> Result<(), Error> {
+    for (route, gateways) in grouped(routes) {
+        let next_hops =
+            gateways.iter().map(|gateway| NextHop { gateway: *gateway, link, ..NextHop::default() });
+        let wanted = octavia_bridge_netlink::Route {
+            table: route.table,
+            priority: route.priority,
+            scope: route.scope,
+            mtu: route.mtu,
+            advmss: route.advmss,
+            next_hops: next_hops.collect(),
+            destination: route.dst,
+            ..octavia_bridge_netlink::Route::default()
+        };
+        match pod.add_route(&wanted).await {
+            Ok(()) => {}
+            Err(cause) => {
+                let via = match route.gw {
+                    Some(gw) => format!(" via {gw}"),
+                    None => String::new(),
+                };
+                return Err(Error::kernel(format!("route {}{via}", route.dst), &cause));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Routes to the same destination with the same attributes, with all their gateways, in order of first mention.
+fn grouped(routes: &[Route]) -> Vec<(&Route, Vec<Option<std::net::IpAddr>>)> {
+    let mut groups: Vec<(&Route, Vec<_>)> = Vec::new();
+    for route in routes {
+        let same = |other: &Route| Route { gw: route.gw, ..other.clone() } == *route;
+        match groups.iter_mut().find(|(first, _)| same(first)) {
+            Some((_, gateways)) => gateways.push(route.gw),
+            None => groups.push((route, vec![route.gw])),
+        }
+    }
+    groups
+}
+
+/// Tells the neighbours which MAC the pod's addresses now have: a gratuitous ARP for every IPv4 address, an
+/// unsolicited neighbour advertisement with the override flag for every IPv6 one.
+///
+/// The kernel sends them when an address change of the link is notified, even to the same MAC, with `arp_notify`
+/// and `ndisc_notify` set (net/ipv4/devinet.c, inetdev_event; net/ipv6/ndisc.c, ndisc_netdev_event). Called after
+/// the port forwards; the reference plugin leaves it to the link coming up, a moment too early, and the bridge
+/// drops every one of them (containernetworking/plugins#756, #858; moby/moby#49364).
+pub(crate) async fn announce(pod: &Netlink, link: u32, mac: MacAddress) -> Result<(), Error> {
+    pod.change_link(link, &LinkChange { mac: Some(mac), ..LinkChange::default() })
+        .await
+        .map_err(|cause| Error::kernel("announce the pod's addresses", &cause))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(dst: &str, gw: &str, priority: Option<u32>) -> Route {
+        Route {
+            dst: dst.parse().unwrap(),
+            gw: Some(gw.parse().unwrap()),
+            mtu: None,
+            advmss: None,
+            priority,
+            table: None,
+            scope: None,
+        }
+    }
+
+    #[test]
+    fn only_routes_alike_but_for_the_gateway_share_next_hops() {
+        let routes = [
+            route("10.0.0.0/8", "192.0.2.1", None),
+            route("10.0.0.0/8", "192.0.2.2", Some(7)),
+            route("10.0.0.0/8", "192.0.2.3", None),
+        ];
+        let groups = grouped(&routes);
+        assert_eq!(groups.len(), 2);
+        assert_eq!(groups[0].1.len(), 2);
+        assert_eq!(groups[1].1, [Some("192.0.2.2".parse().unwrap())]);
+    }
+}

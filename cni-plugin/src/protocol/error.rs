@@ -1,0 +1,157 @@
+//! The error object a runtime receives, and the codes in it.
+
+use octavia_bridge_ipam::StoreError;
+use octavia_bridge_ipam::conf::ConfError;
+use octavia_bridge_ipam::document::FieldError;
+
+/// Error codes: 1–99 are the specification's ("Well-known Error Codes"), from 100 on they are ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Code {
+    /// The configuration's `cniVersion` is not one we speak, or too old for the verb.
+    IncompatibleVersion,
+    /// A field asks for something this plugin does not do. The message names field and value.
+    UnsupportedField,
+    /// The container does not exist; the runtime need not call DEL.
+    UnknownContainer,
+    /// A `CNI_*` variable is missing or wrong.
+    InvalidEnvironment,
+    /// A file could not be read or written.
+    Io,
+    /// Stdin is no JSON.
+    Decode,
+    /// A field of the configuration is wrong.
+    InvalidConfig,
+    /// `CNI_NETNS` is the namespace the plugin itself runs in.
+    OwnNamespace,
+    /// Nothing is wrong with the request; the same call may succeed later.
+    TryAgainLater,
+    /// STATUS: an ADD would fail now.
+    NotAvailable,
+    /// The kernel refused a change.
+    Kernel,
+    /// No address is free.
+    Exhausted,
+    /// A requested address has another holder.
+    AddressHeld,
+    /// This container and interface are attached already.
+    AlreadyAttached,
+    /// CHECK found a difference.
+    CheckFailed,
+    /// A delegated IPAM plugin broke the protocol.
+    Delegate,
+    /// A pool document cannot be trusted.
+    PoolCorrupt,
+    /// A defect of this program.
+    Internal,
+    /// A delegated plugin's own code, passed through.
+    Foreign(u32),
+}
+
+impl Code {
+    pub(crate) fn number(self) -> u32 {
+        match self {
+            Self::IncompatibleVersion => 1,
+            Self::UnsupportedField => 2,
+            Self::UnknownContainer => 3,
+            Self::InvalidEnvironment => 4,
+            Self::Io => 5,
+            Self::Decode => 6,
+            Self::InvalidConfig => 7,
+            Self::OwnNamespace => 8,
+            Self::TryAgainLater => 11,
+            Self::NotAvailable => 50,
+            Self::Kernel => 100,
+            Self::Exhausted => 101,
+            Self::AddressHeld => 102,
+            Self::AlreadyAttached => 103,
+            Self::CheckFailed => 104,
+            Self::Delegate => 105,
+            Self::PoolCorrupt => 106,
+            Self::Internal => 999,
+            Self::Foreign(number) => number,
+        }
+    }
+}
+
+/// What went wrong, as the runtime's user will read it: kubelet shows `msg` and `details` in the pod's events.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Error {
+    pub(crate) code: Code,
+    /// One line: what was attempted, on which object, and why it failed.
+    pub(crate) msg: String,
+    /// What else helps: the remedy, further failures while undoing.
+    pub(crate) details: Option<String>,
+}
+
+impl Error {
+    pub(crate) fn new(code: Code, msg: impl Into<String>) -> Self {
+        Self { code, msg: msg.into(), details: None }
+    }
+
+    /// Appends to the details, so that an undo's failures never hide the first cause.
+    pub(crate) fn with_details(mut self, details: impl Into<String>) -> Self {
+        let details = details.into();
+        self.details = Some(match self.details {
+            Some(before) => format!("{before}; {details}"),
+            None => details,
+        });
+        self
+    }
+
+    /// A kernel refusal, with what it was about in front.
+    pub(crate) fn kernel(object: impl std::fmt::Display, cause: &octavia_bridge_netlink::Error) -> Self {
+        Self::new(Code::Kernel, format!("{object}: {cause}"))
+    }
+
+    /// A file that could not be handled; `attempt` says what was tried, on which path.
+    pub(crate) fn io(attempt: impl std::fmt::Display, cause: &std::io::Error) -> Self {
+        Self::new(Code::Io, format!("{attempt}: {cause}"))
+    }
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.msg)?;
+        match &self.details {
+            Some(details) => write!(f, "; {details}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<FieldError> for Error {
+    fn from(error: FieldError) -> Self {
+        Self::new(Code::InvalidConfig, error.to_string())
+    }
+}
+
+impl From<ConfError> for Error {
+    fn from(error: ConfError) -> Self {
+        match error {
+            ConfError::Field(error) => error.into(),
+            ConfError::Unsupported(error) => Self::new(Code::UnsupportedField, error.to_string()),
+        }
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        let code = match error {
+            StoreError::Exhausted { .. } => Code::Exhausted,
+            StoreError::Held { .. } => Code::AddressHeld,
+            StoreError::Corrupt { .. } => Code::PoolCorrupt,
+            StoreError::Locked { .. } => Code::TryAgainLater,
+            StoreError::Io { .. } => Code::Io,
+            StoreError::Incomplete { ref failures, .. } => {
+                return failures.iter().find(|f| matches!(f, StoreError::Corrupt { .. })).map_or_else(
+                    || Self::new(Code::Io, error.to_string()),
+                    |_| Self::new(Code::PoolCorrupt, error.to_string()),
+                );
+            }
+        };
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        Self::new(code, format!("{error}{cause}"))
+    }
+}

@@ -1,0 +1,115 @@
+//! What the runtime hears: one JSON document on stdout, an exit code, and nothing else.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::{Value, json};
+
+use super::{CniResult, Code, Error, Version};
+
+/// A successful verb's answer.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    /// DEL, CHECK, STATUS and GC answer with their exit code alone.
+    Nothing,
+    /// ADD.
+    Result(CniResult, Version),
+    /// VERSION.
+    Versions,
+}
+
+/// Prints a verb's outcome and gives the exit code that goes with it.
+pub(crate) fn write(outcome: Result<Reply, Error>, config_version: Version) -> ExitCode {
+    let (document, code) = match outcome {
+        Ok(Reply::Nothing) => return ExitCode::SUCCESS,
+        Ok(Reply::Result(result, version)) => (result.render(version), ExitCode::SUCCESS),
+        Ok(Reply::Versions) => (versions(), ExitCode::SUCCESS),
+        Err(error) => (error_object(&error, config_version), ExitCode::FAILURE),
+    };
+    // A runtime that went away cannot be told anything; the exit code still says that it was not told.
+    if print(&document) { code } else { ExitCode::FAILURE }
+}
+
+fn versions() -> Value {
+    let supported: Vec<_> = Version::ALL.iter().map(|version| version.as_str()).collect();
+    json!({ "cniVersion": Version::NEWEST.as_str(), "supportedVersions": supported })
+}
+
+fn error_object(error: &Error, version: Version) -> Value {
+    let mut object = json!({ "cniVersion": version.as_str(), "code": error.code.number(), "msg": error.msg });
+    if let Some(details) = &error.details {
+        object["details"] = details.as_str().into();
+    }
+    object
+}
+
+/// The one place of this program that writes to stdout. The document leaves in one write, so that no reader
+/// ever sees half of it, and at most once: the panic hook may run after a result was printed.
+fn print(document: &Value) -> bool {
+    static PRINTED: AtomicBool = AtomicBool::new(false);
+    if PRINTED.swap(true, Ordering::SeqCst) {
+        return true;
+    }
+    let mut text = document.to_string();
+    text.push('\n');
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_ok()
+}
+
+/// Turns a defect of this program into an error object too: an empty stdout reaches users as
+/// "netplugin failed with no error message", which helps nobody.
+pub(crate) fn answer_panics() {
+    let default = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let reason = panic.payload_as_str().unwrap_or("no reason given");
+        let error = Error::new(Code::Internal, format!("octavia-bridge has a defect at {place}: {reason}"))
+            .with_details("please report it with this message; DEL undoes what was done");
+        print(&error_object(&error, Version::NEWEST));
+        default(panic);
+        std::process::exit(1);
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_the_seven() {
+        assert_eq!(versions()["supportedVersions"].as_array().unwrap().len(), 7);
+        assert_eq!(versions()["cniVersion"], "1.1.0");
+    }
+
+    #[test]
+    fn an_error_names_its_version_code_and_details() {
+        let error = Error::new(Code::TryAgainLater, "later").with_details("a").with_details("b");
+        assert_eq!(
+            error_object(&error, Version::V0_3_1),
+            json!({"cniVersion": "0.3.1", "code": 11, "msg": "later", "details": "a; b"})
+        );
+    }
+
+    /// The test binary starts itself: in the child this very test panics under the hook, and what the child
+    /// prints is what a runtime would read.
+    #[test]
+    fn a_panic_ends_as_one_error_object() {
+        const CHILD: &str = "OCTAVIA_BRIDGE_TEST_PANICS";
+        if std::env::var_os(CHILD).is_some() {
+            answer_panics();
+            panic!("the cat is on the keyboard");
+        }
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "protocol::reply::tests::a_panic_ends_as_one_error_object", "--nocapture"])
+            .env(CHILD, "1")
+            .output()
+            .unwrap();
+        assert_eq!(child.status.code(), Some(1));
+        let stdout = String::from_utf8(child.stdout).unwrap();
+        let document = stdout.lines().find_map(|line| line.find('{').map(|start| &line[start..])).unwrap();
+        let object: Value = serde_json::from_str(document).unwrap();
+        assert_eq!(object["code"], 999);
+        assert!(object["msg"].as_str().unwrap().contains("the cat is on the keyboard"));
+    }
+}

@@ -1,0 +1,43 @@
+//! `/proc/sys/net`: the settings of a link that no netlink message reaches.
+//!
+//! The kernel resolves these paths by the namespace of the thread that opens them.
+
+use std::io::ErrorKind;
+
+use crate::protocol::Error;
+
+/// One setting of one link, e.g. `accept_ra` of `net1`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sysctl<'a> {
+    pub(crate) family: Family,
+    pub(crate) link: &'a str,
+    pub(crate) key: &'a str,
+    pub(crate) value: &'a str,
+    /// Whether the attachment works without it: an IPv6 setting does not matter where the kernel has no IPv6.
+    pub(crate) if_present: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Family {
+    V4,
+    V6,
+}
+
+impl Sysctl<'_> {
+    /// Writes the value, in the calling thread's namespace.
+    ///
+    /// A read-only `/proc` is no error while it already says what we want: some runtimes mount it so.
+    pub(crate) fn apply(self) -> Result<(), Error> {
+        let family = match self.family {
+            Family::V4 => "ipv4",
+            Family::V6 => "ipv6",
+        };
+        let path = format!("/proc/sys/net/{family}/conf/{}/{}", self.link, self.key);
+        match std::fs::write(&path, self.value) {
+            Ok(()) => Ok(()),
+            Err(cause) if cause.kind() == ErrorKind::NotFound && self.if_present => Ok(()),
+            Err(_) if std::fs::read_to_string(&path).is_ok_and(|now| now.trim() == self.value) => Ok(()),
+            Err(cause) => Err(Error::io(format!("write {} to {path}", self.value), &cause)),
+        }
+    }
+}

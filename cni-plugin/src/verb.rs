@@ -1,0 +1,128 @@
+//! From a checked environment to a verb, and from its outcome to the reply.
+
+use std::ffi::OsStr;
+use std::io::Read;
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::config::Document;
+use crate::protocol::reply::{self, Reply};
+use crate::protocol::{Code, Environment, Error, Verb, Version};
+use crate::{add, check, del, gc, ipam_face, status};
+
+/// Which of its two plugins this program was started as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Face {
+    /// Attaches interfaces to a bridge.
+    Bridge,
+    /// Hands out addresses only, to whichever interface plugin calls.
+    Ipam,
+}
+
+impl Face {
+    /// Runtimes start plugins by the file name they know, so that name, `argv[0]`, decides.
+    pub(crate) fn of_program() -> Self {
+        Self::of_name(std::env::args_os().next().as_deref())
+    }
+
+    fn of_name(name: Option<&OsStr>) -> Self {
+        match name.map(Path::new).and_then(Path::file_name).and_then(OsStr::to_str) {
+            Some("octavia-ipam" | "whereabouts") => Self::Ipam,
+            _ => Self::Bridge,
+        }
+    }
+}
+
+/// Runs the verb and prints what comes of it.
+pub(crate) fn answer(face: Face, environment: &Environment) -> ExitCode {
+    if environment.verb == Verb::Version {
+        // Answered without stdin: the configuration's version is what the runtime is about to find out.
+        return reply::write(Ok(Reply::Versions), Version::NEWEST);
+    }
+    let mut version = Version::NEWEST;
+    let outcome = read_stdin().and_then(|document| {
+        version = document.version()?;
+        require_version(environment.verb, version)?;
+        run(face, environment, &document)
+    });
+    if let Err(error) = &outcome {
+        tracing::error!("{error}");
+    }
+    reply::write(outcome, version)
+}
+
+fn read_stdin() -> Result<Document, Error> {
+    let mut raw = Vec::new();
+    std::io::stdin()
+        .lock()
+        .read_to_end(&mut raw)
+        .map_err(|cause| Error::io("read the network configuration from stdin", &cause))?;
+    Document::decode(raw)
+}
+
+/// Verbs came with versions; a runtime that uses one too early gets the reference library's words.
+fn require_version(verb: Verb, version: Version) -> Result<(), Error> {
+    let since = match verb {
+        Verb::Check => Version::V0_4_0,
+        Verb::Gc | Verb::Status => Version::V1_1_0,
+        Verb::Add | Verb::Del | Verb::Version => return Ok(()),
+    };
+    if version >= since {
+        return Ok(());
+    }
+    Err(Error::new(Code::IncompatibleVersion, format!("config version does not allow {}", verb.as_str()))
+        .with_details(format!(
+            "cniVersion {:?}; {} exists since {:?}",
+            version.as_str(),
+            verb.as_str(),
+            since.as_str()
+        )))
+}
+
+fn run(face: Face, environment: &Environment, document: &Document) -> Result<Reply, Error> {
+    // One thread: an attachment is a sequence, and a process per pod should stay small.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|cause| Error::io("start the event loop", &cause))?;
+    runtime.block_on(async {
+        match (face, environment.verb) {
+            (_, Verb::Version) => Ok(Reply::Versions),
+            (Face::Bridge, Verb::Add) => add::add(environment, document).await,
+            (Face::Bridge, Verb::Del) => del::del(environment, document).await,
+            (Face::Bridge, Verb::Check) => check::check(environment, document).await,
+            (Face::Bridge, Verb::Status) => status::status(environment, document).await,
+            (_, Verb::Gc) => gc::gc(environment, document).await,
+            (Face::Ipam, Verb::Add) => ipam_face::add(environment, document),
+            (Face::Ipam, Verb::Del) => ipam_face::del(environment, document),
+            (Face::Ipam, Verb::Check) => ipam_face::check(environment, document),
+            (Face::Ipam, Verb::Status) => ipam_face::status(environment, document),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_name_chooses_the_face() {
+        for (name, face) in [
+            ("/opt/cni/bin/octavia-bridge", Face::Bridge),
+            ("/opt/cni/bin/octavia-ipam", Face::Ipam),
+            ("whereabouts", Face::Ipam),
+            ("bridge", Face::Bridge),
+        ] {
+            assert_eq!(Face::of_name(Some(OsStr::new(name))), face, "{name}");
+        }
+        assert_eq!(Face::of_name(None), Face::Bridge);
+    }
+
+    #[test]
+    fn verbs_have_their_first_version() {
+        assert!(require_version(Verb::Check, Version::V0_3_1).is_err());
+        assert!(require_version(Verb::Check, Version::V0_4_0).is_ok());
+        let error = require_version(Verb::Gc, Version::V1_0_0).unwrap_err();
+        assert_eq!(error.msg, "config version does not allow GC");
+    }
+}

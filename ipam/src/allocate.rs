@@ -1,0 +1,241 @@
+//! Choosing addresses: which ones an attachment gets from the pools as they stand.
+//!
+//! Pure: pools go in, changed pools and the assigned addresses come out, and the caller writes the pools
+//! or, on a refusal, forgets them.
+
+mod search;
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::address::{Span, bits, from_bits, overlap, same_family};
+use crate::pool::Pool;
+use crate::range::Range;
+use crate::request::{Assigned, Choice, Holder, Holding, Request, Want};
+
+/// How many holders a message names before it only counts.
+const HOLDERS_SHOWN: usize = 8;
+
+/// Why a request cannot be met.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// A range has no free address.
+    #[error(transparent)]
+    Exhausted(Box<Exhausted>),
+    /// An address asked for by name belongs to somebody else.
+    #[error("address {address} is held by {holder}")]
+    Held {
+        /// The address.
+        address: IpAddr,
+        /// Who has it.
+        holder: Box<Holder>,
+    },
+}
+
+/// State of one range: what can be handed out, and what is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Usage {
+    /// Name of the range's pool.
+    pub pool: String,
+    /// Lowest address of the range.
+    pub first: IpAddr,
+    /// Highest address of the range.
+    pub last: IpAddr,
+    /// Addresses that can be handed out at all: between the bounds, not excluded, not reserved.
+    pub capacity: u128,
+    /// Of these, addresses in use in this pool or an overlapping one.
+    pub used: u128,
+    /// Of these, addresses still free.
+    pub free: u128,
+    /// Addresses between the bounds left out by `exclude`.
+    pub excluded: u128,
+    /// Addresses between the bounds kept for gateways and next hops.
+    pub reserved: u128,
+    /// Who holds addresses between the bounds, lowest first.
+    pub holders: Vec<Holder>,
+}
+
+/// A range without a free address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct Exhausted(pub Usage);
+
+impl fmt::Display for Exhausted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Usage { pool, first, last, used, free, excluded, reserved, holders, .. } = &self.0;
+        write!(f, "pool {pool} has no free address in {first}-{last}: ")?;
+        write!(f, "{used} used, {free} free, {reserved} reserved, {excluded} excluded")?;
+        for (i, holder) in holders.iter().take(HOLDERS_SHOWN).enumerate() {
+            write!(f, "{} {} {holder}", if i == 0 { "; held:" } else { "," }, holder.address)?;
+        }
+        if holders.len() > HOLDERS_SHOWN {
+            write!(f, ", and {} more", holders.len() - HOLDERS_SHOWN)?;
+        }
+        Ok(())
+    }
+}
+
+/// Gives the request's owner one address per want, in the order of the wants.
+///
+/// `pools` holds every pool the request names; `others` the further pools of the same address domain
+/// that overlap them, and is empty when overlapping does not matter. Entries of this owner that the
+/// request no longer covers are freed. After a refusal the pools are half-changed and must be dropped.
+///
+/// # Panics
+///
+/// If a pool that the request names is not among `pools`.
+pub fn allocate(request: &Request, pools: &mut [Pool], others: &[Pool]) -> Result<Vec<Assigned>, Refusal> {
+    let mut chosen: Vec<Option<IpAddr>> = vec![None; request.wants.len()];
+    // Addresses asked for by name come first, so that no range hands them out in the same breath.
+    for (slot, want) in chosen.iter_mut().zip(&request.wants) {
+        if let Choice::Exactly(address) = want.choice {
+            reject_foreign(
+                request,
+                address,
+                pools.iter().filter(|p| concerns(request, want, p)).chain(others),
+            )?;
+            *slot = Some(address);
+        }
+    }
+    keep_own(request, pools, others, &mut chosen);
+    for pool in pools.iter_mut() {
+        let name = pool.name().to_owned();
+        let wanted =
+            |(slot, want): (&Option<IpAddr>, &Want)| (want.pool.as_str() == name).then_some(*slot)?;
+        let kept: Vec<IpAddr> = chosen.iter().zip(&request.wants).filter_map(wanted).collect();
+        pool.release(|address, entry| {
+            request.owner.holding(entry) == Holding::Own && !kept.contains(&address)
+        });
+    }
+    // What is chosen by now is written down before any search, so that searches see it as taken.
+    for (slot, want) in chosen.iter().zip(&request.wants) {
+        if let Some(address) = slot {
+            record(request, want, pools, *address);
+        }
+    }
+    for i in 0..request.wants.len() {
+        let want = &request.wants[i];
+        if let (None, Choice::Lowest(range)) = (chosen[i], &want.choice) {
+            let related = pools.iter().filter(|p| concerns(request, want, p)).chain(others);
+            let mut taken = search::taken(range, related);
+            taken
+                .extend(chosen.iter().flatten().filter(|a| same_family(&want.subnet, **a)).map(|a| bits(*a)));
+            taken.sort_unstable();
+            let blocked = search::blocked(range, &request.reserved);
+            let Some(free) = search::lowest_free(range.span(), &blocked, &taken) else {
+                let related = pools.iter().filter(|p| concerns(request, want, p)).chain(others);
+                let full = usage(range, want.pool.as_str(), related, &request.reserved);
+                return Err(Refusal::Exhausted(Box::new(Exhausted(full))));
+            };
+            let address = from_bits(free, &want.subnet);
+            record(request, want, pools, address);
+            chosen[i] = Some(address);
+        }
+    }
+    let assigned = |(address, want): (IpAddr, &Want)| Assigned {
+        address: IpNet::new_assert(address, want.subnet.prefix_len()),
+        gateway: want.gateway,
+    };
+    Ok(chosen.into_iter().flatten().zip(&request.wants).map(assigned).collect())
+}
+
+/// State of `range` as seen in its pool and, if they matter, the overlapping ones.
+pub fn usage<'a>(
+    range: &Range,
+    pool_name: &str,
+    pools: impl Iterator<Item = &'a Pool> + Clone,
+    reserved: &[IpAddr],
+) -> Usage {
+    let span = range.span();
+    let blocked = search::blocked(range, reserved);
+    let sum = |spans: &[Span]| spans.iter().map(Span::len).fold(0, u128::saturating_add);
+    let excluded = sum(&range.excluded());
+    let capacity = span.len() - sum(&blocked);
+    let taken = search::taken(range, pools.clone());
+    let in_use = taken.iter().filter(|n| !search::is_blocked(&blocked, **n)).count() as u128;
+    let mut holders: Vec<Holder> = pools
+        .flat_map(Pool::iter)
+        .filter(|(address, _)| same_family(&range.subnet(), *address) && span.contains(bits(*address)))
+        .map(|(address, entry)| Holder::new(address, entry))
+        .collect();
+    holders.sort_by_key(|holder| holder.address);
+    Usage {
+        pool: pool_name.to_owned(),
+        first: range.first(),
+        last: range.last(),
+        capacity,
+        used: in_use,
+        free: capacity - in_use,
+        excluded,
+        reserved: sum(&blocked) - excluded,
+        holders,
+    }
+}
+
+/// Whether entries of `pool`, one of the request's own pools, count for `want`: its own pool always, the
+/// others where overlapping pools matter.
+fn concerns(request: &Request, want: &Want, pool: &Pool) -> bool {
+    pool.name() == want.pool.as_str() || (request.overlapping && overlap(&pool.subnet(), &want.subnet))
+}
+
+/// Refuses `address` if anybody but the owner has it. The owner itself may have it in an overlapping
+/// pool, from before its range was resized: that is still the same interface.
+fn reject_foreign<'a>(
+    request: &Request,
+    address: IpAddr,
+    pools: impl Iterator<Item = &'a Pool>,
+) -> Result<(), Refusal> {
+    for entry in pools.filter_map(|pool| pool.get(address)) {
+        if request.owner.holding(entry) == Holding::Foreign {
+            return Err(Refusal::Held { address, holder: Box::new(Holder::new(address, entry)) });
+        }
+    }
+    Ok(())
+}
+
+/// Gives ranges the addresses that the owner already has, so that a repeated ADD changes nothing.
+///
+/// First every range takes an address it would hand out itself. Then a range may keep one outside its
+/// bounds, as after a change of the configuration, unless that address is another range's of this
+/// request. Entries of the interface go before those without an interface name.
+fn keep_own(request: &Request, pools: &[Pool], others: &[Pool], chosen: &mut [Option<IpAddr>]) {
+    for within in [true, false] {
+        for i in 0..request.wants.len() {
+            let want = &request.wants[i];
+            let (None, Choice::Lowest(range)) = (chosen[i], &want.choice) else { continue };
+            let Some(pool) = pools.iter().find(|p| p.name() == want.pool.as_str()) else { continue };
+            let fits = |address: IpAddr| {
+                if within { range.offers(address) } else { !request.wants.iter().any(|w| offers(w, address)) }
+            };
+            let related = || pools.iter().filter(|p| concerns(request, want, p)).chain(others);
+            chosen[i] = pool
+                .iter()
+                .map(|(address, entry)| (request.owner.holding(entry), address))
+                .filter(|(holding, _)| *holding != Holding::Foreign)
+                .filter(|(_, address)| fits(*address) && !chosen.contains(&Some(*address)))
+                // Once it is a gateway, or in two pools at a time, it is not kept: invariants go first.
+                .filter(|(_, address)| !request.reserved.contains(address))
+                .filter(|(_, address)| reject_foreign(request, *address, related()).is_ok())
+                .min()
+                .map(|(_, address)| address);
+        }
+    }
+}
+
+fn offers(want: &Want, address: IpAddr) -> bool {
+    matches!(&want.choice, Choice::Lowest(range) if range.offers(address))
+}
+
+fn record(request: &Request, want: &Want, pools: &mut [Pool], address: IpAddr) {
+    let owner = &request.owner;
+    let pool = pools.iter_mut().find(|p| p.name() == want.pool.as_str());
+    let pool = pool.expect("the caller brings every pool of the request");
+    let inside = pool.assign(address, &owner.container_id, owner.pod.as_deref(), &owner.ifname);
+    debug_assert!(inside, "{address} was chosen for pool {}", want.pool);
+}

@@ -1,0 +1,211 @@
+//! The `ipam` block of a network configuration, validated.
+//!
+//! Nothing is decided here about free addresses; but every value is checked, so that what is left to fail
+//! later is the state of the pools, not the configuration.
+
+mod keys;
+mod networks;
+mod ranges;
+mod request;
+mod routes;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+
+use crate::address;
+use crate::document::{FieldError, Object};
+use crate::name::PoolName;
+use crate::range::Range;
+
+pub use routes::Route;
+
+/// Why an `ipam` block cannot be served.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum ConfError {
+    /// A value is wrong (CNI error code 7).
+    #[error(transparent)]
+    Field(#[from] FieldError),
+    /// A value asks for something that is not done here (CNI error code 2).
+    #[error(transparent)]
+    Unsupported(FieldError),
+}
+
+/// Where addresses are written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Datastore {
+    /// In a directory of this host.
+    File,
+    /// In the cluster's custom resources.
+    Kubernetes,
+}
+
+/// An address that every attachment of this network asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StaticAddress {
+    /// The address with its prefix length; host bits kept.
+    pub address: IpNet,
+    /// The gateway to report with it.
+    pub gateway: Option<IpAddr>,
+}
+
+/// Name resolution for the pod, passed through to the result.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Dns {
+    /// Addresses of resolvers, as written.
+    pub nameservers: Vec<String>,
+    /// Local domain, if any.
+    pub domain: Option<String>,
+    /// Search domains in order.
+    pub search: Vec<String>,
+    /// Resolver options.
+    pub options: Vec<String>,
+}
+
+/// A validated `ipam` block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ipam {
+    /// `range`, then `ipRanges`: one address is assigned from each.
+    pub ranges: Vec<Range>,
+    /// `addresses`: assigned after those of the ranges.
+    pub addresses: Vec<StaticAddress>,
+    /// `gateway`. Reported with addresses of its own family whose subnet it is in, see [`Ipam::gateway_of`].
+    pub gateway: Option<IpAddr>,
+    /// `routes`, in order.
+    pub routes: Vec<Route>,
+    /// `dns`.
+    pub dns: Dns,
+    /// `datastore`; `kubernetes` when absent, as for whereabouts.
+    pub datastore: Datastore,
+    /// `dataDir`, absolute.
+    pub data_dir: Option<PathBuf>,
+    /// `network_name`: an address domain of its own.
+    pub network_name: Option<String>,
+    /// `enable_overlapping_ranges`, true when absent: an address in use in any overlapping pool of the
+    /// domain is taken.
+    pub enable_overlapping_ranges: bool,
+    /// `log_file`.
+    pub log_file: Option<PathBuf>,
+    /// `log_level`: `panic`, `error`, `verbose` or `debug`.
+    pub log_level: Option<String>,
+    /// What was accepted but has no effect, one line each, naming the field.
+    pub warnings: Vec<String>,
+}
+
+impl Ipam {
+    /// Reads and checks an `ipam` block. With `strict`, what would be a warning is an error.
+    ///
+    /// `type` is taken as known; which types are served is the caller's matter.
+    pub fn parse(ipam: Object<'_>, strict: bool) -> Result<Self, ConfError> {
+        let mut ipam = ipam;
+        let mut warnings = Vec::new();
+        keys::pass_legacy(&mut ipam)?;
+        let datastore = keys::datastore(&mut ipam)?;
+        let ranges = ranges::parse(&mut ipam, &mut warnings)?;
+        let addresses = networks::addresses(&mut ipam, &mut warnings)?;
+        if ranges.is_empty() && addresses.is_empty() {
+            let remedy = "is missing; write the subnet to assign from, like 172.23.0.0/24, or use addresses";
+            return Err(FieldError::missing(ipam.path_of("range"), remedy).into());
+        }
+        let gateway = networks::gateway(&mut ipam, &ranges)?;
+        let network_name = networks::network_name(&mut ipam)?;
+        networks::check_names(&mut ipam, network_name.as_deref(), &ranges, &addresses, datastore)?;
+        let statics = addresses.iter().map(|a| a.address);
+        let subnets: Vec<IpNet> = ranges.iter().map(Range::subnet).chain(statics).collect();
+        let routes = routes::parse(&mut ipam, &subnets, gateway, &mut warnings)?;
+        let mut parsed = Self {
+            ranges,
+            addresses,
+            gateway,
+            routes,
+            dns: keys::dns(&mut ipam, &mut warnings)?,
+            datastore,
+            data_dir: keys::absolute_path(&mut ipam, "dataDir")?,
+            network_name,
+            enable_overlapping_ranges: ipam.bool("enable_overlapping_ranges")?.unwrap_or(true),
+            log_file: keys::absolute_path(&mut ipam, "log_file")?,
+            log_level: keys::log_level(&mut ipam, &mut warnings)?,
+            warnings: Vec::new(),
+        };
+        parsed.check_static(&mut ipam)?;
+        let unknown =
+            |path| FieldError::missing(path, "is no field of an ipam block and has no effect; remove it");
+        warnings.extend(ipam.unknown().into_iter().map(unknown));
+        if strict && !warnings.is_empty() {
+            return Err(warnings.remove(0).into());
+        }
+        parsed.warnings = warnings.iter().map(ToString::to_string).collect();
+        Ok(parsed)
+    }
+
+    /// The configured gateway for addresses of `subnet`: the one inside it, or a link-local one for IPv6.
+    ///
+    /// whereabouts reports the one gateway with every address, an IPv4 one with IPv6 addresses too.
+    pub fn gateway_of(&self, subnet: &IpNet) -> Option<IpAddr> {
+        self.gateway.filter(|gateway| networks::is_neighbour(subnet, *gateway))
+    }
+
+    /// Gateways and routes' next hops: addresses that are never handed out.
+    pub fn reserved(&self) -> Vec<IpAddr> {
+        let of_addresses = self.addresses.iter().filter_map(|a| a.gateway);
+        let of_routes = self.routes.iter().filter_map(|route| route.gw);
+        let mut reserved: Vec<IpAddr> =
+            self.gateway.into_iter().chain(of_addresses).chain(of_routes).collect();
+        reserved.sort_unstable();
+        reserved.dedup();
+        reserved
+    }
+
+    /// The pools that an attachment of this network may have entries in, each once.
+    pub fn pools(&self) -> Vec<(PoolName, IpNet)> {
+        let statics = self.addresses.iter().map(|a| a.address.trunc());
+        let mut pools: Vec<(PoolName, IpNet)> = Vec::new();
+        for subnet in self.ranges.iter().map(Range::subnet).chain(statics) {
+            // `parse` has seen every name; a value built by hand may lack one and then has no pool.
+            if let Ok(name) = PoolName::new(self.network_name.as_deref(), &subnet)
+                && !pools.iter().any(|(known, _)| *known == name)
+            {
+                pools.push((name, subnet));
+            }
+        }
+        pools
+    }
+
+    /// Static addresses must not be gateways or next hops, nor be given twice.
+    fn check_static(&self, ipam: &mut Object<'_>) -> Result<(), FieldError> {
+        let reserved = self.reserved();
+        for (i, fixed) in self.addresses.iter().enumerate() {
+            let field = || format!("{}[{i}].address", ipam.path_of("addresses"));
+            let address = fixed.address.addr();
+            if reserved.contains(&address) {
+                let remedy = "is also a gateway or a route's next hop; assign another address";
+                return Err(FieldError::text(field(), &fixed.address.to_string(), remedy));
+            }
+            if self.addresses[..i].iter().any(|before| before.address.addr() == address) {
+                let remedy = "is listed twice; remove one";
+                return Err(FieldError::text(field(), &fixed.address.to_string(), remedy));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An address, or an error for `field` that says how one looks.
+fn parse_ip(field: &str, text: &str) -> Result<IpAddr, FieldError> {
+    address::parse(text).ok_or_else(|| {
+        let remedy = "is no IP address; write one like 172.23.0.30";
+        FieldError::text(field, text, remedy)
+    })
+}
+
+/// `address/length`, or an error for `field` that says how one looks.
+fn parse_cidr(field: &str, text: &str) -> Result<IpNet, FieldError> {
+    address::parse_net(text).ok_or_else(|| {
+        let remedy = "is no address with prefix length; write one like 172.23.0.0/24";
+        FieldError::text(field, text, remedy)
+    })
+}

@@ -1,0 +1,96 @@
+//! The fields of an `ipam` block that are not about addresses, and those that have no effect here.
+
+use std::path::PathBuf;
+
+use crate::document::{FieldError, Object};
+
+use super::{ConfError, Datastore, Dns};
+
+/// Fields of whereabouts that are accepted and change nothing, each with the reason why that is safe.
+const WITHOUT_EFFECT: &[(&str, &str)] = &[
+    ("type", "which plugin serves the block was decided before"),
+    ("name", "whereabouts overwrites it, too"),
+    ("podname", "whereabouts overwrites it, too"),
+    ("podnamespace", "whereabouts overwrites it, too"),
+    ("kubernetes", "no kubeconfig on the host: the agent talks to the cluster"),
+    ("leader_lease_duration", "there is no cluster-wide lock whose timing could be set"),
+    ("leader_renew_deadline", "there is no cluster-wide lock whose timing could be set"),
+    ("leader_retry_period", "there is no cluster-wide lock whose timing could be set"),
+    ("reconciler_cron_expression", "stale addresses are not reclaimed on a schedule"),
+    ("sleep_for_race", "a pause for whereabouts' own debugging"),
+    ("etcd_host", "whereabouts dropped its etcd store and ignores it, too"),
+    ("etcd_username", "whereabouts dropped its etcd store and ignores it, too"),
+    ("etcd_password", "whereabouts dropped its etcd store and ignores it, too"),
+    ("etcd_key_file", "whereabouts dropped its etcd store and ignores it, too"),
+    ("etcd_cert_file", "whereabouts dropped its etcd store and ignores it, too"),
+    ("etcd_ca_cert_file", "whereabouts dropped its etcd store and ignores it, too"),
+];
+
+/// Fields that ask for something not done here unless they are empty, with what to do instead.
+const UNSUPPORTED: &[(&str, &str)] = &[
+    ("node_slice_size", "asks for a slice of the range per node, which is not supported; remove it"),
+    ("configuration_path", "names a flat file, which is not read; write its fields into this block"),
+];
+
+/// Marks whereabouts' fields without effect as known, and refuses those that would need one.
+pub(super) fn pass_legacy(ipam: &mut Object<'_>) -> Result<(), ConfError> {
+    for (key, _) in WITHOUT_EFFECT {
+        ipam.present(key);
+    }
+    for (key, remedy) in UNSUPPORTED {
+        if let Some(text) = ipam.string(key)?.filter(|text| !text.is_empty()) {
+            return Err(ConfError::Unsupported(FieldError::text(ipam.path_of(key), text, *remedy)));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn datastore(ipam: &mut Object<'_>) -> Result<Datastore, ConfError> {
+    let text = ipam.string("datastore")?.unwrap_or_default();
+    let wrong = |remedy| FieldError::text(ipam.path_of("datastore"), text, remedy);
+    match text {
+        "" | "kubernetes" => Ok(Datastore::Kubernetes),
+        "file" => Ok(Datastore::File),
+        "etcd" => Err(ConfError::Unsupported(wrong("is not supported; write \"file\" or \"kubernetes\""))),
+        _ => Err(wrong("is no datastore; write \"file\" or \"kubernetes\"").into()),
+    }
+}
+
+pub(super) fn absolute_path(ipam: &mut Object<'_>, key: &str) -> Result<Option<PathBuf>, FieldError> {
+    let Some(text) = ipam.string(key)?.filter(|text| !text.is_empty()) else { return Ok(None) };
+    let path = PathBuf::from(text);
+    // A runtime's working directory is nobody's promise.
+    if path.is_absolute() && !text.contains('\0') {
+        Ok(Some(path))
+    } else {
+        let remedy = "is no absolute path; write one like /var/lib/octavia-bridge";
+        Err(FieldError::text(ipam.path_of(key), text, remedy))
+    }
+}
+
+pub(super) fn log_level(
+    ipam: &mut Object<'_>,
+    warnings: &mut Vec<FieldError>,
+) -> Result<Option<String>, FieldError> {
+    let Some(text) = ipam.string("log_level")?.filter(|text| !text.is_empty()) else { return Ok(None) };
+    let level = text.to_ascii_lowercase();
+    if matches!(level.as_str(), "panic" | "error" | "verbose" | "debug") {
+        return Ok(Some(level));
+    }
+    let remedy = "is no log level and has no effect; write panic, error, verbose or debug";
+    warnings.push(FieldError::text(ipam.path_of("log_level"), text, remedy));
+    Ok(None)
+}
+
+pub(super) fn dns(ipam: &mut Object<'_>, warnings: &mut Vec<FieldError>) -> Result<Dns, FieldError> {
+    let Some(mut dns) = ipam.object("dns")? else { return Ok(Dns::default()) };
+    let owned = |texts: Vec<&str>| texts.into_iter().map(str::to_owned).collect();
+    let parsed = Dns {
+        nameservers: owned(dns.strings("nameservers")?),
+        domain: dns.string("domain")?.filter(|text| !text.is_empty()).map(str::to_owned),
+        search: owned(dns.strings("search")?),
+        options: owned(dns.strings("options")?),
+    };
+    warnings.extend(super::ranges::unknown(&dns));
+    Ok(parsed)
+}

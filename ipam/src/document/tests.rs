@@ -1,0 +1,128 @@
+//! Each row is a fact about Go's `encoding/json`, decoding into a struct.
+
+use serde_json::{Value, json};
+
+use super::{FieldError, Object, read};
+
+fn value(text: &str) -> Value {
+    read(text.as_bytes()).unwrap()
+}
+
+fn string(text: &str, key: &str) -> Option<String> {
+    let value = value(text);
+    Object::root(&value).unwrap().string(key).unwrap().map(str::to_owned)
+}
+
+#[test]
+fn keys_match_in_any_case_and_the_last_wins() {
+    for (text, expected) in [
+        (r#"{"range": "a"}"#, Some("a")),
+        (r#"{"RANGE": "a"}"#, Some("a")),
+        (r#"{"range": "a", "range": "b"}"#, Some("b")),
+        (r#"{"range": "a", "Range": "b"}"#, Some("b")),
+        (r#"{"Range": "a", "range": "b"}"#, Some("b")),
+        // The third is last although its key was seen first.
+        (r#"{"range": "a", "RANGE": "b", "range": "c"}"#, Some("c")),
+        (r#"{"range": null}"#, None),
+        (r#"{"range": "a", "range": null}"#, Some("a")),
+        (r#"{"range": "a", "Range": null}"#, Some("a")),
+        (r#"{"range": null, "range": "a"}"#, Some("a")),
+        (r#"{"range_": "a"}"#, None),
+        (r#"{}"#, None),
+    ] {
+        assert_eq!(string(text, "range").as_deref(), expected, "{text}");
+    }
+    // Kelvin sign and long s fold into ASCII.
+    assert_eq!(string("{\"\u{17f}pee\u{212a}\": \"a\"}", "speek").as_deref(), Some("a"));
+}
+
+#[test]
+fn numbers_are_whole_or_errors() {
+    for (text, expected) in [
+        (r#"{"mtu": 1500}"#, Ok(Some(1500))),
+        (r#"{"mtu": -1}"#, Ok(Some(-1))),
+        (r#"{"mtu": null}"#, Ok(None)),
+        (r#"{"mtu": 1.0}"#, Err(())),
+        (r#"{"mtu": 1e3}"#, Err(())),
+        (r#"{"mtu": "1500"}"#, Err(())),
+        (r#"{"mtu": 9223372036854775808}"#, Err(())),
+        (r#"{"mtu": true}"#, Err(())),
+    ] {
+        let value = value(text);
+        let found = Object::root(&value).unwrap().int("mtu").map_err(|_| ());
+        assert_eq!(found, expected, "{text}");
+    }
+}
+
+#[test]
+fn wrong_types_name_the_field() {
+    let value =
+        json!({ "ipam": { "exclude": ["10.0.0.1", 5], "range": {}, "on": "true", "dns": [], "routes": {} } });
+    let mut root = Object::root(&value).unwrap();
+    let mut ipam = root.object("ipam").unwrap().unwrap();
+    let message = |error: FieldError| error.to_string();
+    let errors = [
+        message(ipam.strings("exclude").unwrap_err()),
+        message(ipam.string("range").unwrap_err()),
+        message(ipam.bool("on").unwrap_err()),
+        message(ipam.object("dns").unwrap_err()),
+        message(ipam.list("routes").unwrap_err()),
+    ];
+    assert_eq!(
+        errors,
+        [
+            "ipam.exclude[1]: 5 is no string; write it in double quotes",
+            "ipam.range: {} is no string; write it in double quotes",
+            "ipam.on: \"true\" is no boolean; write true or false without quotes",
+            "ipam.dns: [] is no object; write {\"key\": value, …}",
+            "ipam.routes: {} is no list; write it in brackets, […]",
+        ]
+    );
+    let list = json!([1]);
+    assert_eq!(
+        message(Object::root(&list).unwrap_err()),
+        "network configuration: [1] is no object; write {\"key\": value, …}"
+    );
+}
+
+#[test]
+fn lists_have_paths_and_absent_is_empty() {
+    let value = json!({ "ipRanges": [{ "range": "a" }, { "rang": "b" }], "none": null });
+    let mut root = Object::root(&value).unwrap();
+    assert!(root.list("none").unwrap().is_empty());
+    assert!(root.list("absent").unwrap().is_empty());
+    assert!(!root.present("none"));
+    let elements = root.list("ipRanges").unwrap();
+    assert_eq!(elements[1].path(), "ipRanges[1]");
+    let second = elements[1].object().unwrap();
+    assert_eq!(second.path_of("range"), "ipRanges[1].range");
+    assert_eq!(second.unknown(), ["ipRanges[1].rang"]);
+}
+
+#[test]
+fn keys_nobody_asked_for_are_listed() {
+    let value = value(r#"{"b": 1, "range": "x", "Range": "y", "a": null}"#);
+    let mut root = Object::root(&value).unwrap();
+    assert_eq!(root.unknown(), ["b", "range", "Range", "a"]);
+    assert!(root.present("range"));
+    assert_eq!(root.unknown(), ["b", "a"]);
+}
+
+#[test]
+fn one_document_and_nothing_after_it() {
+    for text in ["", "{} {}", "{,}", "{\"a\": 01}", "{\"a\": NaN}", "{'a': 1}"] {
+        assert!(read(text.as_bytes()).is_err(), "{text}");
+    }
+    let text = r#" {"z": [1, -2, 1.5, "x", true, null, {"k": []}], "a": {}} "#;
+    assert_eq!(read(text.as_bytes()).unwrap(), serde_json::from_str::<Value>(text).unwrap());
+}
+
+#[test]
+fn messages_stay_on_one_short_line() {
+    let error = FieldError::text("ipam.range", &format!("a\nb\u{85}c{}", "x".repeat(500)), "is no range");
+    let message = error.to_string();
+    assert!(!message.contains(char::is_control), "{message}");
+    assert!(message.ends_with("x… is no range") && message.chars().count() < 120, "{message}");
+    let missing = FieldError::missing("ipam.range", "is missing; write one");
+    assert_eq!(missing.to_string(), "ipam.range: is missing; write one");
+}

@@ -1,0 +1,150 @@
+//! The pools of one host: a directory with one JSON document per pool.
+//!
+//! Writers exclude each other by a lock on `.lock` in that directory. A document is replaced as a whole
+//! (written beside, synced, renamed, directory synced), so readers need no lock and a power cut leaves
+//! the old or the new text. A document that cannot be read is an error for whoever needs it and is never
+//! overwritten: taking it for empty would give out its addresses a second time.
+//!
+//! A release that is impossible just now leaves a tombstone, an empty file whose name says what to
+//! release. Every later writer replays tombstones before anything else.
+
+mod disk;
+mod lock;
+mod release;
+mod tombstone;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use ipnet::IpNet;
+
+use crate::address::overlap;
+use crate::allocate::{self, Usage};
+use crate::conf::Ipam;
+use crate::name;
+use crate::pool::Pool;
+use crate::request::Request;
+
+pub use crate::error::StoreError;
+pub use crate::request::Assigned;
+pub use release::Released;
+pub use tombstone::Tombstone;
+
+use lock::Lock;
+
+/// Pools in a directory of this host.
+#[derive(Debug, Clone)]
+pub struct FileStore {
+    pools: PathBuf,
+    tombstones: PathBuf,
+}
+
+impl FileStore {
+    /// A store with its documents in `pools` and its tombstones in `tombstones`. Neither need exist:
+    /// they are made, readable by their owner only, by the first write.
+    pub fn new(pools: PathBuf, tombstones: PathBuf) -> Self {
+        Self { pools, tombstones }
+    }
+
+    /// Reserves an address for every want of the request and returns them in the same order, once they
+    /// will survive a power cut. Repeating it for the same owner gives the same addresses.
+    ///
+    /// `deadline` bounds the wait for other writers. After [`StoreError::Io`] the reservation may or may
+    /// not be on disk; releasing the owner is right in either case. After any other error nothing is.
+    pub fn acquire(&self, request: &Request, deadline: Instant) -> Result<Vec<Assigned>, StoreError> {
+        disk::create_dir(&self.pools)?;
+        let lock = Lock::take(&self.pools, deadline)?;
+        self.replay(&lock)?;
+        let mut pools = Vec::new();
+        for (name, subnet) in request.pools() {
+            pools.push(self.pool(name.as_str(), subnet)?.unwrap_or_else(|| Pool::new(&name, subnet)));
+        }
+        let others = if request.overlapping {
+            let subnets: Vec<(String, IpNet)> =
+                pools.iter().map(|pool| (pool.name().to_owned(), pool.subnet())).collect();
+            disk::remove_leftovers(&self.pools, &lock)?;
+            self.overlapping(request.network_name.as_deref(), &subnets)?
+        } else {
+            Vec::new()
+        };
+        let assigned = allocate::allocate(request, &mut pools, &others)?;
+        disk::write(&self.pools, pools.iter().filter(|pool| pool.is_changed()), &lock)?;
+        Ok(assigned)
+    }
+
+    /// The addresses that the attachment has in the pools of `ipam`, lowest first within each pool.
+    /// Takes no lock; a missing directory holds nothing.
+    pub fn held(&self, id: &str, ifname: &str, ipam: &Ipam) -> Result<Vec<IpNet>, StoreError> {
+        let mut held = Vec::new();
+        for (name, subnet) in ipam.pools() {
+            let Some(pool) = self.pool(name.as_str(), subnet)? else { continue };
+            let own = pool.iter().filter(|(_, entry)| release::belongs(entry, id, ifname));
+            held.extend(own.map(|(address, _)| IpNet::new_assert(address, subnet.prefix_len())));
+        }
+        Ok(held)
+    }
+
+    /// State of every range of `ipam`, in order, after checking that the directory can be written or
+    /// made. Takes no lock; a missing directory holds nothing.
+    pub fn usage(&self, ipam: &Ipam) -> Result<Vec<Usage>, StoreError> {
+        disk::probe(&self.pools)?;
+        let reserved: Vec<IpAddr> = ipam.reserved();
+        let mut usages = Vec::new();
+        for range in &ipam.ranges {
+            let Ok(name) = range.pool_name(ipam.network_name.as_deref()) else { continue };
+            let own =
+                self.pool(name.as_str(), range.subnet())?.unwrap_or_else(|| Pool::new(&name, range.subnet()));
+            let mut pools = vec![own];
+            if ipam.enable_overlapping_ranges {
+                let subnets = [(name.to_string(), range.subnet())];
+                pools.extend(self.overlapping(ipam.network_name.as_deref(), &subnets)?);
+            }
+            usages.push(allocate::usage(range, name.as_str(), pools.iter(), &reserved));
+        }
+        Ok(usages)
+    }
+
+    /// Releases that are still to be done, for diagnostics.
+    pub fn entombed(&self) -> Result<Vec<Tombstone>, StoreError> {
+        tombstone::list(&self.tombstones)
+    }
+
+    /// The pool called `name` if it exists, which must be of `subnet`.
+    fn pool(&self, name: &str, subnet: IpNet) -> Result<Option<Pool>, StoreError> {
+        let Some(pool) = disk::read(&self.pools, name)? else { return Ok(None) };
+        // Names are ambiguous between network names that look like IPv6 groups and ranges.
+        if pool.subnet() != subnet {
+            let why = format!("spec.range is {}, and {subnet} has the same pool name", pool.subnet());
+            return Err(StoreError::Corrupt { path: disk::path(&self.pools, name), why });
+        }
+        Ok(Some(pool))
+    }
+
+    /// The pools of the domain that share addresses with any of `own` (name and subnet) but are none of
+    /// them. Reads only documents whose name says so.
+    fn overlapping(
+        &self,
+        network_name: Option<&str>,
+        own: &[(String, IpNet)],
+    ) -> Result<Vec<Pool>, StoreError> {
+        let mut found = Vec::new();
+        for name in disk::names(&self.pools)? {
+            let Some(subnet) = name::subnet_of(network_name, &name) else { continue };
+            let related = own.iter().any(|(_, mine)| overlap(mine, &subnet));
+            if !related || own.iter().any(|(mine, _)| *mine == name) {
+                continue;
+            }
+            // A pool of another domain may have a name that reads as one of ours; its range tells.
+            found.extend(disk::read(&self.pools, &name)?.filter(|pool| pool.subnet() == subnet));
+        }
+        Ok(found)
+    }
+
+    fn pools_dir(&self) -> &Path {
+        &self.pools
+    }
+}

@@ -1,0 +1,158 @@
+//! Documents on disk: reading them, and replacing them so that a power cut leaves the old or the new one.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::error::StoreError;
+use crate::pool::Pool;
+
+use super::lock::Lock;
+
+const SUFFIX: &str = ".json";
+const TEMPORARY: &str = ".tmp";
+
+/// Turns an [`io::Error`] into a [`StoreError`] about `path`.
+pub(super) fn io_error(attempt: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    let path = path.to_owned();
+    move |source| StoreError::Io { attempt, path, source }
+}
+
+/// Where the document of pool `name` lies.
+pub(super) fn path(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("{name}{SUFFIX}"))
+}
+
+/// Where it is written before it replaces the old one. One name per pool is enough under the lock, and
+/// what a killed writer leaves is overwritten by the next.
+fn temporary(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!(".{name}{TEMPORARY}"))
+}
+
+/// The pool called `name`, `None` if there is no document.
+pub(super) fn read(dir: &Path, name: &str) -> Result<Option<Pool>, StoreError> {
+    let path = path(dir, name);
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io_error("read pool document", &path)(error)),
+    };
+    match Pool::parse(name, &text) {
+        Ok(pool) => Ok(Some(pool)),
+        Err(error) => Err(StoreError::Corrupt { path, why: error.to_string() }),
+    }
+}
+
+/// Names of all pools that have a document; a missing directory has none.
+pub(super) fn names(dir: &Path) -> Result<Vec<String>, StoreError> {
+    let pool = |name: &str| Some(name.strip_suffix(SUFFIX)?.to_owned()).filter(|name| !name.starts_with('.'));
+    Ok(entries(dir)?.iter().filter_map(|name| pool(name)).collect())
+}
+
+/// Names in `dir`, sorted, so that what happens does not depend on the file system's order. Names that
+/// are not UTF-8 were never written by us.
+pub(super) fn entries(dir: &Path) -> Result<Vec<String>, StoreError> {
+    let list = || -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(dir)? {
+            names.extend(entry?.file_name().into_string().ok());
+        }
+        names.sort_unstable();
+        Ok(names)
+    };
+    match list() {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        result => result.map_err(io_error("list directory", dir)),
+    }
+}
+
+/// Removes a temporary file. A probe of another process may have removed it, or have had it removed.
+fn remove(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(io_error("remove leftover", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes what killed writers left half-written. Under the lock, nobody else is writing.
+pub(super) fn remove_leftovers(dir: &Path, _held: &Lock) -> Result<(), StoreError> {
+    for name in entries(dir)?.iter().filter(|name| name.starts_with('.') && name.ends_with(TEMPORARY)) {
+        remove(&dir.join(name))?;
+    }
+    Ok(())
+}
+
+/// Replaces the documents of `pools` in `dir`, synced when this returns.
+///
+/// All texts are on disk before the first takes effect, so a full disk changes nothing.
+pub(super) fn write<'a>(
+    dir: &Path,
+    pools: impl Iterator<Item = &'a Pool>,
+    _held: &Lock,
+) -> Result<(), StoreError> {
+    let mut ready: Vec<(PathBuf, PathBuf)> = Vec::new();
+    for pool in pools {
+        let beside = temporary(dir, pool.name());
+        let written = write_synced(&beside, &pool.to_json());
+        ready.push((beside, path(dir, pool.name())));
+        if let Err(error) = written {
+            discard(&ready);
+            return Err(error);
+        }
+    }
+    for (i, (beside, target)) in ready.iter().enumerate() {
+        if let Err(error) = fs::rename(beside, target) {
+            discard(&ready[i..]);
+            return Err(io_error("replace pool document", target)(error));
+        }
+    }
+    if ready.is_empty() { Ok(()) } else { sync_dir(dir) }
+}
+
+fn write_synced(path: &Path, text: &[u8]) -> Result<(), StoreError> {
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        file.write_all(text)?;
+        file.sync_all()
+    };
+    write().map_err(io_error("write", path))
+}
+
+/// Removes texts that will not take effect. The first error is the one to report; what cannot be removed
+/// now is overwritten or removed by the next writer.
+fn discard(ready: &[(PathBuf, PathBuf)]) {
+    for (beside, _) in ready {
+        fs::remove_file(beside).ok();
+    }
+}
+
+/// Makes names created, replaced or removed in `dir` survive a power cut.
+pub(super) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_error("sync directory", dir))
+}
+
+/// Makes `dir` and what is missing above it, for its owner only, and syncs the names made.
+pub(super) fn create_dir(dir: &Path) -> Result<(), StoreError> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let missing: Vec<&Path> = dir.ancestors().take_while(|path| !path.exists()).collect();
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io_error("create directory", dir))?;
+    for parent in missing.iter().filter_map(|path| path.parent()) {
+        // The parent of a relative path may be the empty one, which is the working directory.
+        sync_dir(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })?;
+    }
+    Ok(())
+}
+
+/// Checks that files can be made in `dir`, or `dir` itself in what exists above it.
+///
+/// Tried for real: for root, permission bits say nothing, and neither do they about a read-only mount or
+/// a full disk.
+pub(super) fn probe(dir: &Path) -> Result<(), StoreError> {
+    let existing = dir.ancestors().find(|path| path.exists()).unwrap_or(dir);
+    let path = existing.join(format!(".octavia-bridge-probe-{}{TEMPORARY}", std::process::id()));
+    write_synced(&path, b"probe\n")?;
+    remove(&path)
+}

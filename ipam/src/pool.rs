@@ -1,0 +1,247 @@
+//! One `IPPool` document: which addresses of a subnet are in use, and by whom.
+//!
+//! The schema is whereabouts' custom resource: a map from offset to holder. An offset is the distance
+//! from the subnet's network address in decimal, so 172.23.0.30 in 172.23.0.0/24 is `"30"`. Offsets take
+//! all 128 bits here; whereabouts itself reads back only those below 2^63 and deletes the others.
+//!
+//! A document that is not what its name says is refused, never repaired: an entry that cannot be read is
+//! an address that would be given out twice. Everything in the document that is not ours survives.
+
+mod json;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde_json::{Map, Value};
+
+use crate::address::{Span, bits, from_bits, parse_net, same_family};
+use crate::name::PoolName;
+use crate::request::Holder;
+
+/// `apiVersion` of every pool document.
+pub const API_VERSION: &str = "whereabouts.cni.cncf.io/v1alpha1";
+/// `kind` of every pool document.
+pub const KIND: &str = "IPPool";
+
+/// One address in use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Allocation {
+    /// Container id of the sandbox.
+    pub id: String,
+    /// `namespace/name` of the pod; empty when the runtime named none.
+    pub podref: String,
+    /// Interface in the pod; `None` in entries written by whereabouts before 0.8.
+    pub ifname: Option<String>,
+    extra: Map<String, Value>,
+}
+
+impl Allocation {
+    /// An entry for one interface of one sandbox.
+    pub fn new(id: &str, podref: &str, ifname: &str) -> Self {
+        let ifname = Some(ifname.to_owned());
+        Self { id: id.to_owned(), podref: podref.to_owned(), ifname, extra: Map::new() }
+    }
+}
+
+/// Why a text is not the pool it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum PoolError {
+    /// Not JSON, or a field has another type than the schema says.
+    #[error("{0}")]
+    Json(#[from] serde_json::Error),
+    /// JSON of another kind, or another pool under this name.
+    #[error("{field} is \"{found}\", expected {expected}")]
+    Foreign {
+        /// Path of the field that tells.
+        field: &'static str,
+        /// Its value.
+        found: String,
+        /// What a pool of this name has there.
+        expected: String,
+    },
+    /// An allocation that is no address of the subnet.
+    #[error("allocation \"{key}\" is no offset in {subnet}")]
+    Key {
+        /// The key as written.
+        key: String,
+        /// The pool's subnet.
+        subnet: IpNet,
+    },
+}
+
+/// The addresses in use in one subnet.
+#[derive(Debug, Clone)]
+pub struct Pool {
+    name: String,
+    subnet: IpNet,
+    allocations: BTreeMap<u128, Allocation>,
+    metadata: Map<String, Value>,
+    spec_extra: Map<String, Value>,
+    extra: Map<String, Value>,
+    changed: bool,
+}
+
+impl Pool {
+    /// An empty pool of `subnet`.
+    pub fn new(name: &PoolName, subnet: IpNet) -> Self {
+        let name = name.to_string();
+        let mut metadata = Map::new();
+        metadata.insert("name".to_owned(), Value::from(name.as_str()));
+        Self {
+            name,
+            subnet: subnet.trunc(),
+            allocations: BTreeMap::new(),
+            metadata,
+            spec_extra: Map::new(),
+            extra: Map::new(),
+            changed: false,
+        }
+    }
+
+    /// Reads the document of the pool called `name`, whatever its address domain.
+    pub fn parse(name: &str, text: &[u8]) -> Result<Self, PoolError> {
+        let raw: json::Document = serde_json::from_slice(text)?;
+        let differs = |field, found: &str, expected: String| {
+            Err(PoolError::Foreign { field, found: found.to_owned(), expected })
+        };
+        if raw.api_version != API_VERSION {
+            return differs("apiVersion", &raw.api_version, API_VERSION.to_owned());
+        }
+        if raw.kind != KIND {
+            return differs("kind", &raw.kind, KIND.to_owned());
+        }
+        let found = raw.metadata.get("name").and_then(Value::as_str).unwrap_or_default();
+        if found != name {
+            return differs("metadata.name", found, format!("\"{name}\""));
+        }
+        // Offsets count from the address in spec.range, so only the masked form is unambiguous.
+        let subnet = parse_net(&raw.spec.range).filter(|net| *net == net.trunc());
+        let Some(subnet) = subnet.filter(|net| bears(name, net)) else {
+            return differs("spec.range", &raw.spec.range, format!("the subnet that \"{name}\" names"));
+        };
+        let mut allocations = BTreeMap::new();
+        let last = Span::of(&subnet).last - Span::of(&subnet).first;
+        for (key, allocation) in raw.spec.allocations.0 {
+            // "030" and "+30" would be second spellings of one address.
+            let offset = key.parse::<u128>().ok().filter(|n| *n <= last && n.to_string() == key);
+            match offset {
+                Some(offset) if !allocations.contains_key(&offset) => {
+                    allocations.insert(offset, allocation);
+                }
+                _ => return Err(PoolError::Key { key, subnet }),
+            }
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            subnet,
+            allocations,
+            metadata: raw.metadata,
+            spec_extra: raw.spec.extra,
+            extra: raw.extra,
+            changed: false,
+        })
+    }
+
+    /// The document, pretty-printed and ending in a newline.
+    pub fn to_json(&self) -> Vec<u8> {
+        json::write(self)
+    }
+
+    /// `metadata.name`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The subnet, masked.
+    pub fn subnet(&self) -> IpNet {
+        self.subnet
+    }
+
+    /// How many addresses are in use.
+    pub fn len(&self) -> usize {
+        self.allocations.len()
+    }
+
+    /// Whether no address is in use.
+    pub fn is_empty(&self) -> bool {
+        self.allocations.is_empty()
+    }
+
+    /// Whether entries differ from those read or, for a new pool, from none.
+    pub fn is_changed(&self) -> bool {
+        self.changed
+    }
+
+    /// The entry for `address`, if it is in use.
+    pub fn get(&self, address: IpAddr) -> Option<&Allocation> {
+        self.allocations.get(&self.offset(address)?)
+    }
+
+    /// All addresses in use with their entries, lowest first.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (IpAddr, &Allocation)> {
+        let base = bits(self.subnet.addr());
+        self.allocations.iter().map(move |(offset, entry)| (from_bits(base + offset, &self.subnet), entry))
+    }
+
+    /// All addresses in use with their holders, lowest first.
+    pub fn holders(&self) -> impl DoubleEndedIterator<Item = Holder> {
+        self.iter().map(|(address, entry)| Holder::new(address, entry))
+    }
+
+    /// Makes `address` the owner's. An entry it has there is brought up to date, its unknown fields kept.
+    /// Addresses outside the subnet are no part of this pool; `false` says so.
+    #[must_use]
+    pub fn assign(&mut self, address: IpAddr, id: &str, podref: Option<&str>, ifname: &str) -> bool {
+        let Some(offset) = self.offset(address) else { return false };
+        let new = Allocation::new(id, podref.unwrap_or_default(), ifname);
+        match self.allocations.get_mut(&offset) {
+            None => {
+                self.allocations.insert(offset, new);
+                self.changed = true;
+            }
+            Some(entry) => {
+                // A caller that knows no pod does not erase what an earlier one knew.
+                let podref = podref.map_or_else(|| entry.podref.clone(), str::to_owned);
+                let new = Allocation { podref, extra: std::mem::take(&mut entry.extra), ..new };
+                self.changed |=
+                    new.id != entry.id || new.podref != entry.podref || new.ifname != entry.ifname;
+                *entry = new;
+            }
+        }
+        true
+    }
+
+    /// Frees every address whose entry `gone` says so of; how many.
+    pub fn release(&mut self, mut gone: impl FnMut(IpAddr, &Allocation) -> bool) -> usize {
+        let before = self.allocations.len();
+        let (base, subnet) = (bits(self.subnet.addr()), self.subnet);
+        self.allocations.retain(|offset, entry| !gone(from_bits(base + offset, &subnet), entry));
+        let released = before - self.allocations.len();
+        self.changed |= released > 0;
+        released
+    }
+
+    /// The addresses in use as numbers, ascending.
+    pub(crate) fn taken(&self) -> impl Iterator<Item = u128> {
+        let base = bits(self.subnet.addr());
+        self.allocations.keys().map(move |offset| base + offset)
+    }
+
+    fn offset(&self, address: IpAddr) -> Option<u128> {
+        let inside = same_family(&self.subnet, address) && self.subnet.contains(&address);
+        inside.then(|| bits(address) - bits(self.subnet.addr()))
+    }
+}
+
+/// Whether a pool of `subnet` may be called `name`: alone, or after a network name and '-'.
+fn bears(name: &str, subnet: &IpNet) -> bool {
+    let range = subnet.to_string().replace([':', '/'], "-");
+    match name.strip_suffix(&range) {
+        Some(network) => network.is_empty() || (network.ends_with('-') && network.len() > 1),
+        None => false,
+    }
+}

@@ -1,0 +1,132 @@
+//! One range of addresses: a subnet, the part of it to hand out, and what to leave out.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::address::{Span, bits, from_bits, merge, overlap, same_family};
+use crate::name::{NameError, PoolName};
+
+#[cfg(test)]
+mod tests;
+
+/// A range to hand addresses out from.
+///
+/// Bounds are inclusive and lie inside the subnet without its first and last address; the last one of an
+/// IPv6 subnet is skipped too, because whereabouts does so and both may serve one pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Range {
+    subnet: IpNet,
+    first: IpAddr,
+    last: IpAddr,
+    exclude: Vec<IpNet>,
+}
+
+/// Why bounds make no range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RangeError {
+    /// Fewer than two host bits: nothing is left without the network and the broadcast address.
+    #[error("subnet {0} has no usable host address")]
+    TooSmall(IpNet),
+    /// The start lies after the end; whereabouts would widen the range to the end of the subnet.
+    #[error("range start {0} lies after range end {1}")]
+    Reversed(IpAddr, IpAddr),
+    /// A bound is IPv4 and the subnet IPv6, or the reverse.
+    #[error("bound {0} is not of the address family of {1}")]
+    Family(IpAddr, IpNet),
+}
+
+/// Something in a range's definition that has no effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Oddity {
+    /// The start is no usable host of the subnet; the range starts at the first one instead.
+    StartIgnored(IpAddr),
+    /// The end is no usable host of the subnet; the range ends at the last one instead.
+    EndIgnored(IpAddr),
+    /// The exclusion with this index shares no address with the subnet.
+    ExcludeOutside(usize),
+}
+
+impl Range {
+    /// A range of `subnet` (host bits are dropped) from `start` to `end`, both inclusive.
+    ///
+    /// A bound that is no usable host of the subnet is taken as whereabouts takes it: not at all. The
+    /// returned oddities name such bounds, and exclusions outside the subnet.
+    pub fn new(
+        subnet: IpNet,
+        start: Option<IpAddr>,
+        end: Option<IpAddr>,
+        exclude: Vec<IpNet>,
+    ) -> Result<(Self, Vec<Oddity>), RangeError> {
+        let subnet = subnet.trunc();
+        if subnet.max_prefix_len() - subnet.prefix_len() < 2 {
+            return Err(RangeError::TooSmall(subnet));
+        }
+        if let Some(bound) = [start, end].into_iter().flatten().find(|b| !same_family(&subnet, *b)) {
+            return Err(RangeError::Family(bound, subnet));
+        }
+        if let (Some(start), Some(end)) = (start, end)
+            && start > end
+        {
+            return Err(RangeError::Reversed(start, end));
+        }
+        let all = Span::of(&subnet);
+        let usable = Span { first: all.first + 1, last: all.last - 1 };
+        let mut oddities = Vec::new();
+        let mut bound = |given: Option<IpAddr>, edge: u128, ignored: fn(IpAddr) -> Oddity| match given {
+            Some(address) if usable.contains(bits(address)) => address,
+            Some(address) => {
+                oddities.push(ignored(address));
+                from_bits(edge, &subnet)
+            }
+            None => from_bits(edge, &subnet),
+        };
+        let first = bound(start, usable.first, Oddity::StartIgnored);
+        let last = bound(end, usable.last, Oddity::EndIgnored);
+        let outside = |(_, net): &(usize, &IpNet)| !overlap(&subnet, net);
+        oddities.extend(exclude.iter().enumerate().filter(outside).map(|(i, _)| Oddity::ExcludeOutside(i)));
+        Ok((Self { subnet, first, last, exclude }, oddities))
+    }
+
+    /// The whole subnet, masked. Its prefix length is the one of every address handed out.
+    pub fn subnet(&self) -> IpNet {
+        self.subnet
+    }
+
+    /// The lowest address that may be handed out.
+    pub fn first(&self) -> IpAddr {
+        self.first
+    }
+
+    /// The highest address that may be handed out.
+    pub fn last(&self) -> IpAddr {
+        self.last
+    }
+
+    /// What is left out, as configured: unsorted, possibly overlapping or of the other family.
+    pub fn exclude(&self) -> &[IpNet] {
+        &self.exclude
+    }
+
+    /// Whether `address` may be handed out as far as bounds and exclusions say.
+    pub fn offers(&self, address: IpAddr) -> bool {
+        same_family(&self.subnet, address)
+            && self.span().contains(bits(address))
+            && !self.exclude.iter().any(|net| net.contains(&address))
+    }
+
+    /// Name of the pool that keeps this range's addresses.
+    pub fn pool_name(&self, network_name: Option<&str>) -> Result<PoolName, NameError> {
+        PoolName::new(network_name, &self.subnet)
+    }
+
+    pub(crate) fn span(&self) -> Span {
+        Span { first: bits(self.first), last: bits(self.last) }
+    }
+
+    /// The excluded addresses between the bounds, as sorted disjoint spans.
+    pub(crate) fn excluded(&self) -> Vec<Span> {
+        let same = |net: &&IpNet| same_family(&self.subnet, net.addr());
+        merge(self.exclude.iter().filter(same).map(Span::of).collect(), self.span())
+    }
+}

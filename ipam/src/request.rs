@@ -1,0 +1,175 @@
+//! What one attachment asks of the pools, and who it is.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::address;
+use crate::document::FieldError;
+use crate::name::PoolName;
+use crate::pool::Allocation;
+use crate::range::Range;
+
+/// The attachment that holds, or wants, addresses.
+///
+/// Known pods are recognised by pod and interface, so a new sandbox of the same pod gets its addresses
+/// again. Runtimes that name no pod are recognised by container id and interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// `CNI_CONTAINERID`, the sandbox.
+    pub container_id: String,
+    /// `CNI_IFNAME`, the interface inside the pod.
+    pub ifname: String,
+    /// `namespace/name` of the pod, if the runtime says it.
+    pub pod: Option<String>,
+}
+
+/// How an entry of a pool relates to an owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Holding {
+    /// The entry is this attachment's.
+    Own,
+    /// The entry is the pod's, or the container's, without an interface name: whereabouts before 0.8
+    /// wrote none, and refusing to see such entries leaked them after its own upgrade.
+    Unnamed,
+    /// The entry is somebody else's.
+    Foreign,
+}
+
+impl Owner {
+    pub(crate) fn holding(&self, entry: &Allocation) -> Holding {
+        let same_pod = self.pod.as_ref().is_some_and(|pod| *pod == entry.podref);
+        // The id counts for known pods too: an earlier call of this sandbox may not have known its pod.
+        if !same_pod && entry.id != self.container_id {
+            return Holding::Foreign;
+        }
+        match &entry.ifname {
+            Some(ifname) if *ifname == self.ifname => Holding::Own,
+            Some(_) => Holding::Foreign,
+            None => Holding::Unnamed,
+        }
+    }
+}
+
+/// An address that the pod's configuration asks for by name (`runtimeConfig.ips`, or `IP` in
+/// `CNI_ARGS`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestedAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// The prefix length written after it, if any.
+    pub prefix_len: Option<u8>,
+    /// Where it was written, for messages: `runtimeConfig.ips[0]`, `CNI_ARGS IP`.
+    pub field: String,
+}
+
+impl RequestedAddress {
+    /// Reads `address` or `address/length`, found at `field`.
+    pub fn parse(field: impl Into<String>, text: &str) -> Result<Self, FieldError> {
+        let field = field.into();
+        if let Some(address) = address::parse(text) {
+            return Ok(Self { address, prefix_len: None, field });
+        }
+        match address::parse_net(text) {
+            Some(net) => Ok(Self { address: net.addr(), prefix_len: Some(net.prefix_len()), field }),
+            None => {
+                let remedy = "is no IP address; write one like 172.23.0.40 or 172.23.0.40/24";
+                Err(FieldError::text(field, text, remedy))
+            }
+        }
+    }
+}
+
+/// Everything one ADD needs of the pools, in the order of the result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// Who asks.
+    pub owner: Owner,
+    /// The address domain: pools of other domains do not matter.
+    pub network_name: Option<String>,
+    /// Whether addresses in use in any overlapping pool of the domain are taken.
+    pub overlapping: bool,
+    /// What is asked for, one address each, all or nothing.
+    pub wants: Vec<Want>,
+    /// Gateways and next hops: never handed out.
+    pub reserved: Vec<IpAddr>,
+}
+
+impl Request {
+    /// The pools involved with their subnets, each once, in order of first need.
+    pub fn pools(&self) -> Vec<(PoolName, IpNet)> {
+        let mut pools: Vec<(PoolName, IpNet)> = Vec::new();
+        for want in &self.wants {
+            if !pools.iter().any(|(name, _)| *name == want.pool) {
+                pools.push((want.pool.clone(), want.subnet));
+            }
+        }
+        pools
+    }
+}
+
+/// One address wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Want {
+    /// The pool that keeps it.
+    pub pool: PoolName,
+    /// The pool's subnet, masked; gives the result its prefix length.
+    pub subnet: IpNet,
+    /// The gateway to report with it.
+    pub gateway: Option<IpAddr>,
+    /// Which address.
+    pub choice: Choice,
+}
+
+/// How an address is chosen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Choice {
+    /// The one the owner already has in this range, else the lowest free.
+    Lowest(Range),
+    /// This one or none.
+    Exactly(IpAddr),
+}
+
+/// An address that now belongs to the request's owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Assigned {
+    /// The address with its subnet's prefix length.
+    pub address: IpNet,
+    /// Its gateway, if the configuration names one of its subnet.
+    pub gateway: Option<IpAddr>,
+}
+
+/// Who holds an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// The address held.
+    pub address: IpAddr,
+    /// Container id.
+    pub id: String,
+    /// `namespace/name` of the pod; empty when the runtime named none.
+    pub pod: String,
+    /// Interface in the pod; empty in entries of whereabouts before 0.8.
+    pub ifname: String,
+}
+
+impl Holder {
+    pub(crate) fn new(address: IpAddr, entry: &Allocation) -> Self {
+        Self {
+            address,
+            id: entry.id.clone(),
+            pod: entry.podref.clone(),
+            ifname: entry.ifname.clone().unwrap_or_default(),
+        }
+    }
+}
+
+impl fmt::Display for Holder {
+    /// The pod if known, the interface, and enough of the container id to find it in `crictl ps`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pod = if self.pod.is_empty() { "unnamed pod" } else { &self.pod };
+        let ifname = if self.ifname.is_empty() { "unnamed interface" } else { &self.ifname };
+        let id: String = self.id.chars().take(13).collect();
+        write!(f, "{pod} {ifname} (container {id})")
+    }
+}

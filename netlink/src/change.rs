@@ -1,0 +1,184 @@
+//! Changing and deleting links.
+
+use nix::errno::Errno;
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::link::{
+    InfoData, InfoKind, InfoPortData, InfoPortKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
+
+use crate::name::{validate_alias, validate_index, validate_link_name};
+use crate::{BridgeOptions, Error, MacAddress, Netlink, PortFlags, Result};
+
+/// What to change of a link; `None` leaves a value alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LinkChange {
+    /// New name. Kernels before 6.2 refuse to rename a link that is up (EBUSY).
+    pub name: Option<String>,
+    /// Administrative state.
+    pub up: Option<bool>,
+    /// MTU in bytes.
+    pub mtu: Option<u32>,
+    /// Hardware address.
+    pub mac: Option<MacAddress>,
+    /// Index of the bridge to become a port of; `Some(None)` leaves the present one.
+    pub master: Option<Option<u32>>,
+    /// Free text attached to the link; an empty text removes it.
+    pub alias: Option<String>,
+    /// Promiscuous mode.
+    pub promiscuous: Option<bool>,
+}
+
+impl Netlink {
+    /// Changes a link with one message; sends none if nothing is to be changed.
+    ///
+    /// The kernel applies the values one after the other (`do_setlink` in net/core/rtnetlink.c) and
+    /// keeps what it did before one was refused: read back after an error.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`] if there is no such link; every other [`Error`] of a request.
+    pub async fn change_link(&self, index: u32, change: &LinkChange) -> Result<()> {
+        let attempt = || format!("change link {index} ({})", change.summary());
+        let Some(message) = change.message(index)? else { return Ok(()) };
+        self.change_existing(message, attempt).await
+    }
+
+    /// Changes options of a bridge with one message; sends none if nothing is to be changed.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`] if there is no such link; every other [`Error`] of a request.
+    pub async fn change_bridge(&self, index: u32, options: &BridgeOptions) -> Result<()> {
+        let options = options.attributes();
+        if options.is_empty() {
+            return Ok(());
+        }
+        let info = vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(InfoData::Bridge(options))];
+        self.change_existing(informed(index, info), || format!("change options of bridge {index}")).await
+    }
+
+    /// Changes flags of a bridge port with one message; sends none if nothing is to be changed.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`] if there is no such link; every other [`Error`] of a request.
+    pub async fn change_port(&self, index: u32, flags: &PortFlags) -> Result<()> {
+        let flags = flags.attributes();
+        if flags.is_empty() {
+            return Ok(());
+        }
+        let info = vec![
+            LinkInfo::PortKind(InfoPortKind::Bridge),
+            LinkInfo::PortData(InfoPortData::BridgePort(flags)),
+        ];
+        self.change_existing(informed(index, info), || format!("change flags of bridge port {index}")).await
+    }
+
+    /// Deletes a link, and with a veth its other end wherever that is. Takes tens of milliseconds,
+    /// most of them the kernel's wait for readers of its tables.
+    ///
+    /// Returns whether the link was there.
+    ///
+    /// # Errors
+    /// Every [`Error`] a request can end in.
+    pub async fn delete_link(&self, index: u32) -> Result<bool> {
+        let attempt = || format!("delete link {index}");
+        validate_index(index, attempt)?;
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        match self.change(RouteNetlinkMessage::DelLink(message), 0, attempt).await {
+            Ok(()) => Ok(true),
+            Err(Error::Refused { errno, .. }) if errno == Errno::ENODEV as i32 => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// `RTM_NEWLINK` without `NLM_F_CREATE`. `RTM_SETLINK` would do for most values but ignores the
+    /// options of bridges and ports.
+    async fn change_existing(&self, message: LinkMessage, attempt: impl Fn() -> String) -> Result<()> {
+        validate_index(message.header.index, &attempt)?;
+        self.change(RouteNetlinkMessage::NewLink(message), 0, attempt).await
+    }
+}
+
+fn informed(index: u32, info: Vec<LinkInfo>) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message.attributes.push(LinkAttribute::LinkInfo(info));
+    message
+}
+
+impl LinkChange {
+    /// The message, or `None` if nothing is to be changed.
+    fn message(&self, index: u32) -> Result<Option<LinkMessage>> {
+        if *self == Self::default() {
+            return Ok(None);
+        }
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        let attributes = &mut message.attributes;
+        if let Some(name) = &self.name {
+            validate_link_name(name)?;
+            attributes.push(LinkAttribute::IfName(name.clone()));
+        }
+        if let Some(alias) = &self.alias {
+            validate_alias(alias)?;
+            attributes.push(LinkAttribute::IfAlias(alias.clone()));
+        }
+        attributes.extend(self.mtu.map(LinkAttribute::Mtu));
+        attributes.extend(self.mac.map(|mac| LinkAttribute::Address(mac.octets().to_vec())));
+        // Index 0 is how "no master" is said on the wire.
+        attributes.extend(self.master.map(|master| LinkAttribute::Controller(master.unwrap_or(0))));
+        for (flag, wanted) in [(LinkFlags::Up, self.up), (LinkFlags::Promisc, self.promiscuous)] {
+            if let Some(on) = wanted {
+                message.header.change_mask |= flag;
+                message.header.flags.set(flag, on);
+            }
+        }
+        Ok(Some(message))
+    }
+
+    /// Names the values to be changed, for errors: one message may carry several.
+    fn summary(&self) -> String {
+        let on_off = |on: bool| if on { "on" } else { "off" };
+        let parts = [
+            self.name.as_ref().map(|name| format!("name {name}")),
+            self.mac.map(|mac| format!("MAC {mac}")),
+            self.mtu.map(|mtu| format!("MTU {mtu}")),
+            self.alias.as_ref().map(|alias| format!("alias {alias:?}")),
+            self.master.map(|master| match master {
+                Some(master) => format!("master {master}"),
+                None => "no master".into(),
+            }),
+            self.promiscuous.map(|on| format!("promiscuous {}", on_off(on))),
+            self.up.map(|up| if up { "up".into() } else { "down".into() }),
+        ];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_stated_is_no_message() {
+        assert!(LinkChange::default().message(7).unwrap().is_none());
+    }
+
+    #[test]
+    fn only_stated_flags_are_in_the_mask() {
+        let change = LinkChange { up: Some(false), ..LinkChange::default() };
+        let header = change.message(7).unwrap().unwrap().header;
+        assert_eq!((header.flags, header.change_mask), (LinkFlags::empty(), LinkFlags::Up));
+    }
+
+    #[test]
+    fn errors_name_every_value_of_the_message() {
+        let change = LinkChange {
+            name: Some("net1".into()),
+            mtu: Some(9000),
+            master: Some(None),
+            up: Some(true),
+            ..LinkChange::default()
+        };
+        assert_eq!(change.summary(), "name net1, MTU 9000, no master, up");
+    }
+}

@@ -1,0 +1,201 @@
+//! Creating bridges, VLANs and veth pairs: one message each.
+
+use std::os::fd::{AsFd, AsRawFd};
+
+use nix::errno::Errno;
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::link::{
+    InfoData, InfoKind, InfoVeth, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
+
+use crate::name::{validate_alias, validate_index, validate_link_name};
+use crate::netlink::CREATE_NEW;
+use crate::{BridgeOptions, Error, MacAddress, Namespace, Netlink, Result};
+
+/// VLAN ids a link may bear; 0 and 4095 are reserved by IEEE 802.1Q.
+const VLAN_IDS: std::ops::RangeInclusive<u16> = 1..=4094;
+
+/// A bridge to create. `None` leaves the value to the kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewBridge {
+    /// Name.
+    pub name: String,
+    /// Hardware address. Without one of its own a bridge takes its lowest port's, and changes it as
+    /// ports come and go.
+    pub mac: Option<MacAddress>,
+    /// MTU in bytes. Given here it does not count as set by an administrator: the kernel still lowers
+    /// it to that of the smallest port. Only a later [`Netlink::change_link`] makes it stick.
+    pub mtu: Option<u32>,
+    /// Free text attached to the link.
+    pub alias: Option<String>,
+    /// Set it up at once.
+    pub up: bool,
+    /// Options of the bridge.
+    pub options: BridgeOptions,
+}
+
+/// A VLAN link (IEEE 802.1Q) to create.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewVlan {
+    /// Name.
+    pub name: String,
+    /// Index of the link beneath.
+    pub parent: u32,
+    /// VLAN id, 1 to 4094. The kernel accepts a later change of it and does nothing.
+    pub id: u16,
+    /// MTU in bytes, at most the parent's. The parent's if `None`.
+    pub mtu: Option<u32>,
+    /// Index of the bridge to become a port of.
+    pub master: Option<u32>,
+    /// Free text attached to the link.
+    pub alias: Option<String>,
+    /// Set it up at once. Fails with ENETDOWN while the parent is down.
+    pub up: bool,
+}
+
+/// A veth pair to create, its peer in another namespace.
+#[derive(Clone, Debug)]
+pub struct NewVeth<'a> {
+    /// Name of the near end.
+    pub name: String,
+    /// Hardware address of the near end; random if `None`.
+    pub mac: Option<MacAddress>,
+    /// MTU of the near end in bytes; 1500 if `None`, whatever its master's.
+    pub mtu: Option<u32>,
+    /// Index of the bridge the near end becomes a port of.
+    pub master: Option<u32>,
+    /// Free text attached to the near end.
+    pub alias: Option<String>,
+    /// Set the near end up at once. It has no carrier until the far end is up, too.
+    pub up: bool,
+    /// The far end.
+    pub peer: VethPeer<'a>,
+}
+
+/// The far end of a veth pair. It is born down: a veth cannot be opened before the pair is tied
+/// together (the kernel answers ENOTCONN), so setting it up is a step of its own.
+#[derive(Clone, Debug)]
+pub struct VethPeer<'a> {
+    /// Name, free in `namespace`.
+    pub name: String,
+    /// Hardware address; random if `None`.
+    pub mac: Option<MacAddress>,
+    /// MTU in bytes; 1500 if `None`.
+    pub mtu: Option<u32>,
+    /// Where it is born.
+    pub namespace: &'a Namespace,
+}
+
+impl Netlink {
+    /// Creates a bridge.
+    ///
+    /// # Errors
+    /// [`Error::is_exists`] if a link has the name; every other [`Error`] of a request.
+    pub async fn create_bridge(&self, bridge: &NewBridge) -> Result<()> {
+        let mut message = described(&bridge.name, bridge.mac, bridge.mtu)?;
+        attach(&mut message, None, bridge.alias.as_deref(), bridge.up)?;
+        let mut info = vec![LinkInfo::Kind(InfoKind::Bridge)];
+        let options = bridge.options.attributes();
+        if !options.is_empty() {
+            info.push(LinkInfo::Data(InfoData::Bridge(options)));
+        }
+        message.attributes.push(LinkAttribute::LinkInfo(info));
+        self.create(message, "bridge", || format!("create bridge {}", bridge.name)).await
+    }
+
+    /// Creates a VLAN link.
+    ///
+    /// # Errors
+    /// [`Error::is_exists`] if a link has the name or the parent has the id already; every other
+    /// [`Error`] of a request.
+    pub async fn create_vlan(&self, vlan: &NewVlan) -> Result<()> {
+        let attempt = || format!("create VLAN {} on link {}", vlan.name, vlan.parent);
+        validate_index(vlan.parent, attempt)?;
+        if !VLAN_IDS.contains(&vlan.id) {
+            let reason = format!("{} is no VLAN id, 1 to 4094 are", vlan.id);
+            return Err(Error::Invalid { attempt: attempt(), reason });
+        }
+        let mut message = described(&vlan.name, None, vlan.mtu)?;
+        attach(&mut message, vlan.master, vlan.alias.as_deref(), vlan.up)?;
+        message.attributes.push(LinkAttribute::Link(vlan.parent));
+        message.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Vlan),
+            LinkInfo::Data(InfoData::Vlan(vec![InfoVlan::Id(vlan.id)])),
+        ]));
+        self.create(message, "8021q", attempt).await
+    }
+
+    /// Creates a veth pair with one message: both ends have their names, addresses and MTUs from the
+    /// first moment, and the far end never exists outside its namespace. Nothing is to be renamed or
+    /// moved, so nothing half done can be left behind.
+    ///
+    /// # Errors
+    /// [`Error::is_exists`] if either name is taken in its namespace; every other [`Error`] of a
+    /// request.
+    pub async fn create_veth(&self, veth: &NewVeth<'_>) -> Result<()> {
+        let mut peer = described(&veth.peer.name, veth.peer.mac, veth.peer.mtu)?;
+        let target = veth.peer.namespace.as_fd().as_raw_fd();
+        peer.attributes.push(LinkAttribute::NetNsFd(target));
+
+        let mut message = described(&veth.name, veth.mac, veth.mtu)?;
+        attach(&mut message, veth.master, veth.alias.as_deref(), veth.up)?;
+        message.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Veth),
+            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+        ]));
+        let attempt = || {
+            let path = veth.peer.namespace.path().display();
+            format!("create veth {} with its peer {} in {path}", veth.name, veth.peer.name)
+        };
+        self.create(message, "veth", attempt).await
+    }
+
+    async fn create(&self, message: LinkMessage, module: &str, attempt: impl Fn() -> String) -> Result<()> {
+        let result = self.change(RouteNetlinkMessage::NewLink(message), CREATE_NEW, attempt).await;
+        result.map_err(|error| name_missing_module(error, module))
+    }
+}
+
+/// What both ends of a veth and every other link have.
+fn described(name: &str, mac: Option<MacAddress>, mtu: Option<u32>) -> Result<LinkMessage> {
+    validate_link_name(name)?;
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    message.attributes.extend(mac.map(|mac| LinkAttribute::Address(mac.octets().to_vec())));
+    message.attributes.extend(mtu.map(LinkAttribute::Mtu));
+    Ok(message)
+}
+
+/// What only a link in our own namespace can have.
+fn attach(message: &mut LinkMessage, master: Option<u32>, alias: Option<&str>, up: bool) -> Result<()> {
+    if let Some(alias) = alias {
+        validate_alias(alias)?;
+        message.attributes.push(LinkAttribute::IfAlias(alias.to_owned()));
+    }
+    if let Some(master) = master {
+        validate_index(master, || "become a port of a bridge".into())?;
+        message.attributes.push(LinkAttribute::Controller(master));
+    }
+    if up {
+        message.header.flags = LinkFlags::Up;
+        message.header.change_mask = LinkFlags::Up;
+    }
+    Ok(())
+}
+
+/// The kernel's "Unknown device type" means that a module is neither built in nor loadable, and the
+/// kernel can load one only through the modprobe of the host's root, not of our container.
+fn name_missing_module(error: Error, module: &str) -> Error {
+    match error {
+        Error::Refused { attempt, errno, message } if errno == Errno::EOPNOTSUPP as i32 => {
+            let unknown_type = message.as_deref().is_none_or(|text| text.contains("Unknown device type"));
+            let message = if unknown_type {
+                Some(format!("Unknown device type: the kernel module {module} is missing or not loaded"))
+            } else {
+                message
+            };
+            Error::Refused { attempt, errno, message }
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,48 @@
+//! Typed access to Linux links, bridges, VLANs, veth pairs, addresses, routes, events and network
+//! namespaces.
+//!
+//! This is the only crate that names rust-netlink. Its message types break their API several times
+//! a year, so none of them appears in a public signature here: addresses are `std` and `ipnet`
+//! types, everything else is ours.
+//!
+//! What the crate adds to the message types:
+//!
+//! * A [`Netlink`] lives in one network namespace for good, whichever thread uses it.
+//! * The kernel's extended-ACK text ("8021q: VLAN device already exists") is part of the error.
+//! * Every request has a deadline, a reply that cannot be decoded is an error and not a hang, and
+//!   an interrupted dump is repeated.
+//! * Only the attributes a caller states are sent, and one message does a whole step: a veth pair is
+//!   born with names, MACs, MTUs and its bridge, with the pod's end inside the pod's namespace.
+//!
+//! All asynchronous functions need a tokio runtime with its I/O and time drivers enabled; a
+//! `current_thread` runtime is enough and no task is ever spawned. The kernel executes a request
+//! inside the `send` call, so a future never leaves a request half sent.
+
+mod address;
+mod bridge;
+mod change;
+mod channel;
+mod create;
+mod error;
+mod events;
+mod link;
+mod mac;
+mod name;
+mod namespace;
+mod netlink;
+mod route;
+mod route_request;
+mod wait;
+
+pub use address::{Address, NewAddress};
+pub use bridge::{BridgeOptions, Port, PortFlags, PortState};
+pub use change::LinkChange;
+pub use create::{NewBridge, NewVeth, NewVlan, VethPeer};
+pub use error::{Error, Result};
+pub use events::{Event, EventGroups, Events};
+pub use link::{Link, LinkId, LinkKind, OperationalState};
+pub use mac::{MacAddress, ParseMacError};
+pub use name::validate_link_name;
+pub use namespace::{Identity, Namespace};
+pub use netlink::Netlink;
+pub use route::{Family, NextHop, Route, RouteFilter, RouteKind};

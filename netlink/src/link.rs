@@ -1,0 +1,342 @@
+//! Links as the kernel reports them, and the requests that read them.
+
+use std::fmt;
+
+use nix::errno::Errno;
+use nix::libc;
+use rtnetlink::packet_core::{
+    DecodeError, ErrorContext, NlaBuffer, NlasIterator, Parseable, parse_i32, parse_string, parse_u8,
+    parse_u32,
+};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::link::{InfoVlan, LinkAttribute, LinkExtentMask, LinkHeader, LinkMessage};
+
+use crate::channel::Request;
+use crate::name::{validate_index, validate_link_name};
+use crate::{BridgeOptions, Error, MacAddress, Netlink, Port, Result};
+
+/// Length of `struct ifinfomsg`.
+const LINK_HEADER: usize = 16;
+
+/// A link as one kernel message described it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "they are the kernel's independent flags")]
+pub struct Link {
+    /// Index, unique in its namespace and never 0.
+    pub index: u32,
+    /// Name, 1 to 15 bytes.
+    pub name: String,
+    /// Hardware address; `None` if the link has none or one of another length than six octets.
+    pub mac: Option<MacAddress>,
+    /// Address burnt into the hardware. Virtual links have none.
+    pub permanent_mac: Option<MacAddress>,
+    /// Largest payload in bytes.
+    pub mtu: u32,
+    /// Smallest MTU the driver takes; 0 if it states none.
+    pub min_mtu: u32,
+    /// Largest MTU the driver takes; 0 if it states none.
+    pub max_mtu: u32,
+    /// Administratively up (`IFF_UP`).
+    pub up: bool,
+    /// The loopback link (`IFF_LOOPBACK`).
+    pub loopback: bool,
+    /// Carrier present. Without meaning while the link is down.
+    pub carrier: bool,
+    /// Operational state by RFC 2863.
+    pub operational: OperationalState,
+    /// Promiscuous mode was asked for by an administrator (`IFF_PROMISC`).
+    pub promiscuous: bool,
+    /// How many users keep the link promiscuous: bridges and packet sockets, too.
+    pub promiscuity: u32,
+    /// Index of the bridge, bond or other link it is a port of.
+    pub master: Option<u32>,
+    /// Free text an administrator attached, up to 255 bytes.
+    pub alias: Option<String>,
+    /// Index of the link beneath (a VLAN's parent) or, for a veth, of the other end.
+    pub parent: Option<u32>,
+    /// Where `parent` is an index of another namespace: the kernel's id of that one, as seen here.
+    pub parent_namespace: Option<i32>,
+    /// What sort of link, with the options of the sorts this crate can make.
+    pub kind: LinkKind,
+    /// State and flags as a bridge port; `None` unless the master is a bridge.
+    pub port: Option<Port>,
+}
+
+/// What sort of link it is (`IFLA_INFO_KIND`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LinkKind {
+    /// A bridge, with every option this kernel reports.
+    Bridge(BridgeOptions),
+    /// A VLAN on the link `parent`.
+    Vlan {
+        /// VLAN id, 1 to 4094 (0 and 4095 exist only on links made by others).
+        id: u16,
+        /// Ethernet type of its tag: 0x8100 for IEEE 802.1Q, 0x88a8 for 802.1ad.
+        protocol: u16,
+    },
+    /// One end of a veth pair.
+    Veth,
+    /// Another sort, by the kernel's name for it.
+    Other(String),
+    /// The kernel names none: hardware, loopback.
+    None,
+}
+
+/// Operational state by RFC 2863 (`IFLA_OPERSTATE`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OperationalState {
+    /// The driver does not say; usual for loopback.
+    Unknown,
+    /// A part is missing.
+    NotPresent,
+    /// Cannot pass packets.
+    Down,
+    /// The link beneath cannot.
+    LowerLayerDown,
+    /// In a test mode.
+    Testing,
+    /// Waits for an event outside, such as 802.1X.
+    Dormant,
+    /// Passes packets.
+    Up,
+}
+
+impl From<u8> for OperationalState {
+    fn from(value: u8) -> Self {
+        match value {
+            1 => Self::NotPresent,
+            2 => Self::Down,
+            3 => Self::LowerLayerDown,
+            4 => Self::Testing,
+            5 => Self::Dormant,
+            6 => Self::Up,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+impl fmt::Display for OperationalState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "unknown",
+            Self::NotPresent => "not present",
+            Self::Down => "down",
+            Self::LowerLayerDown => "lower layer down",
+            Self::Testing => "testing",
+            Self::Dormant => "dormant",
+            Self::Up => "up",
+        })
+    }
+}
+
+/// How to find a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkId<'a> {
+    /// By name; the kernel accepts alternative names as well.
+    Name(&'a str),
+    /// By index.
+    Index(u32),
+}
+
+impl<'a> From<&'a str> for LinkId<'a> {
+    fn from(name: &'a str) -> Self {
+        Self::Name(name)
+    }
+}
+
+impl<'a> From<&'a String> for LinkId<'a> {
+    fn from(name: &'a String) -> Self {
+        Self::Name(name)
+    }
+}
+
+impl From<u32> for LinkId<'_> {
+    fn from(index: u32) -> Self {
+        Self::Index(index)
+    }
+}
+
+impl fmt::Display for LinkId<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => write!(f, "link {name}"),
+            Self::Index(index) => write!(f, "link {index}"),
+        }
+    }
+}
+
+impl Netlink {
+    /// Reads one link; `None` if there is no such link.
+    ///
+    /// # Errors
+    /// Every [`Error`] a request can end in.
+    pub async fn link(&self, by: impl Into<LinkId<'_>>) -> Result<Option<Link>> {
+        let by = by.into();
+        let attempt = || format!("read {by}");
+        let mut message = query();
+        match by {
+            LinkId::Name(name) => {
+                validate_link_name(name)?;
+                message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+            }
+            LinkId::Index(index) => {
+                validate_index(index, attempt)?;
+                message.header.index = index;
+            }
+        }
+        let request = Request::get(RouteNetlinkMessage::GetLink(message));
+        match self.request(request, Link::from_message, attempt).await {
+            Ok(links) => Ok(links.into_iter().next()),
+            Err(error) if error.errno() == Some(Errno::ENODEV as i32) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads all links of the namespace, ordered by index.
+    ///
+    /// # Errors
+    /// Every [`Error`] a request can end in.
+    pub async fn links(&self) -> Result<Vec<Link>> {
+        let request = Request::dump(RouteNetlinkMessage::GetLink(query()));
+        let mut links = self.request(request, Link::from_message, || "list links".into()).await?;
+        links.sort_by_key(|link| link.index);
+        Ok(links)
+    }
+
+    /// Reads the ports of a bridge (or any other master); the kernel does the choosing.
+    ///
+    /// # Errors
+    /// Every [`Error`] a request can end in. A bridge that does not exist has no ports.
+    pub async fn ports(&self, bridge: u32) -> Result<Vec<Link>> {
+        let attempt = || format!("list ports of link {bridge}");
+        validate_index(bridge, attempt)?;
+        let mut message = query();
+        message.attributes.push(LinkAttribute::Controller(bridge));
+        let request = Request::dump(RouteNetlinkMessage::GetLink(message));
+        match self.request(request, Link::from_message, attempt).await {
+            Ok(mut ports) => {
+                ports.sort_by_key(|link| link.index);
+                Ok(ports)
+            }
+            // Newer kernels say so when the master is not there; older ones find no ports.
+            Err(Error::Refused { errno, .. }) if errno == Errno::ENODEV as i32 => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Statistics are a third of each answer and nobody here reads them.
+fn query() -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    message
+}
+
+impl Link {
+    /// Reads a link out of an answer; `None` for other types of message.
+    pub(crate) fn from_message(kind: u16, payload: &[u8]) -> std::result::Result<Option<Self>, DecodeError> {
+        if kind == libc::RTM_NEWLINK { Self::decode(payload).map(Some) } else { Ok(None) }
+    }
+
+    /// Reads only the attributes this crate knows what to do with. The message types of rust-netlink
+    /// would read all of them, and one statistic or driver detail of an unexpected length on any
+    /// link of the node would then make the whole table unreadable.
+    pub(crate) fn decode(payload: &[u8]) -> std::result::Result<Self, DecodeError> {
+        let header = LinkHeader::parse(payload)?;
+        let flags = header.flags.bits();
+        let has = |flag: libc::c_int| flags & flag.cast_unsigned() != 0;
+        let mut link = Self {
+            index: header.index,
+            name: String::new(),
+            mac: None,
+            permanent_mac: None,
+            mtu: 0,
+            min_mtu: 0,
+            max_mtu: 0,
+            up: has(libc::IFF_UP),
+            loopback: has(libc::IFF_LOOPBACK),
+            carrier: has(libc::IFF_LOWER_UP),
+            operational: OperationalState::Unknown,
+            promiscuous: has(libc::IFF_PROMISC),
+            promiscuity: 0,
+            master: None,
+            alias: None,
+            parent: None,
+            parent_namespace: None,
+            kind: LinkKind::None,
+            port: None,
+        };
+        for nla in NlasIterator::new(&payload[LINK_HEADER..]) {
+            let nla = nla?;
+            link.read(&nla)
+                .with_context(|| format!("attribute {} of link {} {}", nla.kind(), link.index, link.name))?;
+        }
+        Ok(link)
+    }
+
+    fn read(&mut self, nla: &NlaBuffer<&[u8]>) -> std::result::Result<(), DecodeError> {
+        let value = nla.value();
+        let mac = || <[u8; 6]>::try_from(value).ok().map(MacAddress);
+        // 0 stands for "none" in every attribute that is an index.
+        let index = || parse_u32(value).map(|index| Some(index).filter(|&index| index != 0));
+        match nla.kind() {
+            libc::IFLA_IFNAME => self.name = parse_string(value)?,
+            libc::IFLA_ADDRESS => self.mac = mac(),
+            libc::IFLA_PERM_ADDRESS => self.permanent_mac = mac(),
+            libc::IFLA_MTU => self.mtu = parse_u32(value)?,
+            libc::IFLA_MIN_MTU => self.min_mtu = parse_u32(value)?,
+            libc::IFLA_MAX_MTU => self.max_mtu = parse_u32(value)?,
+            libc::IFLA_OPERSTATE => self.operational = parse_u8(value)?.into(),
+            libc::IFLA_CARRIER => self.carrier = parse_u8(value)? != 0,
+            libc::IFLA_PROMISCUITY => self.promiscuity = parse_u32(value)?,
+            libc::IFLA_MASTER => self.master = index()?,
+            libc::IFLA_LINK => self.parent = index()?,
+            libc::IFLA_LINK_NETNSID => self.parent_namespace = Some(parse_i32(value)?),
+            // An alias is bytes to the kernel; losing one that is no UTF-8 must not lose the link.
+            libc::IFLA_IFALIAS => {
+                let text = value.strip_suffix(b"\0").unwrap_or(value);
+                self.alias = Some(String::from_utf8_lossy(text).into_owned()).filter(|text| !text.is_empty());
+            }
+            libc::IFLA_LINKINFO => self.read_info(value)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Reads the nested attributes that depend on the sort of link and on the sort of its master.
+    /// The kernel writes each sort's name before its data.
+    fn read_info(&mut self, info: &[u8]) -> std::result::Result<(), DecodeError> {
+        let mut bridged = false;
+        for nla in NlasIterator::new(info) {
+            let nla = nla?;
+            match (nla.kind(), &mut self.kind) {
+                (libc::IFLA_INFO_KIND, kind) => {
+                    *kind = match parse_string(nla.value())?.as_str() {
+                        "bridge" => LinkKind::Bridge(BridgeOptions::default()),
+                        "vlan" => LinkKind::Vlan { id: 0, protocol: 0 },
+                        "veth" => LinkKind::Veth,
+                        other => LinkKind::Other(other.to_owned()),
+                    }
+                }
+                (libc::IFLA_INFO_DATA, LinkKind::Bridge(options)) => {
+                    *options = BridgeOptions::decode(nla.value())?;
+                }
+                (libc::IFLA_INFO_DATA, LinkKind::Vlan { id, protocol }) => {
+                    for nla in NlasIterator::new(nla.value()) {
+                        match InfoVlan::parse(&nla?)? {
+                            InfoVlan::Id(value) => *id = value,
+                            InfoVlan::Protocol(value) => *protocol = value.into(),
+                            _ => {}
+                        }
+                    }
+                }
+                (libc::IFLA_INFO_SLAVE_KIND, _) => bridged = parse_string(nla.value())? == "bridge",
+                (libc::IFLA_INFO_SLAVE_DATA, _) if bridged => self.port = Some(Port::decode(nla.value())?),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,80 @@
+//! Values the kernel limits, checked before they are sent.
+
+use crate::{Error, Result};
+
+/// Longest link name in bytes: `IFNAMSIZ` less the terminating NUL.
+const MAX_NAME: usize = 15;
+/// Longest alias in bytes: `IFALIASZ` less the terminating NUL.
+const MAX_ALIAS: usize = 255;
+
+/// Checks a link name by the kernel's rule (`dev_valid_name` in net/core/dev.c): 1 to 15 bytes, no
+/// `/`, `:` or white space, neither `.` nor `..`.
+///
+/// The kernel's own answers to a bad name ("Attribute failed policy validation") name neither the
+/// value nor the rule.
+///
+/// # Errors
+/// [`Error::Invalid`] with the name and the rule it breaks.
+pub fn validate_link_name(name: &str) -> Result<()> {
+    let reason = if name.is_empty() {
+        "it is empty".to_owned()
+    } else if name.len() > MAX_NAME {
+        format!("it has {} bytes, at most {MAX_NAME} are allowed", name.len())
+    } else if name == "." || name == ".." {
+        "it would be a folder's own name under /proc/sys and /sys/class/net".to_owned()
+    } else if let Some(bad) =
+        name.chars().find(|c| matches!(c, '/' | ':' | '\0' | '\u{b}') || c.is_whitespace())
+    {
+        format!("it contains {bad:?}")
+    } else {
+        return Ok(());
+    };
+    Err(Error::Invalid { attempt: format!("use link name {name:?}"), reason })
+}
+
+/// Checks an alias's length. A longer one than an attribute can hold would not even be encoded
+/// truthfully.
+pub(crate) fn validate_alias(alias: &str) -> Result<()> {
+    if alias.len() <= MAX_ALIAS {
+        return Ok(());
+    }
+    Err(Error::Invalid {
+        attempt: "set the alias of a link".into(),
+        reason: format!("the alias has {} bytes, at most {MAX_ALIAS} are allowed", alias.len()),
+    })
+}
+
+/// Refuses index 0, which the kernel reads as "no link stated": a filter would match every link.
+pub(crate) fn validate_index(index: u32, attempt: impl FnOnce() -> String) -> Result<()> {
+    if index != 0 {
+        return Ok(());
+    }
+    Err(Error::Invalid { attempt: attempt(), reason: "0 is no link index".into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accepts_names_in_use() {
+        for name in ["lo", "octbr", "enp6s0.24", "veth1234567890a", "...", "é"] {
+            validate_link_name(name).unwrap();
+        }
+    }
+
+    #[test]
+    fn refuses_what_the_kernel_refuses_and_names_it() {
+        for name in ["", ".", "..", "a/b", "a:b", "a b", "a\tb", "a\n", "a\u{b}", "a\0", "exactly16bytes!!"] {
+            let error = validate_link_name(name).unwrap_err().to_string();
+            assert!(error.contains(&format!("{name:?}")), "{error}");
+        }
+        assert!(validate_link_name("exactly16bytes!!").unwrap_err().to_string().contains("16 bytes"));
+    }
+
+    #[test]
+    fn an_alias_has_at_most_255_bytes() {
+        validate_alias(&"x".repeat(255)).unwrap();
+        assert!(validate_alias(&"x".repeat(256)).unwrap_err().to_string().contains("256 bytes"));
+    }
+}

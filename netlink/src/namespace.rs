@@ -1,0 +1,130 @@
+//! Network namespaces: opening, identifying, working inside.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::panic::resume_unwind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sched::{CloneFlags, setns};
+
+use crate::{Error, Result};
+
+/// What makes two namespaces the same one. Paths do not: the path of a deleted pod's namespace is
+/// used again by runtimes, and one namespace has many paths.
+///
+/// An inode number is used again only after its namespace is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// Device number of the kernel's namespace file system.
+    pub device: u64,
+    /// Inode number there, the one in `net:[4026531840]`.
+    pub inode: u64,
+}
+
+/// An open network namespace. It lives at least as long as this value does.
+#[derive(Clone, Debug)]
+pub struct Namespace {
+    file: Arc<File>,
+    path: PathBuf,
+    identity: Identity,
+}
+
+impl Namespace {
+    /// Opens the network namespace at `path`, usually `/run/netns/NAME` or `/proc/PID/ns/net`.
+    ///
+    /// # Errors
+    /// [`Error::Namespace`]: nothing is at the path (then [`Error::is_not_found`]), what is there is
+    /// no network namespace, or the process may not enter it.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let namespace = Self::open_unchecked(path.as_ref())?;
+        // Only an ioctl could ask for the kind of a namespace, and that takes unsafe code; entering
+        // is what we want to be able to do anyway. The kernel answers EINVAL both for an ordinary
+        // file (as a namespace path becomes when its mount is gone) and for another kind of
+        // namespace.
+        match namespace.run(|| ()) {
+            Err(Error::Namespace { source, .. }) if source.raw_os_error() == Some(Errno::EINVAL as i32) => {
+                Err(failure("open", path.as_ref(), io::Error::other("it is not a network namespace")))
+            }
+            other => other.map(|()| namespace),
+        }
+    }
+
+    /// The namespace the calling thread is in.
+    ///
+    /// # Errors
+    /// [`Error::Namespace`]: procfs is not mounted.
+    pub fn current() -> Result<Self> {
+        Self::open_unchecked(Path::new("/proc/thread-self/ns/net"))
+    }
+
+    /// Device and inode.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// The path it was opened by. For messages; by now the path may lead elsewhere.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Calls `f` on a thread of its own inside this namespace and waits for it. For what follows the
+    /// thread and not a socket: `/proc/sys/net`, new sockets.
+    ///
+    /// A thread that ends needs no way back; one that must return can be stranded in the wrong
+    /// namespace by a failure.
+    ///
+    /// # Errors
+    /// [`Error::Namespace`]: no thread to be had, or the namespace may not be entered. Then `f` was
+    /// not called.
+    ///
+    /// # Panics
+    /// Only if `f` does.
+    pub fn run<T: Send>(&self, f: impl FnOnce() -> T + Send) -> Result<T> {
+        let inside = || {
+            setns(self.as_fd(), CloneFlags::CLONE_NEWNET)?;
+            Ok(f())
+        };
+        thread::scope(|scope| {
+            let spawned = thread::Builder::new().name("netns".into()).spawn_scoped(scope, inside);
+            match spawned.map_err(|source| failure("start a thread for", &self.path, source))?.join() {
+                Ok(result) => {
+                    result.map_err(|errno: Errno| failure("enter", &self.path, io::Error::from(errno)))
+                }
+                Err(panic) => resume_unwind(panic),
+            }
+        })
+    }
+
+    fn open_unchecked(path: &Path) -> Result<Self> {
+        // O_NONBLOCK: a FIFO at the path would otherwise wait for its writer, forever.
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(path)
+            .map_err(|source| failure("open", path, source))?;
+        let metadata = file.metadata().map_err(|source| failure("identify", path, source))?;
+        Ok(Self {
+            file: Arc::new(file),
+            path: path.to_owned(),
+            identity: Identity { device: metadata.dev(), inode: metadata.ino() },
+        })
+    }
+}
+
+impl AsFd for Namespace {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+fn failure(verb: &str, path: &Path, source: io::Error) -> Error {
+    Error::Namespace { attempt: format!("{verb} network namespace {}", path.display()), source }
+}

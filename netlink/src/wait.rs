@@ -1,0 +1,71 @@
+//! Waiting for a link to reach a state.
+
+use std::time::Duration;
+
+use nix::errno::Errno;
+use tokio::time::{Instant, timeout_at};
+
+use crate::{Error, Event, EventGroups, Link, Netlink, Result};
+
+/// Longest time between two readings. Not every change of a link makes an event: a bridge port's
+/// timers run without one, and a listener that was too slow has lost some.
+const RE_READ: Duration = Duration::from_millis(100);
+
+impl Netlink {
+    /// Waits until `until` holds for the link, and returns the link as it then was. The usual case,
+    /// that it holds already, costs one reading.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] with the link as last read; [`Error::is_not_found`] as soon as there is no
+    /// such link, since its index does not come back; every other [`Error`] of a request.
+    pub async fn wait_for_link(
+        &self,
+        index: u32,
+        timeout: Duration,
+        until: impl Fn(&Link) -> bool,
+    ) -> Result<Link> {
+        let deadline = Instant::now() + timeout;
+        let mut link = self.present(index).await?;
+        if until(&link) {
+            return Ok(link);
+        }
+        // Listen first and read again afterwards: a change between the reading above and the
+        // subscription would otherwise be seen by neither.
+        let groups = EventGroups { links: true, ..EventGroups::default() };
+        let mut events = self.events(groups).await?;
+        loop {
+            link = self.present(index).await?;
+            if until(&link) {
+                return Ok(link);
+            }
+            let now = Instant::now();
+            if now >= deadline {
+                let attempt = format!("wait for link {index} ({})", link.name);
+                return Err(Error::Timeout { attempt, after: timeout, link: Some(Box::new(link)) });
+            }
+            // Neither the deadline here nor that of the next reading is an error.
+            if let Ok(changed) = timeout_at(deadline.min(now + RE_READ), about(&mut events, index)).await {
+                changed?;
+            }
+        }
+    }
+
+    async fn present(&self, index: u32) -> Result<Link> {
+        self.link(index).await?.ok_or_else(|| Error::Refused {
+            attempt: format!("wait for link {index}"),
+            errno: Errno::ENODEV as i32,
+            message: None,
+        })
+    }
+}
+
+/// Returns at the next event that may concern the link.
+async fn about(events: &mut crate::Events, index: u32) -> Result<()> {
+    loop {
+        match events.next().await? {
+            Event::Link(link) if link.index != index => {}
+            Event::LinkGone { index: gone, .. } | Event::Port { index: gone } if gone != index => {}
+            _ => return Ok(()),
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! Nodes, the trunk between them, and pods.
+
+use std::ops::Deref;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{env, fs};
+
+use nix::mount::{MsFlags, mount};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{Call, Namespace, Snapshot};
+
+/// Debian's reference plugins: `bridge`, `macvlan`, `host-local`, `static`.
+pub const REFERENCE_PLUGINS: &str = "/usr/lib/cni";
+
+/// What the nodes of one test share: a folder for their files and one with the plugin under its names.
+#[derive(Debug)]
+pub struct Lab {
+    folder: Arc<TempDir>,
+}
+
+impl Lab {
+    /// An empty lab.
+    ///
+    /// # Panics
+    /// Outside `scripts/sandbox`, so that no test ever touches the machine's own network, and when the plugin is not built.
+    #[expect(clippy::new_without_default, reason = "it panics outside the sandbox; a default should not")]
+    pub fn new() -> Self {
+        assert!(
+            env::var_os("OCTAVIA_BRIDGE_SANDBOX").is_some(),
+            "refusing to run outside the sandbox: use `cargo test`, or run this binary with scripts/sandbox"
+        );
+        let folder = TempDir::with_prefix_in("lab-", "/run").expect("create the lab's folder in /run");
+        let binary = built_plugin();
+        let bin = folder.path().join("bin");
+        fs::create_dir(&bin).expect("create the lab's CNI_PATH");
+        // One binary, told apart by the name it is called by.
+        for name in ["octavia-bridge", "octavia-ipam", "whereabouts"] {
+            symlink(&binary, bin.join(name)).expect("link the plugin into CNI_PATH");
+        }
+        Self { folder: Arc::new(folder) }
+    }
+
+    /// A host with an empty disk and only a loopback interface.
+    pub fn node(&self, name: &str) -> Node {
+        let disk = self.folder.path().join(format!("{name}-var-lib"));
+        fs::create_dir(&disk).expect("create the node's /var/lib");
+        self.node_with_disk(name, disk)
+    }
+
+    /// A host that shares `/var/lib` with another: the `file` store knows one host, and this makes two into one for it.
+    pub fn node_on_disk_of(&self, name: &str, other: &Node) -> Node {
+        self.node_with_disk(name, other.disk.clone())
+    }
+
+    /// A host whose disk holds so many bytes and no more, in whole pages of 4096.
+    pub fn node_with_small_disk(&self, name: &str, bytes: u32) -> Node {
+        let node = self.node(name);
+        let options = format!("size={bytes}");
+        // Never unmounted here: the sandbox's end does that.
+        mount(Some("disk"), &node.disk, Some("tmpfs"), MsFlags::empty(), Some(options.as_str()))
+            .expect("mount a small tmpfs");
+        node
+    }
+
+    fn node_with_disk(&self, name: &str, disk: PathBuf) -> Node {
+        let namespace = Arc::new(namespace_for(name));
+        Node { namespace, disk, folder: self.folder.clone() }
+    }
+
+    /// Joins two nodes by a cable: each end is called `enp6s0` and is up.
+    pub fn trunk(&self, one: &Node, other: &Node) {
+        let there = other.path().display();
+        one.ip(&format!("link add enp6s0 type veth peer name enp6s0 netns {there}"));
+        for node in [one, other] {
+            node.ip("link set enp6s0 up");
+        }
+    }
+
+    /// The folder with the plugin under its names; tests may add plugins of their own to it.
+    pub fn bin(&self) -> PathBuf {
+        self.folder.path().join("bin")
+    }
+}
+
+/// A host: a network namespace and its files. Clones are the same host.
+#[derive(Debug, Clone)]
+pub struct Node {
+    namespace: Arc<Namespace>,
+    disk: PathBuf,
+    folder: Arc<TempDir>,
+}
+
+impl Node {
+    /// An empty container on this host.
+    pub fn pod(&self, name: &str) -> Pod {
+        let namespace = namespace_for(name);
+        let file_name = namespace.path().file_name().unwrap_or_default();
+        let container_id = file_name.to_string_lossy().into_owned();
+        Pod { namespace, node: self.clone(), container_id }
+    }
+
+    /// Creates `octbr` as the node agent leaves it, with `enp6s0` as its port if the node has a trunk.
+    pub fn bridge_with_uplink(&self) {
+        self.ip("link add octbr address 02:00:00:00:00:01 type bridge");
+        self.ip("link set octbr up");
+        if self.link("enp6s0").is_some() {
+            self.ip("link set enp6s0 master octbr");
+        }
+    }
+
+    /// A run of the plugin on this host with `CNI_COMMAND` set to `command` and nothing about a container.
+    pub fn call(&self, command: &str) -> Call {
+        Call::new(self, command)
+    }
+
+    /// STATUS for a configuration.
+    pub fn status(&self, conf: &Value) -> Call {
+        self.call("STATUS").conf(conf)
+    }
+
+    /// GC for a configuration, which names the valid attachments.
+    pub fn gc(&self, conf: &Value) -> Call {
+        self.call("GC").conf(conf)
+    }
+
+    /// VERSION.
+    pub fn version(&self) -> Call {
+        self.call("VERSION").stdin("{}")
+    }
+
+    /// Everything this host's namespace, the given pods and the plugin's files hold now.
+    pub fn snapshot(&self, pods: &[&Pod]) -> Snapshot {
+        Snapshot::take(self, pods)
+    }
+
+    /// What the host sees as `/var/lib`.
+    pub fn disk(&self) -> &Path {
+        &self.disk
+    }
+
+    /// What the host sees as `/var/lib/octavia-bridge`, which the plugin creates.
+    pub fn data_dir(&self) -> PathBuf {
+        self.disk.join("octavia-bridge")
+    }
+
+    /// The pool document of a name such as `172.23.0.0-24`.
+    pub fn pool_file(&self, name: &str) -> PathBuf {
+        self.data_dir().join("pools").join(format!("{name}.json"))
+    }
+
+    /// The allocations of a pool, an object of offset to holder; empty if the pool has no document.
+    pub fn allocations(&self, pool: &str) -> serde_json::Map<String, Value> {
+        let file = self.pool_file(pool);
+        if !file.exists() {
+            return serde_json::Map::new();
+        }
+        let text = fs::read_to_string(&file).unwrap_or_else(|e| panic!("read {}: {e}", file.display()));
+        let document: Value =
+            serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}\n{text}", file.display()));
+        let allocations = document["spec"]["allocations"].as_object();
+        allocations.unwrap_or_else(|| panic!("no spec.allocations in {}: {text}", file.display())).clone()
+    }
+
+    /// The lab's `CNI_PATH` folder, then Debian's.
+    pub(crate) fn cni_path(&self) -> String {
+        format!("{}:{REFERENCE_PLUGINS}", self.folder.path().join("bin").display())
+    }
+}
+
+impl Deref for Node {
+    type Target = Namespace;
+
+    fn deref(&self) -> &Namespace {
+        &self.namespace
+    }
+}
+
+/// A container: a network namespace and a container id.
+#[derive(Debug)]
+pub struct Pod {
+    namespace: Namespace,
+    node: Node,
+    container_id: String,
+}
+
+impl Pod {
+    /// `CNI_CONTAINERID`: the pod's name and a number, unique in the test run.
+    pub fn container_id(&self) -> &str {
+        &self.container_id
+    }
+
+    /// The host this pod runs on.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// ADD of this pod as `net1`.
+    pub fn add(&self, conf: &Value) -> Call {
+        self.call("ADD", conf)
+    }
+
+    /// DEL of this pod's `net1`.
+    pub fn del(&self, conf: &Value) -> Call {
+        self.call("DEL", conf)
+    }
+
+    /// CHECK of this pod's `net1`, with the result of its ADD as `prevResult`.
+    pub fn check(&self, conf: &Value, result: &Value) -> Call {
+        let mut conf = conf.clone();
+        conf["prevResult"] = result.clone();
+        self.call("CHECK", &conf)
+    }
+
+    fn call(&self, command: &str, conf: &Value) -> Call {
+        self.node
+            .call(command)
+            .conf(conf)
+            .env("CNI_CONTAINERID", &self.container_id)
+            .env("CNI_NETNS", self.path().to_str().unwrap_or_default())
+            .ifname("net1")
+    }
+}
+
+impl Deref for Pod {
+    type Target = Namespace;
+
+    fn deref(&self) -> &Namespace {
+        &self.namespace
+    }
+}
+
+/// A namespace under /run/netns, numbered so that tests of one process never meet.
+fn namespace_for(name: &str) -> Namespace {
+    static NUMBER: AtomicUsize = AtomicUsize::new(1);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    Namespace::create(PathBuf::from(format!("/run/netns/{name}-{number}")))
+}
+
+/// The plugin, built beside this test: `target/<profile>/deps/<test>` → `target/<profile>/octavia-bridge`.
+fn built_plugin() -> PathBuf {
+    let binary = env::var_os("OCTAVIA_BRIDGE_BIN").map_or_else(
+        || {
+            let test = env::current_exe().expect("path of the test binary");
+            let profile = test.parent().and_then(Path::parent).expect("folder of the build profile");
+            profile.join("octavia-bridge")
+        },
+        PathBuf::from,
+    );
+    assert!(
+        binary.is_file(),
+        "{} does not exist: run `cargo build` first, or name the plugin in OCTAVIA_BRIDGE_BIN",
+        binary.display()
+    );
+    binary
+}

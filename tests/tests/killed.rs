@@ -1,0 +1,172 @@
+//! A plugin killed at any instant: kill -9 before every single system call of ADD and DEL that changes something.
+//!
+//! strace delivers the signal when the call is entered, which the kernel then does not carry out, so the steps below are
+//! all the states a killed process can leave behind.
+
+use octavia_bridge_tests::traffic::{Echo, expect_answer};
+use octavia_bridge_tests::{Call, Lab, Node, conf};
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::time::Duration;
+
+/// Calls that change files, links, or what another process sees.
+const CALLS: &str = "openat,write,ftruncate,rename,renameat,renameat2,unlink,unlinkat,mkdir,mkdirat,fsync,fdatasync,flock,sendto,sendmsg,exit_group";
+
+/// Where to kill: the nth time a thread makes this call, or any thread opens this file.
+#[derive(Debug, Clone)]
+struct Step {
+    call: String,
+    nth: usize,
+    path: Option<String>,
+}
+
+impl Step {
+    /// Runs the call and sees to it that it was killed.
+    fn kill(&self, victim: Call) {
+        let inject = match &self.path {
+            None => format!("inject={}:signal=KILL:when={}", self.call, self.nth),
+            Some(_) => format!("inject={}:signal=KILL", self.call),
+        };
+        let trace = format!("trace={}", self.call);
+        let mut words = vec!["/usr/bin/strace", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
+        words.extend(self.path.iter().flat_map(|path| ["-P", path]));
+        let outcome = victim.under(&words).run();
+        assert_eq!(outcome.status.signal(), Some(9), "{self:?} was never reached: {outcome:#?}");
+    }
+}
+
+/// Every step of a call that succeeds.
+fn steps_of(call: Call) -> Vec<Step> {
+    let trace = tempfile::NamedTempFile::new_in("/run").expect("make a file for the trace");
+    let file = trace.path().to_str().expect("a plain path");
+    let words = ["/usr/bin/strace", "-f", "-qq", "-o", file, "-e", &format!("trace={CALLS}")];
+    call.under(&words).run().success();
+
+    let text = fs::read_to_string(trace.path()).expect("read the trace");
+    let mut lines = text.lines().filter_map(|line| line.split_once(' ')).peekable();
+    let main_thread = lines.peek().map(|(thread, _)| *thread).expect("a trace that is not empty");
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    let mut steps = Vec::new();
+    for (thread, line) in lines {
+        let line = line.trim_start();
+        // What is no call: the end of one that was interrupted ("<... resumed>"), and "+++ exited".
+        let Some((call, arguments)) =
+            line.split_once('(').filter(|(call, _)| CALLS.split(',').any(|c| c == *call))
+        else {
+            continue;
+        };
+        let changes = call != "openat"
+            || ["O_CREAT", "O_WRONLY", "O_RDWR", "O_TRUNC"].iter().any(|f| arguments.contains(f));
+        if thread == main_thread {
+            let nth = seen.entry(call.to_owned()).or_default();
+            *nth += 1;
+            if changes {
+                steps.push(Step { call: call.to_owned(), nth: *nth, path: None });
+            }
+        } else if call == "openat" && changes {
+            // Settings are written by threads inside the pod's namespace; strace counts each thread from one.
+            let path = arguments.split('"').nth(1).map(str::to_owned);
+            steps.push(Step { call: call.to_owned(), nth: 1, path });
+        }
+    }
+    steps
+}
+
+/// The steps of an ADD on a host that has no bridge yet, which has one afterwards only if `keep_bridge`.
+fn steps_of_add(node: &Node) -> Vec<Step> {
+    let pod = node.pod("sample");
+    let steps = steps_of(pod.add(&conf::octavia()));
+    pod.del(&conf::octavia()).run().silent_success();
+    node.ip("link del octbr");
+    // The record, the pool, the pair, the addresses … fewer would mean that the trace was not understood.
+    assert!(steps.len() >= 20, "{steps:#?}");
+    steps
+}
+
+#[test]
+fn an_add_killed_at_any_step_and_then_deleted_leaves_nothing() {
+    let node = Lab::new().node("node1");
+    let before = node.snapshot(&[]);
+    let mut leaks = Vec::new();
+    for step in steps_of_add(&node) {
+        let pod = node.pod("worker");
+        step.kill(pod.add(&conf::octavia()));
+        pod.del(&conf::octavia()).run().silent_success();
+        let difference = node.snapshot(&[]).difference_from(&before);
+        if !difference.is_empty() || !pod.link_names().is_empty() {
+            leaks.push(format!("{step:?}: {difference:#?} in the pod {:?}", pod.link_names()));
+            // So that the next step is judged by itself.
+            fs::remove_dir_all(node.data_dir()).unwrap_or_default();
+            for link in node.link_names() {
+                node.ip(&format!("link del {link}"));
+            }
+        }
+    }
+    assert!(leaks.is_empty(), "{} steps leak:\n{}", leaks.len(), leaks.join("\n"));
+}
+
+#[test]
+fn an_add_killed_at_any_step_may_be_tried_again() {
+    let node = Lab::new().node("node1");
+    let before = node.snapshot(&[]);
+    for step in steps_of_add(&node) {
+        let pod = node.pod("worker");
+        step.kill(pod.add(&conf::octavia()));
+        let again = pod.add(&conf::octavia()).run();
+        // Killed while it printed the result, it had succeeded: the attachment is complete, and says so.
+        let complete = !again.status.success() && matches!(step.call.as_str(), "write" | "exit_group");
+        if complete {
+            again.error(103);
+        } else {
+            assert_eq!(again.attached().address(), "172.23.0.30/24", "{step:?}");
+        }
+        assert_eq!(pod.link_names(), ["net1"], "{step:?}");
+        assert_eq!(node.allocations("172.23.0.0-24").len(), 1, "{step:?}");
+        pod.del(&conf::octavia()).run().silent_success();
+        node.ip("link del octbr");
+        let difference = node.snapshot(&[]).difference_from(&before);
+        assert!(difference.is_empty(), "{step:?}: {difference:#?}");
+    }
+}
+
+#[test]
+fn a_del_killed_at_any_step_may_be_repeated() {
+    let node = Lab::new().node("node1");
+    node.bridge_with_uplink();
+    let before = node.snapshot(&[]);
+    let attach = || {
+        let pod = node.pod("worker");
+        pod.add(&conf::octavia()).run().attached();
+        pod
+    };
+    let steps = steps_of(attach().del(&conf::octavia()));
+    assert!(steps.len() >= 8, "{steps:#?}");
+    for step in steps {
+        let pod = attach();
+        step.kill(pod.del(&conf::octavia()));
+        pod.del(&conf::octavia()).run().silent_success();
+        let difference = node.snapshot(&[]).difference_from(&before);
+        assert!(difference.is_empty(), "{step:?}: {difference:#?}");
+        assert_eq!(pod.link_names(), [""; 0], "{step:?}");
+    }
+}
+
+#[test]
+fn a_bridge_that_a_killed_add_made_stays_if_another_pod_uses_it() {
+    let node = Lab::new().node("node1");
+    let steps = steps_of_add(&node);
+    let killed = node.pod("killed");
+    // The first step after which the bridge is there.
+    let made = steps.iter().find(|step| {
+        step.kill(killed.add(&conf::octavia()));
+        node.link("octbr").is_some()
+    });
+    assert!(made.is_some(), "no killed ADD left a bridge");
+    let (one, two) = (node.pod("one"), node.pod("two"));
+    one.add(&conf::octavia()).run().attached();
+    let attached = two.add(&conf::octavia()).run().attached();
+    killed.del(&conf::octavia()).run().silent_success();
+    let _echo = Echo::start(&two, attached.ip());
+    expect_answer(&one, attached.ip(), Duration::from_secs(1));
+}

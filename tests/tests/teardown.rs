@@ -1,0 +1,206 @@
+//! DEL: repeated, in any order, with the namespace gone or the configuration stripped, it succeeds and leaks nothing.
+
+use octavia_bridge_tests::traffic::{Echo, expect_answer};
+use octavia_bridge_tests::{Attached, Lab, Node, Pod, Snapshot, conf};
+use serde_json::json;
+use std::fs;
+use std::time::Duration;
+
+/// A node with a bridge, and a snapshot of it, before the pod of the story is attached.
+fn attached_pod() -> (Node, Snapshot, Pod, Attached) {
+    let node = Lab::new().node("node1");
+    node.bridge_with_uplink();
+    let before = node.snapshot(&[]);
+    let pod = node.pod("worker");
+    let attached = pod.add(&conf::octavia()).run().attached();
+    assert_ne!(node.snapshot(&[]), before, "a snapshot must show an attachment");
+    (node, before, pod, attached)
+}
+
+#[test]
+fn add_and_del_leave_no_trace() {
+    let pod = Lab::new().node("node1").pod("worker");
+    pod.node().bridge_with_uplink();
+    let before = pod.node().snapshot(&[&pod]);
+    pod.add(&conf::octavia()).run().attached();
+    pod.del(&conf::octavia()).run().silent_success();
+    pod.node().snapshot(&[&pod]).assert_same_as(&before);
+}
+
+#[test]
+fn del_may_be_repeated_and_may_come_without_an_add() {
+    let (node, before, pod, _) = attached_pod();
+    let stranger = node.pod("stranger");
+    for _ in 0..3 {
+        pod.del(&conf::octavia()).run().silent_success();
+        stranger.del(&conf::octavia()).run().silent_success();
+        node.snapshot(&[]).assert_same_as(&before);
+    }
+}
+
+#[test]
+fn a_del_without_an_add_writes_nothing() {
+    let pod = Lab::new().node("node1").pod("worker");
+    pod.del(&conf::octavia()).run().silent_success();
+    assert!(!pod.node().pool_file("172.23.0.0-24").exists());
+}
+
+#[test]
+fn the_namespace_may_be_unknown_by_now() {
+    for how in ["unset", "empty", "missing"] {
+        let (node, before, pod, _) = attached_pod();
+        let del = pod.del(&conf::octavia());
+        let del = match how {
+            "unset" => del.without_env("CNI_NETNS"),
+            "empty" => del.env("CNI_NETNS", ""),
+            _ => del.env("CNI_NETNS", "/run/netns/never-was"),
+        };
+        del.run().silent_success();
+        node.snapshot(&[]).assert_same_as(&before);
+        assert_eq!(pod.link_names(), [""; 0], "{how}");
+    }
+}
+
+#[test]
+fn the_namespace_may_be_gone_by_now() {
+    let (node, before, pod, _) = attached_pod();
+    pod.remove();
+    // The kernel takes the pair away in its own time; DEL must not stumble over either state.
+    pod.del(&conf::octavia()).run().silent_success();
+    node.snapshot(&[]).assert_same_as(&before);
+}
+
+#[test]
+fn a_namespace_path_may_belong_to_a_newer_pod_by_now() {
+    let (node, _, pod, _) = attached_pod();
+    pod.replace();
+    let newer = "newer-pod";
+    let attached = pod.add(&conf::octavia()).env("CNI_CONTAINERID", newer).run().attached();
+    // A late DEL of the old pod.
+    pod.del(&conf::octavia()).run().silent_success();
+    assert_eq!(pod.link_names(), ["net1"]);
+    assert_eq!(pod.expect_link("net1").mac(), attached.pod_mac());
+    assert_eq!(node.ports("octbr"), [attached.host_link()]);
+    let held = node.allocations("172.23.0.0-24");
+    let holders: Vec<&str> = held.values().filter_map(|holder| holder["id"].as_str()).collect();
+    assert_eq!(holders, [newer]);
+}
+
+#[test]
+fn the_pod_may_have_renamed_or_enslaved_its_interface() {
+    let (node, before, pod, _) = attached_pod();
+    pod.ip("link set net1 down");
+    pod.ip("link set net1 name octavia");
+    pod.ip("link add br-octavia type bridge");
+    pod.ip("link set octavia master br-octavia address 02:00:00:00:00:77");
+    pod.del(&conf::octavia()).run().silent_success();
+    assert_eq!(pod.link_names(), ["br-octavia"]);
+    node.snapshot(&[]).assert_same_as(&before);
+}
+
+#[test]
+fn a_foreign_link_of_that_name_in_the_pod_stays() {
+    let (node, before, pod, attached) = attached_pod();
+    node.ip(&format!("link del {}", attached.host_link()));
+    pod.ip("link add net1 type veth peer name other");
+    pod.del(&conf::octavia()).run().silent_success();
+    assert_eq!(pod.link_names(), ["net1", "other"]);
+    node.snapshot(&[]).assert_same_as(&before);
+}
+
+#[test]
+fn a_foreign_link_of_that_name_on_the_host_stays() {
+    let (node, _, pod, attached) = attached_pod();
+    let name = attached.host_link();
+    node.ip(&format!("link del {name}"));
+    node.ip(&format!("link add {name} type veth peer name other"));
+    pod.del(&conf::octavia()).run().silent_success();
+    assert!(node.link(name).is_some());
+    assert!(node.allocations("172.23.0.0-24").is_empty());
+}
+
+#[test]
+fn the_bridge_may_be_gone_by_now() {
+    let (node, _, pod, attached) = attached_pod();
+    node.ip("link del octbr");
+    pod.del(&conf::octavia()).run().silent_success();
+    assert!(node.link(attached.host_link()).is_none());
+    assert!(node.allocations("172.23.0.0-24").is_empty());
+}
+
+#[test]
+fn a_stripped_configuration_is_enough() {
+    // What multus keeps of a NAD that is a list of plugins (multus-cni#755), and even less.
+    for stripped in [
+        json!({"cniVersion": "0.3.1", "name": "octavia", "type": "octavia-bridge", "ipam": {"type": "whereabouts"}}),
+        json!({"cniVersion": "0.3.1", "name": "octavia", "type": "octavia-bridge"}),
+    ] {
+        let (node, before, pod, _) = attached_pod();
+        pod.del(&stripped).without_env("CNI_NETNS").run().silent_success();
+        node.snapshot(&[]).assert_same_as(&before);
+    }
+}
+
+#[test]
+fn a_configuration_gone_bad_does_not_stop_it() {
+    let (node, before, pod, _) = attached_pod();
+    let bad = json!({
+        "mtu": -5,
+        "bridge": "",
+        "isGateway": true,
+        "prevResult": {"ips": "nonsense"},
+        "ipam": {"range": "nonsense", "range_start": "172.23.9.9", "routes": [{"dst": "x"}]},
+    });
+    pod.del(&conf::octavia_with(bad)).args("foo").run().silent_success();
+    node.snapshot(&[]).assert_same_as(&before);
+}
+
+#[test]
+fn a_torn_record_counts_as_none_and_the_names_are_found_anyway() {
+    for torn in ["", "{\"cont", "\0\0\0\0"] {
+        let (node, before, pod, _) = attached_pod();
+        let record = node.data_dir().join(format!("attachments/{}@net1.jsonl", pod.container_id()));
+        assert!(record.is_file(), "{}", record.display());
+        fs::write(&record, torn).unwrap();
+        pod.del(&conf::octavia()).run().silent_success();
+        assert_eq!(pod.link_names(), [""; 0]);
+        node.snapshot(&[]).assert_same_as(&before);
+    }
+}
+
+#[test]
+fn the_others_do_not_notice() {
+    let node = Lab::new().node("node1");
+    let pods: Vec<Pod> = ["a", "b", "c", "d"].map(|name| node.pod(name)).into();
+    let ends: Vec<Attached> = pods.iter().map(|pod| pod.add(&conf::octavia()).run().attached()).collect();
+    // Neither in the order of their coming nor in the reverse.
+    for gone in [1, 3] {
+        pods[gone].del(&conf::octavia()).run().silent_success();
+    }
+    assert_eq!(pods[0].link_names(), ["net1"]);
+    let _echo = Echo::start(&pods[2], ends[2].ip());
+    expect_answer(&pods[0], ends[2].ip(), Duration::from_secs(1));
+    let held: Vec<String> = node.allocations("172.23.0.0-24").keys().cloned().collect();
+    assert_eq!(held, ["30", "32"]);
+}
+
+#[test]
+fn an_address_that_cannot_be_released_now_is_released_later() {
+    let (node, before, pod, attached) = attached_pod();
+    let pool = node.pool_file("172.23.0.0-24");
+    let good = fs::read(&pool).unwrap();
+    fs::write(&pool, "{ torn").unwrap();
+    pod.del(&conf::octavia()).run().silent_success();
+    assert!(node.link(attached.host_link()).is_none());
+    let tombstones = fs::read_dir(node.data_dir().join("tombstones")).unwrap().count();
+    assert_eq!(tombstones, 1);
+    assert_eq!(fs::read(&pool).unwrap(), b"{ torn");
+
+    // An administrator restores the document; the next call settles the debt.
+    fs::write(&pool, good).unwrap();
+    let next = node.pod("next");
+    let again = next.add(&conf::octavia()).run().attached();
+    assert_eq!(again.address(), attached.address());
+    next.del(&conf::octavia()).run().silent_success();
+    node.snapshot(&[]).assert_same_as(&before);
+}
