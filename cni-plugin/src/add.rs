@@ -3,51 +3,50 @@
 use octavia_bridge_netlink::{Link, LinkChange, MacAddress, Namespace, Netlink, NewVeth, VethPeer};
 
 use crate::addressing;
-use crate::attachment::{Attachment, MacSource};
+use crate::attachment::{Addressing, Attachment, MacSource};
 use crate::bridge;
 use crate::config::Document;
+use crate::delegate::Delegate;
 use crate::identity;
+use crate::log;
 use crate::pod;
 use crate::protocol::reply::Reply;
 use crate::protocol::result::Interface;
 use crate::protocol::{CniResult, Code, Environment, Error};
-use crate::record::{BridgeBefore, Intent, LinkIntent, Lock, Outcome, Record, Records, Slot};
+use crate::record::{Intent, LinkIntent, Lock, Outcome, Record, Records, Slot};
 use crate::sysctl::{Family, Sysctl};
 use crate::teardown::Teardown;
 
 pub(crate) async fn add(environment: &Environment, document: &Document) -> Result<Reply, Error> {
     let attachment = Attachment::new(environment, document)?;
+    if let Addressing::Pool(pool) = &attachment.addressing {
+        log::also_to_file_of(&pool.ipam);
+    }
     for warning in &attachment.warnings {
         tracing::warn!("{warning}");
     }
-    let netns = open_netns(environment)?;
+    let (netns, pod) = open_netns(environment).await?;
     let host = Netlink::open().await.map_err(|cause| Error::kernel("open netlink on the node", &cause))?;
     let observed = bridge::observe(&host, &attachment).await?;
+    if let Addressing::Delegated(program) = &attachment.addressing {
+        Delegate::find(program, &environment.path, &document.raw)?;
+    }
 
     let records = Records::new(&attachment.data_dir);
     let mut slot = records.lock(&attachment.owner.container_id, &attachment.owner.ifname)?;
     let teardown = Teardown { host: &host, data_dir: &attachment.data_dir, path: &environment.path };
-    let prepared = match slot.record.clone() {
-        Some(record) => clear_way(&teardown, &host, &netns, &attachment, &record).await,
-        None => Ok(()),
-    };
-    let pod = match prepared {
-        Ok(()) => open_pod(&netns, &attachment).await,
+    let bridge_mac = identity::random_mac();
+    let begun = match clear_way(&teardown, &netns, &pod, &attachment, slot.record.clone()).await {
+        Ok(()) => begin(&mut slot, &attachment, &netns, observed.as_ref(), bridge_mac, document),
         Err(error) => Err(error),
     };
-    let pod = match pod {
-        Ok(pod) => pod,
-        Err(error) => {
-            // Nothing was begun; an empty record would be the only trace.
-            if slot.record.is_none() {
-                slot.remove()?;
-            }
-            return Err(error);
+    if let Err(error) = begun {
+        // Nothing was done; an empty record would be the only trace.
+        if slot.record.is_none() {
+            slot.remove()?;
         }
-    };
-    let bridge_mac = identity::random_mac();
-    slot.begin(intent(&attachment, &netns, bridge::before(observed.as_ref()), bridge_mac, &document.raw))?;
-
+        return Err(error);
+    }
     let work = Work {
         attachment: &attachment,
         host: &host,
@@ -67,13 +66,15 @@ pub(crate) async fn add(environment: &Environment, document: &Document) -> Resul
     }
 }
 
-fn open_netns(environment: &Environment) -> Result<Namespace, Error> {
+/// The pod's namespace, and a socket in it: entering it proves that it is one.
+async fn open_netns(environment: &Environment) -> Result<(Namespace, Netlink), Error> {
     let path = environment.netns.as_deref().unwrap_or_default();
-    let netns = Namespace::open(path).map_err(|cause| {
+    let unusable = |cause: octavia_bridge_netlink::Error| {
         // With code 3 the runtime knows that there is nothing to clean up.
         let code = if cause.is_not_found() { Code::UnknownContainer } else { Code::InvalidEnvironment };
         Error::new(code, format!("CNI_NETNS {path:?}: {cause}"))
-    })?;
+    };
+    let netns = Namespace::open(path).map_err(unusable)?;
     let own = Namespace::current().map_err(|cause| Error::kernel("identify the node's namespace", &cause))?;
     if netns.identity() == own.identity() && !environment.netns_override {
         return Err(Error::new(
@@ -81,24 +82,26 @@ fn open_netns(environment: &Environment) -> Result<Namespace, Error> {
             format!("CNI_NETNS {path:?} is the namespace this plugin runs in, not a pod's"),
         ));
     }
-    Ok(netns)
+    let pod = Netlink::open_in(&netns).await.map_err(unusable)?;
+    Ok((netns, pod))
 }
 
 /// An attachment that is complete and alive must not be made twice; what a killed ADD, or a reboot, left of one is
-/// removed.
+/// removed. Afterwards the interface's name is free in the pod.
 async fn clear_way(
     teardown: &Teardown<'_>,
-    host: &Netlink,
     netns: &Namespace,
+    pod: &Netlink,
     attachment: &Attachment,
-    record: &Record,
+    record: Option<Record>,
 ) -> Result<(), Error> {
     let (id, ifname) = (&attachment.owner.container_id, &attachment.owner.ifname);
-    if record.outcome.is_some() && record.intent.link.as_ref().is_some_and(|link| same_namespace(link, netns))
-    {
+    if let Some(record) = record {
         let name = identity::host_link(id, ifname);
-        let link = host.link(name.as_str()).await.map_err(|cause| Error::kernel(&name, &cause))?;
-        if link.is_some_and(|link| identity::is_host_link(&link, id, ifname)) {
+        let link = teardown.host.link(name.as_str()).await.map_err(|cause| Error::kernel(&name, &cause))?;
+        let same_pod = record.intent.link.as_ref().is_some_and(|link| link.is_in(netns));
+        let alive = link.is_some_and(|link| identity::is_host_link(&link, id, ifname));
+        if record.outcome.is_some() && same_pod && alive {
             return Err(Error::new(
                 Code::AlreadyAttached,
                 format!(
@@ -108,52 +111,44 @@ async fn clear_way(
             )
             .with_details("DEL it first"));
         }
+        tracing::warn!("clearing what an earlier ADD of {id} {ifname} left");
+        teardown.clear_remains(&record).await?;
     }
-    tracing::warn!("clearing what an earlier ADD of {id} {ifname} left");
-    teardown.clear_remains(record).await
-}
-
-pub(crate) fn same_namespace(link: &LinkIntent, netns: &Namespace) -> bool {
-    let identity = netns.identity();
-    (link.netns_device, link.netns_inode) == (identity.device, identity.inode)
-}
-
-async fn open_pod(netns: &Namespace, attachment: &Attachment) -> Result<Netlink, Error> {
-    let ifname = attachment.owner.ifname.as_str();
-    let failed = |cause| Error::kernel(format!("open netlink in {}", attachment.netns), &cause);
-    let pod = Netlink::open_in(netns).await.map_err(failed)?;
-    if pod.link(ifname).await.map_err(failed)?.is_some() {
-        return Err(Error::new(
+    match pod.link(ifname.as_str()).await.map_err(|cause| Error::kernel(ifname, &cause))? {
+        None => Ok(()),
+        Some(_) => Err(Error::new(
             Code::InvalidEnvironment,
             format!("CNI_IFNAME {ifname:?}: {} has an interface of this name already", attachment.netns),
-        ));
+        )),
     }
-    Ok(pod)
 }
 
-fn intent(
+/// Writes the record: from here on whatever happens can be undone by DEL.
+fn begin(
+    slot: &mut Slot,
     attachment: &Attachment,
     netns: &Namespace,
-    bridge_before: BridgeBefore,
+    bridge: Option<&Link>,
     bridge_mac: MacAddress,
-    config: &[u8],
-) -> Intent {
-    let identity = netns.identity();
-    Intent {
+    document: &Document,
+) -> Result<(), Error> {
+    let link = LinkIntent {
+        netns: attachment.netns.clone(),
+        netns_device: netns.identity().device,
+        netns_inode: netns.identity().inode,
+        bridge: attachment.bridge.clone(),
+        bridge_before: bridge::before(bridge),
+        bridge_mac: bridge_mac.to_string(),
+        loopback_ipv6_off: attachment.addressing.may_give_ipv6() && pod::loopback_ipv6_is_off(netns)?,
+    };
+    slot.begin(Intent {
         version: 1,
         network: attachment.network.clone(),
         container_id: attachment.owner.container_id.clone(),
         ifname: attachment.owner.ifname.clone(),
-        link: Some(LinkIntent {
-            netns: attachment.netns.clone(),
-            netns_device: identity.device,
-            netns_inode: identity.inode,
-            bridge: attachment.bridge.clone(),
-            bridge_before,
-            bridge_mac: bridge_mac.to_string(),
-        }),
-        addressing: addressing::intent(&attachment.addressing, config),
-    }
+        link: Some(link),
+        addressing: addressing::intent(&attachment.addressing, &document.raw),
+    })
 }
 
 /// The part of ADD that changes things; its record is already written.
@@ -186,7 +181,7 @@ impl Work<'_> {
         if !attachment.leave_down {
             pod::bring_up(self.host, host_link.index, self.pod, pod_link.index).await?;
             pod::add_addresses(self.pod, pod_link.index, &addresses).await?;
-            pod::add_routes(self.pod, pod_link.index, &addressing.routes).await?;
+            pod::add_routes(self.pod, &pod_link, &addressing.routes).await?;
             if attachment.announce && !addresses.is_empty() {
                 pod::announce(self.pod, pod_link.index, mac).await?;
             }
@@ -196,6 +191,7 @@ impl Work<'_> {
             addresses,
             routes: addressing.routes.clone(),
             mtu: pod_link.mtu,
+            host_mtu: host_link.mtu,
             left_down: attachment.leave_down,
         })?;
         Ok(self.result(addressing, &bridge, &host_link, &pod_link))

@@ -190,6 +190,12 @@ impl PoolAddressing {
 }
 
 impl Addressing {
+    /// What a delegated plugin will give is not known before it is asked.
+    pub(crate) fn may_give_ipv6(&self) -> bool {
+        matches!(self, Self::Delegated(_))
+            || self.known_addresses().iter().any(|address| matches!(address, ipnet::IpNet::V6(_)))
+    }
+
     /// One address per address to be, right in family and number, before any is chosen.
     fn known_addresses(&self) -> Vec<ipnet::IpNet> {
         match self {

@@ -142,6 +142,5 @@ fn describe(kind: &LinkKind) -> String {
         LinkKind::Veth => "one end of a veth pair".into(),
         LinkKind::Other(kind) => format!("a link of kind {kind}"),
         LinkKind::None => "a physical interface".into(),
-        _ => "something else".into(),
     }
 }

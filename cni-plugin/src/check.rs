@@ -32,7 +32,7 @@ pub(crate) async fn check(environment: &Environment, document: &Document) -> Res
     };
     let netns = Namespace::open(&attachment.netns)
         .map_err(|cause| differs(format!("CNI_NETNS {:?}: {cause}", attachment.netns)))?;
-    if !crate::add::same_namespace(link, &netns) {
+    if !link.is_in(&netns) {
         return Err(differs(format!(
             "CNI_NETNS {:?} is not the namespace that was attached, {:?}",
             attachment.netns, link.netns
@@ -41,7 +41,7 @@ pub(crate) async fn check(environment: &Environment, document: &Document) -> Res
     let host = Netlink::open().await.map_err(|cause| Error::kernel("open netlink on the node", &cause))?;
     let pod = Netlink::open_in(&netns).await.map_err(|cause| Error::kernel(&attachment.netns, &cause))?;
 
-    check_host_end(&host, id, ifname, link).await?;
+    check_host_end(&host, id, ifname, link, &outcome).await?;
     let pod_link = check_pod_end(&pod, ifname, &outcome).await?;
     check_addresses(&pod, &pod_link, &previous, &outcome).await?;
     check_routes(&pod, &pod_link, &outcome).await?;
@@ -56,7 +56,13 @@ fn previous_result(document: &Document, attachment: &Attachment) -> Result<CniRe
     Ok(attachment.previous.clone().unwrap_or_default())
 }
 
-async fn check_host_end(host: &Netlink, id: &str, ifname: &str, intent: &LinkIntent) -> Result<(), Error> {
+async fn check_host_end(
+    host: &Netlink,
+    id: &str,
+    ifname: &str,
+    intent: &LinkIntent,
+    outcome: &Outcome,
+) -> Result<(), Error> {
     let name = identity::host_link(id, ifname);
     let failed = |cause| Error::kernel(&name, &cause);
     let bridge = host
@@ -79,11 +85,8 @@ async fn check_host_end(host: &Netlink, id: &str, ifname: &str, intent: &LinkInt
             return Err(differs(format!("{} is down", link.name)));
         }
     }
-    if link.mtu != bridge.mtu {
-        return Err(differs(format!(
-            "{name} has MTU {}, its bridge {} has {}",
-            link.mtu, bridge.name, bridge.mtu
-        )));
+    if link.mtu != outcome.host_mtu {
+        return Err(differs(format!("{name} has MTU {}, it was given {}", link.mtu, outcome.host_mtu)));
     }
     Ok(())
 }
@@ -176,6 +179,6 @@ async fn check_reservation(
     }
 }
 
-fn differs(what: String) -> Error {
+fn differs(what: impl std::fmt::Display) -> Error {
     Error::new(Code::CheckFailed, format!("CHECK: {what}"))
 }

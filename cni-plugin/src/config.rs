@@ -84,9 +84,11 @@ impl Document {
             .into_iter()
             .map(|element| {
                 let mut attachment = element.object()?;
-                let id = attachment.string("containerID")?.unwrap_or_default().to_owned();
-                let ifname = attachment.string("ifname")?.unwrap_or_default().to_owned();
-                Ok((id, ifname))
+                let mut text = |key: &str| match attachment.string(key)? {
+                    None | Some("") => Err(FieldError::missing(attachment.path_of(key), "is missing")),
+                    Some(text) => Ok(text.to_owned()),
+                };
+                Ok((text("containerID")?, text("ifname")?))
             })
             .collect()
     }
@@ -265,7 +267,7 @@ fn refusals(root: &mut Object<'_>) -> Result<Option<Error>, Error> {
     match root.int("vlan")? {
         None | Some(0) => {}
         Some(id) => {
-            refuse("vlan", id.to_string(), "remove the key and put a VLAN interface into the bridge instead")
+            refuse("vlan", id.to_string(), "remove the key and put a VLAN interface into the bridge instead");
         }
     }
     let trunk = root.list("vlanTrunk")?;

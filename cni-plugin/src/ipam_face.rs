@@ -9,6 +9,7 @@ use octavia_bridge_ipam::request::Owner;
 use crate::addressing;
 use crate::attachment::{PoolAddressing, asked_ips};
 use crate::config::{Document, Essentials, IpamKind, NetConf};
+use crate::log;
 use crate::protocol::args::Args;
 use crate::protocol::reply::Reply;
 use crate::protocol::{CniResult, Code, Environment, Error};
@@ -115,6 +116,7 @@ fn pool(environment: &Environment, document: &Document) -> Result<PoolAddressing
         pod: args.pod,
     };
     let pool = PoolAddressing::new(ipam, conf.strict, owner, &asked)?;
+    log::also_to_file_of(&pool.ipam);
     for warning in &pool.ipam.warnings {
         tracing::warn!("{warning}");
     }

@@ -1,23 +1,70 @@
-//! What people read beside the protocol: warnings and errors, one line each, on stderr.
+//! What people read beside the protocol: warnings and errors on stderr, and more in a file if the configuration
+//! names one.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::OnceLock;
 
-use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::fmt;
+use octavia_bridge_ipam::conf::Ipam;
+use tracing::Metadata;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::writer::OptionalWriter;
+use tracing_subscriber::{Layer, fmt, layer::SubscriberExt, registry};
 
 use crate::protocol::Version;
 
-/// Sends events to stderr from `warn` up. Runtimes keep a plugin's stderr in their own log, which has the time.
+/// `ipam.log_file` and the least severe level for it, once the configuration has been read.
+static LOG_FILE: OnceLock<(File, LevelFilter)> = OnceLock::new();
+
+/// Writes into [`LOG_FILE`], and nowhere before it is open.
+struct ToLogFile;
+
+impl<'a> MakeWriter<'a> for ToLogFile {
+    type Writer = OptionalWriter<&'a File>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        LOG_FILE.get().map_or_else(OptionalWriter::none, |(file, _)| OptionalWriter::some(file))
+    }
+
+    fn make_writer_for(&'a self, event: &Metadata<'_>) -> Self::Writer {
+        match LOG_FILE.get() {
+            Some((file, level)) if event.level() <= level => OptionalWriter::some(file),
+            _ => OptionalWriter::none(),
+        }
+    }
+}
+
+/// Sends events to stderr from `warn` up, one line each; runtimes keep a plugin's stderr in their own log, which has
+/// the time.
 pub(crate) fn start() {
-    let subscriber = fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .without_time()
-        .with_target(false)
-        .with_max_level(LevelFilter::WARN)
-        .finish();
+    let stderr = fmt::layer().with_ansi(false).with_target(false).without_time().with_writer(io::stderr);
+    let file = fmt::layer().with_ansi(false).with_target(false).with_writer(ToLogFile);
+    let subscriber =
+        registry().with(stderr.with_filter(LevelFilter::WARN)).with(file.with_filter(LevelFilter::DEBUG));
     // Fails only when there is a subscriber already, and then events have somewhere to go.
     let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+/// Opens `ipam.log_file`, if the block names one. The levels are whereabouts': `panic`, `error`, `verbose`, `debug`.
+pub(crate) fn also_to_file_of(ipam: &Ipam) {
+    let Some(path) = &ipam.log_file else { return };
+    let level = match ipam.log_level.as_deref() {
+        Some("panic" | "error") => LevelFilter::ERROR,
+        Some("verbose") => LevelFilter::INFO,
+        _ => LevelFilter::DEBUG,
+    };
+    match append_to(path) {
+        Ok(file) => drop(LOG_FILE.set((file, level))),
+        // A pod is worth more than its log.
+        Err(cause) => tracing::warn!("ipam.log_file: cannot write {}: {cause}", path.display()),
+    }
+}
+
+/// Many plugins of a node write to one file at once; each event is one write to its end.
+fn append_to(path: &Path) -> io::Result<File> {
+    File::options().append(true).create(true).open(path)
 }
 
 /// For a person who starts the program by hand. Stdout belongs to the protocol even then.
@@ -25,8 +72,8 @@ pub(crate) fn about() {
     let versions: Vec<_> = Version::ALL.iter().map(|version| version.as_str()).collect();
     // Nobody to tell if stderr is closed.
     let _ = writeln!(
-        std::io::stderr(),
-        "octavia-bridge {}: CNI plugin that attaches pods to a Linux bridge; started by a container runtime, not by hand.\n\
+        io::stderr(),
+        "octavia-bridge {}: CNI plugin that attaches pods to a Linux bridge; a container runtime starts it.\n\
          CNI protocol versions supported: {}",
         env!("CARGO_PKG_VERSION"),
         versions.join(", ")

@@ -10,11 +10,14 @@ use octavia_bridge_netlink::{
 use crate::attachment::Attachment;
 use crate::protocol::result::Route;
 use crate::protocol::{Code, Error};
+use crate::record::LinkIntent;
 use crate::sysctl::{Family, Sysctl};
 
 /// A bridge that runs the spanning tree protocol holds a new port back for two forward delays, 30 s by default.
 /// Without it the port forwards at the first look.
 const FORWARDING_WAIT: Duration = Duration::from_secs(40);
+
+const LOOPBACK_DISABLE_IPV6: &str = "/proc/sys/net/ipv6/conf/lo/disable_ipv6";
 
 /// Settings that must stand before the link comes up.
 pub(crate) fn settle(netns: &Namespace, attachment: &Attachment, addresses: &[IpNet]) -> Result<(), Error> {
@@ -54,6 +57,24 @@ pub(crate) fn settle(netns: &Namespace, attachment: &Attachment, addresses: &[Ip
     })?
 }
 
+/// Whether the pod's loopback has IPv6 switched off, as some runtimes leave it.
+pub(crate) fn loopback_ipv6_is_off(netns: &Namespace) -> Result<bool, Error> {
+    let off = || std::fs::read_to_string(LOOPBACK_DISABLE_IPV6).is_ok_and(|value| value.trim() == "1");
+    netns.run(off).map_err(|cause| Error::kernel("look at the pod's loopback", &cause))
+}
+
+/// Switches IPv6 off again on the loopback of the namespace an unfinished ADD began with, if it is still there.
+pub(crate) fn switch_loopback_ipv6_off(intent: &LinkIntent) -> Result<(), Error> {
+    let Ok(netns) = Namespace::open(&intent.netns) else { return Ok(()) };
+    if !intent.is_in(&netns) {
+        return Ok(());
+    }
+    netns
+        .run(|| std::fs::write(LOOPBACK_DISABLE_IPV6, "1"))
+        .map_err(|cause| Error::kernel("restore the pod's loopback", &cause))?
+        .map_err(|cause| Error::io(format!("write 1 to {LOOPBACK_DISABLE_IPV6}"), &cause))
+}
+
 /// Brings the pod's end up and waits until the bridge forwards for its port. Returns the host's end as seen then.
 pub(crate) async fn bring_up(
     host: &Netlink,
@@ -82,10 +103,13 @@ pub(crate) async fn add_addresses(pod: &Netlink, link: u32, addresses: &[IpNet])
 }
 
 /// Installs the routes in their order. Routes alike but for the gateway become one route with several next hops.
-pub(crate) async fn add_routes(pod: &Netlink, link: u32, routes: &[Route]) -> Result<(), Error> {
+pub(crate) async fn add_routes(pod: &Netlink, link: &Link, routes: &[Route]) -> Result<(), Error> {
     for (route, gateways) in grouped(routes) {
-        let next_hops =
-            gateways.iter().map(|gateway| NextHop { gateway: *gateway, link, ..NextHop::default() });
+        let next_hops = gateways.iter().map(|gateway| NextHop {
+            gateway: *gateway,
+            link: link.index,
+            ..NextHop::default()
+        });
         let wanted = octavia_bridge_netlink::Route {
             table: route.table,
             priority: route.priority,
@@ -96,16 +120,7 @@ pub(crate) async fn add_routes(pod: &Netlink, link: u32, routes: &[Route]) -> Re
             destination: route.dst,
             ..octavia_bridge_netlink::Route::default()
         };
-        match pod.add_route(&wanted).await {
-            Ok(()) => {}
-            Err(cause) => {
-                let via = match route.gw {
-                    Some(gw) => format!(" via {gw}"),
-                    None => String::new(),
-                };
-                return Err(Error::kernel(format!("route {}{via}", route.dst), &cause));
-            }
-        }
+        pod.add_route(&wanted).await.map_err(|cause| Error::kernel(&link.name, &cause))?;
     }
     Ok(())
 }
@@ -127,7 +142,7 @@ fn grouped(routes: &[Route]) -> Vec<(&Route, Vec<Option<std::net::IpAddr>>)> {
 /// unsolicited neighbour advertisement with the override flag for every IPv6 one.
 ///
 /// The kernel sends them when an address change of the link is notified, even to the same MAC, with `arp_notify`
-/// and `ndisc_notify` set (net/ipv4/devinet.c, inetdev_event; net/ipv6/ndisc.c, ndisc_netdev_event). Called after
+/// and `ndisc_notify` set (net/ipv4/devinet.c, `inetdev_event`; net/ipv6/ndisc.c, `ndisc_netdev_event`). Called after
 /// the port forwards; the reference plugin leaves it to the link coming up, a moment too early, and the bridge
 /// drops every one of them (containernetworking/plugins#756, #858; moby/moby#49364).
 pub(crate) async fn announce(pod: &Netlink, link: u32, mac: MacAddress) -> Result<(), Error> {

@@ -15,6 +15,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use octavia_bridge_netlink::Namespace;
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::result::Route;
@@ -46,6 +47,16 @@ pub(crate) struct LinkIntent {
     pub(crate) bridge_before: BridgeBefore,
     /// The MAC a bridge will have that this ADD makes, so that no other bridge is taken for it.
     pub(crate) bridge_mac: String,
+    /// IPv6 was switched off on the pod's loopback, and this ADD switches it on.
+    pub(crate) loopback_ipv6_off: bool,
+}
+
+impl LinkIntent {
+    /// Whether `netns` is the namespace that was meant, not only one at the same path.
+    pub(crate) fn is_in(&self, netns: &Namespace) -> bool {
+        let identity = netns.identity();
+        (self.netns_device, self.netns_inode) == (identity.device, identity.inode)
+    }
 }
 
 /// The bridge as this ADD found it, so that a failed one can leave it so.
@@ -78,8 +89,9 @@ pub(crate) struct Outcome {
     pub(crate) addresses: Vec<ipnet::IpNet>,
     /// The routes as installed, gateways filled in.
     pub(crate) routes: Vec<Route>,
-    /// MTU of the pod's end in bytes.
+    /// MTUs of the pod's and of the host's end, in bytes.
     pub(crate) mtu: u32,
+    pub(crate) host_mtu: u32,
     /// `disableContainerInterface`: the pod's end was left down on purpose.
     pub(crate) left_down: bool,
 }

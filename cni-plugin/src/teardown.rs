@@ -10,6 +10,7 @@ use octavia_bridge_netlink::Netlink;
 use crate::addressing;
 use crate::bridge;
 use crate::identity;
+use crate::pod;
 use crate::protocol::Error;
 use crate::record::{AddressingIntent, LinkIntent, Lock, Record, Records, Slot};
 
@@ -53,7 +54,13 @@ impl Teardown<'_> {
     async fn undo_links(&self, record: &Record) -> Result<(), Error> {
         let Some(link) = &record.intent.link else { return Ok(()) };
         self.remove_link(&record.intent.container_id, &record.intent.ifname).await?;
-        if record.outcome.is_none() { self.restore_bridge(link).await } else { Ok(()) }
+        if record.outcome.is_some() {
+            return Ok(());
+        }
+        if link.loopback_ipv6_off {
+            pod::switch_loopback_ipv6_off(link)?;
+        }
+        self.restore_bridge(link).await
     }
 
     /// Removes the pair by its host end. The name is derived, the MAC proves that it is ours: a link that

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::io::Read;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use crate::config::Document;
 use crate::protocol::reply::{self, Reply};
@@ -39,14 +40,17 @@ pub(crate) fn answer(face: Face, environment: &Environment) -> ExitCode {
         // Answered without stdin: the configuration's version is what the runtime is about to find out.
         return reply::write(Ok(Reply::Versions), Version::NEWEST);
     }
+    let started = Instant::now();
     let mut version = Version::NEWEST;
     let outcome = read_stdin().and_then(|document| {
         version = document.version()?;
         require_version(environment.verb, version)?;
         run(face, environment, &document)
     });
-    if let Err(error) = &outcome {
-        tracing::error!("{error}");
+    let Environment { verb, container_id, ifname, .. } = environment;
+    match &outcome {
+        Ok(_) => tracing::info!("{} {container_id} {ifname}: done in {:?}", verb.as_str(), started.elapsed()),
+        Err(error) => tracing::error!("{} {container_id} {ifname}: {error}", verb.as_str()),
     }
     reply::write(outcome, version)
 }

@@ -3,6 +3,7 @@
 //! Pure: pools go in, changed pools and the assigned addresses come out, and the caller writes the pools
 //! or, on a refusal, forgets them.
 
+mod keep;
 mod search;
 
 #[cfg(test)]
@@ -91,58 +92,87 @@ impl fmt::Display for Exhausted {
 ///
 /// If a pool that the request names is not among `pools`.
 pub fn allocate(request: &Request, pools: &mut [Pool], others: &[Pool]) -> Result<Vec<Assigned>, Refusal> {
-    let mut chosen: Vec<Option<IpAddr>> = vec![None; request.wants.len()];
     // Addresses asked for by name come first, so that no range hands them out in the same breath.
-    for (slot, want) in chosen.iter_mut().zip(&request.wants) {
+    for want in &request.wants {
         if let Choice::Exactly(address) = want.choice {
-            reject_foreign(
-                request,
-                address,
-                pools.iter().filter(|p| concerns(request, want, p)).chain(others),
-            )?;
-            *slot = Some(address);
+            let related = pools.iter().filter(|pool| concerns(request, want, pool)).chain(others);
+            reject_foreign(request, address, related)?;
         }
     }
-    keep_own(request, pools, others, &mut chosen);
-    for pool in pools.iter_mut() {
-        let name = pool.name().to_owned();
-        let wanted =
-            |(slot, want): (&Option<IpAddr>, &Want)| (want.pool.as_str() == name).then_some(*slot)?;
-        let kept: Vec<IpAddr> = chosen.iter().zip(&request.wants).filter_map(wanted).collect();
-        pool.release(|address, entry| {
-            request.owner.holding(entry) == Holding::Own && !kept.contains(&address)
-        });
-    }
+    let mut chosen = own(request, pools, others);
+    release_surplus(request, pools, &chosen);
     // What is chosen by now is written down before any search, so that searches see it as taken.
     for (slot, want) in chosen.iter().zip(&request.wants) {
         if let Some(address) = slot {
             record(request, want, pools, *address);
         }
     }
-    for i in 0..request.wants.len() {
-        let want = &request.wants[i];
+    for (i, want) in request.wants.iter().enumerate() {
         if let (None, Choice::Lowest(range)) = (chosen[i], &want.choice) {
-            let related = pools.iter().filter(|p| concerns(request, want, p)).chain(others);
-            let mut taken = search::taken(range, related);
-            taken
-                .extend(chosen.iter().flatten().filter(|a| same_family(&want.subnet, **a)).map(|a| bits(*a)));
-            taken.sort_unstable();
-            let blocked = search::blocked(range, &request.reserved);
-            let Some(free) = search::lowest_free(range.span(), &blocked, &taken) else {
-                let related = pools.iter().filter(|p| concerns(request, want, p)).chain(others);
-                let full = usage(range, want.pool.as_str(), related, &request.reserved);
-                return Err(Refusal::Exhausted(Box::new(Exhausted(full))));
-            };
-            let address = from_bits(free, &want.subnet);
+            let address = lowest(request, want, range, pools, others, &chosen)?;
             record(request, want, pools, address);
             chosen[i] = Some(address);
         }
     }
+    // The pools do not say which address is which range's. Dealt out as a repetition would find them,
+    // old and new addresses cannot change places later.
     let assigned = |(address, want): (IpAddr, &Want)| Assigned {
         address: IpNet::new_assert(address, want.subnet.prefix_len()),
         gateway: want.gateway,
     };
-    Ok(chosen.into_iter().flatten().zip(&request.wants).map(assigned).collect())
+    let settled = own(request, pools, others);
+    debug_assert!(settled.iter().all(Option::is_some), "what was just chosen can be kept");
+    let slots = settled.into_iter().zip(chosen).filter_map(|(settled, chosen)| settled.or(chosen));
+    Ok(slots.zip(&request.wants).map(assigned).collect())
+}
+
+/// What the owner has already, per want, and what it asks for by name.
+fn own(request: &Request, pools: &[Pool], others: &[Pool]) -> Vec<Option<IpAddr>> {
+    let by_name = |want: &Want| match want.choice {
+        Choice::Exactly(address) => Some(address),
+        Choice::Lowest(_) => None,
+    };
+    let mut chosen: Vec<Option<IpAddr>> = request.wants.iter().map(by_name).collect();
+    keep::keep_own(request, pools, others, &mut chosen);
+    chosen
+}
+
+/// Frees the owner's entries that no want keeps.
+fn release_surplus(request: &Request, pools: &mut [Pool], chosen: &[Option<IpAddr>]) {
+    for pool in pools {
+        let name = pool.name().to_owned();
+        let here = |(_, want): &(&Option<IpAddr>, &Want)| want.pool.as_str() == name;
+        let kept: Vec<&Option<IpAddr>> =
+            chosen.iter().zip(&request.wants).filter(here).map(|(slot, _)| slot).collect();
+        pool.release(|address, entry| {
+            request.owner.holding(entry) == Holding::Own && !kept.contains(&&Some(address))
+        });
+    }
+}
+
+/// The lowest address that `range` can give to `want`.
+fn lowest(
+    request: &Request,
+    want: &Want,
+    range: &Range,
+    pools: &[Pool],
+    others: &[Pool],
+    chosen: &[Option<IpAddr>],
+) -> Result<IpAddr, Refusal> {
+    let related = pools.iter().filter(|pool| concerns(request, want, pool)).chain(others);
+    let mut taken = search::taken(range, related.clone());
+    // Even where overlapping pools do not matter, one interface never gets one address twice.
+    let mine = chosen.iter().flatten().filter(|address| same_family(&want.subnet, **address));
+    taken.extend(mine.map(|address| bits(*address)));
+    taken.sort_unstable();
+    let blocked = search::blocked(range, &request.reserved);
+    match search::lowest_free(range.span(), &blocked, &taken) {
+        Some(free) => Ok(from_bits(free, &want.subnet)),
+        None => {
+            let full = usage(range, want.pool.as_str(), related, &request.reserved);
+            Err(Refusal::Exhausted(Box::new(Exhausted(full))))
+        }
+    }
 }
 
 /// State of `range` as seen in its pool and, if they matter, the overlapping ones.
@@ -197,39 +227,6 @@ fn reject_foreign<'a>(
         }
     }
     Ok(())
-}
-
-/// Gives ranges the addresses that the owner already has, so that a repeated ADD changes nothing.
-///
-/// First every range takes an address it would hand out itself. Then a range may keep one outside its
-/// bounds, as after a change of the configuration, unless that address is another range's of this
-/// request. Entries of the interface go before those without an interface name.
-fn keep_own(request: &Request, pools: &[Pool], others: &[Pool], chosen: &mut [Option<IpAddr>]) {
-    for within in [true, false] {
-        for i in 0..request.wants.len() {
-            let want = &request.wants[i];
-            let (None, Choice::Lowest(range)) = (chosen[i], &want.choice) else { continue };
-            let Some(pool) = pools.iter().find(|p| p.name() == want.pool.as_str()) else { continue };
-            let fits = |address: IpAddr| {
-                if within { range.offers(address) } else { !request.wants.iter().any(|w| offers(w, address)) }
-            };
-            let related = || pools.iter().filter(|p| concerns(request, want, p)).chain(others);
-            chosen[i] = pool
-                .iter()
-                .map(|(address, entry)| (request.owner.holding(entry), address))
-                .filter(|(holding, _)| *holding != Holding::Foreign)
-                .filter(|(_, address)| fits(*address) && !chosen.contains(&Some(*address)))
-                // Once it is a gateway, or in two pools at a time, it is not kept: invariants go first.
-                .filter(|(_, address)| !request.reserved.contains(address))
-                .filter(|(_, address)| reject_foreign(request, *address, related()).is_ok())
-                .min()
-                .map(|(_, address)| address);
-        }
-    }
-}
-
-fn offers(want: &Want, address: IpAddr) -> bool {
-    matches!(&want.choice, Choice::Lowest(range) if range.offers(address))
 }
 
 fn record(request: &Request, want: &Want, pools: &mut [Pool], address: IpAddr) {

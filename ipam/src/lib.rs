@@ -5,7 +5,7 @@
 //! is silently wrong (reversed bounds widen the range, a gateway is handed out, one address is given
 //! twice), this crate refuses or reserves instead.
 //!
-//! Everything but [`file`] is pure: text in, decisions out, no clock and no disk. Ranges are a pair of
+//! Everything but [`mod@file`] is pure: text in, decisions out, no clock and no disk. Ranges are a pair of
 //! 128-bit numbers and free addresses are found by walking gaps, so an IPv4 /8 or an IPv6 /64 costs
 //! nothing until addresses in it are used.
 //!
@@ -13,7 +13,7 @@
 //! - [`conf`] is the validated `ipam` block; it turns an attachment into a [`request::Request`].
 //! - [`range`] and [`name`]: the addresses of a range, and the pool they are kept in.
 //! - [`pool`] is one `IPPool` document; [`allocate`] chooses addresses from pools.
-//! - [`file`] keeps pools of one host in a directory, safe against crashes and parallel callers.
+//! - [`mod@file`] keeps pools of one host in a directory, safe against crashes and parallel callers.
 
 mod address;
 pub mod allocate;

@@ -92,7 +92,7 @@ mod tests {
             (None, "caa5::/64", "caa5---64"),
             (None, "2001:db8:480:603d::/64", "2001-db8-480-603d---64"),
             (None, "::ffff:10.0.0.0/120", "10.0.0.0-24"),
-            (Some("neta"), "::/96", "neta-----96"),
+            (Some("neta"), "::/96", "neta----96"),
         ] {
             assert_eq!(named(network, range), name);
             let subnet = subnet_of(network, name).unwrap();

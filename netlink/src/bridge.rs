@@ -146,7 +146,7 @@ impl PortFlags {
 }
 
 /// A bridge port as the kernel reports it. The fields mean what those of [`PortFlags`] mean.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "PortFlags documents the fields of the same names")]
 #[expect(clippy::struct_excessive_bools, reason = "they are the kernel's independent flags")]
 pub struct Port {
@@ -168,21 +168,7 @@ pub struct Port {
 
 impl Port {
     pub(crate) fn decode(data: &[u8]) -> Result<Self, DecodeError> {
-        let mut port = Self {
-            state: PortState::Disabled,
-            hairpin: false,
-            isolated: false,
-            learning: false,
-            unicast_flood: false,
-            multicast_flood: false,
-            broadcast_flood: false,
-            bpdu_guard: false,
-            root_block: false,
-            fast_leave: false,
-            neighbour_suppression: false,
-            path_cost: 0,
-            priority: 0,
-        };
+        let mut port = Self::default();
         for nla in NlasIterator::new(data) {
             match InfoBridgePort::parse(&nla?)? {
                 InfoBridgePort::State(state) => port.state = state.into(),
@@ -207,9 +193,10 @@ impl Port {
 
 /// State of a bridge port (`IFLA_BRPORT_STATE`). Without STP a port goes from disabled straight to
 /// forwarding once it is up and has a carrier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PortState {
     /// Down, without carrier, or shut by a guard.
+    #[default]
     Disabled,
     /// STP: waits, drops everything.
     Listening,

@@ -6,13 +6,14 @@ use rtnetlink::packet_route::link::{
     InfoData, InfoKind, InfoPortData, InfoPortKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 
-use crate::name::{validate_alias, validate_index, validate_link_name};
+use crate::name::{alias_attribute, validate_index, validate_link_name};
 use crate::{BridgeOptions, Error, MacAddress, Netlink, PortFlags, Result};
 
 /// What to change of a link; `None` leaves a value alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LinkChange {
-    /// New name. Kernels before 6.2 refuse to rename a link that is up (EBUSY).
+    /// New name. Older kernels (6.1) refuse to rename a link that is up (EBUSY), also by the message
+    /// that sets it down.
     pub name: Option<String>,
     /// Administrative state.
     pub up: Option<bool>,
@@ -119,11 +120,13 @@ impl LinkChange {
             attributes.push(LinkAttribute::IfName(name.clone()));
         }
         if let Some(alias) = &self.alias {
-            validate_alias(alias)?;
-            attributes.push(LinkAttribute::IfAlias(alias.clone()));
+            attributes.push(alias_attribute(alias)?);
         }
         attributes.extend(self.mtu.map(LinkAttribute::Mtu));
         attributes.extend(self.mac.map(|mac| LinkAttribute::Address(mac.octets().to_vec())));
+        if self.master == Some(Some(0)) {
+            validate_index(0, || format!("make link {index} a port"))?;
+        }
         // Index 0 is how "no master" is said on the wire.
         attributes.extend(self.master.map(|master| LinkAttribute::Controller(master.unwrap_or(0))));
         for (flag, wanted) in [(LinkFlags::Up, self.up), (LinkFlags::Promisc, self.promiscuous)] {

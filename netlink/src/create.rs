@@ -1,4 +1,4 @@
-//! Creating bridges, VLANs and veth pairs: one message each.
+//! Creating bridges, VLANs and veth pairs: one message each, and a second one for an alias.
 
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -8,7 +8,7 @@ use rtnetlink::packet_route::link::{
     InfoData, InfoKind, InfoVeth, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 
-use crate::name::{validate_alias, validate_index, validate_link_name};
+use crate::name::{alias_attribute, validate_index, validate_link_name};
 use crate::netlink::CREATE_NEW;
 use crate::{BridgeOptions, Error, MacAddress, Namespace, Netlink, Result};
 
@@ -92,15 +92,16 @@ impl Netlink {
     /// # Errors
     /// [`Error::is_exists`] if a link has the name; every other [`Error`] of a request.
     pub async fn create_bridge(&self, bridge: &NewBridge) -> Result<()> {
+        let attempt = || format!("create bridge {}", bridge.name);
         let mut message = described(&bridge.name, bridge.mac, bridge.mtu)?;
-        attach(&mut message, None, bridge.alias.as_deref(), bridge.up)?;
+        attach(&mut message, None, bridge.up, attempt)?;
         let mut info = vec![LinkInfo::Kind(InfoKind::Bridge)];
         let options = bridge.options.attributes();
         if !options.is_empty() {
             info.push(LinkInfo::Data(InfoData::Bridge(options)));
         }
         message.attributes.push(LinkAttribute::LinkInfo(info));
-        self.create(message, "bridge", || format!("create bridge {}", bridge.name)).await
+        self.create(message, &bridge.name, bridge.alias.as_deref(), "bridge", attempt).await
     }
 
     /// Creates a VLAN link.
@@ -116,13 +117,13 @@ impl Netlink {
             return Err(Error::Invalid { attempt: attempt(), reason });
         }
         let mut message = described(&vlan.name, None, vlan.mtu)?;
-        attach(&mut message, vlan.master, vlan.alias.as_deref(), vlan.up)?;
+        attach(&mut message, vlan.master, vlan.up, attempt)?;
         message.attributes.push(LinkAttribute::Link(vlan.parent));
         message.attributes.push(LinkAttribute::LinkInfo(vec![
             LinkInfo::Kind(InfoKind::Vlan),
             LinkInfo::Data(InfoData::Vlan(vec![InfoVlan::Id(vlan.id)])),
         ]));
-        self.create(message, "8021q", attempt).await
+        self.create(message, &vlan.name, vlan.alias.as_deref(), "8021q", attempt).await
     }
 
     /// Creates a veth pair with one message: both ends have their names, addresses and MTUs from the
@@ -133,26 +134,47 @@ impl Netlink {
     /// [`Error::is_exists`] if either name is taken in its namespace; every other [`Error`] of a
     /// request.
     pub async fn create_veth(&self, veth: &NewVeth<'_>) -> Result<()> {
+        let attempt = || {
+            let path = veth.peer.namespace.path().display();
+            format!("create veth {} with its peer {} in {path}", veth.name, veth.peer.name)
+        };
         let mut peer = described(&veth.peer.name, veth.peer.mac, veth.peer.mtu)?;
         let target = veth.peer.namespace.as_fd().as_raw_fd();
         peer.attributes.push(LinkAttribute::NetNsFd(target));
 
         let mut message = described(&veth.name, veth.mac, veth.mtu)?;
-        attach(&mut message, veth.master, veth.alias.as_deref(), veth.up)?;
+        attach(&mut message, veth.master, veth.up, attempt)?;
         message.attributes.push(LinkAttribute::LinkInfo(vec![
             LinkInfo::Kind(InfoKind::Veth),
             LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
         ]));
-        let attempt = || {
-            let path = veth.peer.namespace.path().display();
-            format!("create veth {} with its peer {} in {path}", veth.name, veth.peer.name)
-        };
-        self.create(message, "veth", attempt).await
+        self.create(message, &veth.name, veth.alias.as_deref(), "veth", attempt).await
     }
 
-    async fn create(&self, message: LinkMessage, module: &str, attempt: impl Fn() -> String) -> Result<()> {
-        let result = self.change(RouteNetlinkMessage::NewLink(message), CREATE_NEW, attempt).await;
-        result.map_err(|error| name_missing_module(error, module))
+    /// The kernel ignores an alias in the message that creates a link (`rtnl_create_link` in
+    /// net/core/rtnetlink.c does not look at it), so it takes another one. A link that cannot have
+    /// its alias is removed again: a caller gets what it described, or nothing.
+    async fn create(
+        &self,
+        message: LinkMessage,
+        name: &str,
+        alias: Option<&str>,
+        module: &str,
+        attempt: impl Fn() -> String,
+    ) -> Result<()> {
+        let alias = alias.map(alias_attribute).transpose()?;
+        let created = self.change(RouteNetlinkMessage::NewLink(message), CREATE_NEW, &attempt).await;
+        created.map_err(|error| name_missing_module(error, module))?;
+
+        let Some(alias) = alias else { return Ok(()) };
+        let mut message = described(name, None, None)?;
+        message.attributes.push(alias);
+        let described_too = self.change(RouteNetlinkMessage::NewLink(message), 0, &attempt).await;
+        if described_too.is_err() {
+            let undo = || format!("undo: {}", attempt());
+            self.change(RouteNetlinkMessage::DelLink(described(name, None, None)?), 0, undo).await?;
+        }
+        described_too
     }
 }
 
@@ -167,13 +189,14 @@ fn described(name: &str, mac: Option<MacAddress>, mtu: Option<u32>) -> Result<Li
 }
 
 /// What only a link in our own namespace can have.
-fn attach(message: &mut LinkMessage, master: Option<u32>, alias: Option<&str>, up: bool) -> Result<()> {
-    if let Some(alias) = alias {
-        validate_alias(alias)?;
-        message.attributes.push(LinkAttribute::IfAlias(alias.to_owned()));
-    }
+fn attach(
+    message: &mut LinkMessage,
+    master: Option<u32>,
+    up: bool,
+    attempt: impl FnOnce() -> String,
+) -> Result<()> {
     if let Some(master) = master {
-        validate_index(master, || "become a port of a bridge".into())?;
+        validate_index(master, attempt)?;
         message.attributes.push(LinkAttribute::Controller(master));
     }
     if up {

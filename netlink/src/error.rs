@@ -14,7 +14,6 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// What went wrong. `attempt` always says what was tried on which object, such as
 /// `create VLAN enp6s0.24 on link 2`.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum Error {
     /// A value that the kernel could only refuse or misread; nothing was sent.
     #[error("{attempt}: {reason}")]

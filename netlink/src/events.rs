@@ -10,8 +10,9 @@ use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::link::LinkHeader;
 use tokio::runtime::Handle;
 
-use crate::channel::{Channel, Fault, packets};
+use crate::channel::Channel;
 use crate::netlink::{connection, worded};
+use crate::wire::{Fault, packets};
 use crate::{Address, Link, Netlink, Result, Route};
 
 /// What to listen to.
@@ -30,7 +31,6 @@ pub struct EventGroups {
 
 /// One change.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Event {
     /// A link is new or something about it has changed.
     Link(Link),
@@ -49,11 +49,12 @@ pub enum Event {
     },
     /// An address is new or something about it has changed.
     Address(Address),
-    /// An address is gone. When a link goes down, only some kernels tell it for each address.
+    /// An address is gone.
     AddressGone(Address),
     /// A route is new or changed.
     Route(Route),
-    /// A route is gone. IPv4 routes that go with their link or their address are not told.
+    /// A route is gone. The kernel does not tell it of IPv4 routes that go with their link or their
+    /// address: after such an event the routes are to be read again.
     RouteGone(Route),
     /// Events were lost: whatever was known may be wrong, read everything again.
     Overrun,
@@ -64,7 +65,13 @@ pub enum Event {
 pub struct Events {
     channel: Channel,
     pending: VecDeque<Event>,
+    /// Something was lost and the socket's queue is not empty since.
+    congested: bool,
 }
+
+/// How many datagrams to throw away after a loss before the caller is told: more than any receive
+/// buffer of a sane size holds.
+const DRAIN_LIMIT: usize = 10_000;
 
 impl Netlink {
     /// Subscribes to changes in this socket's namespace. Every change after the return is told.
@@ -80,7 +87,7 @@ impl Netlink {
             .namespace()
             .run(|| Channel::for_events(&runtime, mask, size))?
             .map_err(|source| connection(self.namespace(), source))?;
-        Ok(Events { channel, pending: VecDeque::new() })
+        Ok(Events { channel, pending: VecDeque::new(), congested: false })
     }
 }
 
@@ -105,17 +112,25 @@ impl Events {
     /// # Errors
     /// [`crate::Error::Connection`] if the socket fails. An overrun is an event, not an error.
     pub async fn next(&mut self) -> Result<Event> {
+        let broken = |source| worded(Fault::Io(source), "listen for changes".into());
         loop {
+            if self.congested {
+                // From a loss until its queue has been empty the kernel drops events without a
+                // word (NETLINK_S_CONGESTED in net/netlink/af_netlink.c). The queue must be empty
+                // before the caller reads everything again, or a change right after that reading
+                // would never be told. What is thrown away here happened before it.
+                self.congested = !self.channel.drain(DRAIN_LIMIT).map_err(broken)?;
+                return Ok(Event::Overrun);
+            }
             if let Some(event) = self.pending.pop_front() {
                 return Ok(event);
             }
             match self.channel.receive().await {
                 Ok(()) => self.read_datagram(),
-                // The kernel had no room for an event and says so once.
                 Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => {
-                    return Ok(Event::Overrun);
+                    self.congested = true;
                 }
-                Err(source) => return Err(worded(Fault::Io(source), "listen for changes".into())),
+                Err(source) => return Err(broken(source)),
             }
         }
     }

@@ -1,25 +1,21 @@
-//! Links as the kernel reports them, and the requests that read them.
+//! Links as the kernel reports them.
 
 use std::fmt;
 
-use nix::errno::Errno;
 use nix::libc;
 use rtnetlink::packet_core::{
     DecodeError, ErrorContext, NlaBuffer, NlasIterator, Parseable, parse_i32, parse_string, parse_u8,
     parse_u32,
 };
-use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::link::{InfoVlan, LinkAttribute, LinkExtentMask, LinkHeader, LinkMessage};
+use rtnetlink::packet_route::link::{InfoVlan, LinkHeader};
 
-use crate::channel::Request;
-use crate::name::{validate_index, validate_link_name};
-use crate::{BridgeOptions, Error, MacAddress, Netlink, Port, Result};
+use crate::{BridgeOptions, MacAddress, Port, PortState};
 
 /// Length of `struct ifinfomsg`.
 const LINK_HEADER: usize = 16;
 
 /// A link as one kernel message described it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "they are the kernel's independent flags")]
 pub struct Link {
     /// Index, unique in its namespace and never 0.
@@ -63,8 +59,7 @@ pub struct Link {
 }
 
 /// What sort of link it is (`IFLA_INFO_KIND`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum LinkKind {
     /// A bridge, with every option this kernel reports.
     Bridge(BridgeOptions),
@@ -80,14 +75,15 @@ pub enum LinkKind {
     /// Another sort, by the kernel's name for it.
     Other(String),
     /// The kernel names none: hardware, loopback.
+    #[default]
     None,
 }
 
 /// Operational state by RFC 2863 (`IFLA_OPERSTATE`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OperationalState {
     /// The driver does not say; usual for loopback.
+    #[default]
     Unknown,
     /// A part is missing.
     NotPresent,
@@ -131,142 +127,36 @@ impl fmt::Display for OperationalState {
     }
 }
 
-/// How to find a link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LinkId<'a> {
-    /// By name; the kernel accepts alternative names as well.
-    Name(&'a str),
-    /// By index.
-    Index(u32),
-}
-
-impl<'a> From<&'a str> for LinkId<'a> {
-    fn from(name: &'a str) -> Self {
-        Self::Name(name)
-    }
-}
-
-impl<'a> From<&'a String> for LinkId<'a> {
-    fn from(name: &'a String) -> Self {
-        Self::Name(name)
-    }
-}
-
-impl From<u32> for LinkId<'_> {
-    fn from(index: u32) -> Self {
-        Self::Index(index)
-    }
-}
-
-impl fmt::Display for LinkId<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Name(name) => write!(f, "link {name}"),
-            Self::Index(index) => write!(f, "link {index}"),
-        }
-    }
-}
-
-impl Netlink {
-    /// Reads one link; `None` if there is no such link.
-    ///
-    /// # Errors
-    /// Every [`Error`] a request can end in.
-    pub async fn link(&self, by: impl Into<LinkId<'_>>) -> Result<Option<Link>> {
-        let by = by.into();
-        let attempt = || format!("read {by}");
-        let mut message = query();
-        match by {
-            LinkId::Name(name) => {
-                validate_link_name(name)?;
-                message.attributes.push(LinkAttribute::IfName(name.to_owned()));
-            }
-            LinkId::Index(index) => {
-                validate_index(index, attempt)?;
-                message.header.index = index;
-            }
-        }
-        let request = Request::get(RouteNetlinkMessage::GetLink(message));
-        match self.request(request, Link::from_message, attempt).await {
-            Ok(links) => Ok(links.into_iter().next()),
-            Err(error) if error.errno() == Some(Errno::ENODEV as i32) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Reads all links of the namespace, ordered by index.
-    ///
-    /// # Errors
-    /// Every [`Error`] a request can end in.
-    pub async fn links(&self) -> Result<Vec<Link>> {
-        let request = Request::dump(RouteNetlinkMessage::GetLink(query()));
-        let mut links = self.request(request, Link::from_message, || "list links".into()).await?;
-        links.sort_by_key(|link| link.index);
-        Ok(links)
-    }
-
-    /// Reads the ports of a bridge (or any other master); the kernel does the choosing.
-    ///
-    /// # Errors
-    /// Every [`Error`] a request can end in. A bridge that does not exist has no ports.
-    pub async fn ports(&self, bridge: u32) -> Result<Vec<Link>> {
-        let attempt = || format!("list ports of link {bridge}");
-        validate_index(bridge, attempt)?;
-        let mut message = query();
-        message.attributes.push(LinkAttribute::Controller(bridge));
-        let request = Request::dump(RouteNetlinkMessage::GetLink(message));
-        match self.request(request, Link::from_message, attempt).await {
-            Ok(mut ports) => {
-                ports.sort_by_key(|link| link.index);
-                Ok(ports)
-            }
-            // Newer kernels say so when the master is not there; older ones find no ports.
-            Err(Error::Refused { errno, .. }) if errno == Errno::ENODEV as i32 => Ok(Vec::new()),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-/// Statistics are a third of each answer and nobody here reads them.
-fn query() -> LinkMessage {
-    let mut message = LinkMessage::default();
-    message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-    message
-}
-
 impl Link {
+    /// Frames pass between this link and its bridge: it has a carrier, and the bridge port forwards.
+    ///
+    /// The port's state alone is not enough. Kernels up to at least 6.1 enable a port whose veth peer
+    /// is still down, because the operational state of a new link is unknown until a worker of the
+    /// kernel has looked at its carrier, and disable it a moment later.
+    #[must_use]
+    pub fn is_forwarding(&self) -> bool {
+        self.carrier && self.port.as_ref().is_some_and(|port| port.state == PortState::Forwarding)
+    }
+
     /// Reads a link out of an answer; `None` for other types of message.
-    pub(crate) fn from_message(kind: u16, payload: &[u8]) -> std::result::Result<Option<Self>, DecodeError> {
+    pub(crate) fn from_message(kind: u16, payload: &[u8]) -> Result<Option<Self>, DecodeError> {
         if kind == libc::RTM_NEWLINK { Self::decode(payload).map(Some) } else { Ok(None) }
     }
 
     /// Reads only the attributes this crate knows what to do with. The message types of rust-netlink
     /// would read all of them, and one statistic or driver detail of an unexpected length on any
     /// link of the node would then make the whole table unreadable.
-    pub(crate) fn decode(payload: &[u8]) -> std::result::Result<Self, DecodeError> {
+    pub(crate) fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
         let header = LinkHeader::parse(payload)?;
         let flags = header.flags.bits();
         let has = |flag: libc::c_int| flags & flag.cast_unsigned() != 0;
         let mut link = Self {
             index: header.index,
-            name: String::new(),
-            mac: None,
-            permanent_mac: None,
-            mtu: 0,
-            min_mtu: 0,
-            max_mtu: 0,
             up: has(libc::IFF_UP),
             loopback: has(libc::IFF_LOOPBACK),
             carrier: has(libc::IFF_LOWER_UP),
-            operational: OperationalState::Unknown,
             promiscuous: has(libc::IFF_PROMISC),
-            promiscuity: 0,
-            master: None,
-            alias: None,
-            parent: None,
-            parent_namespace: None,
-            kind: LinkKind::None,
-            port: None,
+            ..Self::default()
         };
         for nla in NlasIterator::new(&payload[LINK_HEADER..]) {
             let nla = nla?;
@@ -276,7 +166,7 @@ impl Link {
         Ok(link)
     }
 
-    fn read(&mut self, nla: &NlaBuffer<&[u8]>) -> std::result::Result<(), DecodeError> {
+    fn read(&mut self, nla: &NlaBuffer<&[u8]>) -> Result<(), DecodeError> {
         let value = nla.value();
         let mac = || <[u8; 6]>::try_from(value).ok().map(MacAddress);
         // 0 stands for "none" in every attribute that is an index.
@@ -307,7 +197,7 @@ impl Link {
 
     /// Reads the nested attributes that depend on the sort of link and on the sort of its master.
     /// The kernel writes each sort's name before its data.
-    fn read_info(&mut self, info: &[u8]) -> std::result::Result<(), DecodeError> {
+    fn read_info(&mut self, info: &[u8]) -> Result<(), DecodeError> {
         let mut bridged = false;
         for nla in NlasIterator::new(info) {
             let nla = nla?;

@@ -1,5 +1,9 @@
 //! Values the kernel limits, checked before they are sent.
 
+use nix::libc;
+use rtnetlink::packet_core::DefaultNla;
+use rtnetlink::packet_route::link::LinkAttribute;
+
 use crate::{Error, Result};
 
 /// Longest link name in bytes: `IFNAMSIZ` less the terminating NUL.
@@ -32,16 +36,17 @@ pub fn validate_link_name(name: &str) -> Result<()> {
     Err(Error::Invalid { attempt: format!("use link name {name:?}"), reason })
 }
 
-/// Checks an alias's length. A longer one than an attribute can hold would not even be encoded
-/// truthfully.
-pub(crate) fn validate_alias(alias: &str) -> Result<()> {
-    if alias.len() <= MAX_ALIAS {
-        return Ok(());
+/// The attribute that sets an alias, or removes it if the text is empty.
+///
+/// Without the usual terminating NUL, which the kernel would count: with it the longest alias would
+/// be refused as too long. A single NUL stands for "none" because the attribute must not be empty.
+pub(crate) fn alias_attribute(alias: &str) -> Result<LinkAttribute> {
+    if alias.len() > MAX_ALIAS {
+        let reason = format!("the alias has {} bytes, at most {MAX_ALIAS} are allowed", alias.len());
+        return Err(Error::Invalid { attempt: "set the alias of a link".into(), reason });
     }
-    Err(Error::Invalid {
-        attempt: "set the alias of a link".into(),
-        reason: format!("the alias has {} bytes, at most {MAX_ALIAS} are allowed", alias.len()),
-    })
+    let bytes = if alias.is_empty() { vec![0] } else { alias.as_bytes().to_vec() };
+    Ok(LinkAttribute::Other(DefaultNla::new(libc::IFLA_IFALIAS, bytes)))
 }
 
 /// Refuses index 0, which the kernel reads as "no link stated": a filter would match every link.
@@ -74,7 +79,7 @@ mod tests {
 
     #[test]
     fn an_alias_has_at_most_255_bytes() {
-        validate_alias(&"x".repeat(255)).unwrap();
-        assert!(validate_alias(&"x".repeat(256)).unwrap_err().to_string().contains("256 bytes"));
+        alias_attribute(&"x".repeat(255)).unwrap();
+        assert!(alias_attribute(&"x".repeat(256)).unwrap_err().to_string().contains("256 bytes"));
     }
 }

@@ -51,7 +51,6 @@ pub struct Route {
 
 /// What a route does with a packet (`RTN_*`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum RouteKind {
     /// Passes it on.
     #[default]

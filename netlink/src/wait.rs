@@ -7,8 +7,8 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{Error, Event, EventGroups, Link, Netlink, Result};
 
-/// Longest time between two readings. Not every change of a link makes an event: a bridge port's
-/// timers run without one, and a listener that was too slow has lost some.
+/// Longest time between two readings. A caller may wait for something the kernel changes without an
+/// event, and a listener that was too slow has lost some.
 const RE_READ: Duration = Duration::from_millis(100);
 
 impl Netlink {

@@ -122,7 +122,7 @@ impl Call {
         let mut until_end = |pipe: &Receiver<Vec<u8>>| {
             pipe.recv_timeout(DEADLINE.saturating_sub(started.elapsed())).unwrap_or_else(|_| {
                 let stopped = child.kill();
-                panic!("the plugin did not end within {DEADLINE:?} ({stopped:?}): {self:?}")
+                panic!("the plugin did not end within {DEADLINE:?} ({stopped:?}): {}", self.describe())
             })
         };
         let (stdout, stderr) = (until_end(&stdout), until_end(&stderr));

@@ -27,10 +27,10 @@
 //!   Its [`Outcome`] is checked with `.success()`, `.attached()`, `.error(7)`, which also hold the plugin to the
 //!   protocol: exactly one JSON document, or none, on stdout.
 //! - [`Snapshot`] is everything a namespace and a node's files hold; equal before and after means nothing is left behind.
-//! - [`traffic`] has an echo service, a ping and a frame capture.
+//! - [`traffic`] has an echo service and a ping; [`wire`] hears what pods announce to their neighbours.
 //!
 //! Nothing here uses the project's own crates: a mistake in them must not hide itself from its test.
-//! Observations need the Debian packages iproute2, tcpdump and strace, and containernetworking-plugins as peers.
+//! Observations need the Debian packages iproute2 and strace; peers are those of containernetworking-plugins.
 
 pub mod call;
 pub mod conf;
@@ -40,6 +40,7 @@ pub mod observe;
 pub mod outcome;
 pub mod snapshot;
 pub mod traffic;
+pub mod wire;
 
 pub use call::Call;
 pub use lab::{Lab, Node, Pod};

@@ -1,11 +1,9 @@
-//! Real packets: an echo service, a ping that measures, and a capture of what is on the wire.
+//! Real packets: an echo service, and a ping that measures.
 
-use std::io::{BufRead, BufReader, ErrorKind};
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -93,73 +91,4 @@ pub fn expect_answer(from: &Namespace, address: IpAddr, patience: Duration) -> A
         let neighbours = from.ip("neigh show");
         panic!("{address} did not answer within {patience:?}; neighbours of the asker:\n{neighbours}")
     })
-}
-
-/// What tcpdump sees on one link, until dropped.
-#[derive(Debug)]
-pub struct Capture {
-    tcpdump: Child,
-    lines: Receiver<String>,
-    seen: Vec<String>,
-}
-
-impl Capture {
-    /// Starts to listen; returns once tcpdump really does. `filter` is in pcap's language, for example `arp or icmp6`.
-    pub fn start(namespace: &Namespace, link: &str, filter: &str) -> Self {
-        let mut command = Command::new("tcpdump");
-        // -Z root: dropping to another user fails where only one user is mapped. -l and --immediate-mode: each frame
-        // as it comes, not when a buffer is full.
-        command.args(["-Z", "root", "-l", "--immediate-mode", "-n", "-e", "-v", "-i", link]).arg(filter);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut tcpdump = namespace.spawn(&mut command);
-        let stderr = tcpdump.stderr.take().expect("tcpdump's stderr is piped");
-        let mut stderr = BufReader::new(stderr).lines();
-        let listening = stderr.find(|line| line.as_ref().is_ok_and(|l| l.contains("listening on")));
-        assert!(listening.is_some(), "tcpdump does not listen on {link}: is the package installed?");
-        let stdout = tcpdump.stdout.take().expect("tcpdump's stdout is piped");
-        let (sender, lines) = channel();
-        thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    break;
-                }
-            }
-        });
-        // Read on, or tcpdump would stop at a full pipe.
-        thread::spawn(move || stderr.by_ref().for_each(drop));
-        Self { tcpdump, lines, seen: Vec::new() }
-    }
-
-    /// Waits for a line that contains all the words. -v spreads a packet over two lines, which are searched as one.
-    #[track_caller]
-    pub fn expect(&mut self, words: &[&str], patience: Duration) {
-        let found = self.sees(words, patience);
-        assert!(found, "no frame with {words:?} within {patience:?}; seen:\n{}", self.seen.join("\n"));
-    }
-
-    /// Whether a frame with all the words comes, or came, within `patience`.
-    pub fn sees(&mut self, words: &[&str], patience: Duration) -> bool {
-        let deadline = Instant::now() + patience;
-        loop {
-            let matches = |frame: &String| words.iter().all(|word| frame.contains(word));
-            if self.seen.iter().any(matches) {
-                return true;
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            let Ok(line) = self.lines.recv_timeout(left) else { return false };
-            match self.seen.last_mut() {
-                // Continuation lines are indented.
-                Some(frame) if line.starts_with(char::is_whitespace) => frame.push_str(&line),
-                _ => self.seen.push(line),
-            }
-        }
-    }
-}
-
-impl Drop for Capture {
-    fn drop(&mut self) {
-        // It may have ended by itself with its namespace.
-        self.tcpdump.kill().unwrap_or_default();
-        self.tcpdump.wait().map(drop).unwrap_or_default();
-    }
 }

@@ -53,8 +53,18 @@ fn keys_of_the_bridge() {
             ),
             (json!({"disableContainerInterface": true}), &["disableContainerInterface", "ipam"]),
             (json!({"dns": {"nameservers": "172.23.0.2"}}), &["dns.nameservers", "172.23.0.2", "list"]),
-            (json!({"prevResult": "x"}), &["prevResult"]),
             (json!({"ipam": ["whereabouts"]}), &["ipam", "object"]),
+        ],
+    );
+}
+
+#[test]
+fn a_previous_result_that_is_none() {
+    all_refused(
+        6,
+        &[
+            (json!({"prevResult": "x"}), &["prevResult", "0.3.1"]),
+            (json!({"prevResult": {"ips": [{"address": "bogus"}]}}), &["prevResult", "0.3.1"]),
         ],
     );
 }
@@ -170,7 +180,7 @@ fn routes_and_addresses() {
             (json!({"routes": {"dst": "172.24.0.0/16"}}), &["ipam.routes", "list"]),
             (via("bogus"), &["ipam.routes[0].gw", "bogus"]),
             (via("10.0.0.1"), &["ipam.routes[0].gw", "10.0.0.1"]),
-            (via("fd00::1"), &["ipam.routes[0].gw", "fd00::1", "IPv4"]),
+            (via("fd00::1"), &["ipam.routes[0].gw", "fd00::1", "172.24.0.0/16"]),
             (json!({"addresses": [{"address": "bogus"}]}), &["ipam.addresses[0].address", "bogus"]),
             (json!({"addresses": [{"address": "172.23.0.150/24"}]}), &["172.23.0.150"]),
         ],

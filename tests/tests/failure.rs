@@ -81,8 +81,9 @@ fn all_ranges_give_an_address_or_none_does() {
     let two = json!({"ipam": {"ipRanges": [{"range": "172.25.0.0/30"}]}});
     let conf = conf::octavia_with(two);
     let node = Lab::new().node("node1");
-    for name in ["one", "two"] {
-        node.pod(name).add(&conf).run().attached();
+    let pods = ["one", "two"].map(|name| node.pod(name));
+    for pod in &pods {
+        pod.add(&conf).run().attached();
     }
     fails_on(&node.pod("three"), &conf, 101).says(&["172.25.0.0"]);
     assert_eq!(node.allocations("172.23.0.0-24").len(), 2);

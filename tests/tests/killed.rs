@@ -8,7 +8,8 @@ use octavia_bridge_tests::{Call, Lab, Node, conf};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
-use std::time::Duration;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 /// Calls that change files, links, or what another process sees.
 const CALLS: &str = "openat,write,ftruncate,rename,renameat,renameat2,unlink,unlinkat,mkdir,mkdirat,fsync,fdatasync,flock,sendto,sendmsg,exit_group";
@@ -19,6 +20,8 @@ struct Step {
     call: String,
     nth: usize,
     path: Option<String>,
+    /// Everything is done but for telling the caller.
+    done: bool,
 }
 
 impl Step {
@@ -62,26 +65,37 @@ fn steps_of(call: Call) -> Vec<Step> {
             let nth = seen.entry(call.to_owned()).or_default();
             *nth += 1;
             if changes {
-                steps.push(Step { call: call.to_owned(), nth: *nth, path: None });
+                let done = call == "exit_group" || (call == "write" && arguments.starts_with("1, "));
+                steps.push(Step { call: call.to_owned(), nth: *nth, path: None, done });
             }
         } else if call == "openat" && changes {
             // Settings are written by threads inside the pod's namespace; strace counts each thread from one.
             let path = arguments.split('"').nth(1).map(str::to_owned);
-            steps.push(Step { call: call.to_owned(), nth: 1, path });
+            steps.push(Step { call: call.to_owned(), nth: 1, path, done: false });
         }
     }
     steps
 }
 
-/// The steps of an ADD on a host that has no bridge yet, which has one afterwards only if `keep_bridge`.
+/// The steps of an ADD on a host that never saw one; the host is as before afterwards.
 fn steps_of_add(node: &Node) -> Vec<Step> {
-    let pod = node.pod("sample");
-    let steps = steps_of(pod.add(&conf::octavia()));
-    pod.del(&conf::octavia()).run().silent_success();
-    node.ip("link del octbr");
+    let steps = steps_of(node.pod("sample").add(&conf::octavia()));
+    reset(node);
     // The record, the pool, the pair, the addresses … fewer would mean that the trace was not understood.
     assert!(steps.len() >= 20, "{steps:#?}");
     steps
+}
+
+/// Makes the host as new, whatever the last step left: each step is reached and judged by itself.
+fn reset(node: &Node) {
+    // Nothing there yet is as good as removed.
+    fs::remove_dir_all(node.data_dir()).unwrap_or_default();
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while let Some(link) = node.link_names().first() {
+        assert!(Instant::now() < deadline, "{link} does not go");
+        // It may go by itself meanwhile, with the namespace of its other end.
+        node.output(Command::new("ip").args(["link", "del", link]));
+    }
 }
 
 #[test]
@@ -93,15 +107,16 @@ fn an_add_killed_at_any_step_and_then_deleted_leaves_nothing() {
         let pod = node.pod("worker");
         step.kill(pod.add(&conf::octavia()));
         pod.del(&conf::octavia()).run().silent_success();
-        let difference = node.snapshot(&[]).difference_from(&before);
+        let mut difference = node.snapshot(&[]).difference_from(&before);
+        if step.done {
+            // A complete attachment leaves its bridge, for which others may have come to rely on it; DEL cannot know
+            // that nobody heard of this one.
+            difference.retain(|line| !line.starts_with("+ node: link octbr bridge"));
+        }
         if !difference.is_empty() || !pod.link_names().is_empty() {
             leaks.push(format!("{step:?}: {difference:#?} in the pod {:?}", pod.link_names()));
-            // So that the next step is judged by itself.
-            fs::remove_dir_all(node.data_dir()).unwrap_or_default();
-            for link in node.link_names() {
-                node.ip(&format!("link del {link}"));
-            }
         }
+        reset(&node);
     }
     assert!(leaks.is_empty(), "{} steps leak:\n{}", leaks.len(), leaks.join("\n"));
 }
@@ -114,9 +129,7 @@ fn an_add_killed_at_any_step_may_be_tried_again() {
         let pod = node.pod("worker");
         step.kill(pod.add(&conf::octavia()));
         let again = pod.add(&conf::octavia()).run();
-        // Killed while it printed the result, it had succeeded: the attachment is complete, and says so.
-        let complete = !again.status.success() && matches!(step.call.as_str(), "write" | "exit_group");
-        if complete {
+        if step.done {
             again.error(103);
         } else {
             assert_eq!(again.attached().address(), "172.23.0.30/24", "{step:?}");
@@ -127,6 +140,7 @@ fn an_add_killed_at_any_step_may_be_tried_again() {
         node.ip("link del octbr");
         let difference = node.snapshot(&[]).difference_from(&before);
         assert!(difference.is_empty(), "{step:?}: {difference:#?}");
+        reset(&node);
     }
 }
 
@@ -156,13 +170,14 @@ fn a_del_killed_at_any_step_may_be_repeated() {
 fn a_bridge_that_a_killed_add_made_stays_if_another_pod_uses_it() {
     let node = Lab::new().node("node1");
     let steps = steps_of_add(&node);
-    let killed = node.pod("killed");
     // The first step after which the bridge is there.
-    let made = steps.iter().find(|step| {
-        step.kill(killed.add(&conf::octavia()));
-        node.link("octbr").is_some()
+    let left_a_bridge = steps.iter().find_map(|step| {
+        reset(&node);
+        let pod = node.pod("killed");
+        step.kill(pod.add(&conf::octavia()));
+        node.link("octbr").map(|_| pod)
     });
-    assert!(made.is_some(), "no killed ADD left a bridge");
+    let killed = left_a_bridge.expect("one of the killed ADDs left a bridge");
     let (one, two) = (node.pod("one"), node.pod("two"));
     one.add(&conf::octavia()).run().attached();
     let attached = two.add(&conf::octavia()).run().attached();

@@ -1,7 +1,8 @@
 //! What the neighbours learn, and when: a pod is reachable at once, also when its address was another pod's a second ago.
 
-use octavia_bridge_tests::traffic::{Capture, Echo, expect_answer};
-use octavia_bridge_tests::{Lab, Node, Pod, conf};
+use octavia_bridge_tests::traffic::{Echo, expect_answer};
+use octavia_bridge_tests::wire::{Announcement, Form, Wire};
+use octavia_bridge_tests::{Attached, Lab, Node, Pod, conf};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -17,6 +18,14 @@ fn ipv6(changes: Value) -> Value {
     conf::with(conf::with_ipam(json!({"range": "fd00:23::/64"})), changes)
 }
 
+/// Asserts that the attachment's address is announced, by its own MAC and in this form.
+#[track_caller]
+fn hears(wire: &mut Wire, attached: &Attached, form: Form) {
+    let address = attached.ip();
+    let expected = Announcement { address, mac: attached.pod_mac().to_owned(), form };
+    assert_eq!(wire.expect_announcement_of(address, SECOND), expected);
+}
+
 /// A pod that is there first and stays, and the address the next pod will get.
 fn peer_of(node: &Node, conf: &Value) -> Pod {
     let peer = node.pod("peer");
@@ -28,24 +37,21 @@ fn peer_of(node: &Node, conf: &Value) -> Pod {
 fn a_new_ipv4_address_is_announced_to_the_other_ports() {
     let node = Lab::new().node("node1");
     let peer = peer_of(&node, &ipv4(json!({})));
-    let mut wire = Capture::start(&peer, "net1", "arp");
+    let mut wire = Wire::listen(&peer);
     let pod = node.pod("worker");
     let attached = pod.add(&ipv4(json!({"mac": NEW_MAC}))).run().attached();
-    // In the request form, which neighbours and OVN's MAC_Binding both take up: sender and target are the address.
-    let (ip, from) = (attached.ip().to_string(), format!("{NEW_MAC} > ff:ff:ff:ff:ff:ff"));
-    wire.expect(&["ARP", &from, &format!("Announcement {ip}")], SECOND);
+    assert_eq!(attached.pod_mac(), NEW_MAC);
+    hears(&mut wire, &attached, Form::ArpRequest);
 }
 
 #[test]
 fn a_new_ipv6_address_is_announced_to_the_other_ports() {
     let node = Lab::new().node("node1");
     let peer = peer_of(&node, &ipv6(json!({})));
-    let mut wire = Capture::start(&peer, "net1", "icmp6");
+    let mut wire = Wire::listen(&peer);
     let pod = node.pod("worker");
     let attached = pod.add(&ipv6(json!({"mac": NEW_MAC}))).run().attached();
-    // Unsolicited, to all nodes, and overriding what they know.
-    let target = format!("tgt is {}", attached.ip());
-    wire.expect(&["neighbor advertisement", "ff02::1", &target, "override", NEW_MAC], SECOND);
+    hears(&mut wire, &attached, Form::Advertisement { overriding: true });
 }
 
 #[test]
@@ -56,19 +62,18 @@ fn an_announcement_crosses_the_trunk() {
     for node in [&here, &there] {
         node.bridge_with_uplink();
     }
-    let mut wire = Capture::start(&there, "octbr", "arp");
+    let mut wire = Wire::listen(&there);
     let attached = here.pod("worker").add(&ipv4(json!({}))).run().attached();
-    wire.expect(&["ARP", "Announcement", &attached.ip().to_string(), attached.pod_mac()], SECOND);
+    hears(&mut wire, &attached, Form::ArpRequest);
 }
 
 #[test]
 fn nothing_is_announced_where_that_is_switched_off() {
     let node = Lab::new().node("node1");
     let peer = peer_of(&node, &ipv4(json!({})));
-    let mut wire = Capture::start(&peer, "net1", "arp");
+    let mut wire = Wire::listen(&peer);
     let attached = node.pod("worker").add(&ipv4(json!({"announce": false}))).run().attached();
-    let announced = wire.sees(&["Announcement", &attached.ip().to_string()], SECOND / 2);
-    assert!(!announced, "announced although \"announce\" is false");
+    assert_eq!(wire.announcement_of(attached.ip(), SECOND / 2), None);
 }
 
 #[test]
@@ -143,9 +148,9 @@ fn add_returns_when_the_port_forwards_and_not_before() {
     // With STP a port listens and learns for two forward delays, here 2 s each, while its link is long up.
     node.ip("link set octbr type bridge stp_state 1 forward_delay 200");
     let peer = peer_of(&node, &ipv4(json!({})));
-    let mut wire = Capture::start(&peer, "net1", "arp");
+    let mut wire = Wire::listen(&peer);
     let attached = node.pod("worker").add(&ipv4(json!({}))).run().attached();
     assert_eq!(node.expect_link(attached.host_link()).port("state"), "forwarding");
     // The announcement was not wasted on a port that drops.
-    wire.expect(&["Announcement", &attached.ip().to_string()], SECOND);
+    hears(&mut wire, &attached, Form::ArpRequest);
 }

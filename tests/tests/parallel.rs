@@ -79,7 +79,7 @@ fn an_add_and_a_del_of_one_attachment_do_not_mix() {
     let node = Lab::new().node("node1");
     node.bridge_with_uplink();
     let before = node.snapshot(&[]);
-    for _ in 0..10 {
+    for _ in 0..25 {
         let pod = node.pod("worker");
         thread::scope(|scope| {
             scope.spawn(|| pod.add(&conf::octavia()).run().attached());

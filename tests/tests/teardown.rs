@@ -204,3 +204,29 @@ fn an_address_that_cannot_be_released_now_is_released_later() {
     next.del(&conf::octavia()).run().silent_success();
     node.snapshot(&[]).assert_same_as(&before);
 }
+
+#[test]
+fn a_container_whose_namespace_was_made_anew_is_attached_anew() {
+    // As after a reboot: the record and the pool are there, links and namespaces are not.
+    let (node, before, pod, attached) = attached_pod();
+    pod.replace();
+    let again = pod.add(&conf::octavia()).run().attached();
+    assert_eq!(again.address(), attached.address());
+    assert_eq!(pod.expect_link("net1").addresses(), [again.address()]);
+    pod.del(&conf::octavia()).run().silent_success();
+    node.snapshot(&[]).assert_same_as(&before);
+}
+
+#[test]
+fn a_late_del_does_not_take_the_address_of_the_pods_next_container() {
+    let node = Lab::new().node("node1");
+    let (old, new) = (node.pod("old"), node.pod("new"));
+    let args = "IgnoreUnknown=1;K8S_POD_NAMESPACE=openstack;K8S_POD_NAME=octavia-worker-0";
+    let first = old.add(&conf::octavia()).args(args).run().attached();
+    let second = new.add(&conf::octavia()).args(args).run().attached();
+    assert_eq!(second.address(), first.address());
+    old.del(&conf::octavia()).args(args).run().silent_success();
+    assert_eq!(old.link_names(), [""; 0]);
+    assert_eq!(new.expect_link("net1").addresses(), [second.address()]);
+    assert_eq!(node.allocations("172.23.0.0-24")["30"]["id"], new.container_id());
+}

@@ -63,7 +63,10 @@ pub(crate) fn answer_panics() {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        let reason = panic.payload_as_str().unwrap_or("no reason given");
+        let payload = panic.payload();
+        let reason = payload.downcast_ref::<&str>().copied();
+        let reason =
+            reason.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no reason");
         let error = Error::new(Code::Internal, format!("octavia-bridge has a defect at {place}: {reason}"))
             .with_details("please report it with this message; DEL undoes what was done");
         print(&error_object(&error, Version::NEWEST));

@@ -35,15 +35,15 @@ pub(super) fn is_blocked(blocked: &[Span], number: u128) -> bool {
     blocked.get(at).is_some_and(|span| span.contains(number))
 }
 
-/// The lowest number of `span` that is neither in `blocked` (sorted, disjoint) nor in `taken` (sorted).
+/// The lowest number of `span` that is neither in `blocked` (sorted, disjoint, cut to the span) nor in
+/// `taken` (sorted).
 pub(super) fn lowest_free(span: Span, blocked: &[Span], taken: &[u128]) -> Option<u128> {
     let mut candidate = span.first;
     let mut blocked = blocked.iter().peekable();
     let mut taken = taken.iter().peekable();
     while candidate <= span.last {
         if let Some(block) = blocked.next_if(|block| block.first <= candidate) {
-            // A block that ends below was passed already, by way of taken addresses.
-            candidate = candidate.max(block.last.checked_add(1)?);
+            candidate = block.last.checked_add(1)?;
         } else if let Some(used) = taken.next_if(|used| **used <= candidate) {
             if *used == candidate {
                 candidate = candidate.checked_add(1)?;

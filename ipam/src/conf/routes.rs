@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::address::same_family;
+use crate::address::{is_link_local, same_family};
 use crate::document::{FieldError, Object};
 
 use super::networks::is_neighbour;
@@ -91,7 +91,8 @@ fn reachable(
     if !same_family(&route.dst, gw) {
         return wrong(format!("is not of the address family of {}; write one that is", route.dst));
     }
-    if subnets.iter().any(|subnet| is_neighbour(subnet, gw)) {
+    // Every interface with IPv6 has a link-local network, whatever else it has.
+    if is_link_local(gw) || subnets.iter().any(|subnet| is_neighbour(subnet, gw)) {
         return Ok(());
     }
     // A route without any next hop is on-link and makes its destination neighbours; with a gateway of the

@@ -149,10 +149,11 @@ pub(super) fn create_dir(dir: &Path) -> Result<(), StoreError> {
 /// Checks that files can be made in `dir`, or `dir` itself in what exists above it.
 ///
 /// Tried for real: for root, permission bits say nothing, and neither do they about a read-only mount or
-/// a full disk.
+/// a full disk. Not synced: a runtime may ask every few seconds, and the file is gone at once.
 pub(super) fn probe(dir: &Path) -> Result<(), StoreError> {
     let existing = dir.ancestors().find(|path| path.exists()).unwrap_or(dir);
     let path = existing.join(format!(".octavia-bridge-probe-{}{TEMPORARY}", std::process::id()));
-    write_synced(&path, b"probe\n")?;
+    let open = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
+    open.and_then(|mut file| file.write_all(b"probe\n")).map_err(io_error("write", &path))?;
     remove(&path)
 }

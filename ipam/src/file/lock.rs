@@ -28,22 +28,23 @@ impl Lock {
         let began = Instant::now();
         let mut pause = FIRST_PAUSE;
         let open = || OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&path);
+        let mut file = open().map_err(io_error("open lock", &path))?;
         loop {
-            let file = open().map_err(io_error("open lock", &path))?;
             // flock cannot wait with a limit, and an alarm signal needs code we do not write.
             match file.try_lock() {
                 Ok(()) if is_current(&file, &path) => return Ok(Self { _file: file }),
-                // Somebody removed the file after we opened it: others lock a new one.
-                Ok(()) => continue,
-                Err(TryLockError::WouldBlock) => {}
+                // Somebody removed the file since we opened it: others lock a new one.
+                Ok(()) => file = open().map_err(io_error("open lock", &path))?,
+                Err(TryLockError::WouldBlock) => {
+                    let now = Instant::now();
+                    if now >= deadline {
+                        return Err(StoreError::Locked { path, waited: now - began });
+                    }
+                    sleep(pause.min(deadline - now));
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
                 Err(TryLockError::Error(source)) => return Err(io_error("lock", &path)(source)),
             }
-            let now = Instant::now();
-            if now >= deadline {
-                return Err(StoreError::Locked { path, waited: now - began });
-            }
-            sleep(pause.min(deadline - now));
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 }

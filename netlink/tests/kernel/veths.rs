@@ -1,0 +1,67 @@
+//! Veth pairs across namespaces.
+
+use octavia_bridge_netlink::{LinkKind, MacAddress, Netlink, NewVeth, VethPeer};
+
+use crate::scene::{bridge, in_new_namespace, new_namespace, veth};
+
+#[test]
+fn one_message_makes_both_ends_as_described() {
+    in_new_namespace(async || {
+        let netlink = Netlink::open().await.unwrap();
+        let pod = new_namespace();
+        let octbr = bridge(&netlink, "octbr").await;
+        let (near_mac, far_mac) = (MacAddress([2, 0, 0, 0, 0, 1]), MacAddress([2, 0, 0, 0, 0, 2]));
+        let new = NewVeth {
+            name: "veth1234567890a".into(),
+            mac: Some(near_mac),
+            mtu: Some(1450),
+            master: Some(octbr.index),
+            alias: Some("octavia-bridge".into()),
+            up: true,
+            peer: VethPeer { name: "net1".into(), mac: Some(far_mac), mtu: Some(1400), namespace: &pod },
+        };
+        netlink.create_veth(&new).await.unwrap();
+
+        let near = netlink.link("veth1234567890a").await.unwrap().unwrap();
+        assert_eq!((near.mac, near.mtu, near.up), (Some(near_mac), 1450, true));
+        assert_eq!(near.master, Some(octbr.index));
+        assert_eq!(near.alias.as_deref(), Some("octavia-bridge"));
+        assert_eq!(near.kind, LinkKind::Veth);
+        assert!(near.port.is_some() && !near.carrier && !near.is_forwarding(), "{near:?}");
+
+        let inside = Netlink::open_in(&pod).await.unwrap();
+        let far = inside.link("net1").await.unwrap().unwrap();
+        assert_eq!((far.mac, far.mtu, far.up), (Some(far_mac), 1400, false));
+        assert_eq!((far.parent, near.parent), (Some(near.index), Some(far.index)));
+        assert!(near.parent_namespace.is_some(), "the peer's index is one of another namespace");
+        // The far end was never here under any name.
+        let names: Vec<_> = netlink.links().await.unwrap().into_iter().map(|link| link.name).collect();
+        assert_eq!(names, ["lo", "octbr", "veth1234567890a"]);
+    });
+}
+
+#[test]
+fn a_name_taken_in_the_pod_leaves_nothing_behind_here() {
+    in_new_namespace(async || {
+        let netlink = Netlink::open().await.unwrap();
+        let pod = new_namespace();
+        netlink.create_veth(&veth("first", &pod)).await.unwrap();
+        let error = netlink.create_veth(&veth("second", &pod)).await.unwrap_err();
+        assert!(error.is_exists(), "{error}");
+        assert!(error.to_string().starts_with("create veth second with its peer net1 in "), "{error}");
+        assert_eq!(netlink.link("second").await.unwrap(), None);
+    });
+}
+
+#[test]
+fn deleting_one_end_deletes_the_other() {
+    in_new_namespace(async || {
+        let netlink = Netlink::open().await.unwrap();
+        let pod = new_namespace();
+        netlink.create_veth(&veth("a", &pod)).await.unwrap();
+        let near = netlink.link("a").await.unwrap().unwrap();
+        assert!(netlink.delete_link(near.index).await.unwrap());
+        let inside = Netlink::open_in(&pod).await.unwrap();
+        assert_eq!(inside.link("net1").await.unwrap(), None);
+    });
+}
