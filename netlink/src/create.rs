@@ -169,12 +169,12 @@ impl Netlink {
         let Some(alias) = alias else { return Ok(()) };
         let mut message = described(name, None, None)?;
         message.attributes.push(alias);
-        let described_too = self.change(RouteNetlinkMessage::NewLink(message), 0, &attempt).await;
-        if described_too.is_err() {
-            let undo = || format!("undo: {}", attempt());
+        let aliased = self.change(RouteNetlinkMessage::NewLink(message), 0, &attempt).await;
+        if let Err(cause) = &aliased {
+            let undo = || format!("remove {name} again after this failure: {cause}");
             self.change(RouteNetlinkMessage::DelLink(described(name, None, None)?), 0, undo).await?;
         }
-        described_too
+        aliased
     }
 }
 
@@ -207,16 +207,14 @@ fn attach(
 }
 
 /// The kernel's "Unknown device type" means that a module is neither built in nor loadable, and the
-/// kernel can load one only through the modprobe of the host's root, not of our container.
+/// kernel can load one only through the modprobe of the host's root, not of our container. EOPNOTSUPP
+/// without that text means something else, such as an option this kernel was built without.
 fn name_missing_module(error: Error, module: &str) -> Error {
     match error {
-        Error::Refused { attempt, errno, message } if errno == Errno::EOPNOTSUPP as i32 => {
-            let unknown_type = message.as_deref().is_none_or(|text| text.contains("Unknown device type"));
-            let message = if unknown_type {
-                Some(format!("Unknown device type: the kernel module {module} is missing or not loaded"))
-            } else {
-                message
-            };
+        Error::Refused { attempt, errno, message: Some(text) }
+            if errno == Errno::EOPNOTSUPP as i32 && text.contains("Unknown device type") =>
+        {
+            let message = Some(format!("{text}: the kernel module {module} is missing or not loaded"));
             Error::Refused { attempt, errno, message }
         }
         other => other,

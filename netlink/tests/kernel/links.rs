@@ -256,3 +256,27 @@ fn a_vlan_is_made_or_the_missing_module_is_named() {
         }
     });
 }
+
+/// Some kernels are built without VLAN filtering and refuse the option, also when it is `false`. That
+/// must not read as if they had no bridges.
+#[test]
+fn an_option_the_kernel_lacks_is_not_mistaken_for_a_missing_module() {
+    in_new_namespace(async || {
+        let netlink = Netlink::open().await.unwrap();
+        let options = BridgeOptions { vlan_filtering: Some(false), ..BridgeOptions::default() };
+        let new = NewBridge { name: "octbr".into(), options, ..NewBridge::default() };
+        match netlink.create_bridge(&new).await {
+            Ok(()) => {
+                let LinkKind::Bridge(seen) = netlink.link("octbr").await.unwrap().unwrap().kind else {
+                    panic!()
+                };
+                assert_eq!(seen.vlan_filtering, Some(false));
+            }
+            Err(error) => {
+                assert_eq!(error.errno(), Some(95));
+                assert!(!error.to_string().contains("module"), "{error}");
+                assert_eq!(netlink.link("octbr").await.unwrap(), None, "nothing is left behind");
+            }
+        }
+    });
+}
