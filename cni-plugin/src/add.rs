@@ -1,6 +1,6 @@
 //! ADD: from nothing to a pod that its peers can reach, or back to nothing.
 
-use octavia_bridge_netlink::{Link, LinkChange, MacAddress, Namespace, Netlink, NewVeth, VethPeer};
+use octavia_bridge_netlink::{Link, MacAddress, Namespace, Netlink, NewVeth, VethPeer};
 
 use crate::addressing;
 use crate::attachment::{Addressing, Attachment, MacSource};
@@ -10,6 +10,7 @@ use crate::delegate::Delegate;
 use crate::identity;
 use crate::log;
 use crate::pod;
+use crate::protocol::error::chain;
 use crate::protocol::reply::Reply;
 use crate::protocol::result::Interface;
 use crate::protocol::{CniResult, Code, Environment, Error};
@@ -36,6 +37,7 @@ pub(crate) async fn add(environment: &Environment, document: &Document) -> Resul
     let mut slot = records.lock(&attachment.owner.container_id, &attachment.owner.ifname)?;
     let teardown = Teardown { host: &host, data_dir: &attachment.data_dir, path: &environment.path };
     let bridge_mac = identity::random_mac();
+    let retry = slot.record.is_some();
     let begun = match clear_way(&teardown, &netns, &pod, &attachment, slot.record.clone()).await {
         Ok(()) => begin(&mut slot, &attachment, &netns, observed.as_ref(), bridge_mac, document),
         Err(error) => Err(error),
@@ -53,6 +55,7 @@ pub(crate) async fn add(environment: &Environment, document: &Document) -> Resul
         pod: &pod,
         netns: &netns,
         records: &records,
+        retry,
         bridge_mac,
     };
     match work.carry_out(environment, document, &mut slot).await {
@@ -72,7 +75,7 @@ async fn open_netns(environment: &Environment) -> Result<(Namespace, Netlink), E
     let unusable = |cause: octavia_bridge_netlink::Error| {
         // With code 3 the runtime knows that there is nothing to clean up.
         let code = if cause.is_not_found() { Code::UnknownContainer } else { Code::InvalidEnvironment };
-        Error::new(code, format!("CNI_NETNS {path:?}: {cause}"))
+        Error::new(code, format!("CNI_NETNS {path:?}: {}", chain(&cause)))
     };
     let netns = Namespace::open(path).map_err(unusable)?;
     let own = Namespace::current().map_err(|cause| Error::kernel("identify the node's namespace", &cause))?;
@@ -97,17 +100,11 @@ async fn clear_way(
 ) -> Result<(), Error> {
     let (id, ifname) = (&attachment.owner.container_id, &attachment.owner.ifname);
     if let Some(record) = record {
-        let name = identity::host_link(id, ifname);
-        let link = teardown.host.link(name.as_str()).await.map_err(|cause| Error::kernel(&name, &cause))?;
         let same_pod = record.intent.link.as_ref().is_some_and(|link| link.is_in(netns));
-        let alive = link.is_some_and(|link| identity::is_host_link(&link, id, ifname));
-        if record.outcome.is_some() && same_pod && alive {
+        if record.outcome.is_some() && same_pod && teardown.has_link(id, ifname).await? {
             return Err(Error::new(
                 Code::AlreadyAttached,
-                format!(
-                    "container {id} is already attached to {} as {ifname}, by {name}",
-                    record.intent.network
-                ),
+                format!("container {id} is already attached to {} as {ifname}", record.intent.network),
             )
             .with_details("DEL it first"));
         }
@@ -158,6 +155,8 @@ struct Work<'a> {
     pod: &'a Netlink,
     netns: &'a Namespace,
     records: &'a Records,
+    /// An earlier ADD of this attachment left a record, and perhaps addresses.
+    retry: bool,
     /// For the bridge, should it have to be made.
     bridge_mac: MacAddress,
 }
@@ -170,14 +169,22 @@ impl Work<'_> {
         slot: &mut Slot,
     ) -> Result<CniResult, Error> {
         let attachment = self.attachment;
-        let addressing = addressing::claim(attachment, &environment.path, &document.raw).await?;
+        let addressing = match addressing::claim(attachment, &environment.path, &document.raw).await {
+            Ok(addressing) => addressing,
+            Err(error) => {
+                if error.code == Code::TryAgainLater && !self.retry {
+                    // The store was never entered: there is nothing to give back, and no use in waiting again.
+                    slot.forget_addresses();
+                }
+                return Err(error);
+            }
+        };
         let addresses: Vec<_> = addressing.ips.iter().map(|ip| ip.address).collect();
         let mac = self.mac(&addressing);
 
         let (bridge, pod_link) = self.make_pair(mac).await?;
         pod::settle(self.netns, attachment, &addresses)?;
         let host_link = self.host_link().await?;
-        self.label(host_link.index).await;
         if !attachment.leave_down {
             pod::bring_up(self.host, host_link.index, self.pod, pod_link.index).await?;
             pod::add_addresses(self.pod, pod_link.index, &addresses).await?;
@@ -231,7 +238,7 @@ impl Work<'_> {
                 mac: Some(identity::host_mac(id, ifname)),
                 // The host end keeps the bridge's MTU whatever the pod's is: a bridge shrinks to its smallest port.
                 mtu: Some(bridge.mtu),
-                alias: None,
+                alias: Some(identity::alias(id, ifname, owner.pod.as_deref())),
                 master: Some(bridge.index),
                 up: true,
                 peer: VethPeer {
@@ -264,16 +271,6 @@ impl Work<'_> {
         let name = identity::host_link(&self.attachment.owner.container_id, &self.attachment.owner.ifname);
         let link = self.host.link(name.as_str()).await.map_err(|cause| Error::kernel(&name, &cause))?;
         link.ok_or_else(|| vanished(&name))
-    }
-
-    /// For people reading `ip link`; an attachment is none the worse without.
-    async fn label(&self, host_link: u32) {
-        let owner = &self.attachment.owner;
-        let alias = identity::alias(&owner.container_id, &owner.ifname, owner.pod.as_deref());
-        let change = LinkChange { alias: Some(alias), ..LinkChange::default() };
-        if let Err(cause) = self.host.change_link(host_link, &change).await {
-            tracing::warn!("label the host's end: {cause}");
-        }
     }
 
     /// Reads back what the result is about to claim.

@@ -13,6 +13,7 @@ use crate::attachment::{Addressing, Attachment};
 use crate::config::{Document, NetConf};
 use crate::delegate::Delegate;
 use crate::identity;
+use crate::protocol::error::chain;
 use crate::protocol::reply::Reply;
 use crate::protocol::{CniResult, Code, Environment, Error, Verb};
 use crate::record::{LinkIntent, Outcome, Record, Records};
@@ -31,7 +32,7 @@ pub(crate) async fn check(environment: &Environment, document: &Document) -> Res
         return Err(differs(format!("container {id} has no link for {ifname}, only addresses")));
     };
     let netns = Namespace::open(&attachment.netns)
-        .map_err(|cause| differs(format!("CNI_NETNS {:?}: {cause}", attachment.netns)))?;
+        .map_err(|cause| differs(format!("CNI_NETNS {:?}: {}", attachment.netns, chain(&cause))))?;
     if !link.is_in(&netns) {
         return Err(differs(format!(
             "CNI_NETNS {:?} is not the namespace that was attached, {:?}",

@@ -3,13 +3,11 @@
 use std::time::Duration;
 
 use ipnet::IpNet;
-use octavia_bridge_netlink::{
-    Link, LinkChange, MacAddress, Namespace, Netlink, NewAddress, NextHop, PortState,
-};
+use octavia_bridge_netlink::{Link, LinkChange, MacAddress, Namespace, Netlink, NewAddress, NextHop};
 
 use crate::attachment::Attachment;
+use crate::protocol::Error;
 use crate::protocol::result::Route;
-use crate::protocol::{Code, Error};
 use crate::record::LinkIntent;
 use crate::sysctl::{Family, Sysctl};
 
@@ -52,9 +50,9 @@ pub(crate) fn settle(netns: &Namespace, attachment: &Attachment, addresses: &[Ip
             if_present: false,
         });
     }
-    netns.run(|| settings.into_iter().try_for_each(Sysctl::apply)).map_err(|cause| {
-        Error::new(Code::InvalidEnvironment, format!("CNI_NETNS {:?}: {cause}", attachment.netns))
-    })?
+    netns
+        .run(|| settings.into_iter().try_for_each(Sysctl::apply))
+        .map_err(|cause| Error::kernel(&attachment.netns, &cause))?
 }
 
 /// Whether the pod's loopback has IPv6 switched off, as some runtimes leave it.
@@ -85,8 +83,7 @@ pub(crate) async fn bring_up(
     pod.change_link(pod_link, &LinkChange { up: Some(true), ..LinkChange::default() })
         .await
         .map_err(|cause| Error::kernel("bring up the pod's interface", &cause))?;
-    let forwards = |link: &Link| link.port.as_ref().is_some_and(|port| port.state == PortState::Forwarding);
-    host.wait_for_link(host_link, FORWARDING_WAIT, forwards)
+    host.wait_for_link(host_link, FORWARDING_WAIT, Link::is_forwarding)
         .await
         .map_err(|cause| Error::kernel("wait for the bridge port to forward", &cause))
 }

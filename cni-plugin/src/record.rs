@@ -142,6 +142,11 @@ impl Records {
         }
     }
 
+    /// Whether an ADD has ever worked here; where not, there is nothing to lock.
+    pub(crate) fn exist(&self) -> bool {
+        self.directory.is_dir()
+    }
+
     /// Locks the attachment's record if there is one.
     pub(crate) fn lock_existing(&self, container_id: &str, ifname: &str) -> Result<Option<Slot>, Error> {
         let path = self.path(container_id, ifname);
@@ -233,6 +238,13 @@ impl Slot {
             .map_err(|cause| Error::io(format!("write the record {}", self.path.display()), &cause))?;
         self.record = Some(Record { intent, outcome: None });
         Ok(())
+    }
+
+    /// Drops the addresses from what a teardown will do. Only in memory: the record is about to go.
+    pub(crate) fn forget_addresses(&mut self) {
+        if let Some(record) = &mut self.record {
+            record.intent.addressing = AddressingIntent::None;
+        }
     }
 
     /// Writes down that it was done.

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use octavia_bridge_netlink::Netlink;
+use octavia_bridge_netlink::{Link, Netlink};
 
 use crate::addressing;
 use crate::bridge;
@@ -67,15 +67,29 @@ impl Teardown<'_> {
     /// somebody else gave this name stays. The pod's end goes with it, whatever it is called by now and whichever
     /// namespace it was moved to.
     pub(crate) async fn remove_link(&self, container_id: &str, ifname: &str) -> Result<(), Error> {
-        let name = identity::host_link(container_id, ifname);
-        let failed = |cause| Error::kernel(format!("remove the link {name}"), &cause);
-        let Some(link) = self.host.link(name.as_str()).await.map_err(failed)? else { return Ok(()) };
+        let Some(link) = self.link(container_id, ifname).await? else { return Ok(()) };
         if !identity::is_host_link(&link, container_id, ifname) {
-            tracing::warn!("{name} is left alone: neither its MAC nor its alias is this attachment's");
+            tracing::warn!("{} is left alone: neither its MAC nor its alias is this attachment's", link.name);
             return Ok(());
         }
         // False: it went by itself meanwhile, as it does when its namespace ends.
-        self.host.delete_link(link.index).await.map(|_| ()).map_err(failed)
+        self.host
+            .delete_link(link.index)
+            .await
+            .map(|_| ())
+            .map_err(|cause| Error::kernel(format!("remove the link {}", link.name), &cause))
+    }
+
+    /// Whether the attachment's host end exists.
+    pub(crate) async fn has_link(&self, container_id: &str, ifname: &str) -> Result<bool, Error> {
+        let link = self.link(container_id, ifname).await?;
+        Ok(link.is_some_and(|link| identity::is_host_link(&link, container_id, ifname)))
+    }
+
+    /// Whatever bears the name of the attachment's host end.
+    async fn link(&self, container_id: &str, ifname: &str) -> Result<Option<Link>, Error> {
+        let name = identity::host_link(container_id, ifname);
+        self.host.link(name.as_str()).await.map_err(|cause| Error::kernel(&name, &cause))
     }
 
     async fn restore_bridge(&self, link: &LinkIntent) -> Result<(), Error> {

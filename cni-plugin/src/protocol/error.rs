@@ -100,13 +100,25 @@ impl Error {
 
     /// A kernel refusal, with what it was about in front.
     pub(crate) fn kernel(object: impl std::fmt::Display, cause: &octavia_bridge_netlink::Error) -> Self {
-        Self::new(Code::Kernel, format!("{object}: {cause}"))
+        Self::new(Code::Kernel, format!("{object}: {}", chain(cause)))
     }
 
     /// A file that could not be handled; `attempt` says what was tried, on which path.
     pub(crate) fn io(attempt: impl std::fmt::Display, cause: &std::io::Error) -> Self {
         Self::new(Code::Io, format!("{attempt}: {cause}"))
     }
+}
+
+/// An error with all its causes, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }
 
 impl std::fmt::Display for Error {
@@ -151,7 +163,6 @@ impl From<StoreError> for Error {
                 );
             }
         };
-        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-        Self::new(code, format!("{error}{cause}"))
+        Self::new(code, chain(&error))
     }
 }

@@ -13,6 +13,7 @@ use super::{Code, Error, Version};
 
 /// What an attachment consists of.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(expecting = "an object")]
 pub(crate) struct CniResult {
     #[serde(default, deserialize_with = "nullable")]
     pub(crate) interfaces: Vec<Interface>,
@@ -26,7 +27,7 @@ pub(crate) struct CniResult {
 
 /// A link that the attachment made or uses. `sandbox` is the namespace path for links inside the container.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", expecting = "an object")]
 pub(crate) struct Interface {
     pub(crate) name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -43,6 +44,7 @@ pub(crate) struct Interface {
 
 /// An address with its prefix length, and the index into `interfaces` it belongs to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(expecting = "an object")]
 pub(crate) struct Ip {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) interface: Option<usize>,
@@ -53,6 +55,7 @@ pub(crate) struct Ip {
 
 /// A route of the container. MTU in bytes, `advmss` in bytes, `priority` is the kernel's metric.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(expecting = "an object")]
 pub(crate) struct Route {
     pub(crate) dst: IpNet,
     #[serde(default, deserialize_with = "empty_is_absent", skip_serializing_if = "Option::is_none")]
@@ -71,6 +74,7 @@ pub(crate) struct Route {
 
 /// Name servers and search rules, reported and never applied: the runtime writes resolv.conf.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(expecting = "an object")]
 pub(crate) struct Dns {
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub(crate) nameservers: Vec<String>,
@@ -111,6 +115,7 @@ impl CniResult {
             return Self::deserialize(value);
         }
         #[derive(Deserialize)]
+        #[serde(expecting = "an object")]
         struct Family {
             ip: IpNet,
             #[serde(default, deserialize_with = "empty_is_absent")]
@@ -119,6 +124,7 @@ impl CniResult {
             routes: Vec<Route>,
         }
         #[derive(Deserialize)]
+        #[serde(expecting = "an object")]
         struct Legacy {
             ip4: Option<Family>,
             ip6: Option<Family>,

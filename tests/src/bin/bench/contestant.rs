@@ -65,7 +65,12 @@ impl Contestant {
     }
 
     pub(crate) fn version(&self) -> Sample {
-        timed(|| self.finish(self.start("VERSION", None)))
+        timed(|| {
+            let mut child = self.start("VERSION", None);
+            // Neither reads a configuration for this verb.
+            drop(child.stdin.take());
+            self.wait(child);
+        })
     }
 
     /// One verb for many pods: all are started before the first is waited for.
@@ -91,8 +96,7 @@ impl Contestant {
     /// Hands the plugin its configuration, and nothing more to read.
     pub(crate) fn configure(&self, child: &mut Child) {
         let mut stdin = child.stdin.take().expect("stdin is piped");
-        // VERSION may end without reading.
-        stdin.write_all(self.conf.to_string().as_bytes()).unwrap_or_default();
+        stdin.write_all(self.conf.to_string().as_bytes()).expect("write the configuration to the plugin");
     }
 
     fn finish(&self, mut child: Child) {

@@ -1,6 +1,7 @@
 //! The pods: attached as multus attaches them, looked at, and detached until nothing is left.
 
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use octavia_bridge_tests::{Call, Node, Pod, Snapshot};
@@ -27,20 +28,30 @@ pub(crate) struct Attached {
 }
 
 impl Attached {
-    /// Makes the pod's namespace, runs ADD, and compares what the plugin says with what the kernel has.
+    /// Makes the pod's namespace and runs ADD.
     pub(crate) fn new(node: &Node, name: &str, conf: &Value) -> Self {
         let pod = node.pod(name);
         let outcome = as_multus(pod.add(conf), name, pod.container_id()).run();
         let result = outcome.attached();
         let (mac, host_link) = (result.pod_mac().to_owned(), result.host_link().to_owned());
-        let address = result.ip().to_string();
+        Self {
+            name: name.to_owned(),
+            pod,
+            address: result.ip().to_string(),
+            mac,
+            took: outcome.took,
+            host_link,
+        }
+    }
 
-        let link = pod.expect_link(INTERFACE);
-        check(&format!("address of {name}"), vec![result.address().to_owned()], link.addresses());
-        check(&format!("MAC of {name}"), mac.as_str(), link.mac());
-        check(&format!("route of {name}"), ROUTER_PROVIDER, pod.expect_route(TENANT).gateway());
-        check(&format!("bridge of {name}"), Some("octbr"), node.expect_link(&host_link).master());
-        Self { name: name.to_owned(), pod, address, mac, took: outcome.took, host_link }
+    /// Compares what the plugin said with what the kernel has.
+    pub(crate) fn verify(&self) {
+        let (name, link) = (&self.name, self.pod.expect_link(INTERFACE));
+        check(&format!("address of {name}"), vec![format!("{}/24", self.address)], link.addresses());
+        check(&format!("MAC of {name}"), &self.mac[..], link.mac());
+        check(&format!("route of {name}"), ROUTER_PROVIDER, self.pod.expect_route(TENANT).gateway());
+        let host_link = self.pod.node().expect_link(&self.host_link);
+        check(&format!("bridge of {name}"), Some("octbr"), host_link.master());
     }
 
     pub(crate) fn delete(&self, conf: &Value) -> Duration {
@@ -54,17 +65,24 @@ impl Attached {
     }
 }
 
-/// Adds what thin multus adds to every call.
-pub(crate) fn as_multus(call: Call, name: &str, container_id: &str) -> Call {
+/// Adds what thin multus adds to every call; the container id is as long as those of containerd and CRI-O.
+pub(crate) fn as_multus(call: Call, name: &str, number: &str) -> Call {
+    let id: String = (0..4_u8)
+        .map(|part| {
+            let mut hasher = DefaultHasher::new();
+            (part, number).hash(&mut hasher);
+            format!("{:016x}", hasher.finish())
+        })
+        .collect();
     let args = format!(
         "IgnoreUnknown=true;K8S_POD_NAMESPACE=openstack;K8S_POD_NAME={name};\
-         K8S_POD_INFRA_CONTAINER_ID={container_id};K8S_POD_UID=3c0d7d6e-6d3c-4f0e-9a53-2f6a3a0e4a11"
+         K8S_POD_INFRA_CONTAINER_ID={id};K8S_POD_UID=3c0d7d6e-6d3c-4f0e-9a53-2f6a3a0e4a11"
     );
-    call.ifname(INTERFACE).args(&args)
+    call.env("CNI_CONTAINERID", &id).ifname(INTERFACE).args(&args)
 }
 
 pub(crate) fn show_conf(screen: &Screen, conf: &Value) {
-    screen.heading("2. The network attachment: Octavia's own, two words changed");
+    screen.heading("2. The network attachment: Octavia's own, one word changed and one added");
     let object = conf.as_object().expect("the configuration is an object");
     for (key, value) in object.iter().filter(|(key, _)| *key != "ipam") {
         let note = if key == "type" { "    <- was \"bridge\"" } else { "" };
@@ -94,6 +112,7 @@ pub(crate) fn attach_all(screen: &Screen, topology: &mut Topology, conf: &Value)
     .into_iter()
     .map(|(node, name)| Attached::new(node, name, conf))
     .collect();
+    pods.iter().for_each(Attached::verify);
     topology.plug_router_into(&pods[0].pod);
 
     screen.heading("3. Five pods attached by the plugin, called as multus calls it");
@@ -101,9 +120,8 @@ pub(crate) fn attach_all(screen: &Screen, topology: &mut Topology, conf: &Value)
     let rows: Vec<_> = pods
         .iter()
         .map(|a| {
-            let address = a.pod.expect_link(INTERFACE).addresses().concat();
-            let host_link = a.host_link.clone();
-            [a.name.clone(), on(&a.pod).to_owned(), address, a.mac.clone(), host_link, ms(a.took)]
+            let address = format!("{}/24", a.address);
+            [a.name.clone(), on(&a.pod).to_owned(), address, a.mac.clone(), a.host_link.clone(), ms(a.took)]
         })
         .collect();
     screen.table(["pod", "node", "octavia", "MAC, from the address", "port of octbr", "ADD took"], &rows);
@@ -127,16 +145,20 @@ pub(crate) fn show_pool(screen: &Screen, topology: &Topology) {
     let file = topology.node1.pool_file(POOL);
     let text = fs::read_to_string(&file).unwrap_or_else(|e| panic!("read {}: {e}", file.display()));
     let document: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
-    screen.say(&format!("$ cat /var/lib/octavia-bridge/pools/{POOL}.json"));
+    screen.say(&format!("/var/lib/octavia-bridge/pools/{POOL}.json, container ids cut short"));
     screen.say(&format!(
         "kind: {}   name: {}   range: {}",
         document["kind"], document["metadata"]["name"], document["spec"]["range"]
     ));
     for (offset, holder) in &topology.node1.allocations(POOL) {
+        let mut holder = holder.clone();
+        let id = holder["id"].as_str().unwrap_or_default();
+        check(&format!("length of the container id at offset {offset}"), 64, id.len());
+        holder["id"] = format!("{}..", &id[..12]).into();
         screen.say(&format!("{offset:>4}: {holder}"));
     }
-    screen.say("Both nodes use this file since both are namespaces of this host. Nodes of a cluster need the kubernetes store,");
-    screen.say("which is not in this version.");
+    screen.say("Both nodes use this file, as both are namespaces of one host. Across real nodes the kubernetes store does that;");
+    screen.say("it is not in this version.");
 }
 
 /// Deletes every attachment, twice, and compares with what was there before the first ADD.

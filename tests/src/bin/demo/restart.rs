@@ -42,6 +42,7 @@ pub(crate) fn health_manager(screen: &Screen, topology: &Topology, pods: &mut Ve
     let beats_after = after.finish(sent);
     let beats_of_other = undisturbed.finish(sent);
 
+    new.verify();
     check("address of the pod made again", &address, &new.address);
     check("MAC of the pod made again", &mac, &new.mac);
     check("heartbeats to the other health manager", sent as usize, beats_of_other.len());
@@ -56,7 +57,7 @@ pub(crate) fn health_manager(screen: &Screen, topology: &Topology, pods: &mut Ve
         &[
             row("address and MAC, before and after", format!("{address} {mac}, the same")),
             row(
-                "DEL / ADD / both with the namespaces and checks",
+                "DEL / ADD / both with the namespaces",
                 format!("{} / {} / {}", ms(del), ms(new.took), ms(back)),
             ),
             row(
@@ -64,9 +65,9 @@ pub(crate) fn health_manager(screen: &Screen, topology: &Topology, pods: &mut Ve
                 format!("{}, {} heartbeats lost", ms(silence), next.number - last.number - 1),
             ),
             row("longest silence at the other one", ms(longest_gap(&beats_of_other))),
-            row("silence after which Octavia replaces an amphora", ms(OCTAVIA_ALLOWS)),
+            row("silence after which Octavia replaces an amphora", format!("{} s", OCTAVIA_ALLOWS.as_secs())),
         ],
     );
-    screen.holds("no neighbour had anything to learn: the MAC follows from the address, and it is announced all the same");
+    screen.holds("the lowest free address is the old one and the MAC follows from it, so no neighbour had to learn anything");
     pods.insert(first, new);
 }

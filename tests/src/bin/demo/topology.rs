@@ -71,20 +71,20 @@ impl Topology {
 
     pub(crate) fn draw(&self, screen: &Screen) {
         let uplink = self.uplink;
-        screen.heading("1. The network: every box a network namespace, every line a veth pair");
+        screen.heading("1. The network: two nodes, their pods, Octavia's router and an amphora");
         screen.say(&format!(
             "\
- node1                                        node2
-┌──────────────────────────────────────┐     ┌─────────────────────────────┐
-│ ovn   worker   healthmanager         │     │ healthmanager  housekeeping │   pods: 172.23.0.30 and up
-│  └───────┴───────────┴─── octbr      │     │       └────────┴──── octbr  │   route 172.24.0.0/16
-│  │                    {uplink:>9} ───┼─────┼── {uplink:9}        ┘     │         via {ROUTER_PROVIDER}
-└──┼───────────────────────────────────┘trunk└─────────────────────────────┘
-   │ br-octavia
- router {ROUTER_PROVIDER} ── routes, no NAT ── {ROUTER_TENANT} ─── amphora {AMPHORA}
-                                                         route 172.23.0.0/24 via {ROUTER_TENANT}"
+ node1                                     node2
++-----------------------------------+     +-------------------------------+
+|  ovn    worker    healthmanager   |     |   healthmanager  housekeeping |   each pod: 172.23.0.30 and up,
+|   |       |             |         |     |         |             |       |   172.24.0.0/16 via {ROUTER_PROVIDER}
+|  -+-------+---- octbr --+---+--   |     |   -+----+--- octbr ---+-----  |
+|   |               {uplink:>9} +-----|trunk|----+ {uplink:<9}                |
++---|-------------------------------+     +-------------------------------+
+    | br-octavia
+ router {ROUTER_PROVIDER} / {ROUTER_TENANT}, no NAT ---- amphora {AMPHORA}, 172.23.0.0/24 via {ROUTER_TENANT}"
         ));
-        screen.say("The router hangs behind the interface of the ovn pod; br-octavia is a Linux bridge here, not Open vSwitch.");
+        screen.say("Each of them is a network namespace. The router sits behind the ovn pod's interface, as in OpenStack, but on a Linux\nbridge br-octavia instead of Open vSwitch.");
         match uplink {
             "enp6s0.24" => screen.say("The trunk carries VLAN 24, tagged."),
             _ => screen.say(
