@@ -2,6 +2,10 @@
 //!
 //! Runtimes ask every few seconds, so nothing is touched and nothing is waited for.
 
+use std::path::Path;
+
+use nix::sys::statvfs::statvfs;
+use nix::unistd::{AccessFlags, access};
 use octavia_bridge_ipam::allocate::Exhausted;
 use octavia_bridge_ipam::request::Owner;
 use octavia_bridge_netlink::{LinkKind, Netlink};
@@ -47,6 +51,7 @@ pub(crate) fn pools(document: &Document) -> Result<(), Error> {
     // Nobody's claim: only the ranges matter.
     let nobody = Owner { container_id: "status".into(), ifname: "status".into(), pod: None };
     let pool = PoolAddressing::new(ipam, conf.strict, nobody, &[])?;
+    writable(&essentials.data_dir)?;
     let usage = addressing::store(&essentials.data_dir)
         .usage(&pool.ipam)
         .map_err(|cause| unavailable(Error::from(cause).msg))?;
@@ -54,6 +59,25 @@ pub(crate) fn pools(document: &Document) -> Result<(), Error> {
         None => Ok(()),
         Some(full) => Err(unavailable(Exhausted(full).to_string())),
     }
+}
+
+/// Whether files can be made under `directory`, or it can be made itself: permission, a mount that allows writing, and
+/// room. Asked, not tried: a runtime polls this verb.
+fn writable(directory: &Path) -> Result<(), Error> {
+    let existing = directory.ancestors().find(|path| path.exists()).unwrap_or(directory);
+    let cannot = |why: &str| {
+        unavailable(format!("dataDir {}: cannot write in {}: {why}", directory.display(), existing.display()))
+    };
+    if !existing.is_dir() {
+        return Err(cannot("it is no directory"));
+    }
+    access(existing, AccessFlags::W_OK | AccessFlags::X_OK).map_err(|errno| cannot(errno.desc()))?;
+    let disk = statvfs(existing).map_err(|errno| cannot(errno.desc()))?;
+    // Some file systems have no inode count: then there is no bound to reach.
+    if disk.blocks_available() == 0 || (disk.files() > 0 && disk.files_available() == 0) {
+        return Err(cannot("the disk is full"));
+    }
+    Ok(())
 }
 
 fn unavailable(why: String) -> Error {

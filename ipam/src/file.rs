@@ -88,10 +88,9 @@ impl FileStore {
         Ok(held)
     }
 
-    /// State of every range of `ipam`, in order, after checking that the directory can be written or
-    /// made. Takes no lock; a missing directory holds nothing.
+    /// State of every range of `ipam`, in order. Takes no lock and writes nothing; a missing directory
+    /// holds nothing.
     pub fn usage(&self, ipam: &Ipam) -> Result<Vec<Usage>, StoreError> {
-        disk::probe(&self.pools)?;
         let reserved: Vec<IpAddr> = ipam.reserved();
         let mut usages = Vec::new();
         for range in &ipam.ranges {

@@ -12,6 +12,7 @@ use std::thread;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sched::{CloneFlags, setns};
+use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 
 use crate::{Error, Result};
 
@@ -38,21 +39,21 @@ pub struct Namespace {
 impl Namespace {
     /// Opens the network namespace at `path`, usually `/run/netns/NAME` or `/proc/PID/ns/net`.
     ///
+    /// Whether it is a *network* namespace is known when it is first entered: only an ioctl could ask
+    /// for its kind, and that takes unsafe code.
+    ///
     /// # Errors
-    /// [`Error::Namespace`]: nothing is at the path (then [`Error::is_not_found`]), what is there is
-    /// no network namespace, or the process may not enter it.
+    /// [`Error::Namespace`]: nothing is at the path (then [`Error::is_not_found`]), or what is there is
+    /// no namespace, as the path becomes when its mount is gone.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let namespace = Self::open_unchecked(path.as_ref())?;
-        // Only an ioctl could ask for the kind of a namespace, and that takes unsafe code; entering
-        // is what we want to be able to do anyway. The kernel answers EINVAL both for an ordinary
-        // file (as a namespace path becomes when its mount is gone) and for another kind of
-        // namespace.
-        match namespace.run(|| ()) {
-            Err(Error::Namespace { source, .. }) if source.raw_os_error() == Some(Errno::EINVAL as i32) => {
-                Err(failure("open", path.as_ref(), io::Error::other("it is not a network namespace")))
-            }
-            other => other.map(|()| namespace),
+        let path = path.as_ref();
+        let namespace = Self::open_unchecked(path)?;
+        let file_system =
+            fstatfs(&*namespace.file).map_err(|errno| failure("identify", path, errno.into()))?;
+        if file_system.filesystem_type() != NSFS_MAGIC {
+            return Err(failure("open", path, io::Error::other("it is not a network namespace")));
         }
+        Ok(namespace)
     }
 
     /// The namespace the calling thread is in.
@@ -89,15 +90,17 @@ impl Namespace {
     /// Only if `f` does.
     pub fn run<T: Send>(&self, f: impl FnOnce() -> T + Send) -> Result<T> {
         let inside = || {
-            setns(self.as_fd(), CloneFlags::CLONE_NEWNET)?;
+            setns(self.as_fd(), CloneFlags::CLONE_NEWNET).map_err(|errno| match errno {
+                // What the kernel says of the namespace of another kind.
+                Errno::EINVAL => io::Error::other("it is not a network namespace"),
+                errno => io::Error::from(errno),
+            })?;
             Ok(f())
         };
         thread::scope(|scope| {
             let spawned = thread::Builder::new().name("netns".into()).spawn_scoped(scope, inside);
             match spawned.map_err(|source| failure("start a thread for", &self.path, source))?.join() {
-                Ok(result) => {
-                    result.map_err(|errno: Errno| failure("enter", &self.path, io::Error::from(errno)))
-                }
+                Ok(result) => result.map_err(|source: io::Error| failure("enter", &self.path, source)),
                 Err(panic) => resume_unwind(panic),
             }
         })

@@ -67,7 +67,7 @@ pub(super) fn entries(dir: &Path) -> Result<Vec<String>, StoreError> {
     }
 }
 
-/// Removes a temporary file. A probe of another process may have removed it, or have had it removed.
+/// Removes a temporary file.
 fn remove(path: &Path) -> Result<(), StoreError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(io_error("remove leftover", path)(error)),
@@ -144,16 +144,4 @@ pub(super) fn create_dir(dir: &Path) -> Result<(), StoreError> {
         sync_dir(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })?;
     }
     Ok(())
-}
-
-/// Checks that files can be made in `dir`, or `dir` itself in what exists above it.
-///
-/// Tried for real: for root, permission bits say nothing, and neither do they about a read-only mount or
-/// a full disk. Not synced: a runtime may ask every few seconds, and the file is gone at once.
-pub(super) fn probe(dir: &Path) -> Result<(), StoreError> {
-    let existing = dir.ancestors().find(|path| path.exists()).unwrap_or(dir);
-    let path = existing.join(format!(".octavia-bridge-probe-{}{TEMPORARY}", std::process::id()));
-    let open = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
-    open.and_then(|mut file| file.write_all(b"probe\n")).map_err(io_error("write", &path))?;
-    remove(&path)
 }

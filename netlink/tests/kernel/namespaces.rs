@@ -41,7 +41,8 @@ fn what_is_no_network_namespace_is_refused_by_name() {
         mkfifo(&fifo, Mode::S_IRWXU).unwrap();
         let started = Instant::now();
         for path in [&file, &fifo, Path::new("/proc/self/ns/mnt"), Path::new("/proc")] {
-            let error = Namespace::open(path).unwrap_err();
+            // A namespace of another kind shows when it is entered.
+            let error = Namespace::open(path).and_then(|namespace| namespace.run(|| ())).unwrap_err();
             assert!(error.to_string().contains(&path.display().to_string()), "{error}");
             let Error::Namespace { source, .. } = &error else { panic!("{error:?}") };
             assert_eq!(source.to_string(), "it is not a network namespace");

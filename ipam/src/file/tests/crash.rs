@@ -12,7 +12,6 @@ fn leftovers_of_killed_writers_are_removed() {
     let host = Host::new();
     host.add(&octavia(), "a").unwrap();
     host.write(".172.23.0.0-24.tmp", "{ \"half\": ");
-    host.write(".octavia-bridge-probe-1.tmp", "");
     host.write("notes.txt", "not ours");
     assert_eq!(host.add(&octavia(), "b").unwrap(), ["172.23.0.31/24"]);
     assert_eq!(host.files(&host.pools()), ["172.23.0.0-24.json", "notes.txt"]);
