@@ -28,7 +28,7 @@ pub(crate) async fn add(environment: &Environment, document: &Document) -> Resul
     }
     let (netns, pod) = open_netns(environment).await?;
     let host = Netlink::open().await.map_err(|cause| Error::kernel("open netlink on the node", &cause))?;
-    let observed = bridge::observe(&host, &attachment).await?;
+    bridge::observe(&host, &attachment).await?;
     if let Addressing::Delegated(program) = &attachment.addressing {
         Delegate::find(program, &environment.path, &document.raw)?;
     }
@@ -37,9 +37,8 @@ pub(crate) async fn add(environment: &Environment, document: &Document) -> Resul
     let mut slot = records.lock(&attachment.owner.container_id, &attachment.owner.ifname)?;
     let teardown = Teardown { host: &host, data_dir: &attachment.data_dir, path: &environment.path };
     let bridge_mac = identity::random_mac();
-    let retry = slot.record.is_some();
     let begun = match clear_way(&teardown, &netns, &pod, &attachment, slot.record.clone()).await {
-        Ok(()) => begin(&mut slot, &attachment, &netns, observed.as_ref(), bridge_mac, document),
+        Ok(()) => begin(&mut slot, &attachment, &netns, &host, bridge_mac, document).await,
         Err(error) => Err(error),
     };
     if let Err(error) = begun {
@@ -55,7 +54,6 @@ pub(crate) async fn add(environment: &Environment, document: &Document) -> Resul
         pod: &pod,
         netns: &netns,
         records: &records,
-        retry,
         bridge_mac,
     };
     match work.carry_out(environment, document, &mut slot).await {
@@ -109,7 +107,7 @@ async fn clear_way(
             .with_details("DEL it first"));
         }
         tracing::warn!("clearing what an earlier ADD of {id} {ifname} left");
-        teardown.clear_remains(&record).await?;
+        teardown.undo(&record).await?;
     }
     match pod.link(ifname.as_str()).await.map_err(|cause| Error::kernel(ifname, &cause))? {
         None => Ok(()),
@@ -121,20 +119,22 @@ async fn clear_way(
 }
 
 /// Writes the record: from here on whatever happens can be undone by DEL.
-fn begin(
+async fn begin(
     slot: &mut Slot,
     attachment: &Attachment,
     netns: &Namespace,
-    bridge: Option<&Link>,
+    host: &Netlink,
     bridge_mac: MacAddress,
     document: &Document,
 ) -> Result<(), Error> {
+    // Looked at again: what an earlier ADD left may have included the bridge.
+    let bridge = bridge::observe(host, attachment).await?;
     let link = LinkIntent {
         netns: attachment.netns.clone(),
         netns_device: netns.identity().device,
         netns_inode: netns.identity().inode,
         bridge: attachment.bridge.clone(),
-        bridge_before: bridge::before(bridge),
+        bridge_before: bridge::before(bridge.as_ref()),
         bridge_mac: bridge_mac.to_string(),
         loopback_ipv6_off: attachment.addressing.may_give_ipv6() && pod::loopback_ipv6_is_off(netns)?,
     };
@@ -155,8 +155,6 @@ struct Work<'a> {
     pod: &'a Netlink,
     netns: &'a Namespace,
     records: &'a Records,
-    /// An earlier ADD of this attachment left a record, and perhaps addresses.
-    retry: bool,
     /// For the bridge, should it have to be made.
     bridge_mac: MacAddress,
 }
@@ -172,7 +170,7 @@ impl Work<'_> {
         let addressing = match addressing::claim(attachment, &environment.path, &document.raw).await {
             Ok(addressing) => addressing,
             Err(error) => {
-                if error.code == Code::TryAgainLater && !self.retry {
+                if error.code == Code::TryAgainLater {
                     // The store was never entered: there is nothing to give back, and no use in waiting again.
                     slot.forget_addresses();
                 }

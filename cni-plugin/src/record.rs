@@ -9,12 +9,13 @@
 //! the attachment counts as unfinished. The same file carries the lock that keeps ADD and DEL of one attachment
 //! apart. It is not synced to disk: the links it speaks of die with the power as well.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use octavia_bridge_ipam::flock;
 use octavia_bridge_netlink::Namespace;
 use serde::{Deserialize, Serialize};
 
@@ -279,31 +280,20 @@ pub(crate) enum Lock {
 
 /// Takes a lock, waiting for at most [`LOCK_WAIT`].
 fn lock(file: &File, path: &Path, how: Lock) -> Result<(), Error> {
-    let started = Instant::now();
-    let mut pause = Duration::from_micros(200);
-    loop {
-        let tried = match how {
-            Lock::Shared => file.try_lock_shared(),
-            Lock::Exclusive => file.try_lock(),
-        };
-        match tried {
-            Ok(()) => return Ok(()),
-            Err(TryLockError::Error(cause)) => {
-                return Err(Error::io(format!("lock {}", path.display()), &cause));
-            }
-            Err(TryLockError::WouldBlock) if started.elapsed() >= LOCK_WAIT => {
-                return Err(Error::new(
-                    Code::TryAgainLater,
-                    format!("lock {}: held by another process for {} s", path.display(), LOCK_WAIT.as_secs()),
-                )
-                .with_details("another ADD or DEL of the same attachment is still at work, or stuck"));
-            }
-            Err(TryLockError::WouldBlock) => {
-                std::thread::sleep(pause);
-                pause = (pause * 2).min(Duration::from_millis(20));
-            }
-        }
+    let attempt = || match how {
+        Lock::Shared => file.try_lock_shared(),
+        Lock::Exclusive => file.try_lock(),
+    };
+    let locked = flock::wait(attempt, Instant::now() + LOCK_WAIT)
+        .map_err(|cause| Error::io(format!("lock {}", path.display()), &cause))?;
+    if locked {
+        return Ok(());
     }
+    Err(Error::new(
+        Code::TryAgainLater,
+        format!("lock {}: held by another process for {} s", path.display(), LOCK_WAIT.as_secs()),
+    )
+    .with_details("another ADD or DEL is still at work, or stuck"))
 }
 
 fn make_directory(path: &Path) -> Result<(), Error> {

@@ -25,30 +25,19 @@ pub(crate) struct Teardown<'a> {
 impl Teardown<'_> {
     /// Ends the attachment of a record: link, addresses, bridge if an unfinished ADD changed it, record.
     pub(crate) async fn end(&self, slot: Slot) -> Result<(), Error> {
-        let mut failures = Vec::new();
         if let Some(record) = &slot.record {
-            let intent = &record.intent;
-            failures.extend(self.undo_links(record).await.err());
-            failures
-                .extend(self.release(&intent.addressing, &intent.container_id, &intent.ifname).await.err());
+            self.undo(record).await?;
         }
-        match all(failures) {
-            None => slot.remove(),
-            Some(error) => Err(error),
-        }
+        slot.remove()
     }
 
-    /// Clears the way for a new try of the same ADD. Addresses of the built-in pools stay: the claim that follows
-    /// finds them and takes them again, so a pod keeps its address over a crash of its first ADD.
-    pub(crate) async fn clear_remains(&self, record: &Record) -> Result<(), Error> {
+    /// The same without the record, to clear the way for a new try of the same ADD.
+    pub(crate) async fn undo(&self, record: &Record) -> Result<(), Error> {
         let intent = &record.intent;
-        self.undo_links(record).await?;
-        match intent.addressing {
-            AddressingIntent::None | AddressingIntent::Pool => Ok(()),
-            AddressingIntent::Delegated { .. } => {
-                self.release(&intent.addressing, &intent.container_id, &intent.ifname).await
-            }
-        }
+        let mut failures = Vec::new();
+        failures.extend(self.undo_links(record).await.err());
+        failures.extend(self.release(&intent.addressing, &intent.container_id, &intent.ifname).await.err());
+        all(failures).map_or(Ok(()), Err)
     }
 
     async fn undo_links(&self, record: &Record) -> Result<(), Error> {

@@ -21,6 +21,7 @@ pub mod conf;
 pub mod document;
 mod error;
 pub mod file;
+pub mod flock;
 pub mod name;
 pub mod pool;
 pub mod range;
