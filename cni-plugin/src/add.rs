@@ -1,5 +1,6 @@
 //! ADD: from nothing to a pod that its peers can reach, or back to nothing.
 
+use octavia_bridge_ipam::flock::Mode;
 use octavia_bridge_netlink::{Link, MacAddress, Namespace, Netlink, NewVeth, VethPeer};
 
 use crate::addressing;
@@ -14,7 +15,7 @@ use crate::protocol::error::chain;
 use crate::protocol::reply::Reply;
 use crate::protocol::result::Interface;
 use crate::protocol::{CniResult, Code, Environment, Error};
-use crate::record::{Intent, LinkIntent, Lock, Outcome, Record, Records, Slot};
+use crate::record::{Intent, LinkIntent, Outcome, Record, Records, Slot};
 use crate::sysctl::{Family, Sysctl};
 use crate::teardown::Teardown;
 
@@ -167,8 +168,9 @@ impl Work<'_> {
         slot: &mut Slot,
     ) -> Result<CniResult, Error> {
         let attachment = self.attachment;
-        let addressing = match addressing::claim(attachment, &environment.path, &document.raw).await {
-            Ok(addressing) => addressing,
+        let (addressing, claim) = match addressing::claim(attachment, &environment.path, &document.raw).await
+        {
+            Ok(claimed) => claimed,
             Err(error) => {
                 if error.code == Code::TryAgainLater {
                     // The store was never entered: there is nothing to give back, and no use in waiting again.
@@ -192,6 +194,9 @@ impl Work<'_> {
             }
         }
         self.verify(&bridge, pod_link.index, &addresses).await?;
+        if let Some(claim) = claim {
+            claim.settle()?;
+        }
         slot.complete(&Outcome {
             addresses,
             routes: addressing.routes.clone(),
@@ -220,12 +225,12 @@ impl Work<'_> {
         let attachment = self.attachment;
         let owner = &attachment.owner;
         let (id, ifname) = (owner.container_id.as_str(), owner.ifname.as_str());
-        let mut lock = self.records.lock_bridges(Lock::Shared)?;
+        let mut lock = self.records.lock_bridges(Mode::Shared)?;
         let mut observed = bridge::observe(self.host, attachment).await?;
         if observed.is_none() {
             // Another ADD may be about to make it, or to remove it: only one decides at a time.
             drop(lock);
-            lock = self.records.lock_bridges(Lock::Exclusive)?;
+            lock = self.records.lock_bridges(Mode::Exclusive)?;
             observed = bridge::observe(self.host, attachment).await?;
         }
         let bridge = bridge::ensure(self.host, attachment, observed, self.bridge_mac).await?;

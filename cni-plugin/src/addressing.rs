@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use octavia_bridge_ipam::conf::Ipam;
-use octavia_bridge_ipam::file::{FileStore, Released};
+use octavia_bridge_ipam::file::{Claim, FileStore, Released};
 use octavia_bridge_ipam::request::Assigned;
 
 use crate::attachment::{Addressing, Attachment, check_mtu_for};
@@ -36,17 +36,22 @@ pub(crate) fn intent(addressing: &Addressing, config: &[u8]) -> AddressingIntent
     }
 }
 
-/// Claims the addresses. The result has no interfaces yet; its routes are complete, gateways filled in, each once.
+/// Claims the addresses; a claim on the built-in pools is to be settled before anybody is told.
+///
+/// The result has no interfaces yet; its routes are complete, gateways filled in, each once.
 pub(crate) async fn claim(
     attachment: &Attachment,
     path: &[PathBuf],
     config: &[u8],
-) -> Result<CniResult, Error> {
+) -> Result<(CniResult, Option<Claim>), Error> {
+    let mut claim = None;
     let mut result = match &attachment.addressing {
         Addressing::None => CniResult::default(),
         Addressing::Pool(pool) => {
-            let assigned = store(&attachment.data_dir).acquire(&pool.request, deadline())?;
-            from_pool(&pool.ipam, &assigned)
+            let claimed = store(&attachment.data_dir).acquire(&pool.request, deadline())?;
+            let result = from_pool(&pool.ipam, claimed.assigned());
+            claim = Some(claimed);
+            result
         }
         Addressing::Delegated(program) => {
             Delegate::find(program, path, config)?.add(attachment.version).await?
@@ -62,7 +67,7 @@ pub(crate) async fn claim(
     if !attachment.dns.is_empty() {
         result.dns = attachment.dns.clone();
     }
-    Ok(result)
+    Ok((result, claim))
 }
 
 /// The built-in IPAM's answer as a CNI result; for the IPAM-only face it is the whole reply.

@@ -137,10 +137,10 @@ pub(crate) async fn restore(host: &Netlink, intent: &LinkIntent) -> Result<(), E
 
 fn describe(kind: &LinkKind) -> String {
     match kind {
-        LinkKind::Bridge(_) => "a bridge".into(),
         LinkKind::Vlan { .. } => "a VLAN interface".into(),
         LinkKind::Veth => "one end of a veth pair".into(),
         LinkKind::Other(kind) => format!("a link of kind {kind}"),
         LinkKind::None => "a physical interface".into(),
+        other => format!("another kind of link ({other:?})"),
     }
 }

@@ -4,6 +4,7 @@
 //! the calling plugin's.
 
 use octavia_bridge_ipam::document::FieldError;
+use octavia_bridge_ipam::file::Claim;
 use octavia_bridge_ipam::request::Owner;
 
 use crate::addressing;
@@ -40,8 +41,11 @@ pub(crate) fn add(environment: &Environment, document: &Document) -> Result<Repl
             addressing: AddressingIntent::Pool,
         })?;
     }
-    let claimed =
-        store.acquire(&pool.request, addressing::deadline()).map_err(Error::from).and_then(|assigned| {
+    let claimed = store
+        .acquire(&pool.request, addressing::deadline())
+        .and_then(Claim::settle)
+        .map_err(Error::from)
+        .and_then(|assigned| {
             let result = addressing::from_pool(&pool.ipam, &assigned);
             let addresses: Vec<_> = result.ips.iter().map(|ip| ip.address).collect();
             CniResult::fits(&addresses, version)?;

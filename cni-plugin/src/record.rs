@@ -15,7 +15,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use octavia_bridge_ipam::flock;
+use octavia_bridge_ipam::flock::{self, Mode};
 use octavia_bridge_netlink::Namespace;
 use serde::{Deserialize, Serialize};
 
@@ -171,7 +171,7 @@ impl Records {
             Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(None),
             Err(cause) => return Err(Error::io(format!("open the record {}", path.display()), &cause)),
         };
-        lock(&file, path, Lock::Exclusive)?;
+        lock(&file, path, Mode::Exclusive)?;
         let held = file.metadata().map_err(|cause| Error::io(format!("read {}", path.display()), &cause))?;
         match std::fs::metadata(path) {
             Ok(named) if (named.dev(), named.ino()) == (held.dev(), held.ino()) => {}
@@ -209,11 +209,11 @@ impl Records {
     /// bridge is made or removed: a bridge must not vanish between being seen and being given a port.
     ///
     /// The directory itself carries it; a directory can be locked, and is never replaced.
-    pub(crate) fn lock_bridges(&self, how: Lock) -> Result<File, Error> {
+    pub(crate) fn lock_bridges(&self, mode: Mode) -> Result<File, Error> {
         make_directory(&self.directory)?;
         let directory = File::open(&self.directory)
             .map_err(|cause| Error::io(format!("open {}", self.directory.display()), &cause))?;
-        lock(&directory, &self.directory, how)?;
+        lock(&directory, &self.directory, mode)?;
         Ok(directory)
     }
 }
@@ -271,20 +271,9 @@ impl Slot {
     }
 }
 
-/// Whether others may hold the same lock too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Lock {
-    Shared,
-    Exclusive,
-}
-
 /// Takes a lock, waiting for at most [`LOCK_WAIT`].
-fn lock(file: &File, path: &Path, how: Lock) -> Result<(), Error> {
-    let attempt = || match how {
-        Lock::Shared => file.try_lock_shared(),
-        Lock::Exclusive => file.try_lock(),
-    };
-    let locked = flock::wait(attempt, Instant::now() + LOCK_WAIT)
+fn lock(file: &File, path: &Path, mode: Mode) -> Result<(), Error> {
+    let locked = flock::lock(file, mode, Instant::now() + LOCK_WAIT)
         .map_err(|cause| Error::io(format!("lock {}", path.display()), &cause))?;
     if locked {
         return Ok(());

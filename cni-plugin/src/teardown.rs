@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use octavia_bridge_ipam::flock::Mode;
 use octavia_bridge_netlink::{Link, Netlink};
 
 use crate::addressing;
@@ -12,7 +13,7 @@ use crate::bridge;
 use crate::identity;
 use crate::pod;
 use crate::protocol::Error;
-use crate::record::{AddressingIntent, LinkIntent, Lock, Record, Records, Slot};
+use crate::record::{AddressingIntent, LinkIntent, Record, Records, Slot};
 
 /// Where to tear down: the node's namespace, its records, and the plugins to delegate to.
 #[derive(Debug)]
@@ -82,7 +83,7 @@ impl Teardown<'_> {
     }
 
     async fn restore_bridge(&self, link: &LinkIntent) -> Result<(), Error> {
-        let _exclusive = Records::new(self.data_dir).lock_bridges(Lock::Exclusive)?;
+        let _exclusive = Records::new(self.data_dir).lock_bridges(Mode::Exclusive)?;
         bridge::restore(self.host, link).await
     }
 

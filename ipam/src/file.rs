@@ -8,6 +8,7 @@
 //! A release that is impossible just now leaves a tombstone, an empty file whose name says what to
 //! release. Every later writer replays tombstones before anything else.
 
+mod claim;
 mod disk;
 mod lock;
 mod release;
@@ -31,6 +32,7 @@ use crate::request::Request;
 
 pub use crate::error::StoreError;
 pub use crate::request::Assigned;
+pub use claim::Claim;
 pub use release::Released;
 pub use tombstone::Tombstone;
 
@@ -50,12 +52,12 @@ impl FileStore {
         Self { pools, tombstones }
     }
 
-    /// Reserves an address for every want of the request and returns them in the same order, once they
-    /// will survive a power cut. Repeating it for the same owner gives the same addresses.
+    /// Reserves an address for every want of the request. Repeating it for the same owner gives the same
+    /// addresses. They are the owner's alone from now on; [`Claim::settle`] makes them survive a power cut.
     ///
     /// `deadline` bounds the wait for other writers. After [`StoreError::Io`] the reservation may or may
     /// not be on disk; releasing the owner is right in either case. After any other error nothing is.
-    pub fn acquire(&self, request: &Request, deadline: Instant) -> Result<Vec<Assigned>, StoreError> {
+    pub fn acquire(&self, request: &Request, deadline: Instant) -> Result<Claim, StoreError> {
         disk::create_dir(&self.pools)?;
         let lock = Lock::take(&self.pools, deadline)?;
         self.replay(&lock)?;
@@ -72,8 +74,10 @@ impl FileStore {
             Vec::new()
         };
         let assigned = allocate::allocate(request, &mut pools, &others)?;
-        disk::write(&self.pools, pools.iter().filter(|pool| pool.is_changed()), &lock)?;
-        Ok(assigned)
+        let changed = disk::replace(&self.pools, pools.iter().filter(|pool| pool.is_changed()), &lock)?;
+        // Whoever comes next reads what is in place; only the disk has to catch up.
+        drop(lock);
+        Claim::new(assigned, changed.then(|| self.pools.clone()))
     }
 
     /// The addresses that the attachment has in the pools of `ipam`, lowest first within each pool.

@@ -1,35 +1,55 @@
 //! Waiting for a file lock, but not for ever.
 
-use std::fs::TryLockError;
+use std::fs::{File, TryLockError};
 use std::io;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::Instant;
 
-/// First pause between two attempts; about the time a writer needs on a fast disk.
-const FIRST_PAUSE: Duration = Duration::from_micros(200);
-/// Longest pause: a writer that syncs a slow disk needs some 20 ms.
-const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+/// Whether others may hold the lock, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Together with other shared holders.
+    Shared,
+    /// Alone.
+    Exclusive,
+}
 
-/// Repeats `attempt`, a `try_lock` or `try_lock_shared`, until it succeeds. Returns whether it did before `deadline`.
+/// Locks `file` (`flock(2)`), waiting for other holders until `deadline`. Returns whether it is locked now.
 ///
-/// `flock(2)` cannot wait with a limit, and an alarm signal to interrupt it would need unsafe code.
+/// `flock` cannot wait with a limit, so a thread waits for us; the kernel serves waiters in their order, where polling
+/// would leave it to chance. After the deadline the thread goes on waiting: should it still get the lock, it gives it
+/// up at once, since the lock goes with the last handle of the open file.
 ///
 /// # Errors
-/// What `attempt` fails with, other than that somebody else holds the lock.
-pub fn wait(attempt: impl Fn() -> Result<(), TryLockError>, deadline: Instant) -> io::Result<bool> {
-    let mut pause = FIRST_PAUSE;
-    loop {
-        match attempt() {
-            Ok(()) => return Ok(true),
-            Err(TryLockError::Error(cause)) => return Err(cause),
-            Err(TryLockError::WouldBlock) => {
-                let now = Instant::now();
-                if now >= deadline {
-                    return Ok(false);
-                }
-                sleep(pause.min(deadline - now));
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            }
+/// The file system has no locks, or no thread can be started.
+pub fn lock(file: &File, mode: Mode, deadline: Instant) -> io::Result<bool> {
+    let tried = match mode {
+        Mode::Shared => file.try_lock_shared(),
+        Mode::Exclusive => file.try_lock(),
+    };
+    match tried {
+        Ok(()) => return Ok(true),
+        Err(TryLockError::Error(cause)) => return Err(cause),
+        Err(TryLockError::WouldBlock) => {}
+    }
+    // The same open file, so what the thread locks is locked here.
+    let handle = file.try_clone()?;
+    let (sender, receiver) = channel();
+    thread::Builder::new().name("flock".into()).spawn(move || {
+        let locked = match mode {
+            Mode::Shared => handle.lock_shared(),
+            Mode::Exclusive => handle.lock(),
+        };
+        // Closed before it is reported: the caller may already have turned away.
+        drop(handle);
+        sender.send(locked).ok();
+    })?;
+    match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        Ok(locked) => locked.map(|()| true),
+        Err(RecvTimeoutError::Timeout) => Ok(false),
+        Err(RecvTimeoutError::Disconnected) => {
+            Err(io::Error::other("the waiting thread ended without a word"))
         }
     }
 }

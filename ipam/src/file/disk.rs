@@ -84,13 +84,22 @@ pub(super) fn remove_leftovers(dir: &Path, _held: &Lock) -> Result<(), StoreErro
 }
 
 /// Replaces the documents of `pools` in `dir`, synced when this returns.
-///
-/// All texts are on disk before the first takes effect, so a full disk changes nothing.
 pub(super) fn write<'a>(
     dir: &Path,
     pools: impl Iterator<Item = &'a Pool>,
-    _held: &Lock,
+    held: &Lock,
 ) -> Result<(), StoreError> {
+    if replace(dir, pools, held)? { sync_dir(dir) } else { Ok(()) }
+}
+
+/// Replaces the documents of `pools` in `dir`. Returns whether there were any; then `dir` itself is to be synced.
+///
+/// All texts are on disk before the first takes effect, so a full disk changes nothing.
+pub(super) fn replace<'a>(
+    dir: &Path,
+    pools: impl Iterator<Item = &'a Pool>,
+    _held: &Lock,
+) -> Result<bool, StoreError> {
     let mut ready: Vec<(PathBuf, PathBuf)> = Vec::new();
     for pool in pools {
         let beside = temporary(dir, pool.name());
@@ -107,7 +116,7 @@ pub(super) fn write<'a>(
             return Err(io_error("replace pool document", target)(error));
         }
     }
-    if ready.is_empty() { Ok(()) } else { sync_dir(dir) }
+    Ok(!ready.is_empty())
 }
 
 fn write_synced(path: &Path, text: &[u8]) -> Result<(), StoreError> {

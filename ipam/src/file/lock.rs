@@ -24,7 +24,7 @@ impl Lock {
         let open = || OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&path);
         loop {
             let file = open().map_err(io_error("open lock", &path))?;
-            if !flock::wait(|| file.try_lock(), deadline).map_err(io_error("lock", &path))? {
+            if !flock::lock(&file, flock::Mode::Exclusive, deadline).map_err(io_error("lock", &path))? {
                 return Err(StoreError::Locked { path, waited: began.elapsed() });
             }
             // Else somebody removed the file since we opened it, and others lock a new one.

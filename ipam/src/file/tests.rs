@@ -69,7 +69,7 @@ fn conf(ipam: &Value) -> Ipam {
 fn add(store: &FileStore, ipam: &Value, id: &str, deadline: Instant) -> Result<Vec<String>, StoreError> {
     let owner = Owner { container_id: id.to_owned(), ifname: "net1".to_owned(), pod: None };
     let request = conf(ipam).request(owner, &[]).unwrap();
-    Ok(store.acquire(&request, deadline)?.iter().map(|a| a.address.to_string()).collect())
+    Ok(store.acquire(&request, deadline)?.settle()?.iter().map(|a| a.address.to_string()).collect())
 }
 
 fn soon() -> Instant {
@@ -158,7 +158,7 @@ fn a_requested_address_is_reserved_or_its_holder_named() {
         let asked = RequestedAddress::parse("CNI_ARGS IP", "172.23.0.200").unwrap();
         host.store.acquire(&conf(&octavia()).request(owner, &[asked]).unwrap(), soon())
     };
-    assert_eq!(pin("a").unwrap()[0].address.to_string(), "172.23.0.200/24");
+    assert_eq!(pin("a").unwrap().assigned()[0].address.to_string(), "172.23.0.200/24");
     let error = pin("b").unwrap_err();
     assert_eq!(error.to_string(), "address 172.23.0.200 is held by ns/a net1 (container a)");
 }

@@ -61,47 +61,51 @@ impl Contestant {
 
     /// ADD or DEL of one pod.
     pub(crate) fn run(&self, verb: &str, pod: &Pod) -> Sample {
-        timed(|| self.finish(self.start(verb, Some(pod))))
-    }
-
-    pub(crate) fn version(&self) -> Sample {
         timed(|| {
-            let mut child = self.start("VERSION", None);
-            // Neither reads a configuration for this verb.
-            drop(child.stdin.take());
+            let mut child = self.start(verb, pod);
+            self.configure(&mut child);
             self.wait(child);
         })
     }
 
-    /// One verb for many pods: all are started before the first is waited for.
+    /// VERSION without pipes: reading and writing would be as long as the plugin itself, and meet both alike.
+    pub(crate) fn version(&self) -> Sample {
+        let mut command = self.command("VERSION");
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        timed(|| {
+            let status = command.status().unwrap_or_else(|e| panic!("start {}: {e}", self.program.display()));
+            assert!(status.success(), "{} failed to tell its versions", self.program.display());
+        })
+    }
+
+    /// One verb for many pods: all are started and configured before the first is waited for.
     pub(crate) fn run_at_once(&self, verb: &str, pods: &[Pod]) -> Sample {
         timed(|| {
-            let children: Vec<Child> = pods.iter().map(|pod| self.start(verb, Some(pod))).collect();
-            children.into_iter().for_each(|child| self.finish(child));
+            let mut children: Vec<Child> = pods.iter().map(|pod| self.start(verb, pod)).collect();
+            children.iter_mut().for_each(|child| self.configure(child));
+            children.into_iter().for_each(|child| self.wait(child));
         })
     }
 
     /// Starts the plugin with its environment. It waits for its configuration on stdin.
-    pub(crate) fn start(&self, verb: &str, pod: Option<&Pod>) -> Child {
+    pub(crate) fn start(&self, verb: &str, pod: &Pod) -> Child {
+        let mut command = self.command(verb);
+        command.env("CNI_CONTAINERID", pod.container_id()).env("CNI_NETNS", pod.path());
+        command.env("CNI_IFNAME", "octavia").stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.spawn().unwrap_or_else(|e| panic!("start {}: {e}", self.program.display()))
+    }
+
+    fn command(&self, verb: &str) -> Command {
         let mut command = Command::new(&self.program);
         command.env_clear().env("CNI_COMMAND", verb).env("CNI_PATH", REFERENCE_PLUGINS);
-        if let Some(pod) = pod {
-            command.env("CNI_CONTAINERID", pod.container_id()).env("CNI_NETNS", pod.path());
-            command.env("CNI_IFNAME", "octavia");
-        }
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        command.spawn().unwrap_or_else(|e| panic!("start {}: {e}", self.program.display()))
+        command.stderr(Stdio::null());
+        command
     }
 
     /// Hands the plugin its configuration, and nothing more to read.
     pub(crate) fn configure(&self, child: &mut Child) {
         let mut stdin = child.stdin.take().expect("stdin is piped");
         stdin.write_all(self.conf.to_string().as_bytes()).expect("write the configuration to the plugin");
-    }
-
-    fn finish(&self, mut child: Child) {
-        self.configure(&mut child);
-        self.wait(child);
     }
 
     /// Waits for the end; a failed call would make every figure wrong.

@@ -15,7 +15,7 @@ use crate::contestant::Contestant;
 
 /// Runs an ADD and returns its process's peak resident memory in bytes. Programs it starts do not count.
 pub(crate) fn peak(contestant: &Contestant, pod: &Pod) -> u64 {
-    let mut child = contestant.start("ADD", Some(pod));
+    let mut child = contestant.start("ADD", pod);
     let pid = Pid::from_raw(i32::try_from(child.id()).expect("a process id"));
     // In time: it cannot end before it has its configuration.
     ptrace::seize(pid, Options::PTRACE_O_TRACEEXIT).expect("trace the plugin");

@@ -79,6 +79,10 @@ pub(crate) fn complain(text: &str) {
 
 /// Ends the demo unless the two are equal, saying both.
 #[track_caller]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "callers read like sentences, most of their values are literals"
+)]
 pub(crate) fn check<T: PartialEq + Debug>(what: &str, expected: T, seen: T) {
     assert!(expected == seen, "{what}\n  expected: {expected:?}\n  seen:     {seen:?}");
 }
