@@ -1,29 +1,28 @@
 //! ADD: from nothing to a pod that its peers can reach, or back to nothing.
 
+use std::io::ErrorKind;
+
+use ipnet::IpNet;
 use octavia_bridge_ipam::flock::Mode;
 use octavia_bridge_netlink::{Link, MacAddress, Namespace, Netlink, NewVeth, VethPeer};
 
-use crate::addressing;
-use crate::attachment::{Addressing, Attachment, MacSource};
+use crate::addressing::{self, Claimed};
+use crate::attachment::{Addressing, Attachment, MacSource, check_mtu_for};
 use crate::bridge;
 use crate::config::Document;
 use crate::delegate::Delegate;
 use crate::identity;
-use crate::log;
 use crate::pod;
 use crate::protocol::error::chain;
-use crate::protocol::reply::Reply;
+use crate::protocol::reply::{self, Reply};
 use crate::protocol::result::Interface;
 use crate::protocol::{CniResult, Code, Environment, Error};
-use crate::record::{Intent, LinkIntent, Outcome, Record, Records, Slot};
+use crate::record::{AddressingIntent, FORMAT, Intent, LinkIntent, Netns, Outcome, Records, Slot};
 use crate::sysctl::{Family, Sysctl};
 use crate::teardown::Teardown;
 
 pub(crate) async fn add(environment: &Environment, document: &Document) -> Result<Reply, Error> {
     let attachment = Attachment::new(environment, document)?;
-    if let Addressing::Pool(pool) = &attachment.addressing {
-        log::also_to_file_of(&pool.ipam);
-    }
     for warning in &attachment.warnings {
         tracing::warn!("{warning}");
     }
@@ -38,13 +37,13 @@ pub(crate) async fn add(environment: &Environment, document: &Document) -> Resul
     let mut slot = records.lock(&attachment.owner.container_id, &attachment.owner.ifname)?;
     let teardown = Teardown { host: &host, data_dir: &attachment.data_dir, path: &environment.path };
     let bridge_mac = identity::random_mac();
-    let begun = match clear_way(&teardown, &netns, &pod, &attachment, slot.record.clone()).await {
+    let begun = match clear_way(&teardown, &netns, &pod, &attachment, &slot).await {
         Ok(()) => begin(&mut slot, &attachment, &netns, &host, bridge_mac, document).await,
         Err(error) => Err(error),
     };
     if let Err(error) = begun {
         // Nothing was done; an empty record would be the only trace.
-        if slot.record.is_none() {
+        if !slot.was_written {
             slot.remove()?;
         }
         return Err(error);
@@ -58,13 +57,23 @@ pub(crate) async fn add(environment: &Environment, document: &Document) -> Resul
         bridge_mac,
     };
     match work.carry_out(environment, document, &mut slot).await {
-        Ok(result) => Ok(Reply::Result(result, attachment.version)),
-        Err(error) => match teardown.end(slot).await {
-            Ok(()) => Err(error),
-            Err(undo) => {
-                Err(error.with_details(format!("and undoing it failed, DEL will try again: {undo}")))
+        Ok(()) => Ok(Reply::Printed),
+        Err(Failed { error, claimed_nothing }) => {
+            if let Some(record) = &mut slot.record {
+                // Unfinished from here on, and in memory without addresses where there are none to give back: an
+                // IPAM plugin that was never started need not be found, nor a stuck lock be waited for once more.
+                record.outcome = None;
+                if claimed_nothing {
+                    record.intent.addressing = AddressingIntent::None;
+                }
             }
-        },
+            match teardown.end(slot).await {
+                Ok(()) => Err(error),
+                Err(undo) => {
+                    Err(error.with_details(format!("and undoing it failed, DEL will try again: {undo}")))
+                }
+            }
+        }
     }
 }
 
@@ -72,8 +81,14 @@ pub(crate) async fn add(environment: &Environment, document: &Document) -> Resul
 async fn open_netns(environment: &Environment) -> Result<(Namespace, Netlink), Error> {
     let path = environment.netns.as_deref().unwrap_or_default();
     let unusable = |cause: octavia_bridge_netlink::Error| {
-        // With code 3 the runtime knows that there is nothing to clean up.
-        let code = if cause.is_not_found() { Code::UnknownContainer } else { Code::InvalidEnvironment };
+        let code = match &cause {
+            // With this one the runtime knows that there is nothing to clean up.
+            cause if cause.is_not_found() => Code::UnknownContainer,
+            octavia_bridge_netlink::Error::Namespace { source, .. } if source.kind() == ErrorKind::Other => {
+                Code::InvalidEnvironment
+            }
+            _ => Code::Kernel,
+        };
         Error::new(code, format!("CNI_NETNS {path:?}: {}", chain(&cause)))
     };
     let netns = Namespace::open(path).map_err(unusable)?;
@@ -95,20 +110,24 @@ async fn clear_way(
     netns: &Namespace,
     pod: &Netlink,
     attachment: &Attachment,
-    record: Option<Record>,
+    slot: &Slot,
 ) -> Result<(), Error> {
     let (id, ifname) = (&attachment.owner.container_id, &attachment.owner.ifname);
-    if let Some(record) = record {
-        let same_pod = record.intent.link.as_ref().is_some_and(|link| link.is_in(netns));
-        if record.outcome.is_some() && same_pod && teardown.has_link(id, ifname).await? {
-            return Err(Error::new(
-                Code::AlreadyAttached,
-                format!("container {id} is already attached to {} as {ifname}", record.intent.network),
-            )
-            .with_details("DEL it first"));
-        }
+    let alive = match &slot.record {
+        Some(record) => record.outcome.is_some() && record.intent.is_in(netns),
+        // Written by somebody we do not understand; what he attached is not ours to clear away.
+        None => slot.was_written,
+    };
+    if alive && teardown.has_link(id, ifname).await? {
+        return Err(Error::new(
+            Code::AlreadyAttached,
+            format!("container {id} is already attached as {ifname}"),
+        )
+        .with_details(format!("DEL it first; its record is {}", slot.path().display())));
+    }
+    if let Some(record) = &slot.record {
         tracing::warn!("clearing what an earlier ADD of {id} {ifname} left");
-        teardown.undo(&record).await?;
+        teardown.undo(record).await?;
     }
     match pod.link(ifname.as_str()).await.map_err(|cause| Error::kernel(ifname, &cause))? {
         None => Ok(()),
@@ -131,22 +150,33 @@ async fn begin(
     // Looked at again: what an earlier ADD left may have included the bridge.
     let bridge = bridge::observe(host, attachment).await?;
     let link = LinkIntent {
-        netns: attachment.netns.clone(),
-        netns_device: netns.identity().device,
-        netns_inode: netns.identity().inode,
         bridge: attachment.bridge.clone(),
-        bridge_before: bridge::before(bridge.as_ref()),
+        bridge_before: bridge::before(host, bridge.as_ref()).await?,
         bridge_mac: bridge_mac.to_string(),
         loopback_ipv6_off: attachment.addressing.may_give_ipv6() && pod::loopback_ipv6_is_off(netns)?,
     };
     slot.begin(Intent {
-        version: 1,
+        version: FORMAT,
         network: attachment.network.clone(),
         container_id: attachment.owner.container_id.clone(),
         ifname: attachment.owner.ifname.clone(),
+        netns: Some(Netns::of(&attachment.netns, netns)),
         link: Some(link),
-        addressing: addressing::intent(&attachment.addressing, &document.raw),
+        addressing: AddressingIntent::of(&attachment.addressing, &document.raw),
     })
+}
+
+/// An ADD that did not come to its end.
+struct Failed {
+    error: Error,
+    /// No address was reserved.
+    claimed_nothing: bool,
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self { error, claimed_nothing: false }
+    }
 }
 
 /// The part of ADD that changes things; its record is already written.
@@ -166,45 +196,42 @@ impl Work<'_> {
         environment: &Environment,
         document: &Document,
         slot: &mut Slot,
-    ) -> Result<CniResult, Error> {
+    ) -> Result<(), Failed> {
         let attachment = self.attachment;
-        let (addressing, claim) = match addressing::claim(attachment, &environment.path, &document.raw).await
-        {
-            Ok(claimed) => claimed,
-            Err(error) => {
-                if error.code == Code::TryAgainLater {
-                    // The store was never entered: there is nothing to give back, and no use in waiting again.
-                    slot.forget_addresses();
-                }
-                return Err(error);
-            }
-        };
+        let claimed = addressing::claim(attachment, &environment.path, &document.raw).await;
+        let Claimed { result: addressing, pools } =
+            claimed.map_err(|failure| Failed { error: failure.error, claimed_nothing: failure.cleanly })?;
         let addresses: Vec<_> = addressing.ips.iter().map(|ip| ip.address).collect();
         let mac = self.mac(&addressing);
 
-        let (bridge, pod_link) = self.make_pair(mac).await?;
+        let (bridge, pod_link) = self.make_pair(mac, &addresses).await?;
         pod::settle(self.netns, attachment, &addresses)?;
         let host_link = self.host_link().await?;
         if !attachment.leave_down {
-            pod::bring_up(self.host, host_link.index, self.pod, pod_link.index).await?;
+            let wait = bridge::forwarding_wait(&bridge);
+            pod::bring_up(self.host, host_link.index, self.pod, pod_link.index, wait).await?;
             pod::add_addresses(self.pod, pod_link.index, &addresses).await?;
             pod::add_routes(self.pod, &pod_link, &addressing.routes).await?;
             if attachment.announce && !addresses.is_empty() {
                 pod::announce(self.pod, pod_link.index, mac).await?;
             }
         }
-        self.verify(&bridge, pod_link.index, &addresses).await?;
-        if let Some(claim) = claim {
-            claim.settle()?;
+        let bridge = self.verify(bridge.index, pod_link.index, &addresses).await?;
+        if let Some(claim) = pools {
+            claim.settle().map_err(Error::from)?;
         }
         slot.complete(&Outcome {
             addresses,
             routes: addressing.routes.clone(),
-            mtu: pod_link.mtu,
+            host_link: host_link.index,
+            pod_link: pod_link.index,
             host_mtu: host_link.mtu,
+            mtu: pod_link.mtu,
             left_down: attachment.leave_down,
         })?;
-        Ok(self.result(addressing, &bridge, &host_link, &pod_link))
+        // A runtime that cannot be told does not know what it has, and will not give it back.
+        reply::print(&self.result(addressing, &bridge, &host_link, &pod_link).render(attachment.version))?;
+        Ok(())
     }
 
     fn mac(&self, addressing: &CniResult) -> MacAddress {
@@ -221,7 +248,7 @@ impl Work<'_> {
 
     /// Makes sure of the bridge and makes the pair in one message: host end in the bridge and up, pod end born in
     /// the pod's namespace under its final name. No name is ever temporary, no link is ever moved.
-    async fn make_pair(&self, mac: MacAddress) -> Result<(Link, Link), Error> {
+    async fn make_pair(&self, mac: MacAddress, addresses: &[IpNet]) -> Result<(Link, Link), Error> {
         let attachment = self.attachment;
         let owner = &attachment.owner;
         let (id, ifname) = (owner.container_id.as_str(), owner.ifname.as_str());
@@ -234,6 +261,7 @@ impl Work<'_> {
             observed = bridge::observe(self.host, attachment).await?;
         }
         let bridge = bridge::ensure(self.host, attachment, observed, self.bridge_mac).await?;
+        check_mtu_for(Some(attachment.mtu.unwrap_or(bridge.mtu)), addresses)?;
         let name = identity::host_link(id, ifname);
         self.host
             .create_veth(&NewVeth {
@@ -276,9 +304,13 @@ impl Work<'_> {
         link.ok_or_else(|| vanished(&name))
     }
 
-    /// Reads back what the result is about to claim.
-    async fn verify(&self, bridge: &Link, pod_link: u32, addresses: &[ipnet::IpNet]) -> Result<(), Error> {
+    /// Reads back what the result is about to claim. Returns the bridge as it is now: one whose MAC nobody pinned may
+    /// have taken another with its new port.
+    async fn verify(&self, bridge: u32, pod_link: u32, addresses: &[IpNet]) -> Result<Link, Error> {
         let host_link = self.host_link().await?;
+        let bridge =
+            self.host.link(bridge).await.map_err(|cause| Error::kernel("read back the bridge", &cause))?;
+        let bridge = bridge.ok_or_else(|| vanished(&self.attachment.bridge))?;
         if host_link.master != Some(bridge.index) || !host_link.up {
             return Err(Error::new(
                 Code::Kernel,
@@ -288,13 +320,10 @@ impl Work<'_> {
                 ),
             ));
         }
-        let present = self
-            .pod
-            .addresses(pod_link)
-            .await
-            .map_err(|cause| Error::kernel("read back the pod's addresses", &cause))?;
+        let present = self.pod.addresses(pod_link).await;
+        let present = present.map_err(|cause| Error::kernel("read back the pod's addresses", &cause))?;
         match addresses.iter().find(|wanted| !present.iter().any(|found| found.address == **wanted)) {
-            None => Ok(()),
+            None => Ok(bridge),
             Some(missing) => Err(Error::new(
                 Code::Kernel,
                 format!("the pod's address {missing} is gone again: somebody else removed it"),

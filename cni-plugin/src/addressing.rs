@@ -3,16 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use octavia_bridge_ipam::StoreError;
 use octavia_bridge_ipam::conf::Ipam;
 use octavia_bridge_ipam::file::{Claim, FileStore, Released};
 use octavia_bridge_ipam::request::Assigned;
 
-use crate::attachment::{Addressing, Attachment, check_mtu_for};
-use crate::config::IpamKind;
+use crate::attachment::{Addressing, Attachment, PoolAddressing, check_mtu_for, with_previous};
 use crate::delegate::Delegate;
+use crate::protocol::error::chain;
 use crate::protocol::result::{Dns, Ip, Route};
 use crate::protocol::{CniResult, Code, Error, Verb};
-use crate::record::{AddressingIntent, LOCK_WAIT};
+use crate::record::{AddressingIntent, LOCK_WAIT, Records};
 
 /// The `file` store under a data directory.
 pub(crate) fn store(data_dir: &Path) -> FileStore {
@@ -24,50 +25,96 @@ pub(crate) fn deadline() -> Instant {
     Instant::now() + LOCK_WAIT
 }
 
-/// What the record must say before anything is claimed.
-pub(crate) fn intent(addressing: &Addressing, config: &[u8]) -> AddressingIntent {
-    match addressing {
-        Addressing::None => AddressingIntent::None,
-        Addressing::Pool(_) => AddressingIntent::Pool,
-        Addressing::Delegated(program) => AddressingIntent::Delegated {
-            program: program.clone(),
-            config: String::from_utf8_lossy(config).into_owned(),
-        },
+/// Whether the built-in store has ever been used here.
+pub(crate) fn pools_are_kept(data_dir: &Path) -> bool {
+    data_dir.join("pools").is_dir()
+}
+
+impl AddressingIntent {
+    /// What the record must say before anything is claimed.
+    pub(crate) fn of(addressing: &Addressing, config: &[u8]) -> Self {
+        match addressing {
+            Addressing::None => Self::None,
+            Addressing::Pool(_) => Self::Pool,
+            Addressing::Delegated(program) => Self::delegated(program, config),
+        }
+    }
+
+    pub(crate) fn delegated(program: &str, config: &[u8]) -> Self {
+        Self::Delegated { program: program.to_owned(), config: String::from_utf8_lossy(config).into_owned() }
     }
 }
 
-/// Claims the addresses; a claim on the built-in pools is to be settled before anybody is told.
-///
-/// The result has no interfaces yet; its routes are complete, gateways filled in, each once.
+/// Addresses on their way to the pod.
+#[derive(Debug)]
+pub(crate) struct Claimed {
+    /// Addresses, routes and dns; no interfaces yet. Routes have their gateways filled in, each stands once.
+    pub(crate) result: CniResult,
+    /// The claim on the built-in pools, to be settled before anybody is told.
+    pub(crate) pools: Option<Claim>,
+}
+
+/// Claims the addresses. A failure says whether there may be something to give back.
 pub(crate) async fn claim(
     attachment: &Attachment,
     path: &[PathBuf],
     config: &[u8],
-) -> Result<(CniResult, Option<Claim>), Error> {
-    let mut claim = None;
-    let mut result = match &attachment.addressing {
-        Addressing::None => CniResult::default(),
+) -> Result<Claimed, Unclaimed> {
+    let (mut result, pools) = match &attachment.addressing {
+        Addressing::None => (CniResult::default(), None),
         Addressing::Pool(pool) => {
-            let claimed = store(&attachment.data_dir).acquire(&pool.request, deadline())?;
-            let result = from_pool(&pool.ipam, claimed.assigned());
-            claim = Some(claimed);
-            result
+            let claim = claim_from_pools(&attachment.data_dir, pool)?;
+            (from_pool(&pool.ipam, claim.assigned()), Some(claim))
         }
         Addressing::Delegated(program) => {
-            Delegate::find(program, path, config)?.add(attachment.version).await?
+            let delegate = Delegate::find(program, path, config).map_err(Unclaimed::cleanly)?;
+            let added = delegate.add(attachment.version).await;
+            let result = added
+                .map_err(|failure| Unclaimed { error: failure.error, cleanly: failure.never_started })?;
+            if result.ips.is_empty() {
+                return Err(Error::new(Code::Delegate, "ipam: the IPAM plugin returned no address").into());
+            }
+            (result, None)
         }
     };
     let addresses: Vec<_> = result.ips.iter().map(|ip| ip.address).collect();
-    if matches!(attachment.addressing, Addressing::Delegated(_)) && addresses.is_empty() {
-        return Err(Error::new(Code::Delegate, "ipam: the IPAM plugin returned no address"));
-    }
-    CniResult::fits(&addresses, attachment.version)?;
     check_mtu_for(attachment.mtu, &addresses)?;
+    CniResult::fits(&with_previous(attachment.previous.as_ref(), addresses), attachment.version)?;
     complete_routes(&mut result);
     if !attachment.dns.is_empty() {
         result.dns = attachment.dns.clone();
     }
-    Ok((result, claim))
+    Ok(Claimed { result, pools })
+}
+
+/// A claim that failed.
+#[derive(Debug)]
+pub(crate) struct Unclaimed {
+    pub(crate) error: Error,
+    /// Nothing was reserved, so there is nothing to give back.
+    pub(crate) cleanly: bool,
+}
+
+impl Unclaimed {
+    fn cleanly(error: Error) -> Self {
+        Self { error, cleanly: true }
+    }
+}
+
+impl From<Error> for Unclaimed {
+    fn from(error: Error) -> Self {
+        Self { error, cleanly: false }
+    }
+}
+
+/// Claims addresses of the built-in pools. Another sandbox of the same pod keeps its own while it is alive.
+pub(crate) fn claim_from_pools(data_dir: &Path, pool: &PoolAddressing) -> Result<Claim, Unclaimed> {
+    let records = Records::new(data_dir);
+    let alive = |container_id: &str, ifname: &str| records.is_alive(container_id, ifname);
+    // Unless the disk failed in the middle, a claim is all or nothing.
+    store(data_dir)
+        .acquire(&pool.request, deadline(), &alive)
+        .map_err(|error| Unclaimed { cleanly: !matches!(error, StoreError::Io { .. }), error: error.into() })
 }
 
 /// The built-in IPAM's answer as a CNI result; for the IPAM-only face it is the whole reply.
@@ -117,10 +164,21 @@ fn complete_routes(result: &mut CniResult) {
     result.routes = routes;
 }
 
-/// Gives the addresses back, whatever state the claim was in. Repeating it is no error.
+/// Gives the addresses of the built-in pools back.
 ///
-/// What the built-in store cannot take back now is left as a tombstone, which the next operation on the store
-/// replays: DEL must not keep a pod from ending because a disk or a lock is in a bad way.
+/// What the store cannot take back now is left as a tombstone, which the next operation on the store replays: DEL must
+/// not keep a pod from ending because a disk or a lock is in a bad way.
+pub(crate) fn release_to_pools(data_dir: &Path, container_id: &str, ifname: &str) -> Result<(), Error> {
+    match store(data_dir).release_or_entomb(container_id, ifname, deadline())? {
+        Released::Done(_) => Ok(()),
+        Released::Entombed(cause) => {
+            tracing::warn!("addresses of {container_id} {ifname} will be released later: {}", chain(&cause));
+            Ok(())
+        }
+    }
+}
+
+/// Gives the addresses back, whatever state the claim was in. Repeating it is no error.
 pub(crate) async fn release(
     intent: &AddressingIntent,
     data_dir: &Path,
@@ -130,30 +188,10 @@ pub(crate) async fn release(
 ) -> Result<(), Error> {
     match intent {
         AddressingIntent::None => Ok(()),
-        AddressingIntent::Pool => {
-            match store(data_dir).release_or_entomb(container_id, ifname, deadline())? {
-                Released::Done(_) => Ok(()),
-                Released::Entombed(cause) => {
-                    tracing::warn!("addresses of {container_id} {ifname} will be released later: {cause}");
-                    Ok(())
-                }
-            }
-        }
+        AddressingIntent::Pool => release_to_pools(data_dir, container_id, ifname),
         AddressingIntent::Delegated { program, config } => {
             Delegate::find(program, path, config.as_bytes())?.call(Verb::Del).await
         }
-    }
-}
-
-/// What to give back when there is no record, only DEL's own configuration.
-pub(crate) fn intent_without_record(kind: &IpamKind, config: &[u8]) -> AddressingIntent {
-    match kind {
-        IpamKind::None => AddressingIntent::None,
-        IpamKind::BuiltIn => AddressingIntent::Pool,
-        IpamKind::Delegated(program) => AddressingIntent::Delegated {
-            program: program.clone(),
-            config: String::from_utf8_lossy(config).into_owned(),
-        },
     }
 }
 

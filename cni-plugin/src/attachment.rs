@@ -5,12 +5,14 @@
 
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use octavia_bridge_ipam::conf::{Datastore, Ipam};
-use octavia_bridge_ipam::document::FieldError;
+use octavia_bridge_ipam::document::{FieldError, Object};
+use octavia_bridge_ipam::range::Range;
 use octavia_bridge_ipam::request::{Owner, Request, RequestedAddress};
 use octavia_bridge_netlink::{MacAddress, validate_link_name};
 
-use crate::config::{Document, Essentials, IpamKind, NetConf};
+use crate::config::{Document, IpamKind, NetConf};
 use crate::protocol::args::Args;
 use crate::protocol::result::Dns;
 use crate::protocol::{CniResult, Code, Environment, Error, Version};
@@ -18,6 +20,8 @@ use crate::protocol::{CniResult, Code, Environment, Error, Version};
 /// Bounds of an Ethernet MTU in bytes: RFC 791 demands 68, RFC 8200 1280; the kernel's links end at 65535.
 const MTU_BOUNDS: std::ops::RangeInclusive<u32> = 68..=65535;
 const MTU_IPV6_MIN: u32 = 1280;
+/// How messages name the variable's part.
+const CNI_ARGS_MAC: &str = "CNI_ARGS MAC";
 
 /// One pod's interface on the bridge.
 #[derive(Debug)]
@@ -80,10 +84,9 @@ pub(crate) struct PoolAddressing {
 impl Attachment {
     pub(crate) fn new(environment: &Environment, document: &Document) -> Result<Self, Error> {
         let version = document.version()?;
-        let essentials = Essentials::read(document)?;
-        let conf = NetConf::read(document)?;
+        let mut conf = NetConf::read(document)?;
         // CNI_ARGS can ask for a gateway of static addresses; nothing here needs one.
-        let args = Args::parse(&environment.args, &["GATEWAY"])?;
+        let args = Args::parse(environment.args()?, &["GATEWAY"])?;
         if let Some(refusal) = conf.refusals {
             return Err(refusal);
         }
@@ -101,53 +104,25 @@ impl Attachment {
             ifname: environment.ifname.clone(),
             pod: args.pod.clone(),
         };
-        let asked = asked_ips(&args, &conf);
-        let addressing = match essentials.ipam {
-            IpamKind::None => {
-                if let Some((field, text)) = asked.first() {
-                    return Err(wrong(
-                        field,
-                        text,
-                        "asks for an address on a network without ipam; add an ipam block",
-                    ));
-                }
-                Addressing::None
-            }
-            // It reads the requests itself: it gets our stdin and environment.
-            IpamKind::Delegated(program) => Addressing::Delegated(program),
-            IpamKind::BuiltIn => {
-                let Some(ipam) = conf.ipam else { return Err(Error::new(Code::Internal, "ipam vanished")) };
-                let addressing = PoolAddressing::new(ipam, conf.strict, owner.clone(), &asked)?;
-                warnings.extend(addressing.ipam.warnings.iter().cloned());
-                Addressing::Pool(Box::new(addressing))
-            }
-        };
-        if conf.disable_container_interface && !matches!(addressing, Addressing::None) {
-            return Err(FieldError::json(
-                "disableContainerInterface",
-                &true.into(),
-                "leaves the interface down, where no ipam can give it an address; remove one of the two",
-            )
-            .into());
+        let addressing = addressing(&mut conf, &args, &owner)?;
+        if let Addressing::Pool(pool) = &addressing {
+            warnings.extend(pool.ipam.warnings.iter().cloned());
         }
-        // A delegated plugin's addresses are looked at when they are known.
-        if !matches!(addressing, Addressing::Delegated(_)) {
-            CniResult::fits(&addressing.known_addresses(), version)?;
-        }
+        let previous = conf.prev_result.map(|value| CniResult::parse(value, version)).transpose();
+        let previous = previous.map_err(|cause| {
+            Error::new(Code::Decode, format!("prevResult: no result of CNI {}: {cause}", version.as_str()))
+        })?;
         let mtu = mtu(conf.mtu)?;
-        check_mtu_for(mtu, &addressing.known_addresses())?;
-
-        let previous =
-            conf.prev_result.map(|value| CniResult::parse(value, version)).transpose().map_err(|cause| {
-                Error::new(
-                    Code::Decode,
-                    format!("prevResult: no result of CNI {}: {cause}", version.as_str()),
-                )
-            })?;
+        // What a delegated plugin will give is looked at when it is known.
+        if !matches!(addressing, Addressing::Delegated(_)) {
+            let known = addressing.known_addresses();
+            check_mtu_for(mtu, &known)?;
+            CniResult::fits(&with_previous(previous.as_ref(), known), version)?;
+        }
         Ok(Self {
-            network: essentials.name,
+            network: conf.essentials.name,
             version,
-            data_dir: essentials.data_dir,
+            data_dir: conf.essentials.data_dir,
             owner,
             netns: environment.netns.clone().unwrap_or_default(),
             bridge: bridge(conf.bridge)?,
@@ -164,10 +139,42 @@ impl Attachment {
     }
 }
 
+/// Who gives the addresses, and what is asked of them.
+fn addressing(conf: &mut NetConf<'_>, args: &Args, owner: &Owner) -> Result<Addressing, Error> {
+    let asked = asked_ips(args, conf);
+    let addressing = match (&conf.essentials.ipam, conf.ipam.take()) {
+        (IpamKind::BuiltIn, Some(ipam)) => {
+            Addressing::Pool(Box::new(PoolAddressing::new(ipam, conf.strict, owner.clone(), &asked)?))
+        }
+        // It reads the requests itself: it gets our stdin and environment.
+        (IpamKind::Delegated(program), _) => Addressing::Delegated(program.clone()),
+        (IpamKind::None | IpamKind::BuiltIn, ipam) => {
+            if let Some((field, text)) = asked.first() {
+                return Err(wrong(
+                    field,
+                    text,
+                    "asks for an address on a network without ipam; add an ipam block",
+                ));
+            }
+            if let Some(key) = ipam.iter().flat_map(Object::unknown).find(|key| !key.ends_with(".type")) {
+                let remedy =
+                    format!("is missing, and {key} needs it; write \"whereabouts\", or leave ipam empty");
+                return Err(FieldError::missing("ipam.type", remedy).into());
+            }
+            Addressing::None
+        }
+    };
+    if conf.disable_container_interface && !matches!(addressing, Addressing::None) {
+        let remedy = "leaves the interface down, where no ipam can give it an address; remove one of the two";
+        return Err(FieldError::json("disableContainerInterface", &true.into(), remedy).into());
+    }
+    Ok(addressing)
+}
+
 impl PoolAddressing {
     /// Checks the `ipam` block and forms the claim. `asked` are requested addresses with the field that asks.
     pub(crate) fn new(
-        ipam: octavia_bridge_ipam::document::Object<'_>,
+        ipam: Object<'_>,
         strict: bool,
         owner: Owner,
         asked: &[(String, String)],
@@ -187,25 +194,33 @@ impl PoolAddressing {
         let request = ipam.request(owner, &requested)?;
         Ok(Self { ipam, request })
     }
+
+    /// See [`Addressing::known_addresses`].
+    pub(crate) fn known_addresses(&self) -> Vec<IpNet> {
+        let dynamic = self.ipam.ranges.iter().map(Range::subnet);
+        dynamic.chain(self.ipam.addresses.iter().map(|fixed| fixed.address)).collect()
+    }
 }
 
 impl Addressing {
     /// What a delegated plugin will give is not known before it is asked.
     pub(crate) fn may_give_ipv6(&self) -> bool {
         matches!(self, Self::Delegated(_))
-            || self.known_addresses().iter().any(|address| matches!(address, ipnet::IpNet::V6(_)))
+            || self.known_addresses().iter().any(|address| matches!(address, IpNet::V6(_)))
     }
 
     /// One address per address to be, right in family and number, before any is chosen.
-    fn known_addresses(&self) -> Vec<ipnet::IpNet> {
+    pub(crate) fn known_addresses(&self) -> Vec<IpNet> {
         match self {
             Self::None | Self::Delegated(_) => Vec::new(),
-            Self::Pool(pool) => {
-                let dynamic = pool.ipam.ranges.iter().map(octavia_bridge_ipam::range::Range::subnet);
-                dynamic.chain(pool.ipam.addresses.iter().map(|fixed| fixed.address)).collect()
-            }
+            Self::Pool(pool) => pool.known_addresses(),
         }
     }
+}
+
+/// The addresses of the whole result: what earlier plugins of the chain gave, then ours.
+pub(crate) fn with_previous(previous: Option<&CniResult>, own: Vec<IpNet>) -> Vec<IpNet> {
+    previous.iter().flat_map(|previous| previous.ips.iter().map(|ip| ip.address)).chain(own).collect()
 }
 
 /// The strongest request wins whole: `runtimeConfig` over `args.cni` over `CNI_ARGS`. Multus sends the same
@@ -252,8 +267,8 @@ fn mtu(written: Option<i64>) -> Result<Option<u32>, Error> {
 }
 
 /// A link below 1280 bytes carries no IPv6, and the kernel says so only by dropping the address.
-pub(crate) fn check_mtu_for(mtu: Option<u32>, addresses: &[ipnet::IpNet]) -> Result<(), Error> {
-    match (mtu, addresses.iter().find(|address| matches!(address, ipnet::IpNet::V6(_)))) {
+pub(crate) fn check_mtu_for(mtu: Option<u32>, addresses: &[IpNet]) -> Result<(), Error> {
+    match (mtu, addresses.iter().find(|address| matches!(address, IpNet::V6(_)))) {
         (Some(mtu), Some(address)) if mtu < MTU_IPV6_MIN => {
             let remedy = format!("must be at least {MTU_IPV6_MIN} bytes for the IPv6 addresses of {address}");
             Err(FieldError::json("mtu", &mtu.into(), remedy).into())
@@ -265,20 +280,19 @@ pub(crate) fn check_mtu_for(mtu: Option<u32>, addresses: &[ipnet::IpNet]) -> Res
 fn mac(asked: &[(&'static str, &str)], args: Option<&str>, conf: Option<&str>) -> Result<MacSource, Error> {
     let (field, text) = match (asked.last(), args, conf) {
         (Some((field, text)), _, _) => (*field, *text),
-        (None, Some(text), _) => ("CNI_ARGS MAC", text),
+        (None, Some(text), _) => (CNI_ARGS_MAC, text),
         (None, None, None | Some("" | "from-address")) => return Ok(MacSource::FromAddress),
         (None, None, Some("random")) => return Ok(MacSource::Random),
         (None, None, Some(text)) => ("mac", text),
     };
-    let mac: MacAddress = text
-        .parse()
-        .map_err(|_| wrong(field, text, "is no MAC address; write six octets such as 02:00:ac:17:00:05"))?;
+    let refuse = |remedy: &str| match wrong(field, text, remedy) {
+        error if field == CNI_ARGS_MAC => Error { code: Code::InvalidEnvironment, ..error },
+        error => error,
+    };
+    let mac: MacAddress =
+        text.parse().map_err(|_| refuse("is no MAC address; write six octets such as 02:00:ac:17:00:05"))?;
     if mac.is_multicast() || mac.is_zero() {
-        return Err(wrong(
-            field,
-            text,
-            "is a multicast or zero MAC address; the first octet must be even, as in 02:…",
-        ));
+        return Err(refuse("is a multicast or zero MAC address; the first octet must be even, as in 02:…"));
     }
     Ok(MacSource::Given(mac))
 }

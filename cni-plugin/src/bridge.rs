@@ -1,8 +1,11 @@
 //! The bridge: looked at, made when missing, and left as it was found when an ADD fails.
 
-use octavia_bridge_netlink::{Link, LinkChange, LinkKind, MacAddress, Netlink, NewBridge};
+use std::net::IpAddr;
+use std::time::Duration;
 
-use crate::attachment::{Attachment, BridgeMode};
+use octavia_bridge_netlink::{BridgeOptions, Link, LinkChange, LinkKind, MacAddress, Netlink, NewBridge};
+
+use crate::attachment::{Attachment, BridgeMode, check_mtu_for};
 use crate::protocol::{Code, Error};
 use crate::record::{BridgeBefore, LinkIntent};
 use crate::sysctl::{Family, Sysctl};
@@ -44,15 +47,20 @@ pub(crate) async fn observe(host: &Netlink, attachment: &Attachment) -> Result<O
             ),
         ));
     }
+    check_mtu_for(Some(attachment.mtu.unwrap_or(link.mtu)), &attachment.addressing.known_addresses())
+        .map_err(|error| error.with_details(format!("the bridge {name} has an MTU of {}", link.mtu)))?;
     Ok(Some(link))
 }
 
 /// How the record remembers what was observed.
-pub(crate) fn before(observed: Option<&Link>) -> BridgeBefore {
+pub(crate) async fn before(host: &Netlink, observed: Option<&Link>) -> Result<BridgeBefore, Error> {
     match observed {
-        None => BridgeBefore::Absent,
-        Some(link) if link.up => BridgeBefore::Up,
-        Some(_) => BridgeBefore::Down,
+        None => Ok(BridgeBefore::Absent),
+        Some(link) if link.up => Ok(BridgeBefore::Up),
+        Some(link) => {
+            let ports = host.ports(link.index).await.map_err(|cause| Error::kernel(&link.name, &cause))?;
+            Ok(BridgeBefore::Down(ports.iter().map(|port| port.index).collect()))
+        }
     }
 }
 
@@ -74,10 +82,6 @@ pub(crate) async fn ensure(
         }
         None => create(host, attachment, new_mac).await?,
     };
-    if attachment.mode == BridgeMode::Managed {
-        // The host has no business on this network: it must not take an address from its routers.
-        Sysctl { family: Family::V6, link: name, key: "accept_ra", value: "0", if_present: true }.apply()?;
-    }
     Ok(link)
 }
 
@@ -89,16 +93,21 @@ async fn create(host: &Netlink, attachment: &Attachment, mac: MacAddress) -> Res
         // A MAC of its own from the first moment: otherwise it would be the lowest of the ports' and change with
         // them, and be zero without any (containernetworking/cni#285, containers/netavark#833).
         mac: Some(mac),
+        // Another one than the wanted, so that there is a change.
+        mtu: attachment.mtu.map(|mtu| mtu ^ 1),
         up: true,
         ..NewBridge::default()
     })
     .await
     .map_err(failed)?;
+    // The host has no business on this network: it must not take an address from its routers. A bridge that was there
+    // before is its owner's to configure.
+    Sysctl { family: Family::V6, link: name, key: "accept_ra", value: "0", if_present: true }.apply()?;
     let link =
         host.link(name.as_str()).await.map_err(failed)?.ok_or_else(|| {
             Error::new(Code::Kernel, format!("make the bridge {name}: it vanished at once"))
         })?;
-    // Only an MTU set after creation counts as the administrator's; one given in the creating message follows
+    // Only a change of the MTU after creation counts as the administrator's; one given in the creating message follows
     // the smallest port (net/bridge/br_if.c, br_mtu_auto_adjust and BROPT_MTU_SET_BY_USER).
     let Some(mtu) = attachment.mtu else { return Ok(link) };
     host.change_link(link.index, &LinkChange { mtu: Some(mtu), ..LinkChange::default() })
@@ -108,31 +117,50 @@ async fn create(host: &Netlink, attachment: &Attachment, mac: MacAddress) -> Res
 }
 
 /// Takes back what an unfinished ADD did to its bridge: a bridge it made goes, one it brought up goes down, unless
-/// somebody else has come to rely on it meanwhile.
+/// somebody has come to use it meanwhile, with a port, an address or a link on top.
 pub(crate) async fn restore(host: &Netlink, intent: &LinkIntent) -> Result<(), Error> {
     let name = intent.bridge.as_str();
-    if intent.bridge_before == BridgeBefore::Up {
+    let failed = |cause| Error::kernel(format!("restore the bridge {name}"), &cause);
+    let ports_before: &[u32] = match &intent.bridge_before {
+        BridgeBefore::Up => return Ok(()),
+        BridgeBefore::Absent => &[],
+        BridgeBefore::Down(ports) => ports,
+    };
+    let Some(bridge) = host.link(name).await.map_err(failed)? else { return Ok(()) };
+    let links = host.links().await.map_err(failed)?;
+    let new_port = |link: &Link| link.master == Some(bridge.index) && !ports_before.contains(&link.index);
+    // A veth's parent index counts in the namespace of its peer, and says nothing here.
+    let on_top = |link: &Link| link.parent == Some(bridge.index) && link.parent_namespace.is_none();
+    let addressed = host.addresses(bridge.index).await.map_err(failed)?;
+    let addressed = addressed.iter().any(|address| !is_link_local(address.address.addr()));
+    if addressed || links.iter().any(|link| new_port(link) || on_top(link)) {
         return Ok(());
     }
-    let failed = |cause| Error::kernel(format!("restore the bridge {name}"), &cause);
-    let Some(bridge) = host.link(name).await.map_err(failed)? else { return Ok(()) };
-    let ports = host.ports(bridge.index).await.map_err(failed)?;
-    match intent.bridge_before {
-        BridgeBefore::Absent => {
-            if ports.is_empty() && bridge.mac.is_some_and(|mac| mac.to_string() == intent.bridge_mac) {
-                host.delete_link(bridge.index).await.map_err(failed)?;
-            }
-        }
-        BridgeBefore::Down => {
-            if !ports.iter().any(|port| matches!(port.kind, LinkKind::Veth)) {
-                host.change_link(bridge.index, &LinkChange { up: Some(false), ..LinkChange::default() })
-                    .await
-                    .map_err(failed)?;
-            }
-        }
-        BridgeBefore::Up => {}
+    if intent.bridge_before != BridgeBefore::Absent {
+        let down = LinkChange { up: Some(false), ..LinkChange::default() };
+        host.change_link(bridge.index, &down).await.map_err(failed)
+    } else if bridge.mac.is_some_and(|mac| mac.to_string() == intent.bridge_mac) {
+        host.delete_link(bridge.index).await.map(|_| ()).map_err(failed)
+    } else {
+        Ok(())
     }
-    Ok(())
+}
+
+/// The kernel gives one to every link that comes up.
+fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
+}
+
+/// How long a new port may take until it forwards. A bridge that runs the spanning tree protocol holds it back for
+/// two forward delays, 30 s by default; without it, it forwards at the first look.
+pub(crate) fn forwarding_wait(bridge: &Link) -> Duration {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    match &bridge.kind {
+        LinkKind::Bridge(BridgeOptions { stp: Some(true), forward_delay: Some(delay), .. }) => {
+            *delay * 2 + PATIENCE
+        }
+        _ => PATIENCE,
+    }
 }
 
 fn describe(kind: &LinkKind) -> String {

@@ -15,6 +15,7 @@ use crate::delegate::Delegate;
 use crate::identity;
 use crate::protocol::error::chain;
 use crate::protocol::reply::Reply;
+use crate::protocol::result::Route;
 use crate::protocol::{CniResult, Code, Environment, Error, Verb};
 use crate::record::{LinkIntent, Outcome, Record, Records};
 
@@ -33,10 +34,11 @@ pub(crate) async fn check(environment: &Environment, document: &Document) -> Res
     };
     let netns = Namespace::open(&attachment.netns)
         .map_err(|cause| differs(format!("CNI_NETNS {:?}: {}", attachment.netns, chain(&cause))))?;
-    if !link.is_in(&netns) {
+    if !intent.is_in(&netns) {
         return Err(differs(format!(
             "CNI_NETNS {:?} is not the namespace that was attached, {:?}",
-            attachment.netns, link.netns
+            attachment.netns,
+            intent.netns.as_ref().map(|netns| netns.path.as_str()).unwrap_or_default()
         )));
     }
     let host = Netlink::open().await.map_err(|cause| Error::kernel("open netlink on the node", &cause))?;
@@ -137,20 +139,28 @@ async fn check_routes(pod: &Netlink, link: &Link, outcome: &Outcome) -> Result<(
     let present =
         pod.routes(&RouteFilter::default()).await.map_err(|cause| Error::kernel(&link.name, &cause))?;
     for wanted in &outcome.routes {
-        let found = present.iter().any(|route| {
-            route.destination == wanted.dst
-                && wanted.table.is_none_or(|table| route.table == Some(table))
-                && route
-                    .next_hops
-                    .iter()
-                    .any(|hop| hop.link == link.index && (wanted.gw.is_none() || hop.gateway == wanted.gw))
-        });
-        if !found {
+        if !present.iter().any(|route| is_route(route, wanted, link.index)) {
             let via = wanted.gw.map(|gw| format!(" via {gw}")).unwrap_or_default();
-            return Err(differs(format!("the route {}{via} is gone from {}", wanted.dst, link.name)));
+            return Err(differs(format!(
+                "the route {}{via} is gone from {}, or was changed",
+                wanted.dst, link.name
+            )));
         }
     }
     Ok(())
+}
+
+/// Whether the kernel's route is the wanted one. What was not asked for has the kernel's default.
+fn is_route(present: &octavia_bridge_netlink::Route, wanted: &Route, link: u32) -> bool {
+    const MAIN_TABLE: u32 = 254;
+    let default_priority = if wanted.dst.addr().is_ipv4() { 0 } else { 1024 };
+    let priority = wanted.priority.filter(|priority| *priority != 0).unwrap_or(default_priority);
+    present.destination == wanted.dst
+        && present.table.unwrap_or(MAIN_TABLE) == wanted.table.unwrap_or(MAIN_TABLE)
+        && present.priority.unwrap_or(0) == priority
+        && wanted.mtu.is_none_or(|mtu| present.mtu == Some(mtu))
+        && wanted.advmss.is_none_or(|advmss| present.advmss == Some(advmss))
+        && present.next_hops.iter().any(|hop| hop.link == link && hop.gateway == wanted.gw)
 }
 
 async fn check_reservation(

@@ -58,8 +58,8 @@ impl Document {
         }
     }
 
-    pub(crate) fn root(&self) -> Result<Object<'_>, Error> {
-        Ok(Object::root(&self.value)?)
+    pub(crate) fn root(&self) -> Result<Object<'_>, FieldError> {
+        Object::root(&self.value)
     }
 
     pub(crate) fn version(&self) -> Result<Version, Error> {
@@ -102,9 +102,17 @@ impl Essentials {
         let mut kind = IpamKind::None;
         if let Some(mut ipam) = root.object("ipam")? {
             kind = ipam_kind(&mut ipam)?;
-            // The IPAM-only face is called with other plugins' configurations, which have no dataDir of ours.
-            if data_dir.is_none() {
-                data_dir = directory(&mut ipam, "dataDir")?;
+            // A delegated plugin's dataDir is its own; host-local has one, too.
+            if kind == IpamKind::BuiltIn {
+                let own = directory(&mut ipam, "dataDir")?;
+                if let (Some(outer), Some(inner)) = (&data_dir, &own)
+                    && outer != inner
+                {
+                    let remedy = format!("differs from dataDir {}; write one of the two", outer.display());
+                    return Err(FieldError::text("ipam.dataDir", &inner.to_string_lossy(), remedy).into());
+                }
+                // The IPAM-only face is called with other plugins' configurations, which have none of ours.
+                data_dir = data_dir.or(own);
             }
         }
         Ok(Self { name, data_dir: data_dir.unwrap_or_else(|| DATA_DIR.into()), ipam: kind })
@@ -157,6 +165,7 @@ pub(crate) fn ipam_kind(ipam: &mut Object<'_>) -> Result<IpamKind, Error> {
 /// serve yet are in [`Self::refusals`].
 #[derive(Debug)]
 pub(crate) struct NetConf<'a> {
+    pub(crate) essentials: Essentials,
     pub(crate) bridge: Option<&'a str>,
     pub(crate) bridge_mode: Option<&'a str>,
     pub(crate) mtu: Option<i64>,
@@ -195,18 +204,22 @@ impl<'a> NetConf<'a> {
         ] {
             root.present(key);
         }
+        let mut unknown = Vec::new();
         let mut asked_macs = Vec::new();
         let mut asked_ips = Vec::new();
         if let Some(mut cni) = root.object("args")?.map(|mut args| args.object("cni")).transpose()?.flatten()
         {
-            asked_macs.extend(cni.string("mac")?.map(|mac| ("args.cni.mac", mac)));
-            asked_ips.push(("args.cni.ips", cni.strings("ips")?));
+            asked_macs.extend(some(cni.string("mac")?).map(|mac| ("args.cni.mac", mac)));
+            asked_ips.push(("args.cni.ips", all_some(cni.strings("ips")?)));
+            unknown.extend(cni.unknown());
         }
         if let Some(mut runtime) = root.object("runtimeConfig")? {
-            asked_macs.extend(runtime.string("mac")?.map(|mac| ("runtimeConfig.mac", mac)));
-            asked_ips.push(("runtimeConfig.ips", runtime.strings("ips")?));
+            asked_macs.extend(some(runtime.string("mac")?).map(|mac| ("runtimeConfig.mac", mac)));
+            asked_ips.push(("runtimeConfig.ips", all_some(runtime.strings("ips")?)));
+            unknown.extend(runtime.unknown());
         }
         let mut conf = Self {
+            essentials: Essentials::read(document)?,
             bridge: root.string("bridge")?,
             bridge_mode: root.string("bridgeMode")?,
             mtu: root.int("mtu")?,
@@ -214,27 +227,38 @@ impl<'a> NetConf<'a> {
             announce: root.bool("announce")?,
             strict: root.bool("strict")?.unwrap_or(false),
             disable_container_interface: root.bool("disableContainerInterface")?.unwrap_or(false),
-            dns: dns(&mut root)?,
+            dns: dns(&mut root, &mut unknown)?,
             ipam: root.object("ipam")?,
             asked_macs,
             asked_ips,
             prev_result: root.value("prevResult"),
             refusals: refusals(&mut root)?,
-            unknown: Vec::new(),
+            unknown,
         };
         root.present("agentSocket");
-        conf.unknown = root.unknown();
+        conf.unknown.extend(root.unknown());
         Ok(conf)
     }
 }
 
-fn dns(root: &mut Object<'_>) -> Result<Dns, Error> {
+/// Go's zero value of a string, the empty one, is an absent one.
+fn some(text: Option<&str>) -> Option<&str> {
+    text.filter(|text| !text.is_empty())
+}
+
+fn all_some(texts: Vec<&str>) -> Vec<&str> {
+    texts.into_iter().filter(|text| !text.is_empty()).collect()
+}
+
+fn dns(root: &mut Object<'_>, unknown: &mut Vec<String>) -> Result<Dns, Error> {
     let Some(mut dns) = root.object("dns")? else { return Ok(Dns::default()) };
     let mut texts = |key| -> Result<Vec<String>, FieldError> {
         Ok(dns.strings(key)?.into_iter().map(str::to_owned).collect())
     };
     let (nameservers, search, options) = (texts("nameservers")?, texts("search")?, texts("options")?);
-    Ok(Dns { nameservers, domain: dns.string("domain")?.unwrap_or_default().to_owned(), search, options })
+    let domain = dns.string("domain")?.unwrap_or_default().to_owned();
+    unknown.extend(dns.unknown());
+    Ok(Dns { nameservers, domain, search, options })
 }
 
 /// The reference plugin's keys that this version does not serve. Each passes while it asks for nothing (absent,

@@ -1,17 +1,29 @@
 //! Other IPAM plugins, executed as section 4 of the specification says: same environment, same stdin, found in
 //! `CNI_PATH`.
 
-use std::path::PathBuf;
-use std::process::Stdio;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use futures_util::future::{Either, select};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use serde_json::Value;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
 
 use crate::protocol::{CniResult, Code, Error, Verb, Version};
 
 /// Longer than any address service should take, shorter than the four minutes after which kubelet gives up on a pod.
 const DEADLINE: Duration = Duration::from_secs(60);
+/// What a plugin that has ended left in its pipe is there at once; what a child of it still holds open is not waited for.
+const REST_OF_OUTPUT: Duration = Duration::from_secs(1);
+/// The longest answer that is read, in bytes. Results have a few hundred.
+const LONGEST_OUTPUT: u64 = 1 << 20;
+/// Set for delegated plugins, so that this program notices when it is called as one by itself.
+const MARK: &str = "OCTAVIA_BRIDGE_DELEGATES";
 
 /// An IPAM plugin that was found.
 #[derive(Debug)]
@@ -20,10 +32,32 @@ pub(crate) struct Delegate<'a> {
     config: &'a [u8],
 }
 
+/// Why a call came to nothing.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) error: Error,
+    /// The plugin was never started, so it has done nothing that would have to be undone.
+    pub(crate) never_started: bool,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { error, never_started: false }
+    }
+}
+
+/// Whether this process was started as a delegated plugin by another one of this program. An interface plugin in the
+/// place of an IPAM plugin would delegate to itself again, and so on for ever.
+pub(crate) fn called_by_itself() -> bool {
+    std::env::var_os(MARK).is_some()
+}
+
 impl<'a> Delegate<'a> {
-    /// Looks `name` up in `path`, first match first; only regular files count, as in the reference library.
+    /// Looks `name` up in `path`, first match first. As in the reference library only regular files count; relative
+    /// directories do not, since a runtime's working directory is nobody's promise.
     pub(crate) fn find(name: &str, path: &[PathBuf], config: &'a [u8]) -> Result<Self, Error> {
-        let program = path.iter().map(|directory| directory.join(name)).find(|file| file.is_file());
+        let absolute = path.iter().filter(|directory| directory.is_absolute());
+        let program = absolute.map(|directory| directory.join(name)).find(|file| file.is_file());
         let program = program.ok_or_else(|| {
             let looked: Vec<_> = path.iter().map(|directory| directory.display().to_string()).collect();
             Error::new(
@@ -32,72 +66,90 @@ impl<'a> Delegate<'a> {
             )
             .with_details("\"whereabouts\" and \"octavia-ipam\" are built in and need no program")
         })?;
+        if is_this_program(&program) {
+            return Err(Error::new(
+                Code::InvalidConfig,
+                format!(
+                    "ipam.type: {name:?} is this plugin itself; write \"whereabouts\" or \"octavia-ipam\""
+                ),
+            ));
+        }
         Ok(Self { program, config })
     }
 
-    pub(crate) async fn add(&self, version: Version) -> Result<CniResult, Error> {
+    pub(crate) async fn add(&self, version: Version) -> Result<CniResult, Failure> {
         let stdout = self.run(Verb::Add).await?;
         let broken = |why: String| {
             Error::new(Code::Delegate, format!("IPAM plugin {}: result is {why}", self.program.display()))
         };
-        let value: Value =
-            serde_json::from_slice(&stdout).map_err(|cause| broken(format!("no JSON: {cause}")))?;
+        let value: Value = serde_json::from_slice(&stdout)
+            .map_err(|cause| broken(format!("no JSON ({cause}): {}", excerpt(&stdout))))?;
+        let has_addresses = ["ips", "ip4", "ip6"].iter().any(|key| value.get(key).is_some());
+        if !has_addresses && let Some(error) = own_error(&stdout) {
+            return Err(error.into());
+        }
         // A result without a version has the configuration's.
         let version = match value.get("cniVersion").and_then(Value::as_str) {
             None | Some("") => version,
-            named => Version::of_config(named)?,
+            named => Version::of_config(named).map_err(|_| {
+                broken(format!(
+                    "of CNI {:?}, the configuration is of {:?}",
+                    named.unwrap_or_default(),
+                    version.as_str()
+                ))
+            })?,
         };
-        CniResult::parse(&value, version)
-            .map_err(|cause| broken(format!("not of CNI {}: {cause}", version.as_str())))
+        let result = CniResult::parse(&value, version)
+            .map_err(|cause| broken(format!("not of CNI {}: {cause}", version.as_str())))?;
+        Ok(result)
     }
 
     /// DEL, CHECK, STATUS and GC: the exit code is the answer.
     pub(crate) async fn call(&self, verb: Verb) -> Result<(), Error> {
-        self.run(verb).await.map(|_| ())
+        self.run(verb).await.map(|_| ()).map_err(|failure| failure.error)
     }
 
-    async fn run(&self, verb: Verb) -> Result<Vec<u8>, Error> {
-        let attempt = || format!("IPAM plugin {} {}", self.program.display(), verb.as_str());
-        let mut child =
-            self.spawn(verb).await.map_err(|cause| Error::io(format!("start {}", attempt()), &cause))?;
-        let mut stdin = child.stdin.take();
-        let exchange = async {
-            if let Some(stdin) = &mut stdin {
-                // A plugin that exits without reading is judged by its answer.
-                let _ = stdin.write_all(self.config).await;
-            }
-            drop(stdin);
-            child.wait_with_output().await
-        };
-        let output = tokio::time::timeout(DEADLINE, exchange)
-            .await
+    async fn run(&self, verb: Verb) -> Result<Vec<u8>, Failure> {
+        let attempt = format!("IPAM plugin {} {}", self.program.display(), verb.as_str());
+        let mut child = self.spawn(verb).await.map_err(|cause| Failure {
+            error: Error::io(format!("start {attempt}"), &cause),
+            never_started: true,
+        })?;
+        let group = child.id();
+        let answered = timeout(DEADLINE, exchange(&mut child, self.config)).await;
+        if !matches!(answered, Ok(Ok(_))) {
+            end(group);
+        }
+        let (status, stdout) = answered
             .map_err(|_| {
                 Error::new(
                     Code::TryAgainLater,
-                    format!("{}: no answer after {} s, ended it", attempt(), DEADLINE.as_secs()),
+                    format!("{attempt}: no answer after {} s, ended it", DEADLINE.as_secs()),
                 )
             })?
-            .map_err(|cause| Error::io(format!("wait for {}", attempt()), &cause))?;
-        if output.status.success() {
-            return Ok(output.stdout);
+            .map_err(|cause| Error::new(Code::Delegate, format!("{attempt}: {cause}")))?;
+        if status.success() {
+            return Ok(stdout);
         }
-        Err(own_error(&output.stdout).unwrap_or_else(|| {
-            Error::new(
-                Code::Delegate,
-                format!("{} failed ({}) without an error object", attempt(), output.status),
-            )
-        }))
+        let error = own_error(&stdout).unwrap_or_else(|| {
+            Error::new(Code::Delegate, format!("{attempt} failed ({status}) without an error object"))
+                .with_details(format!("it wrote: {}", excerpt(&stdout)))
+        });
+        Err(error.into())
     }
 
     /// The plugin may be in the middle of being replaced: "text file busy" is tried again, as the reference
     /// library does.
-    async fn spawn(&self, verb: Verb) -> std::io::Result<tokio::process::Child> {
+    async fn spawn(&self, verb: Verb) -> std::io::Result<Child> {
         let mut tries = 0;
         loop {
-            let spawned = tokio::process::Command::new(&self.program)
+            let spawned = Command::new(&self.program)
                 .env("CNI_COMMAND", verb.as_str())
+                .env(MARK, "1")
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
+                // A group of its own, so that it can be ended with whatever it has started.
+                .process_group(0)
                 .kill_on_drop(true)
                 .spawn();
             match spawned {
@@ -111,6 +163,60 @@ impl<'a> Delegate<'a> {
     }
 }
 
+/// Gives the plugin its configuration and takes its answer.
+async fn exchange(child: &mut Child, config: &[u8]) -> std::io::Result<(ExitStatus, Vec<u8>)> {
+    let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+    // A task of its own: a plugin may answer before it has read everything.
+    let reading = tokio::spawn(async move {
+        let mut text = Vec::new();
+        match stdout {
+            Some(stdout) => stdout.take(LONGEST_OUTPUT + 1).read_to_end(&mut text).await.map(|_| text),
+            None => Ok(text),
+        }
+    });
+    if let Some(mut stdin) = stdin {
+        // A plugin that exits without reading is judged by its answer.
+        let _ = stdin.write_all(config).await;
+    }
+    let ended = select(Box::pin(child.wait()), reading).await;
+    let (status, read) = match ended {
+        Either::Left((status, reading)) => match timeout(REST_OF_OUTPUT, reading).await {
+            Ok(read) => (status?, read),
+            Err(_) => {
+                return Err(std::io::Error::other(
+                    "it ended, but left a process behind that holds its output open",
+                ));
+            }
+        },
+        Either::Right((read, waiting)) => {
+            if read
+                .as_ref()
+                .is_ok_and(|read| read.as_ref().is_ok_and(|text| text.len() as u64 > LONGEST_OUTPUT))
+            {
+                return Err(std::io::Error::other(format!("it wrote more than {LONGEST_OUTPUT} bytes")));
+            }
+            (waiting.await?, read)
+        }
+    };
+    Ok((status, read.map_err(std::io::Error::other)??))
+}
+
+/// Ends what is left of the plugin's process group.
+fn end(group: Option<u32>) {
+    if let Some(group) = group.and_then(|id| i32::try_from(id).ok()) {
+        // It may be gone already.
+        let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+    }
+}
+
+fn is_this_program(program: &Path) -> bool {
+    let same = |one: &Path, other: &Path| -> std::io::Result<bool> {
+        let (one, other) = (one.metadata()?, other.metadata()?);
+        Ok((one.dev(), one.ino()) == (other.dev(), other.ino()))
+    };
+    same(program, Path::new("/proc/self/exe")).unwrap_or(false)
+}
+
 /// The plugin's own error object, passed through with its code: it knows best what went wrong.
 fn own_error(stdout: &[u8]) -> Option<Error> {
     let value: Value = serde_json::from_slice(stdout).ok()?;
@@ -120,6 +226,15 @@ fn own_error(stdout: &[u8]) -> Option<Error> {
         None | Some("") => error,
         Some(details) => error.with_details(details),
     })
+}
+
+/// The beginning of what a plugin wrote, fit for one line.
+fn excerpt(text: &[u8]) -> String {
+    let shown: String = String::from_utf8_lossy(&text[..text.len().min(200)])
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    if shown.trim().is_empty() { "nothing".into() } else { format!("{:?}", shown.trim()) }
 }
 
 #[cfg(test)]
@@ -141,5 +256,22 @@ mod tests {
     fn a_missing_program_is_named_with_the_places_looked_at() {
         let error = Delegate::find("dhcp", &["/nonexistent".into()], b"").unwrap_err();
         assert!(error.msg.contains("\"dhcp\"") && error.msg.contains("/nonexistent"), "{}", error.msg);
+    }
+
+    #[test]
+    fn a_relative_folder_is_not_looked_into() {
+        let here = std::env::current_dir().unwrap();
+        let file = tempfile::Builder::new().prefix("ipam").tempfile_in(&here).unwrap();
+        let name = file.path().file_name().unwrap().to_str().unwrap();
+        assert!(Delegate::find(name, &["".into(), ".".into()], b"").is_err());
+        assert!(Delegate::find(name, &[here], b"").is_ok());
+    }
+
+    #[test]
+    fn this_program_is_no_ipam_plugin_of_its_own() {
+        let own = std::env::current_exe().unwrap();
+        let (folder, name) = (own.parent().unwrap(), own.file_name().unwrap().to_str().unwrap());
+        let error = Delegate::find(name, &[folder.into()], b"").unwrap_err();
+        assert!(error.msg.contains("this plugin itself"), "{}", error.msg);
     }
 }

@@ -5,7 +5,7 @@ use octavia_bridge_netlink::Netlink;
 use crate::config::{Document, Essentials, IpamKind};
 use crate::delegate::Delegate;
 use crate::protocol::reply::Reply;
-use crate::protocol::{Environment, Error, Verb};
+use crate::protocol::{Code, Environment, Error, Verb};
 use crate::record::Records;
 use crate::teardown::{Teardown, all};
 
@@ -18,19 +18,14 @@ pub(crate) async fn gc(environment: &Environment, document: &Document) -> Result
     let teardown = Teardown { host: &host, data_dir: &essentials.data_dir, path: &environment.path };
     let mut failures = Vec::new();
     for attachment in records.list()? {
-        if valid.contains(&attachment) {
+        let (id, ifname) = (attachment.0.as_str(), attachment.1.as_str());
+        // Other networks of this node have their own lists; looked at before anybody waits for their locks.
+        let foreign = records.peek(id, ifname).is_some_and(|record| record.intent.network != essentials.name);
+        if foreign || valid.contains(&attachment) {
             continue;
         }
-        match records.lock_existing(&attachment.0, &attachment.1) {
-            Err(error) => failures.push(error),
-            Ok(None) => {}
-            Ok(Some(slot)) => {
-                // Other networks of this node have their own lists.
-                if slot.record.as_ref().is_some_and(|record| record.intent.network == essentials.name) {
-                    failures.extend(teardown.end(slot).await.err());
-                }
-            }
-        }
+        let ended = end(&teardown, &records, id, ifname, &essentials.name).await;
+        failures.extend(ended.err());
     }
     if let IpamKind::Delegated(program) = &essentials.ipam {
         let forwarded = match Delegate::find(program, &environment.path, &document.raw) {
@@ -39,8 +34,32 @@ pub(crate) async fn gc(environment: &Environment, document: &Document) -> Result
         };
         failures.extend(forwarded.err());
     }
-    match all(failures) {
-        None => Ok(Reply::Nothing),
-        Some(error) => Err(error),
+    all(failures).map(|()| Reply::Nothing)
+}
+
+async fn end(
+    teardown: &Teardown<'_>,
+    records: &Records,
+    id: &str,
+    ifname: &str,
+    network: &str,
+) -> Result<(), Error> {
+    let Some(slot) = records.lock_existing(id, ifname)? else { return Ok(()) };
+    match &slot.record {
+        Some(record) if record.intent.network == network => teardown.end(slot).await,
+        Some(_) => Ok(()),
+        // A record that says nothing: its writer was killed before it did anything, or the power went. Whose network
+        // it was is not known, but without a link there is no attachment, of whichever network.
+        None if teardown.has_link(id, ifname).await? => Err(Error::new(
+            Code::Io,
+            format!(
+                "the record {} cannot be read; its attachment is alive and was left alone",
+                slot.path().display()
+            ),
+        )),
+        None => {
+            teardown.end_unrecorded(id, ifname, &IpamKind::None, &[]).await?;
+            slot.remove()
+        }
     }
 }

@@ -14,13 +14,14 @@ pub(crate) fn host_link(container_id: &str, ifname: &str) -> String {
     format!("veth{:011x}", attachment_hash(container_id, ifname) & 0xfff_ffff_ffff)
 }
 
-/// The host end's MAC, derived as well, and part of the message that makes the link: it proves from the first
-/// moment whose link this is.
+/// The host end's MAC, derived as well but from a hash of its own, and part of the message that makes the link: from
+/// the first moment it tells this attachment's link from any other that bears its name.
 ///
 /// It starts with `fe`, the highest locally administered unicast prefix: a bridge whose MAC nobody pinned takes the
 /// lowest of its ports', and must not take this one (containernetworking/cni#285).
 pub(crate) fn host_mac(container_id: &str, ifname: &str) -> MacAddress {
-    let [_, _, _, a, b, c, d, e] = attachment_hash(container_id, ifname).to_be_bytes();
+    let hash = fnv1a(&[b"host/", container_id.as_bytes(), b"/", ifname.as_bytes()]);
+    let [_, _, _, a, b, c, d, e] = hash.to_be_bytes();
     MacAddress([0xfe, a, b, c, d, e])
 }
 
@@ -52,34 +53,44 @@ pub(crate) fn random_mac() -> MacAddress {
     MacAddress([(a & 0xfc) | 0x02, b, c, d, e, f])
 }
 
-/// Whether a link that bears the name [`host_link`] is the attachment's own. The MAC says so; the alias does too,
-/// should somebody have changed the MAC.
+/// Whether a link that bears the name [`host_link`] is the attachment's own. Its alias says whose it is; a link that
+/// was not given one yet, because its maker was killed, has the MAC.
 pub(crate) fn is_host_link(link: &Link, container_id: &str, ifname: &str) -> bool {
-    link.mac == Some(host_mac(container_id, ifname))
-        || bears_alias(link.alias.as_deref(), container_id, ifname)
+    match link.alias.as_deref() {
+        Some(alias) if alias.starts_with(ALIAS_PREFIX) => bears_alias(alias, container_id, ifname),
+        _ => link.mac == Some(host_mac(container_id, ifname)),
+    }
 }
 
 /// What `ip link` shows behind `alias`, for people. The kernel takes no alias while it makes a link, only after.
 ///
-/// It keeps at most 255 bytes; container id and interface name come first, so that only the pod's name can be cut.
+/// It keeps at most 255 bytes; container id and interface name come first, so that only the pod's name is cut.
 pub(crate) fn alias(container_id: &str, ifname: &str, pod: Option<&str>) -> String {
     let mut alias = alias_mark(container_id, ifname);
     if let Some(pod) = pod {
         alias.push_str(" of ");
-        alias.extend(pod.chars().take(255_usize.saturating_sub(alias.len() + 3)));
+        alias.push_str(pod);
+        while alias.len() > LONGEST_ALIAS {
+            alias.pop();
+        }
     }
     alias
 }
 
-fn bears_alias(alias: Option<&str>, container_id: &str, ifname: &str) -> bool {
-    let mark = alias_mark(container_id, ifname);
+/// In bytes: the kernel's `IFALIASZ` less the terminating NUL.
+const LONGEST_ALIAS: usize = 255;
+
+/// How every alias of this plugin starts.
+const ALIAS_PREFIX: &str = "octavia-bridge ";
+
+fn bears_alias(alias: &str, container_id: &str, ifname: &str) -> bool {
     alias
-        .and_then(|alias| alias.strip_prefix(mark.as_str()))
+        .strip_prefix(alias_mark(container_id, ifname).as_str())
         .is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
 }
 
 fn alias_mark(container_id: &str, ifname: &str) -> String {
-    format!("octavia-bridge {ifname} {container_id}")
+    format!("{ALIAS_PREFIX}{ifname} {container_id}")
 }
 
 fn attachment_hash(container_id: &str, ifname: &str) -> u64 {
@@ -139,13 +150,24 @@ mod tests {
 
     #[test]
     fn an_alias_marks_one_attachment_only() {
-        let long = "p".repeat(400);
+        let long = "\u{1f419}".repeat(100);
         let text = alias("cid1", "net1", Some(&long));
         assert!(text.len() <= 255);
-        assert!(bears_alias(Some(&text), "cid1", "net1"));
-        assert!(bears_alias(Some(&alias("cid1", "net1", None)), "cid1", "net1"));
-        assert!(!bears_alias(Some(&text), "cid", "net1"));
-        assert!(!bears_alias(Some(&text), "cid1", "net2"));
-        assert!(!bears_alias(None, "cid1", "net1"));
+        assert!(bears_alias(&text, "cid1", "net1"));
+        assert!(bears_alias(&alias("cid1", "net1", None), "cid1", "net1"));
+        assert!(!bears_alias(&text, "cid", "net1"));
+        assert!(!bears_alias(&text, "cid1", "net2"));
+    }
+
+    #[test]
+    fn the_alias_tells_whose_a_link_is_and_the_mac_where_there_is_none() {
+        let mac = Some(host_mac("cid1", "net1"));
+        let link = |alias: Option<&str>| Link { mac, alias: alias.map(str::to_owned), ..Link::default() };
+        assert!(is_host_link(&link(None), "cid1", "net1"));
+        assert!(is_host_link(&link(Some("uplink of rack 4")), "cid1", "net1"));
+        assert!(!is_host_link(&link(Some(&alias("cid2", "net1", None))), "cid1", "net1"));
+        let other_mac = Link { mac: Some(random_mac()), ..link(Some(&alias("cid1", "net1", None))) };
+        assert!(is_host_link(&other_mac, "cid1", "net1"));
+        assert!(!is_host_link(&Link { mac: Some(random_mac()), ..link(None) }, "cid1", "net1"));
     }
 }

@@ -6,15 +6,15 @@
 use octavia_bridge_ipam::document::FieldError;
 use octavia_bridge_ipam::file::Claim;
 use octavia_bridge_ipam::request::Owner;
+use octavia_bridge_netlink::Namespace;
 
-use crate::addressing;
+use crate::addressing::{self, Unclaimed};
 use crate::attachment::{PoolAddressing, asked_ips};
 use crate::config::{Document, Essentials, IpamKind, NetConf};
-use crate::log;
 use crate::protocol::args::Args;
-use crate::protocol::reply::Reply;
-use crate::protocol::{CniResult, Code, Environment, Error};
-use crate::record::{AddressingIntent, Intent, Outcome, Records};
+use crate::protocol::reply::{self, Reply};
+use crate::protocol::{CniResult, Code, Environment, Error, Version};
+use crate::record::{AddressingIntent, FORMAT, Intent, Netns, Outcome, Records, Slot};
 use crate::status;
 
 /// Keys of `CNI_ARGS` that whereabouts knows beside those every plugin here does.
@@ -22,97 +22,105 @@ const KNOWN_ARGS: [&str; 4] = ["K8S_POD_NAME", "K8S_POD_NAMESPACE", "K8S_POD_INF
 
 pub(crate) fn add(environment: &Environment, document: &Document) -> Result<Reply, Error> {
     let version = document.version()?;
-    let essentials = Essentials::read(document)?;
-    let pool = pool(environment, document)?;
-    let families: Vec<_> = pool.ipam.ranges.iter().map(octavia_bridge_ipam::range::Range::subnet).collect();
-    let fixed = pool.ipam.addresses.iter().map(|fixed| fixed.address);
-    CniResult::fits(&families.into_iter().chain(fixed).collect::<Vec<_>>(), version)?;
+    let (essentials, pool) = read(environment, document)?;
+    CniResult::fits(&pool.known_addresses(), version)?;
 
-    let (id, ifname) = (environment.container_id.clone(), environment.ifname.clone());
-    let mut slot = Records::new(&essentials.data_dir).lock(&id, &ifname)?;
-    let store = addressing::store(&essentials.data_dir);
-    if slot.record.as_ref().is_none_or(|record| record.intent.link.is_none()) {
+    let mut slot = Records::new(&essentials.data_dir).lock(&environment.container_id, &environment.ifname)?;
+    // Whoever was here before, an earlier call of this one or the bridge plugin itself, keeps what it has.
+    let is_first = slot.record.is_none();
+    if is_first {
         slot.begin(Intent {
-            version: 1,
-            network: essentials.name,
-            container_id: id.clone(),
-            ifname: ifname.clone(),
+            version: FORMAT,
+            network: essentials.name.clone(),
+            container_id: environment.container_id.clone(),
+            ifname: environment.ifname.clone(),
+            netns: netns(environment),
             link: None,
             addressing: AddressingIntent::Pool,
         })?;
     }
-    let claimed = store
-        .acquire(&pool.request, addressing::deadline())
-        .and_then(Claim::settle)
-        .map_err(Error::from)
-        .and_then(|assigned| {
-            let result = addressing::from_pool(&pool.ipam, &assigned);
-            let addresses: Vec<_> = result.ips.iter().map(|ip| ip.address).collect();
-            CniResult::fits(&addresses, version)?;
-            slot.complete(&Outcome { addresses, routes: result.routes.clone(), ..Outcome::default() })?;
-            Ok(result)
-        });
-    match claimed {
-        Ok(result) => Ok(Reply::Result(result, version)),
-        Err(error) => {
-            // All or nothing: several ranges may have been written one after the other.
-            store.release_or_entomb(&id, &ifname, addressing::deadline())?;
-            slot.remove()?;
-            Err(error)
-        }
+    let Err(failure) = claim(&essentials, &pool, version, is_first.then_some(&mut slot)) else {
+        return Ok(Reply::Printed);
+    };
+    if !is_first {
+        return Err(failure.error);
     }
+    let undone = match failure.cleanly {
+        true => Ok(()),
+        false => release(environment, &essentials),
+    };
+    match undone.and_then(|()| slot.remove()) {
+        Ok(()) => Err(failure.error),
+        Err(undo) => Err(failure.error.with_details(format!("and undoing it failed: {undo}"))),
+    }
+}
+
+fn claim(
+    essentials: &Essentials,
+    pool: &PoolAddressing,
+    version: Version,
+    slot: Option<&mut Slot>,
+) -> Result<(), Unclaimed> {
+    let claim = addressing::claim_from_pools(&essentials.data_dir, pool)?;
+    let assigned = Claim::settle(claim).map_err(Error::from)?;
+    let result = addressing::from_pool(&pool.ipam, &assigned);
+    let addresses: Vec<_> = result.ips.iter().map(|ip| ip.address).collect();
+    CniResult::fits(&addresses, version)?;
+    if let Some(slot) = slot {
+        slot.complete(&Outcome { addresses, routes: result.routes.clone(), ..Outcome::default() })?;
+    }
+    Ok(reply::print(&result.render(version))?)
+}
+
+/// The pod's namespace, by which a later sandbox of the same pod is told whether this one is still alive.
+fn netns(environment: &Environment) -> Option<Netns> {
+    let path = environment.netns.as_deref()?;
+    Namespace::open(path).ok().map(|netns| Netns::of(path, &netns))
+}
+
+fn release(environment: &Environment, essentials: &Essentials) -> Result<(), Error> {
+    addressing::release_to_pools(&essentials.data_dir, &environment.container_id, &environment.ifname)
 }
 
 pub(crate) fn del(environment: &Environment, document: &Document) -> Result<Reply, Error> {
     let essentials = Essentials::read(document)?;
-    let (id, ifname) = (environment.container_id.as_str(), environment.ifname.as_str());
-    let slot = Records::new(&essentials.data_dir).lock_existing(id, ifname)?;
-    addressing::store(&essentials.data_dir).release_or_entomb(id, ifname, addressing::deadline())?;
-    if let Some(slot) = slot {
-        slot.remove()?;
+    let records = Records::new(&essentials.data_dir);
+    if !records.are_kept() && !addressing::pools_are_kept(&essentials.data_dir) {
+        return Ok(Reply::Nothing);
     }
+    let slot = records.lock(&environment.container_id, &environment.ifname)?;
+    release(environment, &essentials)?;
+    slot.remove()?;
     Ok(Reply::Nothing)
 }
 
 pub(crate) fn check(environment: &Environment, document: &Document) -> Result<Reply, Error> {
-    let essentials = Essentials::read(document)?;
-    let pool = pool(environment, document)?;
-    let slot =
-        Records::new(&essentials.data_dir).lock_existing(&environment.container_id, &environment.ifname)?;
+    let (essentials, pool) = read(environment, document)?;
+    let (id, ifname) = (environment.container_id.as_str(), environment.ifname.as_str());
+    let slot = Records::new(&essentials.data_dir).lock_existing(id, ifname)?;
     let outcome = slot.and_then(|slot| slot.record).and_then(|record| record.outcome);
-    let held = addressing::store(&essentials.data_dir).held(
-        &environment.container_id,
-        &environment.ifname,
-        &pool.ipam,
-    )?;
+    let held = addressing::store(&essentials.data_dir).held(id, ifname, &pool.ipam)?;
     match outcome {
         Some(outcome) if outcome.addresses.iter().all(|address| held.contains(address)) => Ok(Reply::Nothing),
         _ => Err(Error::new(
             Code::CheckFailed,
-            format!(
-                "CHECK: no pool holds the addresses of container {} {}",
-                environment.container_id, environment.ifname
-            ),
+            format!("CHECK: no pool holds the addresses of container {id} {ifname}"),
         )),
     }
 }
 
-pub(crate) fn status(_: &Environment, document: &Document) -> Result<Reply, Error> {
-    status::pools(document)?;
-    Ok(Reply::Nothing)
+pub(crate) fn status(environment: &Environment, document: &Document) -> Result<Reply, Error> {
+    let (essentials, pool) = read(environment, document)?;
+    status::pools(&essentials.data_dir, &pool).map(|()| Reply::Nothing)
 }
 
-fn pool(environment: &Environment, document: &Document) -> Result<PoolAddressing, Error> {
+fn read(environment: &Environment, document: &Document) -> Result<(Essentials, PoolAddressing), Error> {
     let conf = NetConf::read(document)?;
-    let args = Args::parse(&environment.args, &KNOWN_ARGS)?;
+    let args = Args::parse(environment.args()?, &KNOWN_ARGS)?;
     let asked = asked_ips(&args, &conf);
-    let kind = Essentials::read(document)?.ipam;
-    let (IpamKind::BuiltIn, Some(ipam)) = (&kind, conf.ipam) else {
-        return Err(FieldError::missing(
-            "ipam.type",
-            "must be \"octavia-ipam\" or \"whereabouts\" for this plugin",
-        )
-        .into());
+    let (IpamKind::BuiltIn, Some(ipam)) = (&conf.essentials.ipam, conf.ipam) else {
+        let remedy = "must be \"octavia-ipam\" or \"whereabouts\" for this plugin";
+        return Err(FieldError::missing("ipam.type", remedy).into());
     };
     let owner = Owner {
         container_id: environment.container_id.clone(),
@@ -120,9 +128,8 @@ fn pool(environment: &Environment, document: &Document) -> Result<PoolAddressing
         pod: args.pod,
     };
     let pool = PoolAddressing::new(ipam, conf.strict, owner, &asked)?;
-    log::also_to_file_of(&pool.ipam);
     for warning in &pool.ipam.warnings {
         tracing::warn!("{warning}");
     }
-    Ok(pool)
+    Ok((conf.essentials, pool))
 }

@@ -3,16 +3,17 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::Path;
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::OnceLock;
 
-use octavia_bridge_ipam::conf::Ipam;
+use octavia_bridge_ipam::document::FieldError;
 use tracing::Metadata;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::writer::OptionalWriter;
 use tracing_subscriber::{Layer, fmt, layer::SubscriberExt, registry};
 
+use crate::config::Document;
 use crate::protocol::Version;
 
 /// `ipam.log_file` and the least severe level for it, once the configuration has been read.
@@ -47,10 +48,18 @@ pub(crate) fn start() {
     let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
-/// Opens `ipam.log_file`, if the block names one. The levels are whereabouts': `panic`, `error`, `verbose`, `debug`.
-pub(crate) fn also_to_file_of(ipam: &Ipam) {
-    let Some(path) = &ipam.log_file else { return };
-    let level = match ipam.log_level.as_deref() {
+/// Opens `ipam.log_file`, if the configuration names one. The levels are whereabouts': `panic`, `error`, `verbose`,
+/// `debug`. What is wrong with the two fields is for the verb to say that reads them all.
+pub(crate) fn also_to_file_of(document: &Document) {
+    let fields = || -> Result<_, FieldError> {
+        let Some(mut ipam) = document.root()?.object("ipam")? else { return Ok((None, None)) };
+        Ok((ipam.string("log_file")?, ipam.string("log_level")?))
+    };
+    let Ok((Some(path), level)) = fields() else { return };
+    if !path.starts_with('/') {
+        return;
+    }
+    let level = match level.map(str::to_ascii_lowercase).as_deref() {
         Some("panic" | "error") => LevelFilter::ERROR,
         Some("verbose") => LevelFilter::INFO,
         _ => LevelFilter::DEBUG,
@@ -58,13 +67,14 @@ pub(crate) fn also_to_file_of(ipam: &Ipam) {
     match append_to(path) {
         Ok(file) => drop(LOG_FILE.set((file, level))),
         // A pod is worth more than its log.
-        Err(cause) => tracing::warn!("ipam.log_file: cannot write {}: {cause}", path.display()),
+        Err(cause) => tracing::warn!("ipam.log_file: cannot write {path}: {cause}"),
     }
 }
 
-/// Many plugins of a node write to one file at once; each event is one write to its end.
-fn append_to(path: &Path) -> io::Result<File> {
-    File::options().append(true).create(true).open(path)
+/// Many plugins of a node write to one file at once; each event is one write to its end. Should it be a FIFO, nobody
+/// waits for its reader.
+fn append_to(path: &str) -> io::Result<File> {
+    File::options().append(true).create(true).custom_flags(nix::libc::O_NONBLOCK).open(path)
 }
 
 /// For a person who starts the program by hand. Stdout belongs to the protocol even then.

@@ -8,12 +8,8 @@ use octavia_bridge_netlink::{Link, LinkChange, MacAddress, Namespace, Netlink, N
 use crate::attachment::Attachment;
 use crate::protocol::Error;
 use crate::protocol::result::Route;
-use crate::record::LinkIntent;
+use crate::record::{Intent, Netns};
 use crate::sysctl::{Family, Sysctl};
-
-/// A bridge that runs the spanning tree protocol holds a new port back for two forward delays, 30 s by default.
-/// Without it the port forwards at the first look.
-const FORWARDING_WAIT: Duration = Duration::from_secs(40);
 
 const LOOPBACK_DISABLE_IPV6: &str = "/proc/sys/net/ipv6/conf/lo/disable_ipv6";
 
@@ -62,11 +58,8 @@ pub(crate) fn loopback_ipv6_is_off(netns: &Namespace) -> Result<bool, Error> {
 }
 
 /// Switches IPv6 off again on the loopback of the namespace an unfinished ADD began with, if it is still there.
-pub(crate) fn switch_loopback_ipv6_off(intent: &LinkIntent) -> Result<(), Error> {
-    let Ok(netns) = Namespace::open(&intent.netns) else { return Ok(()) };
-    if !intent.is_in(&netns) {
-        return Ok(());
-    }
+pub(crate) fn switch_loopback_ipv6_off(intent: &Intent) -> Result<(), Error> {
+    let Some(netns) = intent.netns.as_ref().and_then(Netns::open) else { return Ok(()) };
     netns
         .run(|| std::fs::write(LOOPBACK_DISABLE_IPV6, "1"))
         .map_err(|cause| Error::kernel("restore the pod's loopback", &cause))?
@@ -79,11 +72,12 @@ pub(crate) async fn bring_up(
     host_link: u32,
     pod: &Netlink,
     pod_link: u32,
+    wait: Duration,
 ) -> Result<Link, Error> {
     pod.change_link(pod_link, &LinkChange { up: Some(true), ..LinkChange::default() })
         .await
         .map_err(|cause| Error::kernel("bring up the pod's interface", &cause))?;
-    host.wait_for_link(host_link, FORWARDING_WAIT, Link::is_forwarding)
+    host.wait_for_link(host_link, wait, Link::is_forwarding)
         .await
         .map_err(|cause| Error::kernel("wait for the bridge port to forward", &cause))
 }

@@ -3,47 +3,75 @@
 //! For the configurations in the field (`cniVersion` 0.3.1) DEL gets no `prevResult`, its configuration may be
 //! stripped, and the namespace may be gone; so ADD writes down what it is about to do before it does it.
 //!
-//! A record is a file `<container id>@<interface>.jsonl` of at most two lines: the intent, written before the
-//! first side effect, and the outcome, written after the last. It is only ever appended to, so a process killed
-//! while writing leaves either a torn first line, and then nothing was done yet, or a torn second one, and then
-//! the attachment counts as unfinished. The same file carries the lock that keeps ADD and DEL of one attachment
-//! apart. It is not synced to disk: the links it speaks of die with the power as well.
+//! This module is what a record says; [`slot`] is where it is kept.
 
-use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+mod slot;
 
-use octavia_bridge_ipam::flock::{self, Mode};
 use octavia_bridge_netlink::Namespace;
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::result::Route;
-use crate::protocol::{Code, Error};
+
+pub(crate) use slot::{LOCK_WAIT, Records, Slot};
+
+/// Format of records. One of another format is not understood, and so proves nothing.
+pub(crate) const FORMAT: u32 = 1;
 
 /// First line: everything that may exist from now on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Intent {
-    /// Format of the record.
+    /// [`FORMAT`].
     pub(crate) version: u32,
     pub(crate) network: String,
     pub(crate) container_id: String,
     pub(crate) ifname: String,
-    /// Namespace, for the attachments of the bridge plugin; the IPAM-only face makes no links.
+    /// The pod's namespace; the IPAM-only face may be called without one.
+    pub(crate) netns: Option<Netns>,
+    /// The IPAM-only face makes no links.
     pub(crate) link: Option<LinkIntent>,
     pub(crate) addressing: AddressingIntent,
+}
+
+impl Intent {
+    /// Whether `netns` is the namespace that was meant.
+    pub(crate) fn is_in(&self, netns: &Namespace) -> bool {
+        self.netns.as_ref().is_some_and(|meant| meant.is(netns))
+    }
+}
+
+/// A namespace as the runtime gave it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Netns {
+    pub(crate) path: String,
+    /// Device and inode of the namespace behind the path: paths are used again.
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+}
+
+impl Netns {
+    pub(crate) fn of(path: &str, netns: &Namespace) -> Self {
+        let identity = netns.identity();
+        Self { path: path.to_owned(), device: identity.device, inode: identity.inode }
+    }
+
+    /// Whether `netns` is this one, not only one at the same path.
+    pub(crate) fn is(&self, netns: &Namespace) -> bool {
+        let identity = netns.identity();
+        (self.device, self.inode) == (identity.device, identity.inode)
+    }
+
+    /// The namespace, if it still exists where it was.
+    pub(crate) fn open(&self) -> Option<Namespace> {
+        Namespace::open(&self.path).ok().filter(|netns| self.is(netns))
+    }
 }
 
 /// The links about to be made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct LinkIntent {
-    /// Path as the runtime gave it, device and inode of the namespace behind it: paths are used again.
-    pub(crate) netns: String,
-    pub(crate) netns_device: u64,
-    pub(crate) netns_inode: u64,
     pub(crate) bridge: String,
     pub(crate) bridge_before: BridgeBefore,
     /// The MAC a bridge will have that this ADD makes, so that no other bridge is taken for it.
@@ -52,20 +80,13 @@ pub(crate) struct LinkIntent {
     pub(crate) loopback_ipv6_off: bool,
 }
 
-impl LinkIntent {
-    /// Whether `netns` is the namespace that was meant, not only one at the same path.
-    pub(crate) fn is_in(&self, netns: &Namespace) -> bool {
-        let identity = netns.identity();
-        (self.netns_device, self.netns_inode) == (identity.device, identity.inode)
-    }
-}
-
 /// The bridge as this ADD found it, so that a failed one can leave it so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum BridgeBefore {
     Absent,
-    Down,
+    /// With the indexes of the ports it had.
+    Down(Vec<u32>),
     Up,
 }
 
@@ -90,9 +111,12 @@ pub(crate) struct Outcome {
     pub(crate) addresses: Vec<ipnet::IpNet>,
     /// The routes as installed, gateways filled in.
     pub(crate) routes: Vec<Route>,
-    /// MTUs of the pod's and of the host's end, in bytes.
-    pub(crate) mtu: u32,
+    /// Indexes of the host's and of the pod's end, each in its namespace. They outlast a renaming.
+    pub(crate) host_link: u32,
+    pub(crate) pod_link: u32,
+    /// MTUs of the host's and of the pod's end, in bytes.
     pub(crate) host_mtu: u32,
+    pub(crate) mtu: u32,
     /// `disableContainerInterface`: the pod's end was left down on purpose.
     pub(crate) left_down: bool,
 }
@@ -101,194 +125,59 @@ pub(crate) struct Outcome {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Record {
     pub(crate) intent: Intent,
+    /// `None`: the ADD never came to its end.
     pub(crate) outcome: Option<Outcome>,
 }
 
-/// The directory of records.
-#[derive(Debug, Clone)]
-pub(crate) struct Records {
-    directory: PathBuf,
+/// Reads a record's file. `None` for one that is empty, torn or of another format: its writer was killed before its
+/// first side effect, or it is not ours to understand.
+fn parse(text: &[u8]) -> Option<Record> {
+    let mut lines = text.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
+    let intent: Intent = serde_json::from_slice(lines.next()?).ok()?;
+    let outcome = match lines.next() {
+        None => None,
+        Some(line) => Some(serde_json::from_slice(line).ok()?),
+    };
+    (intent.version == FORMAT).then_some(Record { intent, outcome })
 }
 
-/// One attachment's record, locked against every other process until dropped.
-#[derive(Debug)]
-pub(crate) struct Slot {
-    path: PathBuf,
-    file: File,
-    pub(crate) record: Option<Record>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// How long ADD and DEL wait for each other.
-pub(crate) const LOCK_WAIT: Duration = Duration::from_secs(30);
-
-impl Records {
-    pub(crate) fn new(data_dir: &Path) -> Self {
-        Self { directory: data_dir.join("attachments") }
-    }
-
-    fn path(&self, container_id: &str, ifname: &str) -> PathBuf {
-        self.directory.join(format!("{container_id}@{ifname}.jsonl"))
-    }
-
-    /// Locks the attachment's record, making the file if there is none.
-    pub(crate) fn lock(&self, container_id: &str, ifname: &str) -> Result<Slot, Error> {
-        make_directory(&self.directory)?;
-        let path = self.path(container_id, ifname);
-        let mut options = OpenOptions::new();
-        options.read(true).append(true).create(true).mode(0o600);
-        loop {
-            if let Some(slot) = Self::open(&path, &options)? {
-                return Ok(slot);
-            }
+    fn intent() -> Intent {
+        Intent {
+            version: FORMAT,
+            network: "octavia".into(),
+            container_id: "cid1".into(),
+            ifname: "net1".into(),
+            netns: None,
+            link: None,
+            addressing: AddressingIntent::Pool,
         }
     }
 
-    /// Whether an ADD has ever worked here; where not, there is nothing to lock.
-    pub(crate) fn exist(&self) -> bool {
-        self.directory.is_dir()
-    }
-
-    /// Locks the attachment's record if there is one.
-    pub(crate) fn lock_existing(&self, container_id: &str, ifname: &str) -> Result<Option<Slot>, Error> {
-        let path = self.path(container_id, ifname);
-        let mut options = OpenOptions::new();
-        options.read(true).append(true);
-        loop {
-            if !path.try_exists().unwrap_or(true) {
-                return Ok(None);
-            }
-            if let Some(slot) = Self::open(&path, &options)? {
-                return Ok(Some(slot));
-            }
-        }
-    }
-
-    /// One try. `None` when the file vanished or was replaced between opening and locking it: its last holder
-    /// removed it, so what we locked is nobody's record any more.
-    fn open(path: &Path, options: &OpenOptions) -> Result<Option<Slot>, Error> {
-        let file = match options.open(path) {
-            Ok(file) => file,
-            Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(cause) => return Err(Error::io(format!("open the record {}", path.display()), &cause)),
-        };
-        lock(&file, path, Mode::Exclusive)?;
-        let held = file.metadata().map_err(|cause| Error::io(format!("read {}", path.display()), &cause))?;
-        match std::fs::metadata(path) {
-            Ok(named) if (named.dev(), named.ino()) == (held.dev(), held.ino()) => {}
-            _ => return Ok(None),
-        }
-        let mut slot = Slot { path: path.to_owned(), file, record: None };
-        slot.record = slot.read()?;
-        Ok(Some(slot))
-    }
-
-    /// Container id and interface name of every record, in no order. A missing directory holds none.
-    pub(crate) fn list(&self) -> Result<Vec<(String, String)>, Error> {
-        let failed = |cause| Error::io(format!("list the records in {}", self.directory.display()), &cause);
-        let entries = match std::fs::read_dir(&self.directory) {
-            Ok(entries) => entries,
-            Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(cause) => return Err(failed(cause)),
-        };
-        let mut found = Vec::new();
-        for entry in entries {
-            let name = entry.map_err(failed)?.file_name();
-            // A container id has no '@', an interface name may.
-            if let Some((id, ifname)) = name
-                .to_str()
-                .and_then(|name| name.strip_suffix(".jsonl"))
-                .and_then(|name| name.split_once('@'))
-            {
-                found.push((id.to_owned(), ifname.to_owned()));
-            }
-        }
-        Ok(found)
-    }
-
-    /// A lock on the bridges of this node, held as `Shared` while a port is added and as `Exclusive` while a
-    /// bridge is made or removed: a bridge must not vanish between being seen and being given a port.
-    ///
-    /// The directory itself carries it; a directory can be locked, and is never replaced.
-    pub(crate) fn lock_bridges(&self, mode: Mode) -> Result<File, Error> {
-        make_directory(&self.directory)?;
-        let directory = File::open(&self.directory)
-            .map_err(|cause| Error::io(format!("open {}", self.directory.display()), &cause))?;
-        lock(&directory, &self.directory, mode)?;
-        Ok(directory)
-    }
-}
-
-impl Slot {
-    fn read(&mut self) -> Result<Option<Record>, Error> {
-        let mut text = Vec::new();
-        let failed = |cause| Error::io(format!("read the record {}", self.path.display()), &cause);
-        self.file.seek(SeekFrom::Start(0)).map_err(failed)?;
-        self.file.read_to_end(&mut text).map_err(failed)?;
-        let mut lines = text.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
-        let intent = lines.next().and_then(|line| serde_json::from_slice::<Intent>(line).ok());
-        let outcome = lines.next().and_then(|line| serde_json::from_slice(line).ok());
-        // Torn or empty: the writer was killed before its first side effect.
-        Ok(intent.map(|intent| Record { intent, outcome }))
-    }
-
-    /// Writes down what is about to be done, replacing what stood there.
-    pub(crate) fn begin(&mut self, intent: Intent) -> Result<(), Error> {
-        self.file
-            .set_len(0)
-            .and_then(|()| self.append(&intent))
-            .map_err(|cause| Error::io(format!("write the record {}", self.path.display()), &cause))?;
-        self.record = Some(Record { intent, outcome: None });
-        Ok(())
-    }
-
-    /// Drops the addresses from what a teardown will do. Only in memory: the record is about to go.
-    pub(crate) fn forget_addresses(&mut self) {
-        if let Some(record) = &mut self.record {
-            record.intent.addressing = AddressingIntent::None;
-        }
-    }
-
-    /// Writes down that it was done.
-    pub(crate) fn complete(&mut self, outcome: &Outcome) -> Result<(), Error> {
-        self.append(outcome)
-            .map_err(|cause| Error::io(format!("write the record {}", self.path.display()), &cause))
-    }
-
-    fn append(&self, line: &impl Serialize) -> std::io::Result<()> {
-        let mut text = serde_json::to_vec(line)?;
+    #[test]
+    fn a_torn_outcome_is_an_unfinished_attachment_and_a_torn_intent_is_none() {
+        let mut text = serde_json::to_vec(&intent()).unwrap();
+        assert_eq!(parse(&text), None, "a line without its end");
         text.push(b'\n');
-        (&self.file).write_all(&text)
+        assert_eq!(parse(&text), Some(Record { intent: intent(), outcome: None }));
+        text.extend(serde_json::to_vec(&Outcome::default()).unwrap());
+        assert_eq!(parse(&text).unwrap().outcome, None);
+        text.push(b'\n');
+        assert_eq!(parse(&text).unwrap().outcome, Some(Outcome::default()));
     }
 
-    /// Removes the record, while holding its lock: whoever waited for it will find the name gone and start over.
-    pub(crate) fn remove(self) -> Result<(), Error> {
-        match std::fs::remove_file(&self.path) {
-            Err(cause) if cause.kind() != ErrorKind::NotFound => {
-                Err(Error::io(format!("remove the record {}", self.path.display()), &cause))
-            }
-            _ => Ok(()),
-        }
+    #[test]
+    fn what_another_version_wrote_is_not_guessed_at() {
+        let later = Intent { version: FORMAT + 1, ..intent() };
+        let mut text = serde_json::to_vec(&later).unwrap();
+        text.push(b'\n');
+        assert_eq!(parse(&text), None);
+        assert_eq!(parse(b"{}\n"), None);
+        let strange = [&serde_json::to_vec(&intent()).unwrap()[..], b"\nnonsense\n"].concat();
+        assert_eq!(parse(&strange), None);
+        assert_eq!(parse(b""), None);
     }
-}
-
-/// Takes a lock, waiting for at most [`LOCK_WAIT`].
-fn lock(file: &File, path: &Path, mode: Mode) -> Result<(), Error> {
-    let locked = flock::lock(file, mode, Instant::now() + LOCK_WAIT)
-        .map_err(|cause| Error::io(format!("lock {}", path.display()), &cause))?;
-    if locked {
-        return Ok(());
-    }
-    Err(Error::new(
-        Code::TryAgainLater,
-        format!("lock {}: held by another process for {} s", path.display(), LOCK_WAIT.as_secs()),
-    )
-    .with_details("another ADD or DEL is still at work, or stuck"))
-}
-
-fn make_directory(path: &Path) -> Result<(), Error> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|cause| Error::io(format!("make the directory {}", path.display()), &cause))
 }

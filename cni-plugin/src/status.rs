@@ -1,60 +1,41 @@
 //! STATUS: would an ADD with this configuration succeed now?
 //!
-//! Runtimes ask every few seconds, so nothing is touched and nothing is waited for.
+//! Runtimes ask every few seconds, so nothing is touched, and nothing waited for but a delegated plugin.
 
 use std::path::Path;
 
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, access};
 use octavia_bridge_ipam::allocate::Exhausted;
-use octavia_bridge_ipam::request::Owner;
-use octavia_bridge_netlink::{LinkKind, Netlink};
+use octavia_bridge_netlink::Netlink;
 
 use crate::addressing;
-use crate::attachment::{Attachment, BridgeMode, PoolAddressing};
-use crate::config::{Document, Essentials, IpamKind, NetConf};
+use crate::attachment::{Addressing, Attachment, PoolAddressing};
+use crate::bridge;
+use crate::config::Document;
 use crate::delegate::Delegate;
 use crate::protocol::reply::Reply;
 use crate::protocol::{Code, Environment, Error, Verb};
 
 pub(crate) async fn status(environment: &Environment, document: &Document) -> Result<Reply, Error> {
     let attachment = Attachment::new(environment, document)?;
-    let name = attachment.bridge.as_str();
     let host = Netlink::open().await.map_err(|cause| Error::kernel("open netlink on the node", &cause))?;
-    let bridge = host.link(name).await.map_err(|cause| Error::kernel(name, &cause))?;
-    match bridge {
-        Some(link) if !matches!(link.kind, LinkKind::Bridge(_)) => {
-            return Err(unavailable(format!("{name} exists and is no bridge")));
+    bridge::observe(&host, &attachment).await.map_err(|error| Error { code: Code::NotAvailable, ..error })?;
+    match &attachment.addressing {
+        Addressing::None => Ok(()),
+        Addressing::Pool(pool) => pools(&attachment.data_dir, pool),
+        Addressing::Delegated(program) => {
+            Delegate::find(program, &environment.path, &document.raw)?.call(Verb::Status).await
         }
-        Some(link) if attachment.mode == BridgeMode::Unmanaged && !link.up => {
-            return Err(unavailable(format!("the bridge {name} is down, and bridgeMode is \"unmanaged\"")));
-        }
-        None if attachment.mode == BridgeMode::Unmanaged => {
-            return Err(unavailable(format!(
-                "the bridge {name} does not exist, and bridgeMode is \"unmanaged\""
-            )));
-        }
-        _ => {}
-    }
-    if let IpamKind::Delegated(program) = Essentials::read(document)?.ipam {
-        Delegate::find(&program, &environment.path, &document.raw)?.call(Verb::Status).await?;
-    }
-    pools(document)?;
+    }?;
     Ok(Reply::Nothing)
 }
 
 /// The built-in pools' part: readable, writable, and not full.
-pub(crate) fn pools(document: &Document) -> Result<(), Error> {
-    let essentials = Essentials::read(document)?;
-    let conf = NetConf::read(document)?;
-    let (IpamKind::BuiltIn, Some(ipam)) = (essentials.ipam, conf.ipam) else { return Ok(()) };
-    // Nobody's claim: only the ranges matter.
-    let nobody = Owner { container_id: "status".into(), ifname: "status".into(), pod: None };
-    let pool = PoolAddressing::new(ipam, conf.strict, nobody, &[])?;
-    writable(&essentials.data_dir)?;
-    let usage = addressing::store(&essentials.data_dir)
-        .usage(&pool.ipam)
-        .map_err(|cause| unavailable(Error::from(cause).msg))?;
+pub(crate) fn pools(data_dir: &Path, pool: &PoolAddressing) -> Result<(), Error> {
+    writable(data_dir)?;
+    let usage = addressing::store(data_dir).usage(&pool.ipam);
+    let usage = usage.map_err(|cause| unavailable(Error::from(cause).msg))?;
     match usage.into_iter().find(|usage| usage.free == 0) {
         None => Ok(()),
         Some(full) => Err(unavailable(Exhausted(full).to_string())),

@@ -10,10 +10,11 @@ use octavia_bridge_netlink::{Link, Netlink};
 
 use crate::addressing;
 use crate::bridge;
+use crate::config::IpamKind;
 use crate::identity;
 use crate::pod;
 use crate::protocol::Error;
-use crate::record::{AddressingIntent, LinkIntent, Record, Records, Slot};
+use crate::record::{AddressingIntent, Intent, LinkIntent, Outcome, Record, Records, Slot};
 
 /// Where to tear down: the node's namespace, its records, and the plugins to delegate to.
 #[derive(Debug)]
@@ -36,38 +37,98 @@ impl Teardown<'_> {
     pub(crate) async fn undo(&self, record: &Record) -> Result<(), Error> {
         let intent = &record.intent;
         let mut failures = Vec::new();
-        failures.extend(self.undo_links(record).await.err());
+        failures.extend(self.undo_links(intent, record.outcome.as_ref()).await.err());
         failures.extend(self.release(&intent.addressing, &intent.container_id, &intent.ifname).await.err());
-        all(failures).map_or(Ok(()), Err)
+        all(failures)
     }
 
-    async fn undo_links(&self, record: &Record) -> Result<(), Error> {
-        let Some(link) = &record.intent.link else { return Ok(()) };
-        self.remove_link(&record.intent.container_id, &record.intent.ifname).await?;
-        if record.outcome.is_some() {
+    /// Ends what can be proved to be the attachment's where no record tells: the link by its derived name, the
+    /// addresses by container id and interface, and whatever a delegated plugin knows under them.
+    pub(crate) async fn end_unrecorded(
+        &self,
+        id: &str,
+        ifname: &str,
+        ipam: &IpamKind,
+        config: &[u8],
+    ) -> Result<(), Error> {
+        let mut failures = Vec::new();
+        failures.extend(self.remove_link(id, ifname, None).await.err());
+        // The configuration may name no ipam, or another one than ADD's did; asking the pools costs nothing.
+        failures.extend(self.release(&AddressingIntent::Pool, id, ifname).await.err());
+        if let IpamKind::Delegated(program) = ipam {
+            let intent = AddressingIntent::delegated(program, config);
+            failures.extend(self.release(&intent, id, ifname).await.err());
+        }
+        all(failures)
+    }
+
+    async fn undo_links(&self, intent: &Intent, outcome: Option<&Outcome>) -> Result<(), Error> {
+        let Some(link) = &intent.link else { return Ok(()) };
+        let (id, ifname) = (&intent.container_id, &intent.ifname);
+        if !self.remove_link(id, ifname, outcome).await? {
+            self.remove_pod_end(intent, outcome).await?;
+        }
+        if outcome.is_some() {
             return Ok(());
         }
         if link.loopback_ipv6_off {
-            pod::switch_loopback_ipv6_off(link)?;
+            pod::switch_loopback_ipv6_off(intent)?;
         }
         self.restore_bridge(link).await
     }
 
-    /// Removes the pair by its host end. The name is derived, the MAC proves that it is ours: a link that
-    /// somebody else gave this name stays. The pod's end goes with it, whatever it is called by now and whichever
-    /// namespace it was moved to.
-    pub(crate) async fn remove_link(&self, container_id: &str, ifname: &str) -> Result<(), Error> {
-        let Some(link) = self.link(container_id, ifname).await? else { return Ok(()) };
-        if !identity::is_host_link(&link, container_id, ifname) {
-            tracing::warn!("{} is left alone: neither its MAC nor its alias is this attachment's", link.name);
-            return Ok(());
-        }
+    /// Removes the pair by its host end, and says whether there was one. The pod's end goes with it, whatever it is
+    /// called by now and whichever namespace it was moved to.
+    ///
+    /// The name is derived; MAC and alias tell a foreign link that bears it, which stays. Should somebody have
+    /// renamed ours, the index in the record still leads to it.
+    async fn remove_link(&self, id: &str, ifname: &str, outcome: Option<&Outcome>) -> Result<bool, Error> {
+        let link = match self.link(id, ifname).await? {
+            Some(link) if identity::is_host_link(&link, id, ifname) => Some(link),
+            other => {
+                if let Some(link) = other {
+                    tracing::warn!(
+                        "{} is left alone: neither its MAC nor its alias is this attachment's",
+                        link.name
+                    );
+                }
+                self.link_by_index(id, ifname, outcome).await?
+            }
+        };
+        let Some(link) = link else { return Ok(false) };
         // False: it went by itself meanwhile, as it does when its namespace ends.
         self.host
             .delete_link(link.index)
             .await
-            .map(|_| ())
+            .map(|_| true)
             .map_err(|cause| Error::kernel(format!("remove the link {}", link.name), &cause))
+    }
+
+    async fn link_by_index(
+        &self,
+        id: &str,
+        ifname: &str,
+        outcome: Option<&Outcome>,
+    ) -> Result<Option<Link>, Error> {
+        let Some(outcome) = outcome else { return Ok(None) };
+        let link = self.host.link(outcome.host_link).await;
+        let link = link.map_err(|cause| Error::kernel("look for the host's end", &cause))?;
+        Ok(link.filter(|link| identity::is_host_link(link, id, ifname)))
+    }
+
+    /// The host's end is nowhere on the node; somebody may have moved it away. The pod's end, if it is still where it
+    /// was born, takes it along.
+    async fn remove_pod_end(&self, intent: &Intent, outcome: Option<&Outcome>) -> Result<(), Error> {
+        let netns = intent.netns.as_ref().and_then(crate::record::Netns::open);
+        let (Some(outcome), Some(netns)) = (outcome, netns) else { return Ok(()) };
+        let failed = |cause| Error::kernel(format!("remove the pod's end of {}", intent.ifname), &cause);
+        let pod = Netlink::open_in(&netns).await.map_err(failed)?;
+        match pod.link(outcome.pod_link).await.map_err(failed)? {
+            Some(link) if link.name == intent.ifname => {
+                pod.delete_link(link.index).await.map(|_| ()).map_err(failed)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether the attachment's host end exists.
@@ -87,20 +148,16 @@ impl Teardown<'_> {
         bridge::restore(self.host, link).await
     }
 
-    pub(crate) async fn release(
-        &self,
-        intent: &AddressingIntent,
-        id: &str,
-        ifname: &str,
-    ) -> Result<(), Error> {
+    async fn release(&self, intent: &AddressingIntent, id: &str, ifname: &str) -> Result<(), Error> {
         addressing::release(intent, self.data_dir, id, ifname, self.path).await
     }
 }
 
 /// Several failures as one error: the first leads, the others follow in its details.
-pub(crate) fn all(failures: Vec<Error>) -> Option<Error> {
-    failures.into_iter().reduce(|first, next| {
+pub(crate) fn all(failures: Vec<Error>) -> Result<(), Error> {
+    let together = failures.into_iter().reduce(|first, next| {
         let text = next.to_string();
         first.with_details(text)
-    })
+    });
+    together.map_or(Ok(()), Err)
 }

@@ -1,15 +1,19 @@
 //! From a checked environment to a verb, and from its outcome to the reply.
 
 use std::ffi::OsStr;
-use std::io::Read;
+use std::io::BufRead;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::config::Document;
 use crate::protocol::reply::{self, Reply};
 use crate::protocol::{Code, Environment, Error, Verb, Version};
-use crate::{add, check, del, gc, ipam_face, status};
+use crate::{add, check, del, delegate, gc, ipam_face, log, status};
 
 /// Which of its two plugins this program was started as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,8 +47,15 @@ pub(crate) fn answer(face: Face, environment: &Environment) -> ExitCode {
     let started = Instant::now();
     let mut version = Version::NEWEST;
     let outcome = read_stdin().and_then(|document| {
+        log::also_to_file_of(&document);
         version = document.version()?;
         require_version(environment.verb, version)?;
+        if face == Face::Bridge && delegate::called_by_itself() {
+            return Err(Error::new(
+                Code::InvalidConfig,
+                "ipam.type names an interface plugin, this one; write \"whereabouts\" or \"octavia-ipam\"",
+            ));
+        }
         run(face, environment, &document)
     });
     let Environment { verb, container_id, ifname, .. } = environment;
@@ -55,13 +66,37 @@ pub(crate) fn answer(face: Face, environment: &Environment) -> ExitCode {
     reply::write(outcome, version)
 }
 
+/// A runtime writes the configuration and closes; one that forgets to must not leave a process behind for ever.
+const STDIN_DEADLINE: Duration = Duration::from_secs(10);
+/// In bytes. A real configuration with its `prevResult` has a few thousand.
+const LONGEST_CONFIG: usize = 1 << 20;
+
 fn read_stdin() -> Result<Document, Error> {
+    let undecodable =
+        |why: String| Error::new(Code::Decode, format!("network configuration on stdin: {why}"));
+    let failed = |cause: &std::io::Error| Error::io("read the network configuration from stdin", cause);
+    let deadline = Instant::now() + STDIN_DEADLINE;
+    let mut stdin = std::io::stdin().lock();
     let mut raw = Vec::new();
-    std::io::stdin()
-        .lock()
-        .read_to_end(&mut raw)
-        .map_err(|cause| Error::io("read the network configuration from stdin", &cause))?;
-    Document::decode(raw)
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let mut waiting = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut waiting, PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO)) {
+            Ok(0) => return Err(undecodable(format!("not closed within {} s", STDIN_DEADLINE.as_secs()))),
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(failed(&errno.into())),
+        }
+        let part = stdin.fill_buf().map_err(|cause| failed(&cause))?;
+        if part.is_empty() {
+            return Document::decode(raw);
+        }
+        let length = part.len();
+        raw.extend_from_slice(part);
+        stdin.consume(length);
+        if raw.len() > LONGEST_CONFIG {
+            return Err(undecodable(format!("longer than {LONGEST_CONFIG} bytes")));
+        }
+    }
 }
 
 /// Verbs came with versions; a runtime that uses one too early gets the reference library's words.
@@ -89,7 +124,7 @@ fn run(face: Face, environment: &Environment, document: &Document) -> Result<Rep
         .enable_all()
         .build()
         .map_err(|cause| Error::io("start the event loop", &cause))?;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         match (face, environment.verb) {
             (_, Verb::Version) => Ok(Reply::Versions),
             (Face::Bridge, Verb::Add) => add::add(environment, document).await,
@@ -102,7 +137,10 @@ fn run(face: Face, environment: &Environment, document: &Document) -> Result<Rep
             (Face::Ipam, Verb::Check) => ipam_face::check(environment, document),
             (Face::Ipam, Verb::Status) => ipam_face::status(environment, document),
         }
-    })
+    });
+    // The process is about to end and takes everything along; taking the event loop apart first is wasted time.
+    std::mem::forget(runtime);
+    outcome
 }
 
 #[cfg(test)]

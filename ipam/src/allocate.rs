@@ -3,6 +3,7 @@
 //! Pure: pools go in, changed pools and the assigned addresses come out, and the caller writes the pools
 //! or, on a refusal, forgets them.
 
+mod claimant;
 mod keep;
 mod search;
 
@@ -19,7 +20,9 @@ use ipnet::IpNet;
 use crate::address::{Span, bits, from_bits, overlap, same_family};
 use crate::pool::Pool;
 use crate::range::Range;
-use crate::request::{Assigned, Choice, Holder, Holding, Request, Want};
+use crate::request::{Assigned, Choice, Holder, Request, Want};
+
+use claimant::{Claimant, Holding};
 
 /// How many holders a message names before it only counts.
 const HOLDERS_SHOWN: usize = 8;
@@ -88,19 +91,29 @@ impl fmt::Display for Exhausted {
 /// that overlap them, and is empty when overlapping does not matter. Entries of this owner that the
 /// request no longer covers are freed. After a refusal the pools are half-changed and must be dropped.
 ///
+/// `alive(container id, interface)` says whether that attachment still exists; with an empty interface,
+/// whether any of the container's does. It is asked about entries of the owner's pod that another
+/// container has: a dead one's are taken over, a living one's are as foreign as anybody's. An attachment
+/// whose ADD is still under way is alive.
+///
 /// # Panics
 ///
 /// If a pool that the request names is not among `pools`.
-pub fn allocate(request: &Request, pools: &mut [Pool], others: &[Pool]) -> Result<Vec<Assigned>, Refusal> {
+pub fn allocate(
+    request: &Request,
+    pools: &mut [Pool],
+    others: &[Pool],
+    alive: &dyn Fn(&str, &str) -> bool,
+) -> Result<Vec<Assigned>, Refusal> {
+    let claimant = &Claimant::new(&request.owner, pools.iter().chain(others), alive);
     // Addresses asked for by name come first, so that no range hands them out in the same breath.
     for want in &request.wants {
         if let Choice::Exactly(address) = want.choice {
-            let related = pools.iter().filter(|pool| concerns(request, want, pool)).chain(others);
-            reject_foreign(request, address, related)?;
+            reject_foreign(claimant, address, related(request, want, pools, others))?;
         }
     }
-    let mut chosen = own(request, pools, others);
-    release_surplus(request, pools, &chosen);
+    let mut chosen = own(request, claimant, pools, others);
+    release_surplus(request, claimant, pools, &chosen);
     // What is chosen by now is written down before any search, so that searches see it as taken.
     for (slot, want) in chosen.iter().zip(&request.wants) {
         if let Some(address) = slot {
@@ -120,32 +133,37 @@ pub fn allocate(request: &Request, pools: &mut [Pool], others: &[Pool]) -> Resul
         address: IpNet::new_assert(address, want.subnet.prefix_len()),
         gateway: want.gateway,
     };
-    let settled = own(request, pools, others);
+    let settled = own(request, claimant, pools, others);
     debug_assert!(settled.iter().all(Option::is_some), "what was just chosen can be kept");
     let slots = settled.into_iter().zip(chosen).filter_map(|(settled, chosen)| settled.or(chosen));
     Ok(slots.zip(&request.wants).map(assigned).collect())
 }
 
 /// What the owner has already, per want, and what it asks for by name.
-fn own(request: &Request, pools: &[Pool], others: &[Pool]) -> Vec<Option<IpAddr>> {
+fn own(request: &Request, claimant: &Claimant<'_>, pools: &[Pool], others: &[Pool]) -> Vec<Option<IpAddr>> {
     let by_name = |want: &Want| match want.choice {
         Choice::Exactly(address) => Some(address),
         Choice::Lowest(_) => None,
     };
     let mut chosen: Vec<Option<IpAddr>> = request.wants.iter().map(by_name).collect();
-    keep::keep_own(request, pools, others, &mut chosen);
+    keep::keep_own(request, claimant, pools, others, &mut chosen);
     chosen
 }
 
 /// Frees the owner's entries that no want keeps.
-fn release_surplus(request: &Request, pools: &mut [Pool], chosen: &[Option<IpAddr>]) {
+fn release_surplus(
+    request: &Request,
+    claimant: &Claimant<'_>,
+    pools: &mut [Pool],
+    chosen: &[Option<IpAddr>],
+) {
     for pool in pools {
         let name = pool.name().to_owned();
         let here = |(_, want): &(&Option<IpAddr>, &Want)| want.pool.as_str() == name;
         let kept: Vec<&Option<IpAddr>> =
             chosen.iter().zip(&request.wants).filter(here).map(|(slot, _)| slot).collect();
         pool.release(|address, entry| {
-            request.owner.holding(entry) == Holding::Own && !kept.contains(&&Some(address))
+            claimant.holding(&name, entry) == Holding::Own && !kept.contains(&&Some(address))
         });
     }
 }
@@ -159,7 +177,7 @@ fn lowest(
     others: &[Pool],
     chosen: &[Option<IpAddr>],
 ) -> Result<IpAddr, Refusal> {
-    let related = pools.iter().filter(|pool| concerns(request, want, pool)).chain(others);
+    let related = related(request, want, pools, others);
     let mut taken = search::taken(range, related.clone());
     // Even where overlapping pools do not matter, one interface never gets one address twice.
     let mine = chosen.iter().flatten().filter(|address| same_family(&want.subnet, **address));
@@ -208,21 +226,29 @@ pub fn usage<'a>(
     }
 }
 
-/// Whether entries of `pool`, one of the request's own pools, count for `want`: its own pool always, the
-/// others where overlapping pools matter.
-fn concerns(request: &Request, want: &Want, pool: &Pool) -> bool {
-    pool.name() == want.pool.as_str() || (request.overlapping && overlap(&pool.subnet(), &want.subnet))
+/// The pools whose entries count for `want`: its own always, the request's further ones where overlapping
+/// pools matter, and all `others`.
+fn related<'a>(
+    request: &'a Request,
+    want: &'a Want,
+    pools: &'a [Pool],
+    others: &'a [Pool],
+) -> impl Iterator<Item = &'a Pool> + Clone {
+    let concerns = move |pool: &&Pool| {
+        pool.name() == want.pool.as_str() || (request.overlapping && overlap(&pool.subnet(), &want.subnet))
+    };
+    pools.iter().filter(concerns).chain(others)
 }
 
 /// Refuses `address` if anybody but the owner has it. The owner itself may have it in an overlapping
 /// pool, from before its range was resized: that is still the same interface.
 fn reject_foreign<'a>(
-    request: &Request,
+    claimant: &Claimant<'_>,
     address: IpAddr,
     pools: impl Iterator<Item = &'a Pool>,
 ) -> Result<(), Refusal> {
-    for entry in pools.filter_map(|pool| pool.get(address)) {
-        if request.owner.holding(entry) == Holding::Foreign {
+    for (pool, entry) in pools.filter_map(|pool| Some((pool, pool.get(address)?))) {
+        if claimant.holding(pool.name(), entry) == Holding::Foreign {
             return Err(Refusal::Held { address, holder: Box::new(Holder::new(address, entry)) });
         }
     }

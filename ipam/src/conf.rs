@@ -149,7 +149,10 @@ impl Ipam {
         self.gateway.filter(|gateway| networks::is_neighbour(subnet, *gateway))
     }
 
-    /// Gateways and routes' next hops: addresses that are never handed out.
+    /// Gateways and routes' next hops: addresses that are never handed out by this configuration.
+    ///
+    /// A pool does not record them, since its schema has no place for them. A second configuration over
+    /// the same pool must name them too, as a gateway, a next hop or an exclusion, or it may hand them out.
     pub fn reserved(&self) -> Vec<IpAddr> {
         let of_addresses = self.addresses.iter().filter_map(|a| a.gateway);
         let of_routes = self.routes.iter().filter_map(|route| route.gw);

@@ -5,8 +5,9 @@
 //! the old or the new text. A document that cannot be read is an error for whoever needs it and is never
 //! overwritten: taking it for empty would give out its addresses a second time.
 //!
-//! A release that is impossible just now leaves a tombstone, an empty file whose name says what to
-//! release. Every later writer replays tombstones before anything else.
+//! A release that is impossible just now leaves a tombstone, an empty file whose name says whose addresses
+//! to release. Every later writer replays tombstones before anything else; the attachment's own next
+//! reservation removes its tombstone, lest a later replay free what is in use again.
 
 mod claim;
 mod disk;
@@ -57,8 +58,18 @@ impl FileStore {
     ///
     /// `deadline` bounds the wait for other writers. After [`StoreError::Io`] the reservation may or may
     /// not be on disk; releasing the owner is right in either case. After any other error nothing is.
-    pub fn acquire(&self, request: &Request, deadline: Instant) -> Result<Claim, StoreError> {
+    ///
+    /// `alive` says which attachments still exist, see [`allocate::allocate`]. It is called under the
+    /// store's lock, so it must not wait for anything that a waiter for this lock may hold.
+    pub fn acquire(
+        &self,
+        request: &Request,
+        deadline: Instant,
+        alive: &dyn Fn(&str, &str) -> bool,
+    ) -> Result<Claim, StoreError> {
         disk::create_dir(&self.pools)?;
+        // While there is room: a release that finds the disk full needs one more name in it, not a directory.
+        disk::create_dir(&self.tombstones)?;
         let lock = Lock::take(&self.pools, deadline)?;
         self.replay(&lock)?;
         let mut pools = Vec::new();
@@ -68,13 +79,19 @@ impl FileStore {
         let others = if request.overlapping {
             let subnets: Vec<(String, IpNet)> =
                 pools.iter().map(|pool| (pool.name().to_owned(), pool.subnet())).collect();
-            disk::remove_leftovers(&self.pools, &lock)?;
+            disk::remove_leftovers(&self.pools, &lock);
             self.overlapping(request.network_name.as_deref(), &subnets)?
         } else {
             Vec::new()
         };
-        let assigned = allocate::allocate(request, &mut pools, &others)?;
+        let assigned = allocate::allocate(request, &mut pools, &others, alive)?;
         let changed = disk::replace(&self.pools, pools.iter().filter(|pool| pool.is_changed()), &lock)?;
+        // An earlier release that could not be done must not be done from now on. Not before: should the
+        // claim fail or this process be killed, releasing is right.
+        tombstone::remove(
+            &self.tombstones,
+            &Tombstone::of(&request.owner.container_id, &request.owner.ifname),
+        )?;
         // Whoever comes next reads what is in place; only the disk has to catch up.
         drop(lock);
         Claim::new(assigned, changed.then(|| self.pools.clone()))
@@ -86,7 +103,8 @@ impl FileStore {
         let mut held = Vec::new();
         for (name, subnet) in ipam.pools() {
             let Some(pool) = self.pool(name.as_str(), subnet)? else { continue };
-            let own = pool.iter().filter(|(_, entry)| release::belongs(entry, id, ifname));
+            let belongs = release::belonging(&pool, id, ifname);
+            let own = pool.iter().filter(|(_, entry)| belongs(entry));
             held.extend(own.map(|(address, _)| IpNet::new_assert(address, subnet.prefix_len())));
         }
         Ok(held)

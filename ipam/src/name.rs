@@ -29,7 +29,7 @@ impl PoolName {
     /// An IPv6 range that begins with `::` has no valid name without a network name, because an object's
     /// name cannot begin with '-'.
     pub fn new(network_name: Option<&str>, subnet: &IpNet) -> Result<Self, NameError> {
-        let range = subnet.trunc().to_string().replace([':', '/'], "-");
+        let range = of_subnet(subnet);
         let name = match network_name {
             Some(network) => format!("{network}-{range}"),
             None => range,
@@ -47,6 +47,11 @@ impl fmt::Display for PoolName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// The part of a pool's name that stands for its subnet.
+pub(crate) fn of_subnet(subnet: &IpNet) -> String {
+    subnet.trunc().to_string().replace([':', '/'], "-")
 }
 
 /// The subnet that pool `name` would hold in the domain `network_name`; `None` when no range of that

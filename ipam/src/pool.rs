@@ -19,7 +19,7 @@ use ipnet::IpNet;
 use serde_json::{Map, Value};
 
 use crate::address::{Span, bits, from_bits, parse_net, same_family};
-use crate::name::PoolName;
+use crate::name::{self, PoolName};
 use crate::request::Holder;
 
 /// `apiVersion` of every pool document.
@@ -239,8 +239,7 @@ impl Pool {
 
 /// Whether a pool of `subnet` may be called `name`: alone, or after a network name and '-'.
 fn bears(name: &str, subnet: &IpNet) -> bool {
-    let range = subnet.to_string().replace([':', '/'], "-");
-    match name.strip_suffix(&range) {
+    match name.strip_suffix(&name::of_subnet(subnet)) {
         Some(network) => network.is_empty() || (network.ends_with('-') && network.len() > 1),
         None => false,
     }

@@ -28,6 +28,10 @@ pub enum RangeError {
     /// Fewer than two host bits: nothing is left without the network and the broadcast address.
     #[error("subnet {0} has no usable host address")]
     TooSmall(IpNet),
+    /// Prefix length 0. The kernel takes such an address, but gives an IPv4 one no route to its subnet, and
+    /// an IPv6 one a default route out of this interface.
+    #[error("subnet {0} is a whole address family")]
+    TooLarge(IpNet),
     /// The start lies after the end; whereabouts would widen the range to the end of the subnet.
     #[error("range start {0} lies after range end {1}")]
     Reversed(IpAddr, IpAddr),
@@ -61,6 +65,9 @@ impl Range {
         let subnet = subnet.trunc();
         if subnet.max_prefix_len() - subnet.prefix_len() < 2 {
             return Err(RangeError::TooSmall(subnet));
+        }
+        if subnet.prefix_len() == 0 {
+            return Err(RangeError::TooLarge(subnet));
         }
         if let Some(bound) = [start, end].into_iter().flatten().find(|b| !same_family(&subnet, *b)) {
             return Err(RangeError::Family(bound, subnet));

@@ -14,7 +14,8 @@ use crate::range::Range;
 /// The attachment that holds, or wants, addresses.
 ///
 /// Known pods are recognised by pod and interface, so a new sandbox of the same pod gets its addresses
-/// again. Runtimes that name no pod are recognised by container id and interface.
+/// again, unless the old one still lives. Runtimes that name no pod are recognised by container id and
+/// interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owner {
     /// `CNI_CONTAINERID`, the sandbox.
@@ -23,33 +24,6 @@ pub struct Owner {
     pub ifname: String,
     /// `namespace/name` of the pod, if the runtime says it.
     pub pod: Option<String>,
-}
-
-/// How an entry of a pool relates to an owner.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Holding {
-    /// The entry is this attachment's.
-    Own,
-    /// The entry is the pod's, or the container's, without an interface name: whereabouts before 0.8
-    /// wrote none, and refusing to see such entries leaked them after its own upgrade.
-    Unnamed,
-    /// The entry is somebody else's.
-    Foreign,
-}
-
-impl Owner {
-    pub(crate) fn holding(&self, entry: &Allocation) -> Holding {
-        let same_pod = self.pod.as_ref().is_some_and(|pod| *pod == entry.podref);
-        // The id counts for known pods too: an earlier call of this sandbox may not have known its pod.
-        if !same_pod && entry.id != self.container_id {
-            return Holding::Foreign;
-        }
-        match &entry.ifname {
-            Some(ifname) if *ifname == self.ifname => Holding::Own,
-            Some(_) => Holding::Foreign,
-            None => Holding::Unnamed,
-        }
-    }
 }
 
 /// An address that the pod's configuration asks for by name (`runtimeConfig.ips`, or `IP` in
@@ -92,7 +66,8 @@ pub struct Request {
     pub overlapping: bool,
     /// What is asked for, one address each, all or nothing.
     pub wants: Vec<Want>,
-    /// Gateways and next hops: never handed out.
+    /// Gateways and next hops: this request is never given them. They are known from its own configuration
+    /// only, see [`crate::conf::Ipam::reserved`].
     pub reserved: Vec<IpAddr>,
 }
 

@@ -1,11 +1,11 @@
-//! Creating bridges, VLANs and veth pairs: one message each, and a second one for an alias.
+//! Creating bridges, VLANs, VRFs and veth pairs: one message each, and a second one for an alias.
 
 use std::os::fd::{AsFd, AsRawFd};
 
 use nix::errno::Errno;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{
-    InfoData, InfoKind, InfoVeth, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    InfoData, InfoKind, InfoVeth, InfoVlan, InfoVrf, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 
 use crate::name::{alias_attribute, validate_index, validate_link_name};
@@ -24,7 +24,8 @@ pub struct NewBridge {
     /// ports come and go.
     pub mac: Option<MacAddress>,
     /// MTU in bytes. Given here it does not count as set by an administrator: the kernel still lowers
-    /// it to that of the smallest port. Only a later [`Netlink::change_link`] makes it stick.
+    /// it to that of the smallest port. Only a later [`Netlink::change_link`] makes it stick, and only
+    /// to another value than it has by then: a change to the present one never reaches the bridge.
     pub mtu: Option<u32>,
     /// Free text attached to the link.
     pub alias: Option<String>,
@@ -50,6 +51,21 @@ pub struct NewVlan {
     /// Free text attached to the link.
     pub alias: Option<String>,
     /// Set it up at once. Fails with ENETDOWN while the parent is down.
+    pub up: bool,
+}
+
+/// A VRF (virtual routing and forwarding) link to create: its ports use a routing table of their own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewVrf {
+    /// Name.
+    pub name: String,
+    /// Routing table of its ports, from 1. The kernel refuses 0.
+    pub table: u32,
+    /// MTU in bytes; 65575 if `None`.
+    pub mtu: Option<u32>,
+    /// Free text attached to the link.
+    pub alias: Option<String>,
+    /// Set it up at once.
     pub up: bool,
 }
 
@@ -124,6 +140,21 @@ impl Netlink {
             LinkInfo::Data(InfoData::Vlan(vec![InfoVlan::Id(vlan.id)])),
         ]));
         self.create(message, &vlan.name, vlan.alias.as_deref(), "8021q", attempt).await
+    }
+
+    /// Creates a VRF link.
+    ///
+    /// # Errors
+    /// [`Error::is_exists`] if a link has the name; every other [`Error`] of a request.
+    pub async fn create_vrf(&self, vrf: &NewVrf) -> Result<()> {
+        let attempt = || format!("create VRF {} with table {}", vrf.name, vrf.table);
+        let mut message = described(&vrf.name, None, vrf.mtu)?;
+        attach(&mut message, None, vrf.up, attempt)?;
+        message.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Vrf),
+            LinkInfo::Data(InfoData::Vrf(vec![InfoVrf::TableId(vrf.table)])),
+        ]));
+        self.create(message, &vrf.name, vrf.alias.as_deref(), "vrf", attempt).await
     }
 
     /// Creates a veth pair with one message: both ends have their names, addresses and MTUs from the

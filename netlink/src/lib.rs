@@ -39,7 +39,7 @@ mod wire;
 pub use address::{Address, NewAddress};
 pub use bridge::{BridgeOptions, Port, PortFlags, PortState};
 pub use change::LinkChange;
-pub use create::{NewBridge, NewVeth, NewVlan, VethPeer};
+pub use create::{NewBridge, NewVeth, NewVlan, NewVrf, VethPeer};
 pub use error::{Error, Result};
 pub use events::{Event, EventGroups, Events};
 pub use link::{Link, LinkKind, OperationalState};

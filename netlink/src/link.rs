@@ -7,7 +7,7 @@ use rtnetlink::packet_core::{
     DecodeError, ErrorContext, NlaBuffer, NlasIterator, Parseable, parse_i32, parse_string, parse_u8,
     parse_u32,
 };
-use rtnetlink::packet_route::link::{InfoVlan, LinkHeader};
+use rtnetlink::packet_route::link::{InfoVlan, InfoVrf, LinkHeader};
 
 use crate::{BridgeOptions, MacAddress, Port, PortState};
 
@@ -69,6 +69,11 @@ pub enum LinkKind {
         id: u16,
         /// Ethernet type of its tag: 0x8100 for IEEE 802.1Q, 0x88a8 for 802.1ad.
         protocol: u16,
+    },
+    /// A VRF: its ports use a routing table of their own.
+    Vrf {
+        /// The table.
+        table: u32,
     },
     /// One end of a veth pair.
     Veth,
@@ -206,6 +211,7 @@ impl Link {
                     *kind = match parse_string(nla.value())?.as_str() {
                         "bridge" => LinkKind::Bridge(BridgeOptions::default()),
                         "vlan" => LinkKind::Vlan { id: 0, protocol: 0 },
+                        "vrf" => LinkKind::Vrf { table: 0 },
                         "veth" => LinkKind::Veth,
                         other => LinkKind::Other(other.to_owned()),
                     }
@@ -219,6 +225,13 @@ impl Link {
                             InfoVlan::Id(value) => *id = value,
                             InfoVlan::Protocol(value) => *protocol = value.into(),
                             _ => {}
+                        }
+                    }
+                }
+                (libc::IFLA_INFO_DATA, LinkKind::Vrf { table }) => {
+                    for nla in NlasIterator::new(nla.value()) {
+                        if let InfoVrf::TableId(value) = InfoVrf::parse(&nla?)? {
+                            *table = value;
                         }
                     }
                 }

@@ -12,7 +12,8 @@ const MAX_NAME: usize = 15;
 const MAX_ALIAS: usize = 255;
 
 /// Checks a link name by the kernel's rule (`dev_valid_name` in net/core/dev.c): 1 to 15 bytes, no
-/// `/`, `:` or white space, neither `.` nor `..`.
+/// `/`, `:` or white space, neither `.` nor `..`. Nor a name that the kernel takes for something else: one with a `%` is
+/// a pattern (`__dev_alloc_name`), `all` and `default` are folders beside those of links in /proc/sys/net.
 ///
 /// The kernel's own answers to a bad name ("Attribute failed policy validation") name neither the
 /// value nor the rule.
@@ -26,6 +27,10 @@ pub fn validate_link_name(name: &str) -> Result<()> {
         format!("it has {} bytes, at most {MAX_NAME} are allowed", name.len())
     } else if name == "." || name == ".." {
         "it would be a folder's own name under /proc/sys and /sys/class/net".to_owned()
+    } else if matches!(name, "all" | "default") {
+        "under /proc/sys it means every link, not one".to_owned()
+    } else if name.contains('%') {
+        "it contains '%', which the kernel replaces by a number".to_owned()
     } else if let Some(bad) =
         name.chars().find(|c| matches!(c, '/' | ':' | '\0' | '\u{b}') || c.is_whitespace())
     {

@@ -63,7 +63,8 @@ fn an_announcement_crosses_the_trunk() {
         node.bridge_with_uplink();
     }
     let mut wire = Wire::listen(&there);
-    let attached = here.pod("worker").add(&ipv4(json!({}))).run().attached();
+    let worker = here.pod("worker");
+    let attached = worker.add(&ipv4(json!({}))).run().attached();
     hears(&mut wire, &attached, Form::ArpRequest);
 }
 
@@ -149,7 +150,8 @@ fn add_returns_when_the_port_forwards_and_not_before() {
     node.ip("link set octbr type bridge stp_state 1 forward_delay 200");
     let peer = peer_of(&node, &ipv4(json!({})));
     let mut wire = Wire::listen(&peer);
-    let attached = node.pod("worker").add(&ipv4(json!({}))).run().attached();
+    let worker = node.pod("worker");
+    let attached = worker.add(&ipv4(json!({}))).run().attached();
     assert_eq!(node.expect_link(attached.host_link()).port("state"), "forwarding");
     // The announcement was not wasted on a port that drops.
     hears(&mut wire, &attached, Form::ArpRequest);

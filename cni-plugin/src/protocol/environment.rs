@@ -48,7 +48,7 @@ pub(crate) struct Environment {
     /// Name of the interface in the pod; empty where `container_id` is.
     pub(crate) ifname: String,
     /// `CNI_ARGS`, not yet taken apart: DEL must work whatever it says.
-    pub(crate) args: String,
+    pub(crate) args: OsString,
     /// Where delegated plugins are looked for, in order.
     pub(crate) path: Vec<PathBuf>,
     /// `CNI_NETNS_OVERRIDE`: attach even the plugin's own namespace (the reference library's escape hatch).
@@ -77,7 +77,8 @@ impl Environment {
             container_id: text("CNI_CONTAINERID")?.unwrap_or_default(),
             netns: text("CNI_NETNS")?,
             ifname: text("CNI_IFNAME")?.unwrap_or_default(),
-            args: text("CNI_ARGS")?.unwrap_or_default(),
+            // DEL must work whatever it says, even if it is no text.
+            args: lookup("CNI_ARGS").unwrap_or_default(),
             path: lookup("CNI_PATH").map(|list| std::env::split_paths(&list).collect()).unwrap_or_default(),
             netns_override: matches!(
                 text("CNI_NETNS_OVERRIDE")?.as_deref(),
@@ -86,6 +87,12 @@ impl Environment {
         };
         environment.validate()?;
         Ok(Some(environment))
+    }
+
+    /// `CNI_ARGS` as text.
+    pub(crate) fn args(&self) -> Result<&str, Error> {
+        let text = self.args.to_str();
+        text.ok_or_else(|| invalid("CNI_ARGS", &self.args.to_string_lossy(), "must be UTF-8 text"))
     }
 
     fn validate(&self) -> Result<(), Error> {

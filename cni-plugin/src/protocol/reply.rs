@@ -6,29 +6,28 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
-use super::{CniResult, Code, Error, Version};
+use super::{Code, Error, Version};
 
 /// A successful verb's answer.
 #[derive(Debug)]
 pub(crate) enum Reply {
     /// DEL, CHECK, STATUS and GC answer with their exit code alone.
     Nothing,
-    /// ADD.
-    Result(CniResult, Version),
+    /// ADD has printed its result itself: as long as that may fail, the attachment is not complete.
+    Printed,
     /// VERSION.
     Versions,
 }
 
 /// Prints a verb's outcome and gives the exit code that goes with it.
 pub(crate) fn write(outcome: Result<Reply, Error>, config_version: Version) -> ExitCode {
-    let (document, code) = match outcome {
-        Ok(Reply::Nothing) => return ExitCode::SUCCESS,
-        Ok(Reply::Result(result, version)) => (result.render(version), ExitCode::SUCCESS),
-        Ok(Reply::Versions) => (versions(), ExitCode::SUCCESS),
-        Err(error) => (error_object(&error, config_version), ExitCode::FAILURE),
+    let (printed, code) = match outcome {
+        Ok(Reply::Nothing | Reply::Printed) => return ExitCode::SUCCESS,
+        Ok(Reply::Versions) => (print(&versions()), ExitCode::SUCCESS),
+        Err(error) => (print(&error_object(&error, config_version)), ExitCode::FAILURE),
     };
     // A runtime that went away cannot be told anything; the exit code still says that it was not told.
-    if print(&document) { code } else { ExitCode::FAILURE }
+    if printed.is_ok() { code } else { ExitCode::FAILURE }
 }
 
 fn versions() -> Value {
@@ -44,17 +43,19 @@ fn error_object(error: &Error, version: Version) -> Value {
     object
 }
 
-/// The one place of this program that writes to stdout. The document leaves in one write, so that no reader
-/// ever sees half of it, and at most once: the panic hook may run after a result was printed.
-fn print(document: &Value) -> bool {
+/// The one place of this program that writes to stdout. The document leaves in one write, so that no reader ever sees
+/// half of it, and only one document ever does: the panic hook may run after a result was printed.
+pub(crate) fn print(document: &Value) -> Result<(), Error> {
     static PRINTED: AtomicBool = AtomicBool::new(false);
-    if PRINTED.swap(true, Ordering::SeqCst) {
-        return true;
+    if PRINTED.load(Ordering::SeqCst) {
+        return Ok(());
     }
     let mut text = document.to_string();
     text.push('\n');
     let mut stdout = std::io::stdout().lock();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_ok()
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    PRINTED.store(written.is_ok(), Ordering::SeqCst);
+    written.map_err(|cause| Error::io("write the answer to stdout", &cause))
 }
 
 /// Turns a defect of this program into an error object too: an empty stdout reaches users as
@@ -69,7 +70,8 @@ pub(crate) fn answer_panics() {
             reason.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no reason");
         let error = Error::new(Code::Internal, format!("octavia-bridge has a defect at {place}: {reason}"))
             .with_details("please report it with this message; DEL undoes what was done");
-        print(&error_object(&error, Version::NEWEST));
+        // Nobody else is left to be told.
+        let _ = print(&error_object(&error, Version::NEWEST));
         default(panic);
         std::process::exit(1);
     }));

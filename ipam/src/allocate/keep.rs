@@ -9,9 +9,10 @@
 use std::net::IpAddr;
 
 use crate::pool::Pool;
-use crate::request::{Choice, Holding, Request, Want};
+use crate::request::{Choice, Request, Want};
 
-use super::{concerns, reject_foreign};
+use super::claimant::{Claimant, Holding};
+use super::{reject_foreign, related};
 
 /// How well an entry suits a range; lower is better. First the interface's own entries, then those
 /// without an interface name; of each, first what the range would hand out itself, then what none of the
@@ -19,13 +20,19 @@ use super::{concerns, reject_foreign};
 type Rank = (Holding, bool);
 
 /// Fills the empty places of `chosen` with addresses the owner already has, as far as they go.
-pub(super) fn keep_own(request: &Request, pools: &[Pool], others: &[Pool], chosen: &mut [Option<IpAddr>]) {
+pub(super) fn keep_own(
+    request: &Request,
+    claimant: &Claimant<'_>,
+    pools: &[Pool],
+    others: &[Pool],
+    chosen: &mut [Option<IpAddr>],
+) {
     let fixed: Vec<IpAddr> = chosen.iter().flatten().copied().collect();
     let mut matching = Matching {
         candidates: request
             .wants
             .iter()
-            .map(|want| candidates(request, want, pools, others, &fixed))
+            .map(|want| candidates(request, claimant, want, pools, others, &fixed))
             .collect(),
         open: chosen.iter().map(Option::is_none).collect(),
         kept: vec![None; chosen.len()],
@@ -43,6 +50,7 @@ pub(super) fn keep_own(request: &Request, pools: &[Pool], others: &[Pool], chose
 /// The owner's entries that `want` could keep, best first.
 fn candidates(
     request: &Request,
+    claimant: &Claimant<'_>,
     want: &Want,
     pools: &[Pool],
     others: &[Pool],
@@ -53,13 +61,13 @@ fn candidates(
     let offered = |want: &Want, address| matches!(&want.choice, Choice::Lowest(r) if r.offers(address));
     let mut found = Vec::new();
     for (address, entry) in pool.iter() {
-        let holding = request.owner.holding(entry);
+        let holding = claimant.holding(pool.name(), entry);
         if holding == Holding::Foreign || fixed.contains(&address) {
             continue;
         }
         // Once it is a gateway, or somebody else's in an overlapping pool, it is not kept.
-        let related = pools.iter().filter(|pool| concerns(request, want, pool)).chain(others);
-        if request.reserved.contains(&address) || reject_foreign(request, address, related).is_err() {
+        let related = related(request, want, pools, others);
+        if request.reserved.contains(&address) || reject_foreign(claimant, address, related).is_err() {
             continue;
         }
         if range.offers(address) {

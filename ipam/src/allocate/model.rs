@@ -28,6 +28,8 @@ enum Step {
     Request(usize, usize, u32),
     /// Pod, sandbox.
     Release(usize, usize),
+    /// The same, but its DEL is lost.
+    Vanish(usize, usize),
 }
 
 fn address(n: u32) -> IpAddr {
@@ -60,6 +62,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0..3_usize, 0..12_usize, 0..2_usize).prop_map(|(n, p, s)| Step::Acquire(n, p, s)),
         1 => (0..3_usize, 0..12_usize, 0..32_u32).prop_map(|(n, p, a)| Step::Request(n, p, a)),
         2 => (0..12_usize, 0..2_usize).prop_map(|(p, s)| Step::Release(p, s)),
+        1 => (0..12_usize, 0..2_usize).prop_map(|(p, s)| Step::Vanish(p, s)),
     ]
 }
 
@@ -70,6 +73,8 @@ fn owner(pod: usize, sandbox: usize) -> Owner {
 }
 
 type Pools = BTreeMap<String, Pool>;
+/// Ids of sandboxes that exist.
+type Alive = BTreeSet<String>;
 /// Who has what: pool and address to holder.
 type Ledger = BTreeMap<(String, IpAddr), Allocation>;
 use crate::pool::Allocation;
@@ -95,7 +100,7 @@ fn request(network: &Network, owner: Owner, first: Option<IpAddr>) -> Request {
 }
 
 /// Runs a request as a store would, keeping the pools as they were after a refusal.
-fn run(request: &Request, pools: &mut Pools) -> Result<Vec<IpAddr>, Refusal> {
+fn run(request: &Request, pools: &mut Pools, alive: &Alive) -> Result<Vec<IpAddr>, Refusal> {
     let wanted = request.pools();
     let get = |(name, subnet): &(PoolName, IpNet)| {
         pools.get(name.as_str()).cloned().unwrap_or_else(|| Pool::new(name, *subnet))
@@ -104,7 +109,7 @@ fn run(request: &Request, pools: &mut Pools) -> Result<Vec<IpAddr>, Refusal> {
     let foreign = |pool: &&Pool| wanted.iter().all(|(name, _)| name.as_str() != pool.name());
     let related = |pool: &&Pool| wanted.iter().any(|(_, subnet)| overlap(subnet, &pool.subnet()));
     let others: Vec<Pool> = pools.values().filter(foreign).filter(related).cloned().collect();
-    let assigned = allocate(request, &mut own, &others)?;
+    let assigned = allocate(request, &mut own, &others, &|id, _| alive.contains(id))?;
     pools.extend(own.into_iter().map(|pool| (pool.name().to_owned(), pool)));
     Ok(assigned.iter().map(|a| a.address.addr()).collect())
 }
@@ -132,8 +137,9 @@ fn naive(request: &Request, before: &Ledger) -> Option<Vec<IpAddr>> {
     chosen.into_iter().collect()
 }
 
-fn is_own(owner: &Owner, entry: &Allocation) -> bool {
-    owner.holding(entry) == Holding::Own
+fn is_own(owner: &Owner, entry: &Allocation, alive: &Alive) -> bool {
+    let inherited = owner.pod.as_ref() == Some(&entry.podref) && !alive.contains(&entry.id);
+    entry.id == owner.container_id || inherited
 }
 
 fn check(
@@ -141,12 +147,14 @@ fn check(
     owner: &Owner,
     first: Option<IpAddr>,
     pools: &mut Pools,
+    alive: &mut Alive,
 ) -> Result<(), TestCaseError> {
+    let is_own = |owner: &Owner, entry: &Allocation| is_own(owner, entry, alive);
     let before = ledger(pools);
     let request = request(network, owner.clone(), first);
     let names: BTreeSet<String> = request.pools().iter().map(|(name, _)| name.to_string()).collect();
     let had_none = !before.values().any(|entry| is_own(owner, entry));
-    let outcome = run(&request, pools);
+    let outcome = run(&request, pools, alive);
     let after = ledger(pools);
     let others = |ledger: &Ledger| -> Ledger {
         ledger.clone().into_iter().filter(|(_, entry)| !is_own(owner, entry)).collect()
@@ -185,9 +193,10 @@ fn check(
     }
     let mine = after.iter().filter(|((pool, _), entry)| names.contains(pool) && is_own(owner, entry)).count();
     prop_assert_eq!(mine, assigned.len(), "no entry is left over in the pools of the request");
-    let again = run(&request, pools).map_err(|error| TestCaseError::fail(error.to_string()))?;
+    let again = run(&request, pools, alive).map_err(|error| TestCaseError::fail(error.to_string()))?;
     prop_assert_eq!(again, assigned, "repeating it gives the same");
     prop_assert_eq!(ledger(pools), after, "repeating it writes nothing new");
+    alive.insert(owner.container_id.clone());
     Ok(())
 }
 
@@ -199,18 +208,18 @@ proptest! {
         networks in prop::collection::vec(network(), 3),
         steps in prop::collection::vec(step(), 1..60),
     ) {
-        let mut pools = Pools::new();
+        let (mut pools, mut alive) = (Pools::new(), Alive::new());
         for step in steps {
             match step {
                 Step::Acquire(network, pod, sandbox) => {
-                    check(&networks[network], &owner(pod, sandbox), None, &mut pools)?;
+                    check(&networks[network], &owner(pod, sandbox), None, &mut pools, &mut alive)?;
                 }
                 Step::Request(network, pod, n) => {
                     let network = &networks[network];
                     let wanted = address(n);
                     // The configuration refuses such requests before they come here.
                     if is_host_of(&network.ranges[0].subnet(), wanted) && !network.reserved.contains(&wanted) {
-                        check(network, &owner(pod, 0), Some(wanted), &mut pools)?;
+                        check(network, &owner(pod, 0), Some(wanted), &mut pools, &mut alive)?;
                     }
                 }
                 Step::Release(pod, sandbox) => {
@@ -221,6 +230,10 @@ proptest! {
                         pool.release(|_, entry| entry.id == owner.container_id);
                     }
                     prop_assert_eq!(ledger(&pools), kept);
+                    alive.remove(&owner.container_id);
+                }
+                Step::Vanish(pod, sandbox) => {
+                    alive.remove(&owner(pod, sandbox).container_id);
                 }
             }
         }

@@ -36,6 +36,10 @@ pub(super) fn addresses(
             return Err(FieldError::missing(path, "is missing; write one like 172.23.0.40/24"));
         };
         let address = parse_cidr(&path, text)?;
+        if address.prefix_len() == 0 {
+            let remedy = "makes a whole address family its subnet; write a longer prefix";
+            return Err(FieldError::text(path, text, remedy));
+        }
         if !is_host_of(&address, address.addr()) {
             let remedy = format!("is the first or last address of {}; assign one between", address.trunc());
             return Err(FieldError::text(path, text, remedy));

@@ -122,6 +122,9 @@ fn refused(object: &Object<'_>, text: &str, bounds_within: bool, error: RangeErr
             let remedy = format!("leaves no usable host address; use a prefix length of at most {longest}");
             FieldError::text(object.path_of("range"), text, remedy)
         }
+        RangeError::TooLarge(_) => {
+            FieldError::text(object.path_of("range"), text, "is a whole address family; write a subnet of it")
+        }
         RangeError::Reversed(start, end) if bounds_within => {
             let remedy = format!("runs backwards from {start} to {end}; exchange the two");
             FieldError::text(object.path_of("range"), text, remedy)

@@ -1,5 +1,6 @@
 //! `routes`: where they lead, and whether their next hops can be reached.
 
+use std::fmt::Display;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -10,6 +11,12 @@ use crate::document::{FieldError, Object};
 use super::networks::is_neighbour;
 use super::{parse_cidr, parse_ip};
 
+/// The kernel silently lowers what is above (`ip_metrics_convert` in net/ipv4/metrics.c, for both families),
+/// and then the result would report what the pod does not have.
+const MOST_MTU: u32 = 65_520;
+/// As [`MOST_MTU`].
+const MOST_ADVMSS: u32 = 65_495;
+
 /// A route for the pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
@@ -17,9 +24,9 @@ pub struct Route {
     pub dst: IpNet,
     /// Next hop. `None` leaves it to the plugin: the family's gateway if there is one, else on-link.
     pub gw: Option<IpAddr>,
-    /// Path MTU in bytes; 0 is absent.
+    /// Path MTU in bytes, at most 65520; 0 is absent.
     pub mtu: Option<u32>,
-    /// Maximum segment size to advertise, in bytes; 0 is absent.
+    /// Maximum segment size to advertise, in bytes, at most 65495; 0 is absent.
     pub advmss: Option<u32>,
     /// Metric, lower wins; 0 is absent.
     pub priority: Option<u32>,
@@ -61,20 +68,27 @@ fn route(object: &mut Object<'_>) -> Result<Route, FieldError> {
     Ok(Route {
         dst,
         gw,
-        mtu: number(object, "mtu")?.filter(|n| *n != 0),
-        advmss: number(object, "advmss")?.filter(|n| *n != 0),
-        priority: number(object, "priority")?.filter(|n| *n != 0),
-        table: number(object, "table")?,
-        scope: number(object, "scope")?,
+        mtu: number(object, "mtu", MOST_MTU)?.filter(|n| *n != 0),
+        advmss: number(object, "advmss", MOST_ADVMSS)?.filter(|n| *n != 0),
+        priority: number(object, "priority", u32::MAX)?.filter(|n| *n != 0),
+        table: number(object, "table", u32::MAX)?,
+        scope: number(object, "scope", u8::MAX)?,
     })
 }
 
-fn number<T: TryFrom<i64>>(object: &mut Object<'_>, key: &str) -> Result<Option<T>, FieldError> {
+/// A whole number from 0 to `most`.
+fn number<T>(object: &mut Object<'_>, key: &str, most: T) -> Result<Option<T>, FieldError>
+where
+    T: TryFrom<i64> + PartialOrd + Copy + Display,
+{
     let Some(number) = object.int(key)? else { return Ok(None) };
-    T::try_from(number).map(Some).map_err(|_| {
-        let most = if size_of::<T>() == 1 { u32::from(u8::MAX) } else { u32::MAX };
-        FieldError::json(object.path_of(key), &number.into(), format!("is out of bounds; write 0 to {most}"))
-    })
+    match T::try_from(number) {
+        Ok(fits) if fits <= most => Ok(Some(fits)),
+        _ => {
+            let remedy = format!("is out of bounds; write 0 to {most}");
+            Err(FieldError::json(object.path_of(key), &number.into(), remedy))
+        }
+    }
 }
 
 /// A next hop that is no neighbour would fail in the kernel with "network is unreachable", after links

@@ -90,6 +90,16 @@ fn wrong_values_name_field_value_and_remedy() {
         ),
         (json!({ "range": "fd00::/128" }), "at most 126"),
         (
+            json!({ "range": "0.0.0.0/0" }),
+            "ipam.range: \"0.0.0.0/0\" is a whole address family; write a subnet",
+        ),
+        (json!({ "range": "10.0.0.1-10.0.0.9/0" }), "is a whole address family"),
+        (json!({ "range": "::/0", "network_name": "a" }), "ipam.range: \"::/0\" is a whole address family"),
+        (
+            with(&json!({ "addresses": [{ "address": "10.0.0.5/0" }] })),
+            "ipam.addresses[0].address: \"10.0.0.5/0\" makes a whole address family its subnet",
+        ),
+        (
             json!({ "range": "::1:0:0:0/80" }),
             "begins with \"::\", which no pool can be named after; set network_name",
         ),
@@ -162,7 +172,19 @@ fn wrong_values_name_field_value_and_remedy() {
         ),
         (
             with(&json!({ "routes": [{ "dst": "10.0.0.0/8", "mtu": -1 }] })),
-            "ipam.routes[0].mtu: -1 is out of bounds; write 0 to 4294967295",
+            "ipam.routes[0].mtu: -1 is out of bounds; write 0 to 65520",
+        ),
+        (
+            with(&json!({ "routes": [{ "dst": "10.0.0.0/8", "mtu": 65521 }] })),
+            "ipam.routes[0].mtu: 65521 is out of bounds",
+        ),
+        (
+            with(&json!({ "routes": [{ "dst": "10.0.0.0/8", "advmss": 65496 }] })),
+            "ipam.routes[0].advmss: 65496 is out of bounds; write 0 to 65495",
+        ),
+        (
+            with(&json!({ "routes": [{ "dst": "10.0.0.0/8", "priority": -5 }] })),
+            "ipam.routes[0].priority: -5 is out of bounds; write 0 to 4294967295",
         ),
         (
             with(&json!({ "routes": [{ "dst": "10.0.0.0/8", "scope": 256 }] })),
@@ -297,6 +319,9 @@ fn routes_are_masked_and_zero_is_absent() {
     assert_eq!(route.dst.to_string(), "10.0.0.0/8");
     let numbers = (route.mtu, route.advmss, route.priority, route.table, route.scope);
     assert_eq!(numbers, (None, Some(1400), Some(5), Some(0), Some(253)));
+    let most = json!([{ "dst": "10.0.0.0/8", "mtu": 65520, "advmss": 65495, "priority": u32::MAX }]);
+    let route = &parse(&with(&json!({ "routes": most }))).unwrap().routes[0];
+    assert_eq!((route.mtu, route.advmss, route.priority), (Some(65520), Some(65495), Some(u32::MAX)));
 }
 
 #[test]

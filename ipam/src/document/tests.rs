@@ -1,5 +1,7 @@
 //! Each row is a fact about Go's `encoding/json`, decoding into a struct.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use super::{FieldError, Object, read};
@@ -34,6 +36,23 @@ fn keys_match_in_any_case_and_the_last_wins() {
     }
     // Kelvin sign and long s fold into ASCII.
     assert_eq!(string("{\"\u{17f}pee\u{212a}\": \"a\"}", "speek").as_deref(), Some("a"));
+}
+
+#[test]
+fn the_order_is_the_one_of_the_last_places() {
+    let value = value(r#"{"c": 1, "a": 1, "b": 1, "a": 2, "c": null, "b": 3, "d": 4}"#);
+    assert_eq!(value.to_string(), r#"{"c":1,"a":2,"b":3,"d":4}"#);
+}
+
+#[test]
+fn many_repeated_keys_cost_no_more_than_many_keys() {
+    // Each of the second half repeats the key that came first of those left: moved one by one, that is
+    // twenty thousand million steps.
+    let keys: Vec<String> = (0..200_000).map(|n| format!("\"{n:x}\":0")).collect();
+    let text = format!("{{{0},{0}}}", keys.join(","));
+    let began = Instant::now();
+    assert_eq!(value(&text).as_object().unwrap().len(), keys.len());
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }
 
 #[test]

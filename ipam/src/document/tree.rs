@@ -3,6 +3,7 @@
 //! `serde_json` leaves a repeated key at its first place with the last value. That would lose which of
 //! `{"a": 1, "A": 2, "a": 3}` came last, and Go takes the last whatever its case.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
@@ -68,16 +69,21 @@ impl<'de> Visitor<'de> for TreeVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
-        let mut map = Map::new();
+        // Sorted in the end: moving a repeated key to the end of an ordered map as it comes shifts all
+        // others, and a document of some megabytes would take ten seconds.
+        let mut last: HashMap<String, (usize, Value)> = HashMap::new();
+        let mut place = 0;
         while let Some((key, Tree(value))) = access.next_entry::<String, Tree>()? {
             // Null leaves an earlier value in force, see `Object::value`.
-            if value.is_null() && map.contains_key(&key) {
+            if value.is_null() && last.contains_key(&key) {
                 continue;
             }
-            // The order of the others is kept: this is not a swap with the last.
-            map.shift_remove(&key);
-            map.insert(key, value);
+            last.insert(key, (place, value));
+            place += 1;
         }
+        let mut members: Vec<(String, (usize, Value))> = last.into_iter().collect();
+        members.sort_unstable_by_key(|(_, (place, _))| *place);
+        let map: Map<String, Value> = members.into_iter().map(|(key, (_, value))| (key, value)).collect();
         Ok(Value::Object(map))
     }
 }

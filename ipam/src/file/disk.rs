@@ -1,8 +1,8 @@
 //! Documents on disk: reading them, and replacing them so that a power cut leaves the old or the new one.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::StoreError;
@@ -25,7 +25,7 @@ pub(super) fn path(dir: &Path, name: &str) -> PathBuf {
 }
 
 /// Where it is written before it replaces the old one. One name per pool is enough under the lock, and
-/// what a killed writer leaves is overwritten by the next.
+/// what a killed writer leaves is removed by the next.
 fn temporary(dir: &Path, name: &str) -> PathBuf {
     dir.join(format!(".{name}{TEMPORARY}"))
 }
@@ -33,15 +33,51 @@ fn temporary(dir: &Path, name: &str) -> PathBuf {
 /// The pool called `name`, `None` if there is no document.
 pub(super) fn read(dir: &Path, name: &str) -> Result<Option<Pool>, StoreError> {
     let path = path(dir, name);
-    let text = match fs::read(&path) {
+    let text = || {
+        let mut file = open_regular(&path, OpenOptions::new().read(true))?;
+        let mut text = Vec::new();
+        file.read_to_end(&mut text).map(|_| text)
+    };
+    let text = match text() {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        // No document at all; whoever put it there has to take it away.
+        Err(error) if error.kind() == ErrorKind::InvalidData => {
+            return Err(StoreError::Corrupt { path, why: error.to_string() });
+        }
         Err(error) => return Err(io_error("read pool document", &path)(error)),
     };
     match Pool::parse(name, &text) {
         Ok(pool) => Ok(Some(pool)),
         Err(error) => Err(StoreError::Corrupt { path, why: error.to_string() }),
     }
+}
+
+/// Opens `path`, which must be a regular file or, with the options to make one, nothing yet.
+///
+/// Looked at before it is opened, since opening a FIFO waits for its other end, and once more after, since
+/// the name may stand for another file by then. [`ErrorKind::InvalidData`] says that it is something else.
+pub(super) fn open_regular(path: &Path, options: &OpenOptions) -> io::Result<File> {
+    match fs::metadata(path) {
+        Ok(found) => require_regular(&found)?,
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let file = options.open(path)?;
+    require_regular(&file.metadata()?)?;
+    Ok(file)
+}
+
+fn require_regular(found: &Metadata) -> io::Result<()> {
+    let kind = found.file_type();
+    let name = match () {
+        () if kind.is_file() => return Ok(()),
+        () if kind.is_dir() => "directory",
+        () if kind.is_fifo() => "FIFO",
+        () if kind.is_socket() => "socket",
+        () => "device",
+    };
+    Err(io::Error::new(ErrorKind::InvalidData, format!("it is a {name}, not a regular file")))
 }
 
 /// Names of all pools that have a document; a missing directory has none.
@@ -67,20 +103,24 @@ pub(super) fn entries(dir: &Path) -> Result<Vec<String>, StoreError> {
     }
 }
 
-/// Removes a temporary file.
-fn remove(path: &Path) -> Result<(), StoreError> {
+/// Removes a file; that there is none is as good.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(io_error("remove leftover", path)(error)),
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
 }
 
 /// Removes what killed writers left half-written. Under the lock, nobody else is writing.
-pub(super) fn remove_leftovers(dir: &Path, _held: &Lock) -> Result<(), StoreError> {
-    for name in entries(dir)?.iter().filter(|name| name.starts_with('.') && name.ends_with(TEMPORARY)) {
-        remove(&dir.join(name))?;
+///
+/// What cannot be listed or removed is left to the next writer of that pool, who names it: it must not stop
+/// those who have nothing to write there.
+pub(super) fn remove_leftovers(dir: &Path, _held: &Lock) {
+    for name in entries(dir).unwrap_or_default() {
+        if name.starts_with('.') && name.ends_with(TEMPORARY) {
+            remove(&dir.join(name)).ok();
+        }
     }
-    Ok(())
 }
 
 /// Replaces the documents of `pools` in `dir`, synced when this returns.
@@ -121,7 +161,9 @@ pub(super) fn replace<'a>(
 
 fn write_synced(path: &Path, text: &[u8]) -> Result<(), StoreError> {
     let write = || {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        // A leftover may be anything, also a FIFO, which would be waited for when opened.
+        remove(path)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         file.write_all(text)?;
         file.sync_all()
     };
@@ -129,7 +171,7 @@ fn write_synced(path: &Path, text: &[u8]) -> Result<(), StoreError> {
 }
 
 /// Removes texts that will not take effect. The first error is the one to report; what cannot be removed
-/// now is overwritten or removed by the next writer.
+/// now is removed by the next writer.
 fn discard(ready: &[(PathBuf, PathBuf)]) {
     for (beside, _) in ready {
         fs::remove_file(beside).ok();

@@ -8,7 +8,7 @@ use std::time::Instant;
 use crate::error::StoreError;
 use crate::flock;
 
-use super::disk::io_error;
+use super::disk::{io_error, open_regular};
 
 /// The right to write in a directory; released when dropped, and by the kernel when the process ends.
 #[derive(Debug)]
@@ -21,9 +21,10 @@ impl Lock {
     pub(super) fn take(dir: &Path, deadline: Instant) -> Result<Self, StoreError> {
         let path = dir.join(".lock");
         let began = Instant::now();
-        let open = || OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&path);
+        let mut options = OpenOptions::new();
+        options.read(true).append(true).create(true).mode(0o600);
         loop {
-            let file = open().map_err(io_error("open lock", &path))?;
+            let file = open_regular(&path, &options).map_err(io_error("open lock", &path))?;
             if !flock::lock(&file, flock::Mode::Exclusive, deadline).map_err(io_error("lock", &path))? {
                 return Err(StoreError::Locked { path, waited: began.elapsed() });
             }

@@ -1,9 +1,10 @@
 //! Giving addresses back, now or, where that is impossible, later.
 
+use std::collections::HashSet;
 use std::time::Instant;
 
 use crate::error::StoreError;
-use crate::pool::Allocation;
+use crate::pool::{Allocation, Pool};
 
 use super::lock::Lock;
 use super::tombstone::{self, Tombstone};
@@ -21,10 +22,10 @@ pub enum Released {
 /// What a pass over the pools did.
 #[derive(Debug, Default)]
 struct Swept {
-    /// Addresses released, per claim.
-    released: Vec<usize>,
-    /// Pools that could not be dealt with.
-    failed: Vec<(String, StoreError)>,
+    /// Addresses released for the first claim.
+    released: usize,
+    /// What stood in the way, one failure per pool that could not be dealt with.
+    failures: Vec<StoreError>,
 }
 
 impl FileStore {
@@ -38,12 +39,8 @@ impl FileStore {
             return Ok(0);
         }
         let lock = Lock::take(self.pools_dir(), deadline)?;
-        let (released, failed) = self.release_locked(id, ifname, &lock)?;
-        if failed.is_empty() {
-            return Ok(released);
-        }
-        let failures = failed.into_iter().map(|(_, error)| error).collect();
-        Err(StoreError::Incomplete { released, failures })
+        let Swept { released, failures } = self.release_locked(id, ifname, &lock)?;
+        if failures.is_empty() { Ok(released) } else { Err(StoreError::Incomplete { released, failures }) }
     }
 
     /// As [`FileStore::release`], but what cannot be released is left as a tombstone, which the next
@@ -57,30 +54,23 @@ impl FileStore {
         if !self.pools_dir().is_dir() {
             return Ok(Released::Done(0));
         }
-        let entomb = |pool: Option<String>| {
-            let grave = Tombstone { id: id.to_owned(), ifname: ifname.to_owned(), pool };
-            tombstone::write(&self.tombstones, &grave)
-        };
-        let everywhere = |error| match entomb(None) {
+        let entomb = || tombstone::write(&self.tombstones, &Tombstone::of(id, ifname));
+        let nowhere = |error| match entomb() {
             Ok(()) => Ok(Released::Entombed(error)),
             Err(second) => Err(StoreError::Incomplete { released: 0, failures: vec![error, second] }),
         };
         let lock = match Lock::take(self.pools_dir(), deadline) {
             Ok(lock) => lock,
-            Err(error) => return everywhere(error),
+            Err(error) => return nowhere(error),
         };
-        let (released, failed) = match self.release_locked(id, ifname, &lock) {
-            Ok(done) => done,
-            Err(error) => return everywhere(error),
+        let Swept { released, mut failures } = match self.release_locked(id, ifname, &lock) {
+            Ok(swept) => swept,
+            Err(error) => return nowhere(error),
         };
-        if failed.is_empty() {
+        if failures.is_empty() {
             return Ok(Released::Done(released));
         }
-        // Still under the lock: nobody can attach this container again in between.
-        let written: Result<(), StoreError> =
-            failed.iter().try_for_each(|(pool, _)| entomb(Some(pool.clone())));
-        let mut failures: Vec<StoreError> = failed.into_iter().map(|(_, error)| error).collect();
-        match written {
+        match entomb() {
             Ok(()) => Ok(Released::Entombed(StoreError::Incomplete { released, failures })),
             Err(error) => {
                 failures.push(error);
@@ -89,87 +79,78 @@ impl FileStore {
         }
     }
 
-    /// Does what tombstones ask for, as far as it can be done now.
+    /// Does what tombstones ask for, as far as it can be done now. What cannot is no failure of whoever
+    /// came by: its tombstone stands and says so, see [`FileStore::entombed`].
     pub(super) fn replay(&self, lock: &Lock) -> Result<(), StoreError> {
         let tombstones = tombstone::list(&self.tombstones)?;
-        if tombstones.is_empty() {
-            return Ok(());
+        if !tombstones.is_empty() {
+            let swept = self.sweep(&tombstones, lock)?;
+            self.clear(&tombstones, &swept);
         }
-        let swept = self.sweep(&tombstones, lock)?;
-        self.settle(&tombstones, &swept)
+        Ok(())
     }
 
     /// One pass over the pools for this attachment and all tombstones.
-    fn release_locked(
-        &self,
-        id: &str,
-        ifname: &str,
-        lock: &Lock,
-    ) -> Result<(usize, Vec<(String, StoreError)>), StoreError> {
-        disk::remove_leftovers(self.pools_dir(), lock)?;
-        let tombstones = tombstone::list(&self.tombstones)?;
-        let mut claims = vec![Tombstone { id: id.to_owned(), ifname: ifname.to_owned(), pool: None }];
-        claims.extend(tombstones.iter().cloned());
+    fn release_locked(&self, id: &str, ifname: &str, lock: &Lock) -> Result<Swept, StoreError> {
+        disk::remove_leftovers(self.pools_dir(), lock);
+        let mut claims = vec![Tombstone::of(id, ifname)];
+        claims.extend(tombstone::list(&self.tombstones)?);
         let swept = self.sweep(&claims, lock)?;
-        self.settle(&tombstones, &swept)?;
-        Ok((swept.released.first().copied().unwrap_or_default(), swept.failed))
+        self.clear(&claims[1..], &swept);
+        Ok(swept)
     }
 
     fn sweep(&self, claims: &[Tombstone], lock: &Lock) -> Result<Swept, StoreError> {
-        let mut swept = Swept { released: vec![0; claims.len()], failed: Vec::new() };
+        let mut swept = Swept::default();
         for name in disk::names(self.pools_dir())? {
-            let concerns = |claim: &Tombstone| claim.pool.as_ref().is_none_or(|pool| *pool == name);
-            if !claims.iter().any(concerns) {
-                continue;
-            }
             match self.sweep_pool(&name, claims, lock) {
-                Ok(released) => {
-                    for (sum, released) in swept.released.iter_mut().zip(released) {
-                        *sum += released;
-                    }
-                }
-                Err(error) => swept.failed.push((name, error)),
+                Ok(released) => swept.released += released,
+                Err(error) => swept.failures.push(error),
             }
         }
         Ok(swept)
     }
 
-    /// Releases in one pool; how many addresses per claim.
-    fn sweep_pool(&self, name: &str, claims: &[Tombstone], lock: &Lock) -> Result<Vec<usize>, StoreError> {
-        let mut released = vec![0; claims.len()];
-        let Some(mut pool) = disk::read(self.pools_dir(), name)? else { return Ok(released) };
-        for (count, claim) in released.iter_mut().zip(claims) {
-            if claim.pool.as_ref().is_none_or(|pool| *pool == name) {
-                *count = pool.release(|_, entry| belongs(entry, &claim.id, &claim.ifname));
-            }
+    /// Releases in one pool; how many addresses for the first claim.
+    fn sweep_pool(&self, name: &str, claims: &[Tombstone], lock: &Lock) -> Result<usize, StoreError> {
+        let Some(mut pool) = disk::read(self.pools_dir(), name)? else { return Ok(0) };
+        // A pool that stays corrupt gathers tombstones; they must not cost every writer a pass over every
+        // pool each.
+        let ids: HashSet<String> = pool.iter().map(|(_, entry)| entry.id.clone()).collect();
+        let mut first = 0;
+        for (i, claim) in claims.iter().enumerate().filter(|(_, claim)| ids.contains(&claim.id)) {
+            let belongs = belonging(&pool, &claim.id, &claim.ifname);
+            let released = pool.release(|_, entry| belongs(entry));
+            first += if i == 0 { released } else { 0 };
         }
         if pool.is_changed() {
             disk::write(self.pools_dir(), std::iter::once(&pool), lock)?;
         }
-        Ok(released)
+        Ok(first)
     }
 
-    /// Removes tombstones that are done, and narrows those that are done but for some pools.
-    fn settle(&self, tombstones: &[Tombstone], swept: &Swept) -> Result<(), StoreError> {
-        for done in tombstones {
-            let undone = |pool: &String| swept.failed.iter().any(|(name, _)| name == pool);
-            if done.pool.as_ref().is_some_and(undone) {
-                continue;
+    /// Removes tombstones after a pass that met every pool. One that cannot be removed finds nothing the
+    /// next time; were its container attached again meanwhile, that would have removed it or failed.
+    fn clear(&self, tombstones: &[Tombstone], swept: &Swept) {
+        if swept.failures.is_empty() {
+            for done in tombstones {
+                tombstone::remove(&self.tombstones, done).ok();
             }
-            if done.pool.is_none() {
-                for (pool, _) in &swept.failed {
-                    let rest = Tombstone { pool: Some(pool.clone()), ..done.clone() };
-                    tombstone::write(&self.tombstones, &rest)?;
-                }
-            }
-            tombstone::remove(&self.tombstones, done)?;
         }
-        Ok(())
     }
 }
 
-/// Whether `entry` is the attachment's as DEL sees it: by container, not by pod, since the pod may have
-/// a new container already. Entries of whereabouts before 0.8 have no interface and go with any.
-pub(super) fn belongs(entry: &Allocation, id: &str, ifname: &str) -> bool {
-    entry.id == id && entry.ifname.as_ref().is_none_or(|name| name == ifname)
+/// Tells which entries of `pool` are the attachment's as DEL sees it: by container, not by pod, since the
+/// pod may have a new container already.
+///
+/// An entry without interface (whereabouts before 0.8) goes with the last interface of its container that
+/// has an entry in this pool.
+pub(super) fn belonging<'a>(
+    pool: &Pool,
+    id: &'a str,
+    ifname: &'a str,
+) -> impl Fn(&Allocation) -> bool + use<'a> {
+    let other = |entry: &Allocation| entry.id == id && entry.ifname.as_ref().is_some_and(|n| n != ifname);
+    let is_last = !pool.iter().any(|(_, entry)| other(entry));
+    move |entry| entry.id == id && entry.ifname.as_ref().map_or(is_last, |name| name == ifname)
 }

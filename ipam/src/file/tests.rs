@@ -1,7 +1,9 @@
 //! The store on a real file system, in directories of its own.
 
 mod crash;
+mod irregular;
 mod parallel;
+mod tombstones;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -69,7 +71,12 @@ fn conf(ipam: &Value) -> Ipam {
 fn add(store: &FileStore, ipam: &Value, id: &str, deadline: Instant) -> Result<Vec<String>, StoreError> {
     let owner = Owner { container_id: id.to_owned(), ifname: "net1".to_owned(), pod: None };
     let request = conf(ipam).request(owner, &[]).unwrap();
-    Ok(store.acquire(&request, deadline)?.settle()?.iter().map(|a| a.address.to_string()).collect())
+    Ok(store.acquire(&request, deadline, &nobody)?.settle()?.iter().map(|a| a.address.to_string()).collect())
+}
+
+/// No attachment lives.
+fn nobody(_id: &str, _ifname: &str) -> bool {
+    false
 }
 
 fn soon() -> Instant {
@@ -156,11 +163,26 @@ fn a_requested_address_is_reserved_or_its_holder_named() {
     let pin = |id: &str| {
         let owner = Owner { container_id: id.into(), ifname: "net1".into(), pod: Some(format!("ns/{id}")) };
         let asked = RequestedAddress::parse("CNI_ARGS IP", "172.23.0.200").unwrap();
-        host.store.acquire(&conf(&octavia()).request(owner, &[asked]).unwrap(), soon())
+        host.store.acquire(&conf(&octavia()).request(owner, &[asked]).unwrap(), soon(), &nobody)
     };
     assert_eq!(pin("a").unwrap().assigned()[0].address.to_string(), "172.23.0.200/24");
     let error = pin("b").unwrap_err();
     assert_eq!(error.to_string(), "address 172.23.0.200 is held by ns/a net1 (container a)");
+}
+
+#[test]
+fn two_sandboxes_of_one_pod_share_nothing_while_both_live() {
+    let host = Host::new();
+    let attach = |id: &str, alive: &dyn Fn(&str, &str) -> bool| {
+        let owner = Owner { container_id: id.into(), ifname: "net1".into(), pod: Some("ns/p".into()) };
+        let claim = host.store.acquire(&conf(&octavia()).request(owner, &[]).unwrap(), soon(), alive);
+        claim.unwrap().assigned()[0].address.to_string()
+    };
+    assert_eq!(attach("old", &nobody), "172.23.0.30/24");
+    assert_eq!(attach("new", &|id, ifname| (id, ifname) == ("old", "net1")), "172.23.0.31/24");
+    assert_eq!(host.store.release("new", "net1", soon()).unwrap(), 1);
+    assert_eq!(host.held(&octavia(), "old"), ["172.23.0.30/24"]);
+    assert_eq!(attach("newer", &nobody), "172.23.0.30/24", "the old one is gone");
 }
 
 #[test]
@@ -231,33 +253,6 @@ fn a_name_that_reads_two_ways_is_no_mix_up() {
 }
 
 #[test]
-fn a_release_goes_on_over_a_corrupt_pool_and_is_finished_later() {
-    let host = Host::new();
-    let (one, two) = (json!({ "range": "10.0.0.0/24" }), json!({ "range": "10.1.0.0/24" }));
-    host.add(&json!({ "ipRanges": [one, two] }), "a").unwrap();
-    let path = host.pools().join("10.0.0.0-24.json");
-    let good = fs::read(&path).unwrap();
-    host.write("10.0.0.0-24.json", "{");
-    let error = host.store.release("a", "net1", soon()).unwrap_err();
-    assert!(
-        matches!(&error, StoreError::Incomplete { released: 1, failures } if failures.len() == 1),
-        "{error}"
-    );
-    assert!(error.to_string().contains("10.0.0.0-24.json"), "{error}");
-    assert!(host.files(&host.tombstones()).is_empty(), "a plain release leaves no tombstone");
-
-    assert!(matches!(host.store.release_or_entomb("a", "net1", soon()), Ok(Released::Entombed(_))));
-    assert_eq!(host.files(&host.tombstones()), ["a@net1@10.0.0.0-24"]);
-    // The same container comes again, in the other pool: that must outlive the replay.
-    assert_eq!(host.add(&two, "a").unwrap(), ["10.1.0.1/24"]);
-    fs::write(&path, good).unwrap();
-    assert_eq!(host.held(&one, "a"), ["10.0.0.1/24"]);
-    assert_eq!(host.add(&one, "b").unwrap(), ["10.0.0.1/24"], "replayed before anything is chosen");
-    assert_eq!(host.held(&two, "a"), ["10.1.0.1/24"]);
-    assert!(host.files(&host.tombstones()).is_empty());
-}
-
-#[test]
 fn a_lock_held_too_long_is_an_error_and_a_release_becomes_a_tombstone() {
     let host = Host::new();
     host.add(&octavia(), "a").unwrap();
@@ -280,49 +275,4 @@ fn a_lock_held_too_long_is_an_error_and_a_release_becomes_a_tombstone() {
     drop(lock);
     assert_eq!(host.add(&octavia(), "b").unwrap(), ["172.23.0.30/24"], "the tombstone goes first");
     assert!(host.store.entombed().unwrap().is_empty());
-}
-
-#[test]
-fn a_release_replays_tombstones_too() {
-    let host = Host::new();
-    host.add(&octavia(), "a").unwrap();
-    host.add(&octavia(), "b").unwrap();
-    let lock = Lock::take(&host.pools(), soon()).unwrap();
-    host.store.release_or_entomb("a", "net1", Instant::now()).unwrap();
-    host.store.release_or_entomb("a", "net1", Instant::now()).unwrap();
-    drop(lock);
-    assert_eq!(host.store.release("b", "net1", soon()).unwrap(), 1, "counts its own only");
-    assert!(host.files(&host.tombstones()).is_empty());
-    assert_eq!(host.document("172.23.0.0-24")["spec"]["allocations"], json!({}));
-}
-
-#[test]
-fn a_replay_narrows_a_tombstone_to_what_it_could_not_do() {
-    let host = Host::new();
-    let (one, two) = (json!({ "range": "10.0.0.0/24" }), json!({ "range": "10.1.0.0/24" }));
-    host.add(&json!({ "ipRanges": [one, two] }), "a").unwrap();
-    let lock = Lock::take(&host.pools(), soon()).unwrap();
-    host.store.release_or_entomb("a", "net1", Instant::now()).unwrap();
-    drop(lock);
-    assert_eq!(host.files(&host.tombstones()), ["a@net1"]);
-    host.write("10.0.0.0-24.json", "{");
-    assert_eq!(host.add(&two, "b").unwrap(), ["10.1.0.1/24"]);
-    assert_eq!(host.files(&host.tombstones()), ["a@net1@10.0.0.0-24"]);
-    // The corrupt pool goes away, and with it the tombstone.
-    fs::remove_file(host.pools().join("10.0.0.0-24.json")).unwrap();
-    host.add(&two, "c").unwrap();
-    assert!(host.files(&host.tombstones()).is_empty());
-}
-
-#[test]
-fn entries_without_interface_are_released_by_container() {
-    let host = Host::new();
-    host.add(&octavia(), "a").unwrap();
-    let mut document = host.document("172.23.0.0-24");
-    document["spec"]["allocations"]["31"] = json!({ "id": "old", "podref": "ns/p" });
-    document["metadata"]["labels"] = json!({ "keep": "me" });
-    host.write("172.23.0.0-24.json", document.to_string());
-    assert_eq!(host.held(&octavia(), "old"), ["172.23.0.31/24"]);
-    assert_eq!(host.store.release("old", "net1", soon()).unwrap(), 1);
-    assert_eq!(host.document("172.23.0.0-24")["metadata"]["labels"], json!({ "keep": "me" }));
 }

@@ -1,50 +1,43 @@
 //! Releases that could not be done, kept until they can be.
 //!
-//! A tombstone is an empty file; its name says everything: `<container id>@<interface>` for every pool,
-//! or `<container id>@<interface>@<pool>` for the one pool that could not be read. With nothing in the
-//! file there is nothing to be torn, and writing one twice is the same as once, so no lock is needed.
-//!
-//! The second form matters when the same container is attached again: only what is still undone may be
-//! replayed, or a later replay would free the new attachment's addresses in the other pools.
+//! A tombstone is an empty file called `<container id>@<interface>`. With nothing in the file there is
+//! nothing to be torn, writing one twice is the same as once, so no lock is needed, and a disk without a
+//! free block may still have room for a name. It stands for every pool: those already released hold
+//! nothing of the attachment any more, and when the same container is attached again, its tombstone goes.
 
-use std::fs::{self, OpenOptions};
-use std::io::ErrorKind;
+use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use crate::error::StoreError;
 
-use super::disk::{create_dir, entries, io_error, sync_dir};
+use super::disk::{self, create_dir, entries, io_error, open_regular, sync_dir};
 
-/// A release still to be done.
+/// A release still to be done, in every pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tombstone {
     /// Container id of the attachment that is gone.
     pub id: String,
     /// Its interface.
     pub ifname: String,
-    /// The pool to release it from; `None` is every pool.
-    pub pool: Option<String>,
 }
 
 impl Tombstone {
+    pub(super) fn of(id: &str, ifname: &str) -> Self {
+        Self { id: id.to_owned(), ifname: ifname.to_owned() }
+    }
+
+    /// At most 46 bytes longer than a valid `CNI_CONTAINERID`, which needs no escaping: an interface name
+    /// has at most 15 bytes.
     fn file_name(&self) -> String {
-        let mut name = format!("{}@{}", escape(&self.id), escape(&self.ifname));
-        if let Some(pool) = &self.pool {
-            name.push('@');
-            name.push_str(&escape(pool));
-        }
-        name
+        format!("{}@{}", escape(&self.id), escape(&self.ifname))
     }
 
     fn from_file_name(name: &str) -> Option<Self> {
-        let mut parts = name.split('@').map(unescape);
-        let (id, ifname) = (parts.next()??, parts.next()??);
-        let pool = match parts.next() {
-            Some(pool) => Some(pool?),
-            None => None,
-        };
-        parts.next().is_none().then_some(Self { id, ifname, pool })
+        let (id, ifname) = name.split_once('@')?;
+        // '@' is escaped in both parts.
+        let ifname = Some(ifname).filter(|ifname| !ifname.contains('@'))?;
+        Some(Self { id: unescape(id)?, ifname: unescape(ifname)? })
     }
 }
 
@@ -57,19 +50,17 @@ pub(super) fn list(dir: &Path) -> Result<Vec<Tombstone>, StoreError> {
 pub(super) fn write(dir: &Path, tombstone: &Tombstone) -> Result<(), StoreError> {
     create_dir(dir)?;
     let path = dir.join(tombstone.file_name());
-    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
-    file.map_err(io_error("write tombstone", &path))?;
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    open_regular(&path, &options).map_err(io_error("write tombstone", &path))?;
     sync_dir(dir)
 }
 
-/// Removes a tombstone whose release is done. Not synced: replayed once more, it finds nothing, unless
-/// its container was attached again in between, and that attachment's own write comes after this.
+/// Removes a tombstone if it is there. Not synced: after a power cut it may stand again, but then its
+/// container is gone, and what it names is to be released.
 pub(super) fn remove(dir: &Path, tombstone: &Tombstone) -> Result<(), StoreError> {
     let path = dir.join(tombstone.file_name());
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(io_error("remove tombstone", &path)(error)),
-        _ => Ok(()),
-    }
+    disk::remove(&path).map_err(io_error("remove tombstone", &path))
 }
 
 /// `text` in letters, digits, '.', '_' and '-', everything else as `%xx` of its bytes. Interface names
@@ -108,21 +99,23 @@ mod tests {
 
     #[test]
     fn names_go_there_and_back() {
-        for (id, ifname, pool) in [
-            ("3f2a", "net1", None),
-            ("a_b.c-d", "eth0.24@if3", None),
-            ("3f2a", "ü%", Some("blue-10.0.0.0-8".to_owned())),
+        let longest = "f".repeat(200);
+        for (id, ifname) in [
+            ("3f2a", "net1"),
+            ("a_b.c-d", "eth0.24@if3"),
+            ("3f2a", "ü%"),
+            (longest.as_str(), "@@@@@@@@@@@@@@@"),
         ] {
-            let tombstone = Tombstone { id: id.to_owned(), ifname: ifname.to_owned(), pool };
+            let tombstone = Tombstone::of(id, ifname);
             let name = tombstone.file_name();
-            assert!(!name.contains('/'));
+            assert!(!name.contains('/') && name.len() <= 255, "{name}");
             assert_eq!(Tombstone::from_file_name(&name), Some(tombstone));
         }
     }
 
     #[test]
     fn other_files_are_no_tombstones() {
-        for name in ["", "a", "@", "a@", "@b", "a@b@", "a@b@c@d", "a@%zz", "a@%f"] {
+        for name in ["", "a", "@", "a@", "@b", "a@b@", "a@b@c", "a@%zz", "a@%f"] {
             assert_eq!(Tombstone::from_file_name(name), None, "{name}");
         }
     }

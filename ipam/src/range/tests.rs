@@ -31,8 +31,8 @@ fn bounds_are_whereabouts_bounds() {
             "2001:db8:480:603d:304:403:0:4",
             0,
         ),
-        ("0.0.0.0/0", "", "", "0.0.0.1", "255.255.255.254", 0),
-        ("::/0", "", "", "::1", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe", 0),
+        ("0.0.0.0/1", "", "", "0.0.0.1", "127.255.255.254", 0),
+        ("8000::/1", "", "", "8000::1", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe", 0),
     ] {
         let (range, oddities) = range(subnet, start, end).unwrap();
         let found = (range.first().to_string(), range.last().to_string(), oddities.len());
@@ -55,6 +55,9 @@ fn reversed_bounds_are_refused() {
 fn subnets_without_hosts_and_foreign_bounds_are_refused() {
     for subnet in ["10.0.0.0/31", "10.0.0.0/32", "fd00::/127", "fd00::/128"] {
         assert!(matches!(range(subnet, "", ""), Err(RangeError::TooSmall(_))), "{subnet}");
+    }
+    for subnet in ["0.0.0.0/0", "::/0"] {
+        assert!(matches!(range(subnet, "", ""), Err(RangeError::TooLarge(_))), "{subnet}");
     }
     assert!(matches!(range("10.0.0.0/24", "fd00::1", ""), Err(RangeError::Family(..))));
     assert!(matches!(range("fd00::/64", "", "10.0.0.1"), Err(RangeError::Family(..))));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use octavia_bridge_netlink::{
-    BridgeOptions, Error, LinkChange, LinkKind, MacAddress, Netlink, NewBridge, NewVlan, PortFlags,
+    BridgeOptions, Error, LinkChange, LinkKind, MacAddress, Netlink, NewBridge, NewVlan, NewVrf, PortFlags,
 };
 
 use crate::scene::{bridge, in_new_namespace, new_namespace, up, veth};
@@ -252,6 +252,35 @@ fn a_vlan_is_made_or_the_missing_module_is_named() {
                     )
                 );
                 assert_eq!(netlink.link("trunk.24").await.unwrap(), None);
+            }
+        }
+    });
+}
+
+/// As with VLANs, not every kernel has it.
+#[test]
+fn a_vrf_is_made_or_the_missing_module_is_named() {
+    in_new_namespace(async || {
+        let netlink = Netlink::open().await.unwrap();
+        let new = NewVrf {
+            name: "red".into(),
+            table: 1000,
+            mtu: Some(9000),
+            alias: Some("tenant".into()),
+            up: true,
+        };
+        match netlink.create_vrf(&new).await {
+            Ok(()) => {
+                let link = netlink.link("red").await.unwrap().unwrap();
+                assert_eq!(link.kind, LinkKind::Vrf { table: 1000 });
+                assert_eq!((link.mtu, link.up, link.alias.as_deref()), (9000, true, Some("tenant")));
+                assert!(netlink.create_vrf(&new).await.unwrap_err().is_exists());
+            }
+            Err(error) => {
+                let text = error.to_string();
+                assert!(text.starts_with("create VRF red with table 1000: "), "{text}");
+                assert!(text.contains("the kernel module vrf is missing or not loaded"), "{text}");
+                assert_eq!(netlink.link("red").await.unwrap(), None);
             }
         }
     });

@@ -1,6 +1,7 @@
 //! Routes of both families.
 
 use std::slice;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use octavia_bridge_netlink::{
@@ -189,6 +190,18 @@ fn filters_choose_by_family_table_and_link() {
         netlink.change_link(lo.index, &up()).await.unwrap();
         let read = async |filter: RouteFilter| netlink.routes(&filter).await.unwrap();
 
+        // Kernel 6.1 adds an IPv6 address's local route some time after it has acknowledged the address.
+        let local_v6 = RouteFilter { family: Some(Family::V6), table: Some(255), ..RouteFilter::default() };
+        for _ in 0..100 {
+            if read(local_v6.clone())
+                .await
+                .iter()
+                .any(|route| route.destination == "fd00:23::5/128".parse().unwrap())
+            {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         let v4 = read(RouteFilter { family: Some(Family::V4), ..RouteFilter::default() }).await;
         let v6 = read(RouteFilter { family: Some(Family::V6), ..RouteFilter::default() }).await;
         assert!(!v4.is_empty() && v4.iter().all(|route| route.family() == Family::V4));

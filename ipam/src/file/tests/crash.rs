@@ -65,6 +65,7 @@ fn a_document_that_cannot_be_replaced_stays_whole() {
 fn a_tombstone_that_cannot_be_written_is_an_error() {
     let host = Host::new();
     host.add(&octavia(), "a").unwrap();
+    fs::remove_dir(host.tombstones()).unwrap();
     fs::write(host.tombstones(), "").unwrap();
     let lock = Lock::take(&host.pools(), soon()).unwrap();
     let error = host.store.release_or_entomb("a", "net1", Instant::now()).unwrap_err();

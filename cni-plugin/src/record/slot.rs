@@ -1,0 +1,206 @@
+//! Where records are kept, and the lock that keeps ADD and DEL of one attachment apart.
+//!
+//! A record is a file `<container id>@<interface>.jsonl` of at most two lines: the intent, written before the first
+//! side effect, and the outcome, written after the last. It is only ever appended to, so a process killed while
+//! writing leaves either a torn first line, and then nothing was done yet, or a torn second one, and then the
+//! attachment counts as unfinished. The same file carries the lock. It is not synced to disk: the links it speaks of
+//! die with the power as well.
+
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use octavia_bridge_ipam::flock::{self, Mode};
+use serde::Serialize;
+
+use super::{Intent, Outcome, Record, parse};
+use crate::protocol::{Code, Error};
+
+/// How long ADD and DEL wait for each other.
+pub(crate) const LOCK_WAIT: Duration = Duration::from_secs(30);
+
+/// The directory of records.
+#[derive(Debug, Clone)]
+pub(crate) struct Records {
+    directory: PathBuf,
+}
+
+/// One attachment's record, locked against every other process until dropped.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    path: PathBuf,
+    file: File,
+    /// What was written there, if it can be read.
+    pub(crate) record: Option<Record>,
+    /// The file was not empty when it was locked.
+    pub(crate) was_written: bool,
+}
+
+impl Records {
+    pub(crate) fn new(data_dir: &Path) -> Self {
+        Self { directory: data_dir.join("attachments") }
+    }
+
+    fn path(&self, container_id: &str, ifname: &str) -> PathBuf {
+        self.directory.join(format!("{container_id}@{ifname}.jsonl"))
+    }
+
+    /// Whether the directory is there, so that an ADD may have worked here.
+    pub(crate) fn are_kept(&self) -> bool {
+        self.directory.is_dir()
+    }
+
+    /// Locks the attachment's record, making the file if there is none.
+    pub(crate) fn lock(&self, container_id: &str, ifname: &str) -> Result<Slot, Error> {
+        make_directory(&self.directory)?;
+        let path = self.path(container_id, ifname);
+        let mut options = OpenOptions::new();
+        options.read(true).append(true).create(true).mode(0o600);
+        let deadline = Instant::now() + LOCK_WAIT;
+        loop {
+            if let Some(slot) = Self::open(&path, &options, deadline)? {
+                return Ok(slot);
+            }
+        }
+    }
+
+    /// Locks the attachment's record if there is one.
+    pub(crate) fn lock_existing(&self, container_id: &str, ifname: &str) -> Result<Option<Slot>, Error> {
+        let path = self.path(container_id, ifname);
+        let mut options = OpenOptions::new();
+        options.read(true).append(true);
+        let deadline = Instant::now() + LOCK_WAIT;
+        while path.try_exists().unwrap_or(true) {
+            if let Some(slot) = Self::open(&path, &options, deadline)? {
+                return Ok(Some(slot));
+            }
+        }
+        Ok(None)
+    }
+
+    /// One try. `None` when the file vanished or was replaced between opening and locking it: its last holder
+    /// removed it, so what we locked is nobody's record any more.
+    fn open(path: &Path, options: &OpenOptions, deadline: Instant) -> Result<Option<Slot>, Error> {
+        let mut file = match options.open(path) {
+            Ok(file) => file,
+            Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(cause) => return Err(Error::io(format!("open the record {}", path.display()), &cause)),
+        };
+        lock(&file, path, Mode::Exclusive, deadline)?;
+        let failed = |cause| Error::io(format!("read the record {}", path.display()), &cause);
+        let held = file.metadata().map_err(failed)?;
+        match std::fs::metadata(path) {
+            Ok(named) if (named.dev(), named.ino()) == (held.dev(), held.ino()) => {}
+            _ => return Ok(None),
+        }
+        let mut text = Vec::new();
+        file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_end(&mut text)).map_err(failed)?;
+        let (record, was_written) = (parse(&text), !text.is_empty());
+        Ok(Some(Slot { path: path.to_owned(), file, record, was_written }))
+    }
+
+    /// What the attachment's record says now, without waiting for whoever works on it.
+    pub(crate) fn peek(&self, container_id: &str, ifname: &str) -> Option<Record> {
+        parse(&std::fs::read(self.path(container_id, ifname)).ok()?)
+    }
+
+    /// Whether the attachment's namespace still exists: then its addresses are in use.
+    pub(crate) fn is_alive(&self, container_id: &str, ifname: &str) -> bool {
+        let record = self.peek(container_id, ifname);
+        record.and_then(|record| record.intent.netns).is_some_and(|netns| netns.open().is_some())
+    }
+
+    /// Container id and interface name of every record, in no order. A missing directory holds none.
+    pub(crate) fn list(&self) -> Result<Vec<(String, String)>, Error> {
+        let failed = |cause| Error::io(format!("list the records in {}", self.directory.display()), &cause);
+        let entries = match std::fs::read_dir(&self.directory) {
+            Ok(entries) => entries,
+            Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(cause) => return Err(failed(cause)),
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(failed)?.file_name();
+            let attachment = name.to_str().and_then(|name| name.strip_suffix(".jsonl"));
+            // A container id has no '@', an interface name may.
+            if let Some((id, ifname)) = attachment.and_then(|name| name.split_once('@')) {
+                found.push((id.to_owned(), ifname.to_owned()));
+            }
+        }
+        Ok(found)
+    }
+
+    /// A lock on the bridges of this node, held as `Shared` while a port is added and as `Exclusive` while a
+    /// bridge is made or removed: a bridge must not vanish between being seen and being given a port.
+    ///
+    /// The directory itself carries it; a directory can be locked, and is never replaced.
+    pub(crate) fn lock_bridges(&self, mode: Mode) -> Result<File, Error> {
+        make_directory(&self.directory)?;
+        let directory = File::open(&self.directory)
+            .map_err(|cause| Error::io(format!("open {}", self.directory.display()), &cause))?;
+        lock(&directory, &self.directory, mode, Instant::now() + LOCK_WAIT)?;
+        Ok(directory)
+    }
+}
+
+impl Slot {
+    /// Its file, for messages.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes down what is about to be done, replacing what stood there.
+    pub(crate) fn begin(&mut self, intent: Intent) -> Result<(), Error> {
+        self.file.set_len(0).and_then(|()| self.append(&intent)).map_err(|cause| self.failed(&cause))?;
+        self.record = Some(Record { intent, outcome: None });
+        Ok(())
+    }
+
+    /// Writes down that it was done.
+    pub(crate) fn complete(&mut self, outcome: &Outcome) -> Result<(), Error> {
+        self.append(outcome).map_err(|cause| self.failed(&cause))
+    }
+
+    fn append(&self, line: &impl Serialize) -> std::io::Result<()> {
+        let mut text = serde_json::to_vec(line)?;
+        text.push(b'\n');
+        (&self.file).write_all(&text)
+    }
+
+    fn failed(&self, cause: &std::io::Error) -> Error {
+        Error::io(format!("write the record {}", self.path.display()), cause)
+    }
+
+    /// Removes the record, while holding its lock: whoever waited for it will find the name gone and start over.
+    pub(crate) fn remove(self) -> Result<(), Error> {
+        match std::fs::remove_file(&self.path) {
+            Err(cause) if cause.kind() != ErrorKind::NotFound => {
+                Err(Error::io(format!("remove the record {}", self.path.display()), &cause))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn lock(file: &File, path: &Path, mode: Mode, deadline: Instant) -> Result<(), Error> {
+    let locked = flock::lock(file, mode, deadline)
+        .map_err(|cause| Error::io(format!("lock {}", path.display()), &cause))?;
+    if locked {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::TryAgainLater,
+        format!("lock {}: held by another process for {} s", path.display(), LOCK_WAIT.as_secs()),
+    )
+    .with_details("another ADD or DEL is still at work, or stuck"))
+}
+
+fn make_directory(path: &Path) -> Result<(), Error> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|cause| Error::io(format!("make the directory {}", path.display()), &cause))
+}

@@ -1,0 +1,209 @@
+//! Carrying out a plan: step by step, read back, and taken back if it does not come out as planned.
+
+mod journal;
+mod kernel;
+mod reach;
+
+use std::path::Path;
+
+use octavia_bridge_netlink::{self as nl, Netlink};
+
+use crate::desired::Desired;
+use crate::observed::{self, Observed};
+use crate::plan::{self, Conflicts, Plan, Planned};
+
+pub(crate) use journal::Journal;
+pub(crate) use reach::Targets;
+
+/// How often to plan again when reading back shows that something is left to do. The kernel has side
+/// effects of its own (a primary IPv4 address takes its secondaries along), which a second plan mends.
+const ROUNDS: usize = 3;
+
+/// Why the desired state was not reached.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// Nothing was touched.
+    #[error("read the present state")]
+    Observe(#[source] nl::Error),
+
+    /// Nothing was touched.
+    #[error("{0}")]
+    Conflicts(Conflicts),
+
+    /// Nothing was touched.
+    #[error("{0}")]
+    Unreachable(reach::Error),
+
+    /// What had been done was taken back.
+    #[error("{step}; {undone}")]
+    Step {
+        step: String,
+        #[source]
+        source: kernel::Error,
+        undone: Undone,
+    },
+
+    /// What had been done was taken back.
+    #[error("after all steps there is still to do: {left}; {undone}")]
+    NotReached { left: String, undone: Undone },
+
+    /// What had been done was taken back.
+    #[error("{source}; {undone}")]
+    CutOff { source: reach::Error, undone: Undone },
+
+    /// Nothing was touched since, or an earlier process's steps could not be taken back.
+    #[error("{0}")]
+    Journal(String),
+}
+
+/// How the taking back went.
+#[derive(Debug)]
+pub(crate) struct Undone(Vec<String>);
+
+impl std::fmt::Display for Undone {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("everything was put back as it was");
+        }
+        write!(f, "putting things back failed as well: {}", self.0.join("; "))
+    }
+}
+
+/// Reads what a plan for `desired` needs.
+///
+/// # Errors
+/// Those of reading.
+pub(crate) async fn observe(netlink: &Netlink, desired: &Desired) -> Result<Observed, Error> {
+    observed::read(netlink, Some(&plan::names(desired))).await.map_err(Error::Observe)
+}
+
+/// Reads and plans.
+///
+/// # Errors
+/// Those of reading, and conflicts.
+pub(crate) async fn plan_now(netlink: &Netlink, desired: &Desired) -> Result<Plan, Error> {
+    plan::plan(desired, &observe(netlink, desired).await?).map_err(Error::Conflicts)
+}
+
+/// Carries out `plan` and reads back. Writes nothing, neither to the kernel nor to disk, if the plan is
+/// empty. Returns every step done.
+///
+/// # Errors
+/// What failed; everything done was taken back, as far as the error says so.
+pub(crate) async fn carry_out(
+    netlink: &Netlink,
+    desired: &Desired,
+    plan: Plan,
+    targets: &Targets,
+    journal: Option<&Path>,
+) -> Result<Vec<Planned>, Error> {
+    if plan.steps.is_empty() {
+        return Ok(Vec::new());
+    }
+    let watched = match &plan.cuts {
+        Some(step) => Some(targets.answering(netlink, step).await.map_err(Error::Unreachable)?),
+        None => None,
+    };
+    let mut journal = journal.map(Journal::begin).transpose().map_err(Error::Journal)?;
+    let mut done = Vec::new();
+    let result = rounds(netlink, desired, plan, journal.as_mut(), &mut done).await;
+    let result = match (result, watched) {
+        (Ok(()), Some(watched)) => watched.wait().await.map_err(Failure::CutOff),
+        (result, _) => result,
+    };
+    if let Err(failure) = result {
+        let undone = undo(netlink, &done).await;
+        // What could not be taken back now is tried again at the next start.
+        if undone.0.is_empty() {
+            finish(journal)?;
+        }
+        return Err(failure.with(undone));
+    }
+    finish(journal)?;
+    Ok(done)
+}
+
+fn finish(journal: Option<Journal>) -> Result<(), Error> {
+    journal.map_or(Ok(()), |journal| journal.end().map_err(Error::Journal))
+}
+
+/// An error before it is known how the taking back went.
+enum Failure {
+    Step { step: String, source: kernel::Error },
+    NotReached(String),
+    CutOff(reach::Error),
+    Other(Error),
+}
+
+impl Failure {
+    fn with(self, undone: Undone) -> Error {
+        match self {
+            Self::Step { step, source } => Error::Step { step, source, undone },
+            Self::NotReached(left) => Error::NotReached { left, undone },
+            Self::CutOff(source) => Error::CutOff { source, undone },
+            Self::Other(error) => error,
+        }
+    }
+}
+
+async fn rounds(
+    netlink: &Netlink,
+    desired: &Desired,
+    mut plan: Plan,
+    mut journal: Option<&mut Journal>,
+    done: &mut Vec<Planned>,
+) -> Result<(), Failure> {
+    for _ in 0..ROUNDS {
+        for planned in plan.steps {
+            if let Some(journal) = &mut journal {
+                journal.about_to(&planned).map_err(|text| Failure::Other(Error::Journal(text)))?;
+            }
+            // Before it is done: a step that fails may have been done in part.
+            done.push(planned.clone());
+            if let Err(source) = kernel::carry_out(netlink, &planned.apply).await {
+                return Err(Failure::Step { step: planned.apply.to_string(), source });
+            }
+        }
+        plan = plan_now(netlink, desired).await.map_err(Failure::Other)?;
+        if plan.steps.is_empty() {
+            return Ok(());
+        }
+    }
+    let left: Vec<String> = plan.steps.iter().map(|planned| planned.apply.to_string()).collect();
+    Err(Failure::NotReached(left.join(", ")))
+}
+
+async fn undo(netlink: &Netlink, done: &[Planned]) -> Undone {
+    let mut failures = Vec::new();
+    for planned in done.iter().rev() {
+        if let Err(error) = kernel::take_back(netlink, &planned.undo).await {
+            failures.push(format!("{}: {}", planned.undo, chain(&error)));
+        }
+    }
+    Undone(failures)
+}
+
+/// Takes back what a process that was killed half-way had done. Returns how many steps that were.
+///
+/// # Errors
+/// A journal that cannot be read, or steps that cannot be taken back; the journal then stays.
+pub(crate) async fn recover(netlink: &Netlink, state: &Path) -> Result<usize, Error> {
+    let Some((journal, begun)) = Journal::left_behind(state).map_err(Error::Journal)? else { return Ok(0) };
+    let undone = undo(netlink, &begun).await;
+    if !undone.0.is_empty() {
+        return Err(Error::Journal(format!("take back what a killed process left half done: {undone}")));
+    }
+    journal.end().map_err(Error::Journal)?;
+    Ok(begun.len())
+}
+
+/// An error with all its causes on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,207 @@
+//! One step, as requests to the kernel.
+
+use nl::{
+    BridgeOptions, LinkChange, LinkKind, MacAddress, Netlink, NewAddress, NewBridge, NewVlan, NewVrf, NextHop,
+};
+use octavia_bridge_netlink as nl;
+
+use crate::observed::{Kind, Route, Setting, write_ipv6};
+use crate::plan::{NewLink, Step};
+
+/// Smallest MTU of a bridge (`ETH_MIN_MTU`), in bytes.
+const SMALLEST_MTU: u32 = 68;
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Netlink(#[from] nl::Error),
+    #[error(transparent)]
+    File(#[from] std::io::Error),
+    /// A name that was there when the plan was made.
+    #[error("there is no link {0}")]
+    Gone(String),
+    /// Refused before anything was asked of the kernel.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Carries out one step.
+///
+/// # Errors
+/// The kernel's; a link half made is removed again.
+pub(crate) async fn carry_out(netlink: &Netlink, step: &Step) -> Result<(), Error> {
+    let change = |change: LinkChange| move |index| async move { netlink.change_link(index, &change).await };
+    let name = step.link().unwrap_or_default();
+    match step {
+        Step::Create(new) => create(netlink, new).await,
+        Step::Delete(new) => delete(netlink, &new.name).await,
+        Step::SetUp { up, .. } => {
+            on(netlink, name, change(LinkChange { up: Some(*up), ..LinkChange::default() })).await
+        }
+        Step::SetMtu { mtu, .. } => {
+            on(netlink, name, change(LinkChange { mtu: Some(*mtu), ..LinkChange::default() })).await
+        }
+        Step::SetMac { mac, .. } => {
+            let mac = Some(parse_mac(mac)?);
+            on(netlink, name, change(LinkChange { mac, ..LinkChange::default() })).await
+        }
+        Step::SetMaster { master, .. } => {
+            let master = match master {
+                Some(master) => Some(index(netlink, master).await?),
+                None => None,
+            };
+            on(netlink, name, change(LinkChange { master: Some(master), ..LinkChange::default() })).await
+        }
+        Step::SetAlias { alias, .. } => {
+            let alias = Some(alias.clone());
+            on(netlink, name, change(LinkChange { alias, ..LinkChange::default() })).await
+        }
+        Step::SetStp { on: stp, .. } => {
+            let options = BridgeOptions { stp: Some(*stp), ..BridgeOptions::default() };
+            Ok(netlink.change_bridge(index(netlink, name).await?, &options).await?)
+        }
+        Step::SetIpv6 { setting, on, .. } => Ok(write_ipv6(name, *setting, *on)?),
+        Step::AddAddress { address, .. } => {
+            let new = NewAddress { address: *address, nodad: false, noprefixroute: false };
+            Ok(netlink.add_address(index(netlink, name).await?, &new).await?)
+        }
+        Step::RemoveAddress { address, .. } => {
+            // Gone already, as a secondary goes with its primary: that is what was asked for.
+            netlink.delete_address(index(netlink, name).await?, *address).await?;
+            Ok(())
+        }
+        Step::AddRoute(route) => Ok(netlink.add_route(&wire(netlink, route).await?).await?),
+        Step::RemoveRoute(route) => {
+            netlink.delete_route(&wire(netlink, route).await?).await?;
+            Ok(())
+        }
+    }
+}
+
+/// Carries out the inverse of a step that may not have been done at all: what is so already is no error.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) async fn take_back(netlink: &Netlink, step: &Step) -> Result<(), Error> {
+    let result = match step {
+        Step::Delete(new) => delete_half_made(netlink, new).await,
+        other => carry_out(netlink, other).await,
+    };
+    match result {
+        Err(Error::Gone(_)) => Ok(()),
+        Err(Error::Netlink(error)) if error.is_exists() || error.is_not_found() => Ok(()),
+        other => other,
+    }
+}
+
+async fn on<F>(netlink: &Netlink, name: &str, act: impl FnOnce(u32) -> F) -> Result<(), Error>
+where
+    F: Future<Output = nl::Result<()>>,
+{
+    Ok(act(index(netlink, name).await?).await?)
+}
+
+async fn index(netlink: &Netlink, name: &str) -> Result<u32, Error> {
+    Ok(netlink.link(name).await?.ok_or_else(|| Error::Gone(name.to_owned()))?.index)
+}
+
+fn parse_mac(mac: &str) -> Result<MacAddress, Error> {
+    mac.parse().map_err(|error| Error::Refused(format!("{error}")))
+}
+
+async fn create(netlink: &Netlink, new: &NewLink) -> Result<(), Error> {
+    let (name, alias) = (new.name.clone(), new.alias.clone());
+    let mac = new.mac.as_deref().map(parse_mac).transpose()?;
+    let mut later = LinkChange::default();
+    match &new.kind {
+        Kind::Bridge { stp } => {
+            later.mtu = new.mtu;
+            let options = BridgeOptions { stp: Some(*stp), ..BridgeOptions::default() };
+            // Another MTU first: only one that is *changed* after creation counts as the administrator's
+            // (`br_change_mtu`, which `dev_set_mtu` does not call for the value there is), and
+            // any other follows the smallest port.
+            let mtu = new.mtu.map(|mtu| if mtu > SMALLEST_MTU { mtu - 1 } else { mtu + 1 });
+            let bridge = NewBridge { name, mac, mtu, alias, up: false, options };
+            netlink.create_bridge(&bridge).await?;
+        }
+        Kind::Vlan { base, id } => {
+            let parent = index(netlink, base).await?;
+            let vlan = NewVlan { name, parent, id: *id, mtu: new.mtu, master: None, alias, up: false };
+            netlink.create_vlan(&vlan).await?;
+            later.mac = mac;
+        }
+        Kind::Vrf { table } => {
+            netlink.create_vrf(&NewVrf { name, table: *table, mtu: new.mtu, alias, up: false }).await?;
+            later.mac = mac;
+        }
+        other => return Err(Error::Refused(format!("no link of type {} can be made", other.word()))),
+    }
+    let completed = complete(netlink, new, &later).await;
+    if completed.is_err() {
+        delete(netlink, &new.name).await?;
+    }
+    completed
+}
+
+/// What the creating message cannot carry, before the link is up.
+async fn complete(netlink: &Netlink, new: &NewLink, later: &LinkChange) -> Result<(), Error> {
+    if *later != LinkChange::default() {
+        netlink.change_link(index(netlink, &new.name).await?, later).await?;
+    }
+    if let Some(ipv6) = new.ipv6 {
+        write_ipv6(&new.name, Setting::AcceptRa, ipv6.accept_ra)?;
+        write_ipv6(&new.name, Setting::Disabled, ipv6.disabled)?;
+    }
+    Ok(())
+}
+
+/// Deletes a link of ours. Looks again: since the plan was made, or the journal written, somebody else
+/// may have given the name to a link of theirs.
+async fn delete(netlink: &Netlink, name: &str) -> Result<(), Error> {
+    let Some(link) = netlink.link(name).await? else { return Ok(()) };
+    if !crate::marker::is_ours(link.alias.as_deref()) {
+        return Err(Error::Refused(format!("{name} is now a link that this program did not make")));
+    }
+    netlink.delete_link(link.index).await?;
+    Ok(())
+}
+
+/// Deletes a link of ours that may lack its mark yet, since a link's alias takes a message of its own after
+/// the one that makes it: then it is down and without any alias, and of the sort that was to be made.
+async fn delete_half_made(netlink: &Netlink, new: &NewLink) -> Result<(), Error> {
+    let Some(link) = netlink.link(&new.name).await? else { return Ok(()) };
+    let same_sort = match (&new.kind, &link.kind) {
+        (Kind::Bridge { .. }, LinkKind::Bridge(_)) => {
+            new.mac.is_none() || new.mac == link.mac.map(|mac| mac.to_string())
+        }
+        (Kind::Vlan { id, .. }, LinkKind::Vlan { id: now, .. }) => id == now,
+        (Kind::Vrf { table }, LinkKind::Vrf { table: now }) => table == now,
+        _ => false,
+    };
+    if link.alias.is_none() && !link.up && same_sort {
+        netlink.delete_link(link.index).await?;
+        return Ok(());
+    }
+    delete(netlink, &new.name).await
+}
+
+async fn wire(netlink: &Netlink, route: &Route) -> Result<nl::Route, Error> {
+    let alone = route.hops.len() == 1;
+    let mut next_hops = Vec::new();
+    for hop in &route.hops {
+        let link = index(netlink, &hop.link).await?;
+        let weight = if alone { 0 } else { hop.weight };
+        next_hops.push(NextHop { gateway: hop.gateway, link, weight, onlink: hop.onlink });
+    }
+    Ok(nl::Route {
+        destination: route.destination,
+        table: Some(route.table),
+        priority: Some(route.metric).filter(|metric| *metric != 0),
+        protocol: Some(route.protocol),
+        source: route.source,
+        mtu: route.mtu,
+        next_hops,
+        ..nl::Route::default()
+    })
+}

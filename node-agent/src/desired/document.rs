@@ -1,0 +1,144 @@
+//! From text to [`Desired`]: a bare state, `desiredState:` documents and policies, any number of them.
+
+use serde_json::Value;
+
+use super::field::Fields;
+use super::merge::{Merge, Source};
+use super::problem::{Findings, Problem, Problems};
+use super::{Choice, Desired, bounds, interface, route};
+
+/// Where something came from, and its text.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Text {
+    /// Path of the file, or `-`.
+    pub(crate) origin: String,
+    pub(crate) yaml: String,
+}
+
+/// Reads all documents of all texts into one desired state.
+///
+/// # Errors
+/// Every problem of every document.
+pub(crate) fn read(texts: &[Text], choice: &Choice) -> Result<Desired, Problems> {
+    let findings = Findings::default();
+    let mut merge = Merge::default();
+    // A link may be called `y` or `on`; where a boolean is wanted, those words are taken for one.
+    let options = serde_saphyr::options! { strict_booleans: true };
+    for text in texts {
+        let documents: Vec<Value> =
+            match serde_saphyr::from_multiple_with_options(&text.yaml, options.clone()) {
+                Ok(documents) => documents,
+                Err(error) => {
+                    findings.invalid(&text.origin, format!("not YAML: {error}"));
+                    continue;
+                }
+            };
+        let several = documents.iter().filter(|document| !document.is_null()).count() > 1;
+        for (number, document) in documents.into_iter().enumerate() {
+            if !document.is_null() {
+                let name = if several { format!("document {}", number + 1) } else { String::new() };
+                read_document(name, document, choice, &findings, &mut merge);
+            }
+        }
+    }
+    let desired = merge.finish(&findings);
+    bounds::check(&desired, &findings);
+    let problems = findings.into_vec();
+    if problems.is_empty() { Ok(desired.into()) } else { Err(Problems(problems)) }
+}
+
+fn read_document(name: String, document: Value, choice: &Choice, findings: &Findings, merge: &mut Merge) {
+    let prefix = |name: &str| if name.is_empty() { String::new() } else { format!("{name}: ") };
+    let Some(mut fields) = Fields::new(prefix(&name), document, findings) else { return };
+    if let Some(state) = fields.take("desiredState") {
+        fields.finish();
+        return read_state(&prefix(&name), state, choice, findings, merge);
+    }
+    let Some(kind) = fields.text("kind") else {
+        return read_fields(fields, &prefix(&name), choice, findings, merge);
+    };
+    if kind != "NodeNetworkConfigurationPolicy" {
+        return fields
+            .unsupported("kind", format!("{kind}: not supported, only NodeNetworkConfigurationPolicy is"));
+    }
+    // The metadata is Kubernetes' business, but for the name, and so is the status.
+    fields.take("status");
+    if let Some(version) = fields.text("apiVersion").filter(|version| !version.starts_with("nmstate.io/")) {
+        fields.unsupported("apiVersion", format!("{version}: not supported, only nmstate.io is"));
+    }
+    let metadata = fields.take("metadata");
+    let title =
+        metadata.as_ref().and_then(|metadata| metadata["name"].as_str()).map_or(name, ToOwned::to_owned);
+    let spec = fields.take("spec");
+    fields.finish();
+    let path = format!("{}spec", prefix(&title));
+    let Some(mut spec) = Fields::new(path, spec.unwrap_or_default(), findings) else { return };
+    // How many nodes may change at once is no matter on one node.
+    spec.take("maxUnavailable");
+    let selector = spec.take("nodeSelector");
+    if let Some(reason) = choice.rejects(selector, &spec) {
+        merge.leave(format!("policy {title}: {reason}"));
+        return;
+    }
+    let state = spec.take("desiredState");
+    spec.finish();
+    if let Some(state) = state {
+        read_state(&prefix(&title), state, choice, findings, merge);
+    }
+}
+
+fn read_state(path: &str, state: Value, choice: &Choice, findings: &Findings, merge: &mut Merge) {
+    if let Some(fields) = Fields::new(path.to_owned(), state, findings) {
+        read_fields(fields, path, choice, findings, merge);
+    }
+}
+
+/// The state itself. An entry with something unsupported is left out as a whole under `--ours-only`: a
+/// VLAN made without the one option that was not understood would be another VLAN.
+fn read_fields(mut fields: Fields<'_>, path: &str, choice: &Choice, findings: &Findings, merge: &mut Merge) {
+    merge.documents += 1;
+    fields.take("description");
+    for (place, item) in fields.list("interfaces").unwrap_or_default() {
+        let before = findings.count();
+        let entry = interface::read(place.clone(), item, findings);
+        if let Some(problems) = left_out(choice, findings, before) {
+            merge.leave_all(&problems);
+        } else if let Some(entry) = entry {
+            merge.interface(Source { path: place }, entry, findings);
+        }
+    }
+    if let Some(mut routes) = fields.object("routes") {
+        // What is there, in the output of nmstate's own `show`; not a wish.
+        routes.take("running");
+        for (place, item) in routes.list("config").unwrap_or_default() {
+            let before = findings.count();
+            let entry = route::read(place.clone(), item, findings);
+            if let Some(problems) = left_out(choice, findings, before) {
+                merge.leave_all(&problems);
+            } else if let Some(entry) = entry {
+                merge.route(Source { path: place }, entry);
+            }
+        }
+        routes.finish();
+    }
+    if fields.take("dns-resolver").is_some() {
+        merge.leave(format!("{path}dns-resolver: resolvers are left to the host's own configuration"));
+    }
+    let before = findings.count();
+    if let Some(mut rules) = fields.object("route-rules") {
+        // Every rendered RHOSO policy holds an empty list, which asks for nothing.
+        rules.take("running");
+        if rules.list("config").is_some_and(|items| !items.is_empty()) {
+            rules.unsupported("config", "not supported");
+        }
+        rules.finish();
+    }
+    fields.finish();
+    if let Some(problems) = left_out(choice, findings, before) {
+        merge.leave_all(&problems);
+    }
+}
+
+fn left_out(choice: &Choice, findings: &Findings, before: usize) -> Option<Vec<Problem>> {
+    choice.ours_only.then(|| findings.take_unsupported_since(before)).flatten()
+}

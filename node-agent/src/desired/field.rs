@@ -1,0 +1,186 @@
+//! Reading the fields of one mapping: each is taken out once, and what is left over at the end is
+//! something this program does not know.
+//!
+//! Values are read as generously as nmstate reads them. Numbers arrive as strings from every
+//! kustomization that replaces placeholders, and booleans as strings from JSON patches.
+
+use serde_json::{Map, Value};
+
+use super::problem::Findings;
+
+/// A mapping and where it stands.
+#[derive(Debug)]
+pub(crate) struct Fields<'a> {
+    path: String,
+    map: Map<String, Value>,
+    findings: &'a Findings,
+}
+
+/// Where the entry `key` of the object at `path` stands.
+fn below(path: &str, key: &str) -> String {
+    match path.chars().last() {
+        None => key.to_owned(),
+        // After a document's name ("octavia: ").
+        Some(' ') => format!("{path}{key}"),
+        Some(_) => format!("{path}.{key}"),
+    }
+}
+
+impl<'a> Fields<'a> {
+    /// The mapping at `path`; anything else is a problem. A missing value counts as an empty mapping.
+    pub(crate) fn new(path: String, value: Value, findings: &'a Findings) -> Option<Self> {
+        match value {
+            Value::Object(map) => Some(Self { path, map, findings }),
+            Value::Null => Some(Self { path, map: Map::new(), findings }),
+            other => {
+                findings.invalid(
+                    path.trim_end_matches([':', ' ']),
+                    format!("must be a mapping, not {}", sort(&other)),
+                );
+                None
+            }
+        }
+    }
+
+    pub(crate) fn findings(&self) -> &'a Findings {
+        self.findings
+    }
+
+    pub(crate) fn path(&self, key: &str) -> String {
+        below(&self.path, key)
+    }
+
+    pub(crate) fn invalid(&self, key: &str, text: impl Into<String>) {
+        self.findings.invalid(self.path(key), text);
+    }
+
+    pub(crate) fn unsupported(&self, key: &str, text: impl Into<String>) {
+        self.findings.unsupported(self.path(key), text);
+    }
+
+    /// Takes a value out; `null` counts as absent, as it does for nmstate.
+    pub(crate) fn take(&mut self, key: &str) -> Option<Value> {
+        self.map.shift_remove(key).filter(|value| !value.is_null())
+    }
+
+    /// Whether the key is absent (or `null`, which is then taken out).
+    pub(crate) fn take_if_absent(&mut self, key: &str) -> bool {
+        let absent = self.map.get(key).is_none_or(Value::is_null);
+        if absent {
+            self.map.shift_remove(key);
+        }
+        absent
+    }
+
+    pub(crate) fn text(&mut self, key: &str) -> Option<String> {
+        match self.take(key)? {
+            Value::String(text) => Some(text),
+            // A name or a description that looks like a number.
+            Value::Number(number) => Some(number.to_string()),
+            other => {
+                self.invalid(key, format!("must be a text, not {}", sort(&other)));
+                None
+            }
+        }
+    }
+
+    /// Parses a text, wording the problem as `what`.
+    pub(crate) fn parsed<T: std::str::FromStr>(&mut self, key: &str, what: &str) -> Option<T> {
+        let text = self.text(key)?;
+        let value = text.parse().ok();
+        if value.is_none() {
+            self.invalid(key, format!("{text:?} is no {what}"));
+        }
+        value
+    }
+
+    pub(crate) fn boolean(&mut self, key: &str) -> Option<bool> {
+        let value = self.take(key)?;
+        let word = match &value {
+            Value::Bool(on) => return Some(*on),
+            Value::String(word) => word.to_ascii_lowercase(),
+            Value::Number(number) => number.to_string(),
+            _ => String::new(),
+        };
+        match word.as_str() {
+            "true" | "yes" | "on" | "y" | "1" => Some(true),
+            "false" | "no" | "off" | "n" | "0" => Some(false),
+            _ => {
+                self.invalid(key, format!("must be true or false, not {value}"));
+                None
+            }
+        }
+    }
+
+    /// A whole number within bounds, also written as a string.
+    pub(crate) fn number(&mut self, key: &str, least: i64, most: i64) -> Option<i64> {
+        let value = self.take(key)?;
+        let number = match &value {
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "a fraction was excluded, and bounds are checked below"
+            )]
+            Value::Number(number) => number
+                .as_i64()
+                // YAML 1.1 readers take 024 for a float.
+                .or_else(|| number.as_f64().filter(|n| n.fract() == 0.0 && n.abs() < 1e15).map(|n| n as i64)),
+            Value::String(text) => text.trim().parse().ok(),
+            _ => None,
+        };
+        match number {
+            Some(number) if (least..=most).contains(&number) => Some(number),
+            Some(number) => {
+                self.invalid(key, format!("{number} is out of bounds, {least} to {most} are allowed"));
+                None
+            }
+            None => {
+                self.invalid(key, format!("must be a whole number, not {value}"));
+                None
+            }
+        }
+    }
+
+    /// As [`Self::number`], for types that hold every value within the bounds.
+    pub(crate) fn number_as<T: TryFrom<i64>>(&mut self, key: &str, least: i64, most: i64) -> Option<T> {
+        self.number(key, least, most).and_then(|number| T::try_from(number).ok())
+    }
+
+    pub(crate) fn object(&mut self, key: &str) -> Option<Self> {
+        let value = self.take(key)?;
+        Self::new(self.path(key), value, self.findings)
+    }
+
+    /// The entries of a list with the path of each.
+    pub(crate) fn list(&mut self, key: &str) -> Option<Vec<(String, Value)>> {
+        match self.take(key)? {
+            Value::Array(items) => {
+                let path = self.path(key);
+                Some(items.into_iter().enumerate().map(|(n, item)| (format!("{path}[{n}]"), item)).collect())
+            }
+            other => {
+                self.invalid(key, format!("must be a list, not {}", sort(&other)));
+                None
+            }
+        }
+    }
+
+    /// Says of everything not taken out that it is not supported.
+    pub(crate) fn finish(self) {
+        for (key, value) in &self.map {
+            if !value.is_null() {
+                self.findings.unsupported(below(&self.path, key), "not supported");
+            }
+        }
+    }
+}
+
+fn sort(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "nothing",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a mapping",
+    }
+}

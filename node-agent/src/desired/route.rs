@@ -1,0 +1,55 @@
+//! One entry of `routes.config`.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use octavia_bridge_netlink::validate_link_name;
+use serde_json::Value;
+
+use super::Route;
+use super::field::Fields;
+use super::problem::Findings;
+
+/// `None` also for an entry whose state is `ignore`.
+pub(crate) fn read(path: String, value: Value, findings: &Findings) -> Option<Route> {
+    let mut entry = Fields::new(path, value, findings)?;
+    let state = entry.text("state");
+    match state.as_deref() {
+        None | Some("up" | "absent" | "ignore") => {}
+        Some(other) => entry.invalid("state", format!("{other:?} is neither absent nor ignore")),
+    }
+    let absent = state.as_deref() == Some("absent");
+    let destination = entry.parsed::<IpNet>("destination", "network such as 172.24.0.0/16");
+    let gateway = entry.parsed::<IpAddr>("next-hop-address", "IP address");
+    let interface = entry.text("next-hop-interface");
+    if let Some(Err(error)) = interface.as_deref().map(validate_link_name) {
+        entry.invalid("next-hop-interface", error.to_string());
+    }
+    // -1 stands for "the kernel's choice", table 0 for the main one.
+    let metric = entry.number("metric", -1, u32::MAX.into()).and_then(|metric| u32::try_from(metric).ok());
+    let table = entry.number_as::<u32>("table-id", 0, u32::MAX.into()).filter(|table| *table != 0);
+    let weight = entry.number_as("weight", 1, 256);
+    if !absent {
+        if destination.is_none() {
+            entry.invalid("destination", "missing or wrong");
+        }
+        if interface.is_none() {
+            entry.invalid("next-hop-interface", "missing");
+        }
+    }
+    if let (Some(to), Some(via)) = (destination, gateway)
+        && to.addr().is_ipv4() != via.is_ipv4()
+    {
+        entry.invalid("next-hop-address", format!("{via} and {to} are of different families"));
+    }
+    entry.finish();
+    (state.as_deref() != Some("ignore")).then_some(Route {
+        absent,
+        destination: destination.map(|net| net.trunc()),
+        gateway,
+        interface,
+        metric,
+        table,
+        weight,
+    })
+}

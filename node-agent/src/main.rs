@@ -1,0 +1,52 @@
+//! `octavia-bridge-agent`: keeps a node's VLAN interfaces and bridges as a policy describes them.
+
+mod apply;
+mod cli;
+mod desired;
+mod install;
+mod marker;
+mod observed;
+mod plan;
+mod rival;
+mod run;
+mod show;
+mod source;
+mod state;
+mod verbs;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::Parser;
+use cli::{Cli, Verb};
+
+/// Status for wrong usage and input, clap's own as well.
+const WRONG_INPUT: u8 = 2;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let colour = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(colour).with_target(false).init();
+    match answer(&cli) {
+        Ok(status) => status,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            if error.is::<source::Error>() { ExitCode::from(WRONG_INPUT) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn answer(cli: &Cli) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match &cli.verb {
+            Verb::Plan { input, json, check } => verbs::plan(cli, input, *json, *check).await,
+            Verb::Apply { input, safety } => verbs::apply(cli, input, safety).await,
+            Verb::Show { json } => verbs::show(*json).await,
+            Verb::Remove { safety } => verbs::remove(cli, safety).await,
+            Verb::Install { unit } => install::install(cli, unit),
+            Verb::Uninstall { unit } => install::uninstall(unit),
+            Verb::Run { input, safety, interval } => run::run(cli, input, safety, *interval).await,
+        }
+    })
+}

@@ -1,0 +1,77 @@
+//! IPv6 settings of a link, which live below `/proc/sys/net/ipv6/conf` only.
+//!
+//! The kernel resolves these paths by the network namespace of the thread that opens them, which for
+//! this program is the one it was started in.
+
+use std::fs;
+use std::io::{Error, ErrorKind};
+
+use serde::{Deserialize, Serialize};
+
+/// The settings this program cares about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Ipv6 {
+    /// `disable_ipv6`: no IPv6 address at all, not even a link-local one.
+    pub(crate) disabled: bool,
+    /// `accept_ra` is not 0: routers on the link may give addresses and routes.
+    pub(crate) accept_ra: bool,
+}
+
+/// One of the settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Setting {
+    Disabled,
+    AcceptRa,
+}
+
+impl Ipv6 {
+    /// What the kernel gives to a new link, unless the administrator changed `conf/default`.
+    pub(crate) const OF_NEW_LINK: Self = Self { disabled: false, accept_ra: true };
+
+    pub(crate) fn set(&mut self, setting: Setting, on: bool) {
+        match setting {
+            Setting::Disabled => self.disabled = on,
+            Setting::AcceptRa => self.accept_ra = on,
+        }
+    }
+}
+
+impl Setting {
+    pub(crate) fn key(self) -> &'static str {
+        match self {
+            Self::Disabled => "disable_ipv6",
+            Self::AcceptRa => "accept_ra",
+        }
+    }
+}
+
+fn path(link: &str, setting: Setting) -> String {
+    format!("/proc/sys/net/ipv6/conf/{link}/{}", setting.key())
+}
+
+/// Reads the settings of a link; `None` where the kernel has no IPv6, or the link is gone.
+pub(crate) fn read(link: &str) -> Option<Ipv6> {
+    let on = |setting| fs::read_to_string(path(link, setting)).ok().map(|value| value.trim() != "0");
+    Some(Ipv6 { disabled: on(Setting::Disabled)?, accept_ra: on(Setting::AcceptRa)? })
+}
+
+/// Writes one setting, unless it is so already: a container often has `/proc/sys` read-only.
+///
+/// # Errors
+/// The operating system's, with the path.
+pub(crate) fn write(link: &str, setting: Setting, on: bool) -> Result<(), Error> {
+    let path = path(link, setting);
+    let value = if on { "1" } else { "0" };
+    match fs::read_to_string(&path) {
+        Ok(now) if (now.trim() != "0") == on => return Ok(()),
+        // A kernel without IPv6 has nothing to switch off.
+        Err(cause) if cause.kind() == ErrorKind::NotFound && on == (setting == Setting::Disabled) => {
+            return Ok(());
+        }
+        _ => {}
+    }
+    fs::write(&path, value)
+        .map_err(|cause| Error::new(cause.kind(), format!("write {value} to {path}: {cause}")))
+}

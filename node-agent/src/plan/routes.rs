@@ -1,0 +1,118 @@
+//! Routes: those listed have to be there, those listed as absent must not be, others are not touched.
+
+use super::{Planner, Step};
+use crate::desired;
+use crate::marker;
+use crate::observed::{Hop, MAIN_TABLE, Route};
+
+/// Metric the kernel gives to an IPv6 route that states none (`IP6_RT_PRIO_USER`).
+const IPV6_METRIC: u32 = 1024;
+
+impl Planner<'_> {
+    pub(super) fn routes(&mut self) {
+        let desired = self.desired;
+        for entry in desired.routes.iter().filter(|entry| entry.absent) {
+            for route in
+                self.model.routes.iter().filter(|route| matches(entry, route)).cloned().collect::<Vec<_>>()
+            {
+                self.step(Step::RemoveRoute(route));
+            }
+        }
+        let wanted = wanted(&desired.routes);
+        // A changed route: ours to the same destination that is not wanted as it is.
+        let stale = |route: &&Route| {
+            route.is_ours()
+                && wanted.iter().any(|other| same_place(other, route))
+                && !wanted.iter().any(|w| same(w, route))
+        };
+        for route in self.model.routes.iter().filter(stale).cloned().collect::<Vec<_>>() {
+            self.step(Step::RemoveRoute(route));
+        }
+        for route in &wanted {
+            self.ensure(route);
+        }
+    }
+
+    fn ensure(&mut self, route: &Route) {
+        if self.model.routes.iter().any(|other| same(route, other)) {
+            return;
+        }
+        let name = format!("route to {}", route.destination);
+        for hop in &route.hops {
+            match self.model.links.get(&hop.link) {
+                None => return self.await_link(&name, &hop.link),
+                Some(link) if !link.up => {
+                    return self.conflict(format!("{name}: its interface {} is to be down", hop.link));
+                }
+                Some(_) => {}
+            }
+        }
+        self.step(Step::AddRoute(route.clone()));
+    }
+}
+
+/// The routes that are wanted. Entries with a weight and the same destination are one route with several
+/// next hops.
+fn wanted(entries: &[desired::Route]) -> Vec<Route> {
+    let mut routes: Vec<(Route, bool)> = Vec::new();
+    for entry in entries.iter().filter(|entry| !entry.absent) {
+        let (Some(destination), Some(link)) = (entry.destination, &entry.interface) else { continue };
+        let default_metric = if destination.addr().is_ipv4() { 0 } else { IPV6_METRIC };
+        let hop = Hop {
+            link: link.clone(),
+            gateway: entry.gateway,
+            weight: entry.weight.unwrap_or(1),
+            onlink: false,
+        };
+        let route = Route {
+            destination,
+            table: entry.table.unwrap_or(MAIN_TABLE),
+            // 0 is how "none stated" is said on the wire, which IPv6 takes for its default.
+            metric: entry.metric.filter(|metric| *metric != 0).unwrap_or(default_metric),
+            protocol: marker::ROUTE_PROTOCOL,
+            source: None,
+            mtu: None,
+            hops: vec![hop.clone()],
+        };
+        let shared = routes
+            .iter_mut()
+            .find(|(other, weighted)| *weighted && entry.weight.is_some() && same_place(other, &route));
+        match shared {
+            Some((other, _)) => {
+                other.hops.push(hop);
+                other.hops.sort();
+            }
+            None => routes.push((route, entry.weight.is_some())),
+        }
+    }
+    routes.into_iter().map(|(route, _)| route).collect()
+}
+
+fn same_place(one: &Route, other: &Route) -> bool {
+    (one.destination, one.table, one.metric) == (other.destination, other.table, other.metric)
+}
+
+/// Whether `now` does what `wanted` asks for, whoever made it. A single next hop's weight has no effect,
+/// and the kernel does not keep it.
+fn same(wanted: &Route, now: &Route) -> bool {
+    let alone = wanted.hops.len() == 1;
+    let hop = |one: &Hop, other: &Hop| {
+        one.link == other.link && one.gateway == other.gateway && (alone || one.weight == other.weight)
+    };
+    same_place(wanted, now)
+        && wanted.hops.len() == now.hops.len()
+        && wanted.hops.iter().all(|one| now.hops.iter().any(|other| hop(one, other)))
+}
+
+/// What an entry to be absent does not state matches anything, but for the table, which is the main one:
+/// "remove the default route" is not meant for every VRF.
+fn matches(entry: &desired::Route, route: &Route) -> bool {
+    let hop = |hop: &Hop| {
+        entry.interface.as_ref().is_none_or(|link| *link == hop.link)
+            && (entry.gateway.is_none() || entry.gateway == hop.gateway)
+    };
+    entry.destination.is_none_or(|destination| destination == route.destination)
+        && entry.metric.is_none_or(|metric| metric == route.metric)
+        && entry.table.unwrap_or(MAIN_TABLE) == route.table
+        && route.hops.iter().any(hop)
+}

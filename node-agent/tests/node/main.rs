@@ -1,0 +1,14 @@
+//! Black-box tests: the built agent in network namespaces of its own, looked at with `ip`.
+//!
+//! They need root (or `unshare --user --map-root-user --net --mount`), and Debian's iproute2 and strace.
+//! Here a veth end stands in for the VLAN interface, since many kernels come without 8021q.
+
+#![expect(clippy::unwrap_used, reason = "everything here is a test, also what clippy does not see as one")]
+
+mod applying;
+mod daemon;
+mod input;
+mod installing;
+mod killed;
+mod reaching;
+mod scene;

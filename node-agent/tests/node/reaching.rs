@@ -1,0 +1,44 @@
+//! Changes to the link of the node's own default route.
+
+use crate::scene::on_a_node;
+
+#[test]
+fn a_change_that_cuts_the_node_off_is_taken_back_and_a_harmless_one_stays() {
+    on_a_node(|node| {
+        node.ip("link set enp6s0 up");
+        node.ip("addr add 10.1.1.1/24 dev enp6s0");
+        node.ip("route add default via 10.1.1.9");
+        let before = node.snapshot();
+        let down = "interfaces: [{name: enp6s0, type: ethernet, state: down}]";
+        let untestable = node.run("apply -f -", down);
+        assert_eq!(untestable.status, 1);
+        assert!(untestable.stderr.contains("10.1.1.9:9 does not answer even now"), "{}", untestable.stderr);
+        assert_eq!(node.snapshot(), before);
+
+        // The gateway: another namespace at the other end of the wire.
+        let mut gateway =
+            std::process::Command::new("unshare").args(["--net", "sleep", "60"]).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        let pid = gateway.id();
+        node.ip(&format!("link set wire netns {pid}"));
+        let inside = |words: &str| {
+            let mut command = std::process::Command::new("nsenter");
+            command.args(["-t", &pid.to_string(), "-n", "ip"]).args(words.split_whitespace());
+            assert!(command.status().unwrap().success(), "{words}");
+        };
+        inside("addr add 10.1.1.9/24 dev wire");
+        inside("link set wire up");
+        let before = node.snapshot();
+
+        let cut = node.run("apply -f -", down);
+        let after = node.snapshot();
+        let harmless = node.run("apply -f -", "interfaces: [{name: enp6s0, type: ethernet, mtu: 1400}]");
+        gateway.kill().unwrap();
+        gateway.wait().unwrap();
+        assert_eq!(cut.status, 1, "{}", cut.stdout);
+        assert!(cut.stderr.contains("none of 10.1.1.9:9 answered within"), "{}", cut.stderr);
+        assert!(cut.stderr.contains("everything was put back"), "{}", cut.stderr);
+        assert_eq!(harmless.status, 0, "{}", harmless.stderr);
+        assert_eq!(after, before, "the routes are back as well");
+    });
+}

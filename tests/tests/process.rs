@@ -1,0 +1,187 @@
+//! The process itself: its three streams, its environment, and files that are none.
+
+use octavia_bridge_tests::{Lab, Node, Outcome, conf};
+use serde_json::json;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// Far more than a call needs; what hangs is killed, and `error` and `success` say so.
+const LIMIT: [&str; 4] = ["/usr/bin/timeout", "-s", "KILL", "15"];
+/// No wait for a lock exceeds 30 s; the rest is for a busy machine.
+const LONGEST_WAIT: Duration = Duration::from_secs(35);
+
+/// A shell that becomes the plugin, with other streams or variables.
+fn shell(change: &str) -> [String; 3] {
+    ["/bin/sh".to_owned(), "-c".to_owned(), format!("{change} exec \"$0\"")]
+}
+
+/// A named pipe that nobody reads and nobody writes.
+fn pipe(node: &Node) -> PathBuf {
+    let path = node.disk().join("pipe");
+    let made = Command::new("mkfifo").arg(&path).status().expect("run mkfifo");
+    assert!(made.success(), "mkfifo {}", path.display());
+    path
+}
+
+fn wrapped(words: &[String]) -> Vec<&str> {
+    words.iter().map(String::as_str).collect()
+}
+
+/// An ADD whose result reaches nobody fails and leaves nothing: a runtime that hears nothing believes that there is no
+/// attachment, and may never call DEL.
+fn undone_when_untold(change: &str) {
+    let node = Lab::new().node("node1");
+    let pod = node.pod("worker");
+    let before = node.snapshot(&[&pod]);
+    let outcome = pod.add(&conf::octavia()).under(&wrapped(&shell(change))).run();
+    assert!(!outcome.status.success(), "{change} an ADD that told nobody succeeded");
+    node.snapshot(&[&pod]).assert_same_as(&before);
+}
+
+#[test]
+fn an_add_whose_result_cannot_be_written_is_undone() {
+    undone_when_untold("exec >/dev/full;");
+    undone_when_untold("exec >/dev/full 2>&-;");
+}
+
+#[test]
+fn an_add_without_a_stdout_is_undone() {
+    undone_when_untold("exec >&-;");
+    undone_when_untold("exec >&- 2>&-;");
+}
+
+#[test]
+fn verbs_that_have_nothing_to_say_need_no_stdout() {
+    let node = Lab::new().node("node1");
+    node.bridge_with_uplink();
+    let pod = node.pod("worker");
+    let before = node.snapshot(&[&pod]);
+    pod.add(&conf::octavia()).run().attached();
+    pod.del(&conf::octavia()).under(&wrapped(&shell("exec >&-;"))).run().silent_success();
+    node.snapshot(&[&pod]).assert_same_as(&before);
+}
+
+#[test]
+fn a_closed_stderr_does_no_harm() {
+    let pod = Lab::new().node("node1").pod("worker");
+    // A warning that nobody can hear is part of it.
+    let warned = conf::octavia_with(json!({"brigde": "x"}));
+    pod.add(&warned).under(&wrapped(&shell("exec 2>&-;"))).run().attached();
+    assert_eq!(pod.expect_link("net1").addresses(), ["172.23.0.30/24"]);
+    // Nothing of the log went where it does not belong: the files that were opened while stderr was closed.
+    let conf = conf::octavia_with(json!({"cniVersion": "1.1.0"}));
+    pod.del(&conf).under(&wrapped(&shell("exec 2>&-;"))).run().silent_success();
+    assert_eq!(pod.link_names(), [""; 0]);
+}
+
+#[test]
+fn a_closed_stdin_is_an_empty_configuration() {
+    let node = Lab::new().node("node1");
+    let pod = node.pod("worker");
+    for change in ["exec <&-;", "exec </dev/null;"] {
+        pod.add(&conf::octavia()).under(&wrapped(&shell(change))).run().error(6).says(&["stdin"]);
+        assert!(!node.data_dir().exists());
+    }
+}
+
+#[test]
+fn a_stdin_that_never_ends_is_given_up() {
+    let node = Lab::new().node("node1");
+    let pod = node.pod("worker");
+    // Open for writing as well, and by the plugin itself: there will always be a writer.
+    let never = shell(&format!("exec <>{};", pipe(&node).display()));
+    let outcome = pod.add(&conf::octavia()).under(&wrapped(&never)).run();
+    let error = outcome.any_error();
+    error.says(&["stdin"]);
+    assert!([6, 11].contains(&error.code), "{error:?}");
+    assert!(outcome.took < Duration::from_secs(40), "{:?}", outcome.took);
+    assert!(!node.data_dir().exists());
+}
+
+#[test]
+fn a_log_file_that_is_a_pipe_holds_nobody_up() {
+    let node = Lab::new().node("node1");
+    let pod = node.pod("worker");
+    let pipe = pipe(&node);
+    // /var/lib is the node's disk to the plugin.
+    let inside = Path::new("/var/lib").join(pipe.file_name().unwrap());
+    let conf = conf::octavia_with(json!({"ipam": {"log_file": inside, "log_level": "debug"}}));
+    let outcome = pod.add(&conf).under(&LIMIT).run();
+    outcome.attached();
+    assert!(outcome.stderr.contains("log_file"), "nobody is told: {:?}", outcome.stderr);
+    pod.add(&conf).plugin("octavia-ipam").ifname("net2").under(&LIMIT).run().success();
+    pod.del(&conf).under(&LIMIT).run().silent_success();
+}
+
+#[test]
+fn a_namespace_or_a_pool_that_is_a_pipe_holds_nobody_up() {
+    let node = Lab::new().node("node1");
+    let pod = node.pod("worker");
+    let pipe = pipe(&node);
+    let add = pod.add(&conf::octavia()).under(&LIMIT);
+    add.clone().env("CNI_NETNS", "/var/lib/pipe").run().error(4).says(&["CNI_NETNS", "/var/lib/pipe"]);
+    assert!(!node.data_dir().exists());
+
+    let pool = node.pool_file("172.23.0.0-24");
+    fs::create_dir_all(pool.parent().unwrap()).unwrap();
+    fs::rename(pipe, &pool).unwrap();
+    let error = add.run().any_error();
+    error.says(&["172.23.0.0-24.json"]);
+    assert!([5, 106].contains(&error.code), "{error:?}");
+    assert_eq!((node.link_names().len(), pod.link_names().len()), (0, 0));
+    pod.del(&conf::octavia()).under(&LIMIT).run().silent_success();
+}
+
+/// Runs the verb with bytes in `CNI_ARGS` that are no UTF-8.
+fn with_strange_args(call: octavia_bridge_tests::Call) -> Outcome {
+    call.under(&wrapped(&shell("CNI_ARGS=\"$(printf 'A=\\377\\376')\"; export CNI_ARGS;"))).run()
+}
+
+#[test]
+fn arguments_that_are_no_text_stop_an_add_and_not_a_del() {
+    let node = Lab::new().node("node1");
+    let pod = node.pod("worker");
+    with_strange_args(pod.add(&conf::octavia())).error(4).says(&["CNI_ARGS"]);
+    assert!(!node.data_dir().exists());
+    pod.add(&conf::octavia()).run().attached();
+    with_strange_args(pod.del(&conf::octavia())).silent_success();
+    assert_eq!(pod.link_names(), [""; 0]);
+    assert!(node.allocations("172.23.0.0-24").is_empty());
+    with_strange_args(node.version()).success();
+    // What DEL does need must make sense: records are not to be looked for in the wrong place.
+    pod.del(&conf::octavia_with(json!({"dataDir": 5}))).run().error(7).says(&["dataDir", "5"]);
+}
+
+#[test]
+fn a_pod_may_have_a_long_name_in_any_script() {
+    let node = Lab::new().node("node1");
+    node.bridge_with_uplink();
+    // The kernel keeps 255 bytes of an alias; these characters take one to four.
+    for letter in ["a", "ü", "網", "🙂"] {
+        let pod = node.pod("worker");
+        let before = node.snapshot(&[&pod]);
+        let args = format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=openstack;K8S_POD_NAME={}", letter.repeat(250));
+        let attached = pod.add(&conf::octavia()).args(&args).run().attached();
+        let alias = node.expect_link(attached.host_link()).alias().to_owned();
+        assert!(alias.contains(pod.container_id()) && alias.contains(letter), "{alias}");
+        pod.del(&conf::octavia()).args(&args).run().silent_success();
+        node.snapshot(&[&pod]).assert_same_as(&before);
+    }
+}
+
+#[test]
+fn a_stuck_store_costs_the_ipam_plugin_one_wait() {
+    let node = Lab::new().node("node1");
+    let pod = node.pod("worker");
+    let pools = node.data_dir().join("pools");
+    fs::create_dir_all(&pools).unwrap();
+    let lock = File::create(pools.join(".lock")).unwrap();
+    lock.lock().unwrap();
+    let before = node.snapshot(&[&pod]);
+    let outcome = pod.add(&conf::octavia()).plugin("octavia-ipam").run();
+    outcome.error(11).says(&["/var/lib/octavia-bridge/pools/.lock"]);
+    assert!(outcome.took < LONGEST_WAIT, "{:?}", outcome.took);
+    node.snapshot(&[&pod]).assert_same_as(&before);
+}
