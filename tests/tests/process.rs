@@ -47,12 +47,6 @@ fn an_add_whose_result_cannot_be_written_is_undone() {
 }
 
 #[test]
-fn an_add_without_a_stdout_is_undone() {
-    undone_when_untold("exec >&-;");
-    undone_when_untold("exec >&- 2>&-;");
-}
-
-#[test]
 fn verbs_that_have_nothing_to_say_need_no_stdout() {
     let node = Lab::new().node("node1");
     node.bridge_with_uplink();

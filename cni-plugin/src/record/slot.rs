@@ -44,7 +44,7 @@ impl Records {
     }
 
     fn path(&self, container_id: &str, ifname: &str) -> PathBuf {
-        self.directory.join(format!("{container_id}@{ifname}.jsonl"))
+        self.directory.join(file_name(container_id, ifname))
     }
 
     /// Whether the directory is there, so that an ADD may have worked here.
@@ -97,7 +97,10 @@ impl Records {
         }
         let mut text = Vec::new();
         file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_end(&mut text)).map_err(failed)?;
-        let (record, was_written) = (parse(&text), !text.is_empty());
+        // The file's name says whose record it is; one that says otherwise was not written by us.
+        let record = parse(&text)
+            .filter(|record| path.ends_with(file_name(&record.intent.container_id, &record.intent.ifname)));
+        let was_written = !text.is_empty();
         Ok(Some(Slot { path: path.to_owned(), file, record, was_written }))
     }
 
@@ -182,6 +185,10 @@ impl Slot {
             _ => Ok(()),
         }
     }
+}
+
+fn file_name(container_id: &str, ifname: &str) -> String {
+    format!("{container_id}@{ifname}.jsonl")
 }
 
 fn lock(file: &File, path: &Path, mode: Mode, deadline: Instant) -> Result<(), Error> {
