@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 
 use ipnet::IpNet;
 use octavia_bridge_ipam::flock::Mode;
-use octavia_bridge_netlink::{Link, MacAddress, Namespace, Netlink, NewVeth, VethPeer};
+use octavia_bridge_netlink::{Inside, Link, MacAddress, Namespace, Netlink, NewVeth, VethPeer};
 
 use crate::addressing::{self, Claimed};
 use crate::attachment::{Addressing, Attachment, MacSource, check_mtu_for};
@@ -26,7 +26,8 @@ pub(crate) async fn add(environment: &Environment, document: &Document) -> Resul
     for warning in &attachment.warnings {
         tracing::warn!("{warning}");
     }
-    let (netns, pod) = open_netns(environment).await?;
+    let (inside, pod) = open_netns(environment).await?;
+    let netns = inside.namespace();
     let host = Netlink::open().await.map_err(|cause| Error::kernel("open netlink on the node", &cause))?;
     bridge::observe(&host, &attachment).await?;
     if let Addressing::Delegated(program) = &attachment.addressing {
@@ -37,8 +38,8 @@ pub(crate) async fn add(environment: &Environment, document: &Document) -> Resul
     let mut slot = records.lock(&attachment.owner.container_id, &attachment.owner.ifname)?;
     let teardown = Teardown { host: &host, data_dir: &attachment.data_dir, path: &environment.path };
     let bridge_mac = identity::random_mac();
-    let begun = match clear_way(&teardown, &netns, &pod, &attachment, &slot).await {
-        Ok(()) => begin(&mut slot, &attachment, &netns, &host, bridge_mac, document).await,
+    let begun = match clear_way(&teardown, netns, &pod, &attachment, &slot).await {
+        Ok(()) => begin(&mut slot, &attachment, &inside, &host, bridge_mac, document).await,
         Err(error) => Err(error),
     };
     if let Err(error) = begun {
@@ -52,7 +53,7 @@ pub(crate) async fn add(environment: &Environment, document: &Document) -> Resul
         attachment: &attachment,
         host: &host,
         pod: &pod,
-        netns: &netns,
+        inside: &inside,
         records: &records,
         bridge_mac,
     };
@@ -77,8 +78,8 @@ pub(crate) async fn add(environment: &Environment, document: &Document) -> Resul
     }
 }
 
-/// The pod's namespace, and a socket in it: entering it proves that it is one.
-async fn open_netns(environment: &Environment) -> Result<(Namespace, Netlink), Error> {
+/// A thread in the pod's namespace, and a socket there: entering it proves that it is one.
+async fn open_netns(environment: &Environment) -> Result<(Inside, Netlink), Error> {
     let path = environment.netns.as_deref().unwrap_or_default();
     let unusable = |cause: octavia_bridge_netlink::Error| {
         let code = match &cause {
@@ -99,8 +100,9 @@ async fn open_netns(environment: &Environment) -> Result<(Namespace, Netlink), E
             format!("CNI_NETNS {path:?} is the namespace this plugin runs in, not a pod's"),
         ));
     }
-    let pod = Netlink::open_in(&netns).await.map_err(unusable)?;
-    Ok((netns, pod))
+    let inside = netns.enter().map_err(unusable)?;
+    let pod = Netlink::open_inside(&inside).await.map_err(unusable)?;
+    Ok((inside, pod))
 }
 
 /// An attachment that is complete and alive must not be made twice; what a killed ADD, or a reboot, left of one is
@@ -142,7 +144,7 @@ async fn clear_way(
 async fn begin(
     slot: &mut Slot,
     attachment: &Attachment,
-    netns: &Namespace,
+    inside: &Inside,
     host: &Netlink,
     bridge_mac: MacAddress,
     document: &Document,
@@ -153,14 +155,14 @@ async fn begin(
         bridge: attachment.bridge.clone(),
         bridge_before: bridge::before(host, bridge.as_ref()).await?,
         bridge_mac: bridge_mac.to_string(),
-        loopback_ipv6_off: attachment.addressing.may_give_ipv6() && pod::loopback_ipv6_is_off(netns)?,
+        loopback_ipv6_off: attachment.addressing.may_give_ipv6() && pod::loopback_ipv6_is_off(inside)?,
     };
     slot.begin(Intent {
         version: FORMAT,
         network: attachment.network.clone(),
         container_id: attachment.owner.container_id.clone(),
         ifname: attachment.owner.ifname.clone(),
-        netns: Some(Netns::of(&attachment.netns, netns)),
+        netns: Some(Netns::of(&attachment.netns, inside.namespace())),
         link: Some(link),
         addressing: AddressingIntent::of(&attachment.addressing, &document.raw),
     })
@@ -184,7 +186,7 @@ struct Work<'a> {
     attachment: &'a Attachment,
     host: &'a Netlink,
     pod: &'a Netlink,
-    netns: &'a Namespace,
+    inside: &'a Inside,
     records: &'a Records,
     /// For the bridge, should it have to be made.
     bridge_mac: MacAddress,
@@ -205,7 +207,7 @@ impl Work<'_> {
         let mac = self.mac(&addressing);
 
         let (bridge, pod_link) = self.make_pair(mac, &addresses).await?;
-        pod::settle(self.netns, attachment, &addresses)?;
+        pod::settle(self.inside, attachment, &addresses)?;
         let host_link = self.host_link().await?;
         if !attachment.leave_down {
             let wait = bridge::forwarding_wait(&bridge);
@@ -276,7 +278,7 @@ impl Work<'_> {
                     name: ifname.into(),
                     mac: Some(mac),
                     mtu: Some(attachment.mtu.unwrap_or(bridge.mtu)),
-                    namespace: self.netns,
+                    namespace: self.inside.namespace(),
                 },
             })
             .await
@@ -288,7 +290,7 @@ impl Work<'_> {
             })?;
         drop(lock);
         // The bridge's ports need no address of the node's, and no router's word.
-        Sysctl { family: Family::V6, link: &name, key: "accept_ra", value: "0", if_present: true }.apply()?;
+        Sysctl { family: Family::V6, link: name, key: "accept_ra", value: "0", if_present: true }.apply()?;
         let pod_link = self
             .pod
             .link(ifname)

@@ -102,7 +102,8 @@ async fn create(host: &Netlink, attachment: &Attachment, mac: MacAddress) -> Res
     .map_err(failed)?;
     // The host has no business on this network: it must not take an address from its routers. A bridge that was there
     // before is its owner's to configure.
-    Sysctl { family: Family::V6, link: name, key: "accept_ra", value: "0", if_present: true }.apply()?;
+    Sysctl { family: Family::V6, link: name.clone(), key: "accept_ra", value: "0", if_present: true }
+        .apply()?;
     let link =
         host.link(name.as_str()).await.map_err(failed)?.ok_or_else(|| {
             Error::new(Code::Kernel, format!("make the bridge {name}: it vanished at once"))

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ipnet::IpNet;
-use octavia_bridge_netlink::{Link, LinkChange, MacAddress, Namespace, Netlink, NewAddress, NextHop};
+use octavia_bridge_netlink::{Inside, Link, LinkChange, MacAddress, Netlink, NewAddress, NextHop};
 
 use crate::attachment::Attachment;
 use crate::protocol::Error;
@@ -14,47 +14,35 @@ use crate::sysctl::{Family, Sysctl};
 const LOOPBACK_DISABLE_IPV6: &str = "/proc/sys/net/ipv6/conf/lo/disable_ipv6";
 
 /// Settings that must stand before the link comes up.
-pub(crate) fn settle(netns: &Namespace, attachment: &Attachment, addresses: &[IpNet]) -> Result<(), Error> {
-    let link = attachment.owner.ifname.as_str();
-    let v6 = addresses.iter().any(|address| matches!(address, IpNet::V6(_)));
-    let mut settings = vec![
-        // Routers of this network are not the pod's: its addresses and routes are what the result says
-        // (containernetworking/plugins#160).
-        Sysctl { family: Family::V6, link, key: "accept_ra", value: "0", if_present: true },
-    ];
+pub(crate) fn settle(inside: &Inside, attachment: &Attachment, addresses: &[IpNet]) -> Result<(), Error> {
+    let pod_link = attachment.owner.ifname.as_str();
+    let wanted =
+        |link: &str, key| Sysctl { family: Family::V6, link: link.into(), key, value: "1", if_present: true };
+    // Routers of this network are not the pod's: its addresses and routes are what the result says
+    // (containernetworking/plugins#160).
+    let mut settings = vec![Sysctl { value: "0", ..wanted(pod_link, "accept_ra") }];
     if attachment.announce {
-        settings.push(Sysctl { family: Family::V4, link, key: "arp_notify", value: "1", if_present: true });
-        settings.push(Sysctl { family: Family::V6, link, key: "ndisc_notify", value: "1", if_present: true });
+        settings.push(Sysctl { family: Family::V4, ..wanted(pod_link, "arp_notify") });
+        settings.push(wanted(pod_link, "ndisc_notify"));
     }
-    if v6 {
-        for link in ["lo", link] {
+    if addresses.iter().any(|address| matches!(address, IpNet::V6(_))) {
+        let needed = |link, key| Sysctl { if_present: false, ..wanted(link, key) };
+        for link in ["lo", pod_link] {
             // Some runtimes switch IPv6 off for the whole pod; a network that gives an IPv6 address means it.
-            settings.push(Sysctl {
-                family: Family::V6,
-                link,
-                key: "disable_ipv6",
-                value: "0",
-                if_present: false,
-            });
+            settings.push(Sysctl { value: "0", ..needed(link, "disable_ipv6") });
         }
-        settings.push(Sysctl { family: Family::V6, link, key: "accept_dad", value: "0", if_present: false });
-        settings.push(Sysctl {
-            family: Family::V6,
-            link,
-            key: "keep_addr_on_down",
-            value: "1",
-            if_present: false,
-        });
+        settings.push(Sysctl { value: "0", ..needed(pod_link, "accept_dad") });
+        settings.push(needed(pod_link, "keep_addr_on_down"));
     }
-    netns
+    inside
         .run(|| settings.into_iter().try_for_each(Sysctl::apply))
         .map_err(|cause| Error::kernel(&attachment.netns, &cause))?
 }
 
 /// Whether the pod's loopback has IPv6 switched off, as some runtimes leave it.
-pub(crate) fn loopback_ipv6_is_off(netns: &Namespace) -> Result<bool, Error> {
+pub(crate) fn loopback_ipv6_is_off(inside: &Inside) -> Result<bool, Error> {
     let off = || std::fs::read_to_string(LOOPBACK_DISABLE_IPV6).is_ok_and(|value| value.trim() == "1");
-    netns.run(off).map_err(|cause| Error::kernel("look at the pod's loopback", &cause))
+    inside.run(off).map_err(|cause| Error::kernel("look at the pod's loopback", &cause))
 }
 
 /// Switches IPv6 off again on the loopback of the namespace an unfinished ADD began with, if it is still there.

@@ -7,12 +7,12 @@ use std::io::ErrorKind;
 use crate::protocol::Error;
 
 /// One setting of one link, e.g. `accept_ra` of `net1`.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Sysctl<'a> {
+#[derive(Debug, Clone)]
+pub(crate) struct Sysctl {
     pub(crate) family: Family,
-    pub(crate) link: &'a str,
-    pub(crate) key: &'a str,
-    pub(crate) value: &'a str,
+    pub(crate) link: String,
+    pub(crate) key: &'static str,
+    pub(crate) value: &'static str,
     /// Whether the attachment works without it: an IPv6 setting does not matter where the kernel has no IPv6.
     pub(crate) if_present: bool,
 }
@@ -23,7 +23,7 @@ pub(crate) enum Family {
     V6,
 }
 
-impl Sysctl<'_> {
+impl Sysctl {
     /// Writes the value, in the calling thread's namespace.
     ///
     /// A read-only `/proc` is no error while it already says what we want: some runtimes mount it so.

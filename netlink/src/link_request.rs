@@ -4,11 +4,11 @@ use std::fmt;
 
 use nix::errno::Errno;
 use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
+use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkExtentMask, LinkInfo, LinkMessage};
 
 use crate::channel::Request;
 use crate::name::{validate_index, validate_link_name};
-use crate::{Error, Link, Netlink, Result};
+use crate::{Error, Link, LinkKind, Netlink, Result};
 
 /// How to find a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +80,22 @@ impl Netlink {
     pub async fn links(&self) -> Result<Vec<Link>> {
         let request = Request::dump(RouteNetlinkMessage::GetLink(query()));
         let mut links = self.request(request, Link::from_message, || "list links".into()).await?;
+        links.sort_by_key(|link| link.index);
+        Ok(links)
+    }
+
+    /// Reads the VLANs of the namespace, ordered by index; the kernel does the choosing.
+    ///
+    /// # Errors
+    /// Every [`Error`] a request can end in.
+    pub async fn vlans(&self) -> Result<Vec<Link>> {
+        let mut message = query();
+        message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Vlan)]));
+        let request = Request::dump(RouteNetlinkMessage::GetLink(message));
+        let mut links = self.request(request, Link::from_message, || "list VLANs".into()).await?;
+        // A kernel that has not loaded 8021q knows no such kind and answers with all links (`linkinfo_to_kind_ops`
+        // in net/core/rtnetlink.c).
+        links.retain(|link| matches!(link.kind, LinkKind::Vlan { .. }));
         links.sort_by_key(|link| link.index);
         Ok(links)
     }

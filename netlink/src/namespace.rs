@@ -89,14 +89,7 @@ impl Namespace {
     /// # Panics
     /// Only if `f` does.
     pub fn run<T: Send>(&self, f: impl FnOnce() -> T + Send) -> Result<T> {
-        let inside = || {
-            setns(self.as_fd(), CloneFlags::CLONE_NEWNET).map_err(|errno| match errno {
-                // What the kernel says of the namespace of another kind.
-                Errno::EINVAL => io::Error::other("it is not a network namespace"),
-                errno => io::Error::from(errno),
-            })?;
-            Ok(f())
-        };
+        let inside = || enter(self).map(|()| f());
         thread::scope(|scope| {
             let spawned = thread::Builder::new().name("netns".into()).spawn_scoped(scope, inside);
             match spawned.map_err(|source| failure("start a thread for", &self.path, source))?.join() {
@@ -128,6 +121,15 @@ impl AsFd for Namespace {
     }
 }
 
-fn failure(verb: &str, path: &Path, source: io::Error) -> Error {
+/// Moves the calling thread, for good.
+pub(crate) fn enter(namespace: &Namespace) -> io::Result<()> {
+    setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET).map_err(|errno| match errno {
+        // What the kernel says of the namespace of another kind.
+        Errno::EINVAL => io::Error::other("it is not a network namespace"),
+        errno => io::Error::from(errno),
+    })
+}
+
+pub(crate) fn failure(verb: &str, path: &Path, source: io::Error) -> Error {
     Error::Namespace { attempt: format!("{verb} network namespace {}", path.display()), source }
 }

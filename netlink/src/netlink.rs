@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::channel::{Answer, Channel, Decode, Request};
 use crate::wire::Fault;
-use crate::{Error, Namespace, Result};
+use crate::{Error, Inside, Namespace, Result};
 
 /// Deadline of a request unless the caller states another.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -58,6 +58,15 @@ impl Netlink {
     pub async fn open_in(namespace: &Namespace) -> Result<Self> {
         let runtime = Handle::current();
         Self::new(namespace.run(|| Channel::for_requests(&runtime))?, namespace.clone())
+    }
+
+    /// Opens a socket in the namespace of a thread that is there already.
+    ///
+    /// # Errors
+    /// As [`Netlink::open_in`].
+    pub async fn open_inside(inside: &Inside) -> Result<Self> {
+        let runtime = Handle::current();
+        Self::new(inside.run(move || Channel::for_requests(&runtime))?, inside.namespace().clone())
     }
 
     fn new(channel: io::Result<Channel>, namespace: Namespace) -> Result<Self> {

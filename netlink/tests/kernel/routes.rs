@@ -193,10 +193,7 @@ fn filters_choose_by_family_table_and_link() {
         // Kernel 6.1 adds an IPv6 address's local route some time after it has acknowledged the address.
         let local_v6 = RouteFilter { family: Some(Family::V6), table: Some(255), ..RouteFilter::default() };
         for _ in 0..100 {
-            if read(local_v6.clone())
-                .await
-                .iter()
-                .any(|route| route.destination == "fd00:23::5/128".parse().unwrap())
+            if read(local_v6).await.iter().any(|route| route.destination == "fd00:23::5/128".parse().unwrap())
             {
                 break;
             }
