@@ -106,13 +106,34 @@ impl Records {
 
     /// What the attachment's record says now, without waiting for whoever works on it.
     pub(crate) fn peek(&self, container_id: &str, ifname: &str) -> Option<Record> {
-        parse(&std::fs::read(self.path(container_id, ifname)).ok()?)
+        parse(&self.text(container_id, ifname).ok()?)
     }
 
-    /// Whether the attachment's namespace still exists: then its addresses are in use.
+    /// Whether the attachment's namespace still exists: then its addresses are in use. Without an interface, whether
+    /// that of any attachment of the container does. What cannot be told counts as alive.
     pub(crate) fn is_alive(&self, container_id: &str, ifname: &str) -> bool {
-        let record = self.peek(container_id, ifname);
-        record.and_then(|record| record.intent.netns).is_some_and(|netns| netns.open().is_some())
+        if ifname.is_empty() {
+            let Ok(all) = self.list() else { return true };
+            return all.iter().any(|(id, ifname)| id == container_id && self.is_alive(id, ifname));
+        }
+        match self.text(container_id, ifname) {
+            Err(cause) => cause.kind() != ErrorKind::NotFound,
+            Ok(text) => match parse(&text) {
+                Some(record) => record.intent.netns.is_some_and(|netns| netns.open().is_some()),
+                // Torn or empty: its writer was killed before it did anything, or the power went, and all links with
+                // it. A whole line that we do not understand was meant by somebody.
+                None => text.contains(&b'\n'),
+            },
+        }
+    }
+
+    fn text(&self, container_id: &str, ifname: &str) -> std::io::Result<Vec<u8>> {
+        let path = self.path(container_id, ifname);
+        // Opening a FIFO would wait for its writer.
+        if !std::fs::metadata(&path)?.is_file() {
+            return Err(std::io::Error::other("it is no file"));
+        }
+        std::fs::read(path)
     }
 
     /// Container id and interface name of every record, in no order. A missing directory holds none.

@@ -46,13 +46,13 @@ fn the_order_is_the_one_of_the_last_places() {
 
 #[test]
 fn many_repeated_keys_cost_no_more_than_many_keys() {
-    // Each of the second half repeats the key that came first of those left: moved one by one, that is
-    // twenty thousand million steps.
-    let keys: Vec<String> = (0..200_000).map(|n| format!("\"{n:x}\":0")).collect();
+    // Each of the second half repeats the key that came first of those left. Moved one by one, twenty
+    // thousand such keys, a third of a megabyte, took 14 s here.
+    let keys: Vec<String> = (0..50_000).map(|n| format!("\"{n:x}\":0")).collect();
     let text = format!("{{{0},{0}}}", keys.join(","));
     let began = Instant::now();
     assert_eq!(value(&text).as_object().unwrap().len(), keys.len());
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
 #[test]
