@@ -17,7 +17,7 @@ use crate::protocol::error::chain;
 use crate::protocol::reply::{self, Reply};
 use crate::protocol::result::Interface;
 use crate::protocol::{CniResult, Code, Environment, Error};
-use crate::record::{AddressingIntent, FORMAT, Intent, LinkIntent, Netns, Outcome, Records, Slot};
+use crate::record::{AddressingIntent, FORMAT, Intent, LinkIntent, Netns, Outcome, Record, Records, Slot};
 use crate::sysctl::{Family, Sysctl};
 use crate::teardown::Teardown;
 
@@ -59,13 +59,16 @@ pub(crate) async fn add(environment: &Environment, document: &Document) -> Resul
     };
     match work.carry_out(environment, document, &mut slot).await {
         Ok(()) => Ok(Reply::Printed),
-        Err(Failed { error, claimed_nothing }) => {
-            if let Some(record) = &mut slot.record {
-                // Unfinished from here on, and in memory without addresses where there are none to give back: an
-                // IPAM plugin that was never started need not be found, nor a stuck lock be waited for once more.
-                record.outcome = None;
+        Err(Failed { error, claimed_nothing, linked_nothing }) => {
+            if let Some(Record { intent, outcome }) = &mut slot.record {
+                // What was not begun is not undone: an IPAM plugin that was never started need not be found, nor a stuck
+                // lock be waited for once more, and a bridge that was not touched is somebody else's by now.
+                *outcome = None;
                 if claimed_nothing {
-                    record.intent.addressing = AddressingIntent::None;
+                    intent.addressing = AddressingIntent::None;
+                }
+                if linked_nothing {
+                    intent.link = None;
                 }
             }
             match teardown.end(slot).await {
@@ -136,7 +139,8 @@ async fn clear_way(
         Some(_) => Err(Error::new(
             Code::InvalidEnvironment,
             format!("CNI_IFNAME {ifname:?}: {} has an interface of this name already", attachment.netns),
-        )),
+        )
+        .with_details("name another, or remove that one")),
     }
 }
 
@@ -173,11 +177,13 @@ struct Failed {
     error: Error,
     /// No address was reserved.
     claimed_nothing: bool,
+    /// Neither bridge nor pair was touched.
+    linked_nothing: bool,
 }
 
 impl From<Error> for Failed {
     fn from(error: Error) -> Self {
-        Self { error, claimed_nothing: false }
+        Self { error, claimed_nothing: false, linked_nothing: false }
     }
 }
 
@@ -201,8 +207,11 @@ impl Work<'_> {
     ) -> Result<(), Failed> {
         let attachment = self.attachment;
         let claimed = addressing::claim(attachment, &environment.path, &document.raw).await;
-        let Claimed { result: addressing, pools } =
-            claimed.map_err(|failure| Failed { error: failure.error, claimed_nothing: failure.cleanly })?;
+        let Claimed { result: addressing, pools } = claimed.map_err(|failure| Failed {
+            error: failure.error,
+            claimed_nothing: failure.cleanly,
+            linked_nothing: true,
+        })?;
         let addresses: Vec<_> = addressing.ips.iter().map(|ip| ip.address).collect();
         let mac = self.mac(&addressing);
 

@@ -237,8 +237,13 @@ pub(crate) fn asked_ips(args: &Args, conf: &NetConf<'_>) -> Vec<(String, String)
 fn bridge(written: Option<&str>) -> Result<String, Error> {
     // The reference plugin's default, which a configuration without the key expects.
     let name = written.unwrap_or("cni0");
-    validate_link_name(name)
-        .map_err(|cause| wrong("bridge", name, &format!("is no interface name: {cause}")))?;
+    validate_link_name(name).map_err(|_| {
+        wrong(
+            "bridge",
+            name,
+            "is no interface name; write 1 to 15 bytes without '/', ':', '%' and spaces, such as octbr",
+        )
+    })?;
     Ok(name.to_owned())
 }
 
@@ -292,7 +297,9 @@ fn mac(asked: &[(&'static str, &str)], args: Option<&str>, conf: Option<&str>) -
     let mac: MacAddress =
         text.parse().map_err(|_| refuse("is no MAC address; write six octets such as 02:00:ac:17:00:05"))?;
     if mac.is_multicast() || mac.is_zero() {
-        return Err(refuse("is a multicast or zero MAC address; the first octet must be even, as in 02:…"));
+        return Err(refuse(
+            "is a multicast or zero MAC address, which no interface may have; write one such as 02:00:ac:17:00:05",
+        ));
     }
     Ok(MacSource::Given(mac))
 }

@@ -88,18 +88,27 @@ pub(crate) async fn ensure(
 async fn create(host: &Netlink, attachment: &Attachment, mac: MacAddress) -> Result<Link, Error> {
     let name = &attachment.bridge;
     let failed = |cause| Error::kernel(format!("make the bridge {name}"), &cause);
-    host.create_bridge(&NewBridge {
-        name: name.clone(),
-        // A MAC of its own from the first moment: otherwise it would be the lowest of the ports' and change with
-        // them, and be zero without any (containernetworking/cni#285, containers/netavark#833).
-        mac: Some(mac),
-        // Another one than the wanted, so that there is a change.
-        mtu: attachment.mtu.map(|mtu| mtu ^ 1),
-        up: true,
-        ..NewBridge::default()
-    })
-    .await
-    .map_err(failed)?;
+    let created = host
+        .create_bridge(&NewBridge {
+            name: name.clone(),
+            // A MAC of its own from the first moment: otherwise it would be the lowest of the ports' and change with
+            // them, and be zero without any (containernetworking/cni#285, containers/netavark#833).
+            mac: Some(mac),
+            // Another one than the wanted, so that there is a change below.
+            mtu: attachment.mtu.map(|mtu| mtu ^ 1),
+            up: true,
+            ..NewBridge::default()
+        })
+        .await;
+    match created {
+        Ok(()) => {}
+        // Somebody else has made it at the same moment; then it is his, and ours to use.
+        Err(cause) if cause.is_exists() => {
+            let theirs = observe(host, attachment).await?;
+            return theirs.filter(|link| link.up).ok_or_else(|| failed(cause));
+        }
+        Err(cause) => return Err(failed(cause)),
+    }
     // The host has no business on this network: it must not take an address from its routers. A bridge that was there
     // before is its owner's to configure.
     Sysctl { family: Family::V6, link: name.clone(), key: "accept_ra", value: "0", if_present: true }

@@ -6,11 +6,10 @@
 
 use ipnet::IpNet;
 use octavia_bridge_netlink::{Link, Namespace, Netlink, RouteFilter};
-use serde_json::Value;
 
 use crate::addressing;
 use crate::attachment::{Addressing, Attachment};
-use crate::config::{Document, NetConf};
+use crate::config::Document;
 use crate::delegate::Delegate;
 use crate::identity;
 use crate::protocol::error::chain;
@@ -21,11 +20,14 @@ use crate::record::{LinkIntent, Outcome, Record, Records};
 
 pub(crate) async fn check(environment: &Environment, document: &Document) -> Result<Reply, Error> {
     let attachment = Attachment::new(environment, document)?;
-    let previous = previous_result(document, &attachment)?;
+    let Some(previous) = &attachment.previous else {
+        return Err(Error::new(Code::InvalidConfig, "prevResult: missing; CHECK needs the result of ADD"));
+    };
     let (id, ifname) = (attachment.owner.container_id.as_str(), attachment.owner.ifname.as_str());
 
     let slot = Records::new(&attachment.data_dir).lock_existing(id, ifname)?;
-    let record = slot.as_ref().and_then(|slot| slot.record.clone());
+    // Read, and unlocked: a delegated plugin may take longer to answer than DEL would wait.
+    let record = slot.and_then(|slot| slot.record);
     let Some(Record { intent, outcome: Some(outcome) }) = record else {
         return Err(differs(format!("container {id} has no complete attachment {ifname} on this node")));
     };
@@ -46,17 +48,10 @@ pub(crate) async fn check(environment: &Environment, document: &Document) -> Res
 
     check_host_end(&host, id, ifname, link, &outcome).await?;
     let pod_link = check_pod_end(&pod, ifname, &outcome).await?;
-    check_addresses(&pod, &pod_link, &previous, &outcome).await?;
+    check_addresses(&pod, &pod_link, previous, &outcome).await?;
     check_routes(&pod, &pod_link, &outcome).await?;
     check_reservation(environment, document, &attachment, &outcome).await?;
     Ok(Reply::Nothing)
-}
-
-fn previous_result(document: &Document, attachment: &Attachment) -> Result<CniResult, Error> {
-    if NetConf::read(document)?.prev_result.is_none_or(Value::is_null) {
-        return Err(Error::new(Code::InvalidConfig, "prevResult: missing; CHECK needs the result of ADD"));
-    }
-    Ok(attachment.previous.clone().unwrap_or_default())
 }
 
 async fn check_host_end(
@@ -156,7 +151,8 @@ fn is_route(present: &octavia_bridge_netlink::Route, wanted: &Route, link: u32) 
     let default_priority = if wanted.dst.addr().is_ipv4() { 0 } else { 1024 };
     let priority = wanted.priority.filter(|priority| *priority != 0).unwrap_or(default_priority);
     present.destination == wanted.dst
-        && present.table.unwrap_or(MAIN_TABLE) == wanted.table.unwrap_or(MAIN_TABLE)
+        && present.table.unwrap_or(MAIN_TABLE)
+            == wanted.table.filter(|table| *table != 0).unwrap_or(MAIN_TABLE)
         && present.priority.unwrap_or(0) == priority
         && wanted.mtu.is_none_or(|mtu| present.mtu == Some(mtu))
         && wanted.advmss.is_none_or(|advmss| present.advmss == Some(advmss))

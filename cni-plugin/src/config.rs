@@ -265,7 +265,7 @@ fn dns(root: &mut Object<'_>, unknown: &mut Vec<String>) -> Result<Dns, Error> {
 /// null, false, 0, empty), and is refused with code 2 otherwise: a masquerade or an isolation that was silently
 /// left out would be found out much later, by somebody else.
 fn refusals(root: &mut Object<'_>) -> Result<Option<Error>, Error> {
-    const SWITCHES: [&str; 10] = [
+    const SWITCHES: [&str; 9] = [
         "isGateway",
         "isDefaultGateway",
         "forceAddress",
@@ -275,7 +275,6 @@ fn refusals(root: &mut Object<'_>) -> Result<Option<Error>, Error> {
         "macspoofchk",
         "enabledad",
         "portIsolation",
-        "preserveDefaultVlan",
     ];
     let mut first = None;
     let mut refuse = |key: &str, value: String, remedy: &str| {
@@ -298,8 +297,9 @@ fn refusals(root: &mut Object<'_>) -> Result<Option<Error>, Error> {
     if !trunk.is_empty() {
         refuse("vlanTrunk", format!("[{} entries]", trunk.len()), "remove the key");
     }
-    // Only ipMasq makes a backend matter.
+    // Without ipMasq a backend does not matter, nor what would become of the default VLAN without another.
     root.string("ipMasqBackend")?;
+    root.bool("preserveDefaultVlan")?;
     Ok(first)
 }
 

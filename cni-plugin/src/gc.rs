@@ -48,15 +48,12 @@ async fn end(
     match &slot.record {
         Some(record) if record.intent.network == network => teardown.end(slot).await,
         Some(_) => Ok(()),
-        // A record that says nothing: its writer was killed before it did anything, or the power went. Whose network
-        // it was is not known, but without a link there is no attachment, of whichever network.
-        None if teardown.has_link(id, ifname).await? => Err(Error::new(
+        // Whose network it was is not known, and whether it lives neither; somebody has to look.
+        None if slot.is_strange || teardown.has_link(id, ifname).await? => Err(Error::new(
             Code::Io,
-            format!(
-                "the record {} cannot be read; its attachment is alive and was left alone",
-                slot.path().display()
-            ),
+            format!("the record {} cannot be read; its attachment was left alone", slot.path().display()),
         )),
+        // Torn or empty: its writer was killed before it did anything, or the power went, and all links with it.
         None => {
             teardown.end_unrecorded(id, ifname, &IpamKind::None, &[]).await?;
             slot.remove()

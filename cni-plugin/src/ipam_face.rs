@@ -26,29 +26,29 @@ pub(crate) fn add(environment: &Environment, document: &Document) -> Result<Repl
     CniResult::fits(&pool.known_addresses(), version)?;
 
     let mut slot = Records::new(&essentials.data_dir).lock(&environment.container_id, &environment.ifname)?;
-    // Whoever was here before, an earlier call of this one or the bridge plugin itself, keeps what it has.
-    let is_first = slot.record.is_none();
-    if is_first {
-        slot.begin(Intent {
-            version: FORMAT,
-            network: essentials.name.clone(),
-            container_id: environment.container_id.clone(),
-            ifname: environment.ifname.clone(),
-            netns: netns(environment),
-            link: None,
-            addressing: AddressingIntent::Pool,
-        })?;
+    let netns = netns(environment);
+    // Whoever is here, a complete call in the same namespace or the bridge plugin itself, keeps what it has.
+    let holder = slot.record.as_ref().filter(|record| {
+        record.intent.link.is_some() || (record.outcome.is_some() && record.intent.netns == netns)
+    });
+    if holder.is_some() {
+        let claimed = claim(&essentials, &pool, version, None);
+        return claimed.map(|()| Reply::Printed).map_err(|failure| failure.error);
     }
-    let Err(failure) = claim(&essentials, &pool, version, is_first.then_some(&mut slot)) else {
+    let is_first = slot.record.is_none();
+    slot.begin(Intent {
+        version: FORMAT,
+        network: essentials.name.clone(),
+        container_id: environment.container_id.clone(),
+        ifname: environment.ifname.clone(),
+        netns,
+        link: None,
+        addressing: AddressingIntent::Pool,
+    })?;
+    let Err(failure) = claim(&essentials, &pool, version, Some(&mut slot)) else {
         return Ok(Reply::Printed);
     };
-    if !is_first {
-        return Err(failure.error);
-    }
-    let undone = match failure.cleanly {
-        true => Ok(()),
-        false => release(environment, &essentials),
-    };
+    let undone = if is_first && failure.cleanly { Ok(()) } else { release(environment, &essentials) };
     match undone.and_then(|()| slot.remove()) {
         Ok(()) => Err(failure.error),
         Err(undo) => Err(failure.error.with_details(format!("and undoing it failed: {undo}"))),
@@ -89,6 +89,10 @@ pub(crate) fn del(environment: &Environment, document: &Document) -> Result<Repl
         return Ok(Reply::Nothing);
     }
     let slot = records.lock(&environment.container_id, &environment.ifname)?;
+    if slot.record.as_ref().is_some_and(|record| record.intent.link.is_some()) {
+        // The bridge plugin's attachment ends with its own DEL.
+        return Ok(Reply::Nothing);
+    }
     release(environment, &essentials)?;
     slot.remove()?;
     Ok(Reply::Nothing)
@@ -111,6 +115,7 @@ pub(crate) fn check(environment: &Environment, document: &Document) -> Result<Re
 
 pub(crate) fn status(environment: &Environment, document: &Document) -> Result<Reply, Error> {
     let (essentials, pool) = read(environment, document)?;
+    status::writable(&essentials.data_dir)?;
     status::pools(&essentials.data_dir, &pool).map(|()| Reply::Nothing)
 }
 

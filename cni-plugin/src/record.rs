@@ -7,6 +7,8 @@
 
 mod slot;
 
+use std::io::ErrorKind;
+
 use octavia_bridge_netlink::Namespace;
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +62,18 @@ impl Netns {
     pub(crate) fn is(&self, netns: &Namespace) -> bool {
         let identity = netns.identity();
         (self.device, self.inode) == (identity.device, identity.inode)
+    }
+
+    /// Whether it may still exist: false only when nothing is at its path, or something else.
+    pub(crate) fn may_exist(&self) -> bool {
+        match Namespace::open(&self.path) {
+            Ok(netns) => self.is(&netns),
+            Err(octavia_bridge_netlink::Error::Namespace { source, .. }) => {
+                // `Other`: what is there is no namespace, as its path is when the mount is gone.
+                !matches!(source.kind(), ErrorKind::NotFound | ErrorKind::Other)
+            }
+            Err(_) => true,
+        }
     }
 
     /// The namespace, if it still exists where it was.

@@ -21,6 +21,7 @@ pub(crate) async fn status(environment: &Environment, document: &Document) -> Re
     let attachment = Attachment::new(environment, document)?;
     let host = Netlink::open().await.map_err(|cause| Error::kernel("open netlink on the node", &cause))?;
     bridge::observe(&host, &attachment).await.map_err(|error| Error { code: Code::NotAvailable, ..error })?;
+    writable(&attachment.data_dir)?;
     match &attachment.addressing {
         Addressing::None => Ok(()),
         Addressing::Pool(pool) => pools(&attachment.data_dir, pool),
@@ -31,9 +32,8 @@ pub(crate) async fn status(environment: &Environment, document: &Document) -> Re
     Ok(Reply::Nothing)
 }
 
-/// The built-in pools' part: readable, writable, and not full.
+/// The built-in pools' part: readable, and not full.
 pub(crate) fn pools(data_dir: &Path, pool: &PoolAddressing) -> Result<(), Error> {
-    writable(data_dir)?;
     let usage = addressing::store(data_dir).usage(&pool.ipam);
     let usage = usage.map_err(|cause| unavailable(Error::from(cause).msg))?;
     match usage.into_iter().find(|usage| usage.free == 0) {
@@ -44,7 +44,7 @@ pub(crate) fn pools(data_dir: &Path, pool: &PoolAddressing) -> Result<(), Error>
 
 /// Whether files can be made under `directory`, or it can be made itself: permission, a mount that allows writing, and
 /// room. Asked, not tried: a runtime polls this verb.
-fn writable(directory: &Path) -> Result<(), Error> {
+pub(crate) fn writable(directory: &Path) -> Result<(), Error> {
     let existing = directory.ancestors().find(|path| path.exists()).unwrap_or(directory);
     let cannot = |why: &str| {
         unavailable(format!("dataDir {}: cannot write in {}: {why}", directory.display(), existing.display()))

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use octavia_bridge_ipam::flock::Mode;
-use octavia_bridge_netlink::{Link, Netlink};
+use octavia_bridge_netlink::{Link, LinkKind, Netlink};
 
 use crate::addressing;
 use crate::bridge;
@@ -14,7 +14,7 @@ use crate::config::IpamKind;
 use crate::identity;
 use crate::pod;
 use crate::protocol::Error;
-use crate::record::{AddressingIntent, Intent, LinkIntent, Outcome, Record, Records, Slot};
+use crate::record::{AddressingIntent, BridgeBefore, Intent, LinkIntent, Outcome, Record, Records, Slot};
 
 /// Where to tear down: the node's namespace, its records, and the plugins to delegate to.
 #[derive(Debug)]
@@ -35,10 +35,20 @@ impl Teardown<'_> {
 
     /// The same without the record, to clear the way for a new try of the same ADD.
     pub(crate) async fn undo(&self, record: &Record) -> Result<(), Error> {
-        let intent = &record.intent;
+        let (intent, outcome) = (&record.intent, record.outcome.as_ref());
+        let (id, ifname) = (intent.container_id.as_str(), intent.ifname.as_str());
+        if intent.link.is_some() && !self.remove_link(id, ifname, outcome).await? {
+            self.remove_pod_end(intent, outcome).await?;
+        }
+        // Only now: as long as a link may have them, nobody else must get the addresses.
         let mut failures = Vec::new();
-        failures.extend(self.undo_links(intent, record.outcome.as_ref()).await.err());
-        failures.extend(self.release(&intent.addressing, &intent.container_id, &intent.ifname).await.err());
+        failures.extend(self.release(&intent.addressing, id, ifname).await.err());
+        if let (Some(link), None) = (&intent.link, outcome) {
+            if link.loopback_ipv6_off {
+                failures.extend(pod::switch_loopback_ipv6_off(intent).err());
+            }
+            failures.extend(self.restore_bridge(link).await.err());
+        }
         all(failures)
     }
 
@@ -51,8 +61,8 @@ impl Teardown<'_> {
         ipam: &IpamKind,
         config: &[u8],
     ) -> Result<(), Error> {
+        self.remove_link(id, ifname, None).await?;
         let mut failures = Vec::new();
-        failures.extend(self.remove_link(id, ifname, None).await.err());
         // The configuration may name no ipam, or another one than ADD's did; asking the pools costs nothing.
         failures.extend(self.release(&AddressingIntent::Pool, id, ifname).await.err());
         if let IpamKind::Delegated(program) = ipam {
@@ -60,21 +70,6 @@ impl Teardown<'_> {
             failures.extend(self.release(&intent, id, ifname).await.err());
         }
         all(failures)
-    }
-
-    async fn undo_links(&self, intent: &Intent, outcome: Option<&Outcome>) -> Result<(), Error> {
-        let Some(link) = &intent.link else { return Ok(()) };
-        let (id, ifname) = (&intent.container_id, &intent.ifname);
-        if !self.remove_link(id, ifname, outcome).await? {
-            self.remove_pod_end(intent, outcome).await?;
-        }
-        if outcome.is_some() {
-            return Ok(());
-        }
-        if link.loopback_ipv6_off {
-            pod::switch_loopback_ipv6_off(intent)?;
-        }
-        self.restore_bridge(link).await
     }
 
     /// Removes the pair by its host end, and says whether there was one. The pod's end goes with it, whatever it is
@@ -124,7 +119,8 @@ impl Teardown<'_> {
         let failed = |cause| Error::kernel(format!("remove the pod's end of {}", intent.ifname), &cause);
         let pod = Netlink::open_in(&netns).await.map_err(failed)?;
         match pod.link(outcome.pod_link).await.map_err(failed)? {
-            Some(link) if link.name == intent.ifname => {
+            // The pair's other end tells it from a newcomer's in a namespace that got the same inode.
+            Some(link) if link.kind == LinkKind::Veth && link.parent == Some(outcome.host_link) => {
                 pod.delete_link(link.index).await.map(|_| ()).map_err(failed)
             }
             _ => Ok(()),
@@ -144,6 +140,9 @@ impl Teardown<'_> {
     }
 
     async fn restore_bridge(&self, link: &LinkIntent) -> Result<(), Error> {
+        if link.bridge_before == BridgeBefore::Up {
+            return Ok(());
+        }
         let _exclusive = Records::new(self.data_dir).lock_bridges(Mode::Exclusive)?;
         bridge::restore(self.host, link).await
     }

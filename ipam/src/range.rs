@@ -72,13 +72,16 @@ impl Range {
         if let Some(bound) = [start, end].into_iter().flatten().find(|b| !same_family(&subnet, *b)) {
             return Err(RangeError::Family(bound, subnet));
         }
+        let all = Span::of(&subnet);
+        let usable = Span { first: all.first + 1, last: all.last - 1 };
+        // A bound outside the subnet is ignored, and so cannot be the wrong way round.
         if let (Some(start), Some(end)) = (start, end)
+            && usable.contains(bits(start))
+            && usable.contains(bits(end))
             && start > end
         {
             return Err(RangeError::Reversed(start, end));
         }
-        let all = Span::of(&subnet);
-        let usable = Span { first: all.first + 1, last: all.last - 1 };
         let mut oddities = Vec::new();
         let mut bound = |given: Option<IpAddr>, edge: u128, ignored: fn(IpAddr) -> Oddity| match given {
             Some(address) if usable.contains(bits(address)) => address,

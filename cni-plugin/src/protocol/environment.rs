@@ -126,8 +126,10 @@ impl Environment {
         if self.container_id.len() > 200 {
             return Err(invalid("CNI_CONTAINERID", &self.container_id, "must not exceed 200 bytes"));
         }
-        validate_link_name(&self.ifname)
-            .map_err(|error| invalid("CNI_IFNAME", &self.ifname, &format!("is no interface name: {error}")))
+        validate_link_name(&self.ifname).map_err(|_| {
+            let remedy = "is no interface name; it takes 1 to 15 bytes without '/', ':', '%' and spaces";
+            invalid("CNI_IFNAME", &self.ifname, remedy)
+        })
     }
 }
 

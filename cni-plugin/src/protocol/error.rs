@@ -163,6 +163,12 @@ impl From<StoreError> for Error {
                 );
             }
         };
-        Self::new(code, chain(&error))
+        let remedy = match code {
+            Code::Exhausted => Some("widen the range, or end one of its holders"),
+            Code::PoolCorrupt => Some("mend it, or move it away when none of its pods is left"),
+            _ => None,
+        };
+        let error = Self::new(code, chain(&error));
+        remedy.map_or(error.clone(), |remedy| error.with_details(remedy))
     }
 }

@@ -1,7 +1,7 @@
 //! Where records are kept, and the lock that keeps ADD and DEL of one attachment apart.
 //!
 //! A record is a file `<container id>@<interface>.jsonl` of at most two lines: the intent, written before the first
-//! side effect, and the outcome, written after the last. It is only ever appended to, so a process killed while
+//! side effect, and the outcome, written after the last. A line is never changed once written, so a process killed while
 //! writing leaves either a torn first line, and then nothing was done yet, or a torn second one, and then the
 //! attachment counts as unfinished. The same file carries the lock. It is not synced to disk: the links it speaks of
 //! die with the power as well.
@@ -36,6 +36,8 @@ pub(crate) struct Slot {
     pub(crate) record: Option<Record>,
     /// The file was not empty when it was locked.
     pub(crate) was_written: bool,
+    /// It has a whole line that could not be understood: another version's, or somebody's who edited it.
+    pub(crate) is_strange: bool,
 }
 
 impl Records {
@@ -59,11 +61,12 @@ impl Records {
         let mut options = OpenOptions::new();
         options.read(true).append(true).create(true).mode(0o600);
         let deadline = Instant::now() + LOCK_WAIT;
-        loop {
+        while Instant::now() < deadline {
             if let Some(slot) = Self::open(&path, &options, deadline)? {
                 return Ok(slot);
             }
         }
+        Err(locked_out(&path))
     }
 
     /// Locks the attachment's record if there is one.
@@ -72,12 +75,15 @@ impl Records {
         let mut options = OpenOptions::new();
         options.read(true).append(true);
         let deadline = Instant::now() + LOCK_WAIT;
-        while path.try_exists().unwrap_or(true) {
+        while Instant::now() < deadline {
+            if !path.try_exists().unwrap_or(true) {
+                return Ok(None);
+            }
             if let Some(slot) = Self::open(&path, &options, deadline)? {
                 return Ok(Some(slot));
             }
         }
-        Ok(None)
+        Err(locked_out(&path))
     }
 
     /// One try. `None` when the file vanished or was replaced between opening and locking it: its last holder
@@ -85,7 +91,11 @@ impl Records {
     fn open(path: &Path, options: &OpenOptions, deadline: Instant) -> Result<Option<Slot>, Error> {
         let mut file = match options.open(path) {
             Ok(file) => file,
-            Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(None),
+            // Its last holder removed it, or the folder with it.
+            Err(cause) if cause.kind() == ErrorKind::NotFound => {
+                std::thread::sleep(Duration::from_millis(1));
+                return Ok(None);
+            }
             Err(cause) => return Err(Error::io(format!("open the record {}", path.display()), &cause)),
         };
         lock(&file, path, Mode::Exclusive, deadline)?;
@@ -97,16 +107,16 @@ impl Records {
         }
         let mut text = Vec::new();
         file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_end(&mut text)).map_err(failed)?;
-        // The file's name says whose record it is; one that says otherwise was not written by us.
-        let record = parse(&text)
-            .filter(|record| path.ends_with(file_name(&record.intent.container_id, &record.intent.ifname)));
+        let record = record_of(path, &text);
+        let is_strange = record.is_none() && text.contains(&b'\n');
         let was_written = !text.is_empty();
-        Ok(Some(Slot { path: path.to_owned(), file, record, was_written }))
+        Ok(Some(Slot { path: path.to_owned(), file, record, was_written, is_strange }))
     }
 
     /// What the attachment's record says now, without waiting for whoever works on it.
     pub(crate) fn peek(&self, container_id: &str, ifname: &str) -> Option<Record> {
-        parse(&self.text(container_id, ifname).ok()?)
+        let path = self.path(container_id, ifname);
+        record_of(&path, &read(&path).ok()?)
     }
 
     /// Whether the attachment's namespace still exists: then its addresses are in use. Without an interface, whether
@@ -116,24 +126,16 @@ impl Records {
             let Ok(all) = self.list() else { return true };
             return all.iter().any(|(id, ifname)| id == container_id && self.is_alive(id, ifname));
         }
-        match self.text(container_id, ifname) {
+        let path = self.path(container_id, ifname);
+        match read(&path) {
             Err(cause) => cause.kind() != ErrorKind::NotFound,
-            Ok(text) => match parse(&text) {
-                Some(record) => record.intent.netns.is_some_and(|netns| netns.open().is_some()),
+            Ok(text) => match record_of(&path, &text) {
+                Some(record) => record.intent.netns.is_some_and(|netns| netns.may_exist()),
                 // Torn or empty: its writer was killed before it did anything, or the power went, and all links with
                 // it. A whole line that we do not understand was meant by somebody.
                 None => text.contains(&b'\n'),
             },
         }
-    }
-
-    fn text(&self, container_id: &str, ifname: &str) -> std::io::Result<Vec<u8>> {
-        let path = self.path(container_id, ifname);
-        // Opening a FIFO would wait for its writer.
-        if !std::fs::metadata(&path)?.is_file() {
-            return Err(std::io::Error::other("it is no file"));
-        }
-        std::fs::read(path)
     }
 
     /// Container id and interface name of every record, in no order. A missing directory holds none.
@@ -208,21 +210,38 @@ impl Slot {
     }
 }
 
+/// What a record's file says. Its name says whose it is; one that says otherwise was not written by us.
+fn record_of(path: &Path, text: &[u8]) -> Option<Record> {
+    let names_its_file =
+        |record: &Record| path.ends_with(file_name(&record.intent.container_id, &record.intent.ifname));
+    parse(text).filter(names_its_file)
+}
+
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    // Opening a FIFO would wait for its writer.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(std::io::Error::other("it is no file"));
+    }
+    std::fs::read(path)
+}
+
 fn file_name(container_id: &str, ifname: &str) -> String {
     format!("{container_id}@{ifname}.jsonl")
 }
 
 fn lock(file: &File, path: &Path, mode: Mode, deadline: Instant) -> Result<(), Error> {
-    let locked = flock::lock(file, mode, deadline)
-        .map_err(|cause| Error::io(format!("lock {}", path.display()), &cause))?;
-    if locked {
-        return Ok(());
+    let locked = flock::lock(file, mode, deadline);
+    if locked.map_err(|cause| Error::io(format!("lock {}", path.display()), &cause))? {
+        Ok(())
+    } else {
+        Err(locked_out(path))
     }
-    Err(Error::new(
-        Code::TryAgainLater,
-        format!("lock {}: held by another process for {} s", path.display(), LOCK_WAIT.as_secs()),
-    )
-    .with_details("another ADD or DEL is still at work, or stuck"))
+}
+
+fn locked_out(path: &Path) -> Error {
+    let waited = LOCK_WAIT.as_secs();
+    Error::new(Code::TryAgainLater, format!("lock {}: not to be had within {waited} s", path.display()))
+        .with_details("another ADD or DEL is still at work, or stuck")
 }
 
 fn make_directory(path: &Path) -> Result<(), Error> {
@@ -230,5 +249,5 @@ fn make_directory(path: &Path) -> Result<(), Error> {
         .recursive(true)
         .mode(0o700)
         .create(path)
-        .map_err(|cause| Error::io(format!("make the directory {}", path.display()), &cause))
+        .map_err(|cause| Error::io(format!("dataDir: make the directory {}", path.display()), &cause))
 }

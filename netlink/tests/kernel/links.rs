@@ -235,6 +235,7 @@ fn a_vlan_is_made_or_the_missing_module_is_named() {
                 assert_eq!((link.parent, link.master), (Some(trunk.index), Some(octbr.index)));
                 assert_eq!((link.mtu, link.up), (1400, true));
                 assert_eq!(link.alias.as_deref(), Some("Octavia VLAN"));
+                assert_eq!(netlink.vlans().await.unwrap(), [link]);
 
                 let twice = NewVlan { name: "other".into(), ..new };
                 let error = netlink.create_vlan(&twice).await.unwrap_err();
@@ -243,6 +244,8 @@ fn a_vlan_is_made_or_the_missing_module_is_named() {
             }
             Err(error) => {
                 assert!(matches!(error, Error::Refused { errno: 95, .. }), "{error:?}");
+                // Such a kernel answers the question for VLANs with every link.
+                assert_eq!(netlink.vlans().await.unwrap(), []);
                 let subject = format!("create VLAN trunk.24 on link {}", trunk.index);
                 assert_eq!(
                     error.to_string(),
