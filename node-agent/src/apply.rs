@@ -9,7 +9,7 @@ use std::path::Path;
 use octavia_bridge_netlink::{self as nl, Netlink};
 
 use crate::desired::Desired;
-use crate::observed::{self, Observed};
+use crate::observed::{self, Scope};
 use crate::plan::{self, Conflicts, Plan, Planned};
 
 pub(crate) use journal::Journal;
@@ -48,8 +48,8 @@ pub(crate) enum Error {
     NotReached { left: String, undone: Undone },
 
     /// What had been done was taken back.
-    #[error("{source}; {undone}")]
-    CutOff { source: reach::Error, undone: Undone },
+    #[error("{cause}; {undone}")]
+    CutOff { cause: reach::Error, undone: Undone },
 
     /// Nothing was touched since, or an earlier process's steps could not be taken back.
     #[error("{0}")]
@@ -69,20 +69,25 @@ impl std::fmt::Display for Undone {
     }
 }
 
-/// Reads what a plan for `desired` needs.
-///
-/// # Errors
-/// Those of reading.
-pub(crate) async fn observe(netlink: &Netlink, desired: &Desired) -> Result<Observed, Error> {
-    observed::read(netlink, Some(&plan::names(desired))).await.map_err(Error::Observe)
-}
-
 /// Reads and plans.
 ///
 /// # Errors
 /// Those of reading, and conflicts.
 pub(crate) async fn plan_now(netlink: &Netlink, desired: &Desired) -> Result<Plan, Error> {
-    plan::plan(desired, &observe(netlink, desired).await?).map_err(Error::Conflicts)
+    let mut scope = plan::scope(desired);
+    let first = plan_in(netlink, desired, &scope).await?;
+    if first.steps.is_empty() {
+        return Ok(first);
+    }
+    // Which links carry the node's default routes takes all routes of the main table to find out, and matters only
+    // when something is to be done.
+    scope.uplinks = true;
+    plan_in(netlink, desired, &scope).await
+}
+
+async fn plan_in(netlink: &Netlink, desired: &Desired, scope: &Scope) -> Result<Plan, Error> {
+    let observed = observed::read_scope(netlink, scope).await.map_err(Error::Observe)?;
+    plan::plan(desired, &observed).map_err(Error::Conflicts)
 }
 
 /// Carries out `plan` and reads back. Writes nothing, neither to the kernel nor to disk, if the plan is
@@ -140,7 +145,7 @@ impl Failure {
         match self {
             Self::Step { step, source } => Error::Step { step, source, undone },
             Self::NotReached(left) => Error::NotReached { left, undone },
-            Self::CutOff(source) => Error::CutOff { source, undone },
+            Self::CutOff(cause) => Error::CutOff { cause, undone },
             Self::Other(error) => error,
         }
     }

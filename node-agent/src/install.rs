@@ -71,8 +71,9 @@ fn word(path: &Path) -> anyhow::Result<&str> {
 }
 
 fn text(program: &str, state: &str) -> String {
-    // A NIC whose driver is late lets the program fail and be started again, without end: that costs
-    // nothing, and kubelet does not wait for it, since a failed start counts as a finished one.
+    // A NIC whose driver is late lets the program fail and be started again, without end. kubelet, ordered
+    // after it, waits for the first attempt alone, TimeoutStartSec at most: a start that failed is over for
+    // whoever waits, also while Restart= prepares the next one.
     format!(
         "[Unit]\n\
          Description=Octavia management network (VLAN interface and bridge)\n\

@@ -5,6 +5,7 @@
 
 mod ipv6;
 mod read;
+mod scope;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use ipv6::{Ipv6, Setting, write as write_ipv6};
 pub(crate) use read::{MAIN_TABLE, read};
+pub(crate) use scope::{Scope, read_scope};
 
 use crate::marker;
 

@@ -20,7 +20,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::desired::{Desired, Interface, Kind, State};
-use crate::observed::Observed;
+use crate::observed::{MAIN_TABLE, Observed, Scope};
 
 pub(crate) use step::{NewLink, Planned, Step};
 
@@ -73,17 +73,31 @@ pub(crate) fn plan(desired: &Desired, observed: &Observed) -> Result<Plan, Confl
     Ok(Plan { steps, missing, warnings, cuts })
 }
 
-/// The names of every link the plan for `desired` looks at closely.
-pub(crate) fn names(desired: &Desired) -> BTreeSet<String> {
-    let mut names = BTreeSet::from(["lo".to_owned()]);
+/// What the plan for `desired` looks at, but for the node's uplinks.
+pub(crate) fn scope(desired: &Desired) -> Scope {
+    let mut scope = Scope { names: BTreeSet::from(["lo".to_owned()]), ..Scope::default() };
     for interface in &desired.interfaces {
+        let names = &mut scope.names;
         names.insert(interface.name.clone());
         names.extend(interface.ports().iter().cloned());
         if let Some(Kind::Vlan { base: Some(base), .. }) = &interface.kind {
             names.insert(base.clone());
         }
+        // These are what may have to be deleted, with or without a word of their ports. A bridge that stays never is.
+        if interface.state == State::Absent || matches!(interface.kind, Some(Kind::Vrf { .. })) {
+            scope.ports_of.insert(interface.name.clone());
+        }
     }
-    names
+    for route in &desired.routes {
+        scope.names.extend(route.interface.clone());
+        let table = route.table.unwrap_or(MAIN_TABLE);
+        let families = match route.destination {
+            Some(destination) => vec![destination.addr().is_ipv4()],
+            None => vec![true, false],
+        };
+        scope.tables.extend(families.into_iter().map(|v4| (table, v4)));
+    }
+    scope
 }
 
 /// Everything known while planning.

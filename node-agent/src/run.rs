@@ -1,8 +1,8 @@
 //! The daemon: what drifts is put right, until somebody says stop.
 
 mod backoff;
+mod watch;
 
-use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -14,10 +14,11 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::apply::{self, Targets, chain};
 use crate::cli::{Cli, Input, Safety};
 use crate::desired::Desired;
-use crate::plan::{self, Missing};
+use crate::plan;
 use crate::state::{Kept, State};
 use crate::{rival, source, verbs};
 use backoff::BackOff;
+use watch::Watch;
 
 /// Events come in bursts, several to one change: how long to let one pass before reading.
 const BURST: Duration = Duration::from_millis(3);
@@ -36,7 +37,9 @@ struct Keeper<'a> {
     targets: Targets,
     kept: Kept,
     desired: Desired,
-    names: BTreeSet<String>,
+    /// Nothing that an earlier process, or this one, had to leave half done is left.
+    recovered: bool,
+    watch: Watch,
     backoff: BackOff,
     /// Said once, not at every look.
     told: Vec<String>,
@@ -58,14 +61,14 @@ pub(crate) async fn run(
     let mut reload = signal(SignalKind::hangup())?;
     let state = State::lock(&cli.state_dir)?;
     let netlink = Netlink::open().await?;
-    verbs::recover(&netlink, &state).await?;
     let groups = EventGroups { receive_buffer: Some(EVENT_BUFFER), ..EventGroups::ALL };
     // Before the first reading, so that no change falls between the two.
     let mut events = netlink.events(groups).await.context("listen for changes")?;
     let kept = source::texts(input, Some(&state))?;
     let desired = source::desired(&kept)?;
     let mut keeper = Keeper {
-        names: plan::names(&desired),
+        recovered: false,
+        watch: Watch::default(),
         targets: Targets(safety.reach.clone()),
         backoff: BackOff::default(),
         told: Vec::new(),
@@ -76,7 +79,7 @@ pub(crate) async fn run(
         desired,
     };
     let interval = Duration::from_secs(interval);
-    tracing::info!("keeping {} interfaces", keeper.desired.interfaces.len());
+    keeper.begin().await?;
     loop {
         let pause = keeper.look().await.unwrap_or(interval);
         let wake = Instant::now() + pause.min(interval);
@@ -84,7 +87,7 @@ pub(crate) async fn run(
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = reload.recv() => keeper.reload(input),
+            _ = reload.recv() => keeper.reload(input).await?,
             woken = keeper.relevant(&mut events, not_before) => woken?,
             () = sleep_until(wake) => {}
         }
@@ -94,6 +97,20 @@ pub(crate) async fn run(
 }
 
 impl Keeper<'_> {
+    /// Begins to keep what is desired now.
+    async fn begin(&mut self) -> anyhow::Result<()> {
+        tracing::info!("keeping {} interfaces", self.desired.interfaces.len());
+        for text in &self.desired.left_alone {
+            tracing::info!("left alone: {text}");
+        }
+        self.find_links().await
+    }
+
+    async fn find_links(&mut self) -> anyhow::Result<()> {
+        let names = plan::scope(&self.desired).names;
+        self.watch.set(self.netlink, names).await.context("find the links that are kept")
+    }
+
     /// Reads, plans and repairs. Returns when to look again if not all is well.
     async fn look(&mut self) -> Option<Duration> {
         if let Err(rival) = rival::stand_down(&self.cli.nmstate_lock) {
@@ -103,7 +120,7 @@ impl Keeper<'_> {
         let started = Instant::now();
         let result = self.repair().await;
         match result {
-            Ok((steps, missing)) => {
+            Ok((steps, remarks)) => {
                 for step in &steps {
                     tracing::info!("{step}");
                 }
@@ -116,28 +133,37 @@ impl Keeper<'_> {
                         );
                     }
                 }
-                self.say(missing.iter().map(|missing| format!("waiting: {missing}")).collect());
+                self.say(remarks);
                 None
             }
             Err(error) => {
-                self.say(vec![chain(&error)]);
+                // What could not be taken back is in the journal, and the next one would begin it anew.
+                self.recovered = false;
+                self.say(vec![chain(&*error)]);
                 Some(RETRY)
             }
         }
     }
 
-    async fn repair(&self) -> Result<(Vec<String>, Vec<Missing>), apply::Error> {
+    /// Returns the steps done, and what else people should know.
+    async fn repair(&mut self) -> anyhow::Result<(Vec<String>, Vec<String>)> {
+        // Only now that nobody else keeps these links: taking back is changing, too.
+        if !self.recovered {
+            verbs::recover(self.netlink, self.state).await?;
+            self.recovered = true;
+        }
         let plan = apply::plan_now(self.netlink, &self.desired).await?;
-        let missing = plan.missing.clone();
-        // No journal: what is half done when this process is killed, the next one completes, since the
-        // desired state is on disk.
-        let done = apply::carry_out(self.netlink, &self.desired, plan, &self.targets, None).await?;
-        if missing.is_empty()
-            && let Err(error) = self.state.keep(&self.kept)
-        {
+        let waits = plan.missing.iter().map(|missing| format!("waiting: {missing}"));
+        let remarks: Vec<String> = waits.chain(plan.warnings.iter().cloned()).collect();
+        let reached = plan.missing.is_empty();
+        // With a journal as in `apply`: killed on its way to a state that was never kept, the next start, which may
+        // know only the kept one, would not know what of the other to take away.
+        let journal = Some(self.state.directory());
+        let done = apply::carry_out(self.netlink, &self.desired, plan, &self.targets, journal).await?;
+        if reached && let Err(error) = self.state.keep(&self.kept) {
             tracing::warn!("{}", chain(&error));
         }
-        Ok((done.iter().map(|planned| planned.apply.to_string()).collect(), missing))
+        Ok((done.iter().map(|planned| planned.apply.to_string()).collect(), remarks))
     }
 
     /// Warns, unless it has just said the same.
@@ -151,44 +177,48 @@ impl Keeper<'_> {
     }
 
     /// Reads the files again. Wrong ones change nothing.
-    fn reload(&mut self, input: &Input) {
+    async fn reload(&mut self, input: &Input) -> anyhow::Result<()> {
         let read =
             source::texts(input, Some(self.state)).and_then(|kept| Ok((source::desired(&kept)?, kept)));
         match read {
             Ok((desired, kept)) => {
                 tracing::info!("read the desired state again");
-                self.names = plan::names(&desired);
                 (self.desired, self.kept) = (desired, kept);
+                self.begin().await
             }
-            Err(error) => tracing::error!("the desired state stays as it was: {error:#}"),
+            Err(error) => {
+                tracing::error!("the desired state stays as it was: {error:#}");
+                Ok(())
+            }
         }
     }
 
     /// Waits for a change that may concern us, and for the end of its burst.
-    async fn relevant(&self, events: &mut Events, not_before: Instant) -> anyhow::Result<()> {
+    async fn relevant(&mut self, events: &mut Events, not_before: Instant) -> anyhow::Result<()> {
+        let mut overrun;
         loop {
             let event = events.next().await.context("listen for changes")?;
-            if self.concerns(&event) {
+            overrun = event == Event::Overrun;
+            if self.watch.concerns(&event) {
                 break;
             }
         }
         let deadline = Instant::now() + LONGEST_BURST;
         while Instant::now() < deadline {
             match timeout(BURST, events.next()).await {
-                Ok(event) => drop(event.context("listen for changes")?),
+                // Noted, also those by which a link gets its index.
+                Ok(event) => {
+                    let event = event.context("listen for changes")?;
+                    overrun |= event == Event::Overrun;
+                    self.watch.concerns(&event);
+                }
                 Err(_) => break,
             }
         }
+        if overrun {
+            self.find_links().await?;
+        }
         sleep_until(not_before).await;
         Ok(())
-    }
-
-    /// Pods' links come and go without being looked at.
-    fn concerns(&self, event: &Event) -> bool {
-        match event {
-            Event::Link(link) => self.names.contains(&link.name),
-            Event::LinkGone { name, .. } => self.names.contains(name),
-            _ => true,
-        }
     }
 }

@@ -12,7 +12,7 @@ use crate::state::{Kept, State};
 pub(crate) enum Error {
     #[error("read {path}")]
     Unreadable { path: String, source: io::Error },
-    #[error("{0}")]
+    #[error(transparent)]
     Problems(#[from] Problems),
     #[error("no desired state: none was applied yet, so name a file with -f")]
     NothingKept,

@@ -120,7 +120,7 @@ pub(crate) fn warn(desired: &Desired, plan: &Plan) {
 
 pub(crate) async fn show(as_json: bool) -> anyhow::Result<ExitCode> {
     let netlink = Netlink::open().await?;
-    let observed = observed::read(&netlink, None).await.context("read the present state")?;
+    let observed = observed::read(&netlink).await.context("read the present state")?;
     let state = show::state(&observed);
     if as_json {
         print(&format!("{state:#}"))?;
@@ -135,7 +135,7 @@ pub(crate) async fn remove(cli: &Cli, safety: &Safety) -> anyhow::Result<ExitCod
     let state = State::lock(&cli.state_dir)?;
     let netlink = Netlink::open().await?;
     recover(&netlink, &state).await?;
-    let observed = observed::read(&netlink, None).await.context("read the present state")?;
+    let observed = observed::read(&netlink).await.context("read the present state")?;
     let ours = observed.links.iter().filter(|(_, link)| link.is_ours());
     let mut desired =
         Desired { interfaces: ours.map(|(name, _)| absent(name)).collect(), ..Desired::default() };

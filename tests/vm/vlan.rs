@@ -1,32 +1,14 @@
-//! Pods of two nodes on VLAN 24 of a shared trunk, as in production. These need a kernel with 8021q and fail without:
-//! `scripts/test-vm` runs them in a virtual machine that has one.
+//! The plugin over a VLAN that somebody else made.
 
-mod capture;
-
-use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, UdpSocket};
 use std::process::Command;
-use std::thread;
-use std::time::Duration;
 
 use octavia_bridge_tests::traffic::{Echo, expect_answer, ping};
-use octavia_bridge_tests::{Attached, Lab, Namespace, Node, Pod, conf};
-use serde_json::{Value, json};
+use octavia_bridge_tests::{Lab, Node, conf};
+use serde_json::json;
 
 use crate::capture::Capture;
-
-/// For what must happen. An emulated processor is some twenty times slower than a real one.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// For what must not happen; what happens takes a tenth of it.
-const SILENCE: Duration = Duration::from_millis(500);
-
-/// Two hosts of one disk, and thereby of one pool, with a trunk between them and nothing on it.
-fn two_nodes(lab: &Lab) -> [Node; 2] {
-    let first = lab.node("node1");
-    let second = lab.node_on_disk_of("node2", &first);
-    lab.trunk(&first, &second);
-    [first, second]
-}
+use crate::nodes::{PATIENCE, SILENCE, attach, call, two_nodes};
 
 /// What Octavia's node policy asks for: `enp6s0.24` over the trunk, and `octbr` with it as a port. The bridge has neither
 /// a MAC nor an MTU of its own and takes both from its port, as nmstate leaves it.
@@ -35,29 +17,6 @@ fn vlan_and_bridge(node: &Node) {
     node.ip("link add octbr type bridge stp_state 0");
     node.ip("link set enp6s0.24 master octbr up");
     node.ip("link set octbr up");
-}
-
-fn attach(node: &Node, name: &str, conf: &Value) -> (Pod, Attached) {
-    let pod = node.pod(name);
-    let attached = pod.add(conf).run().attached();
-    (pod, attached)
-}
-
-/// A connection from one to the other, with bytes in both directions.
-fn call(from: &Namespace, to: &Namespace, address: IpAddr) {
-    let address = SocketAddr::from((address, 9443));
-    let listener = to.run(|| TcpListener::bind(address)).expect("listen");
-    let answer = thread::scope(|scope| {
-        scope.spawn(|| listener.accept().and_then(|(mut stream, _)| stream.write_all(b"hello")));
-        from.run(|| {
-            let mut stream = TcpStream::connect_timeout(&address, PATIENCE).expect("connect");
-            stream.set_read_timeout(Some(PATIENCE)).expect("set a timeout");
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).expect("read the answer");
-            answer
-        })
-    });
-    assert_eq!(answer, "hello");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use ipnet::IpNet;
 use nl::{LinkKind, Netlink, RouteFilter, RouteKind};
 use octavia_bridge_netlink as nl;
 
@@ -16,23 +17,47 @@ pub(crate) const MAIN_TABLE: u32 = 254;
 /// The table of the host's own addresses (`RT_TABLE_LOCAL`).
 const LOCAL_TABLE: u32 = 255;
 
-/// Reads the links, addresses and routes of `netlink`'s namespace, and the IPv6 settings of the links
-/// named, or of all: they are files, two to be read for each link, and a node has hundreds of veths.
+/// Reads all links, addresses and routes of `netlink`'s namespace.
 ///
 /// # Errors
 /// Those of reading.
-pub(crate) async fn read(netlink: &Netlink, names: Option<&BTreeSet<String>>) -> nl::Result<Observed> {
+pub(crate) async fn read(netlink: &Netlink) -> nl::Result<Observed> {
     let links = netlink.links().await?;
+    let names = links.iter().map(|link| link.name.clone()).collect();
+    read_links(netlink, links, &names).await
+}
+
+/// As [`read`], of links that were read already, and the IPv6 settings of those named: they are files, two to be
+/// read for each link.
+pub(super) async fn read_links(
+    netlink: &Netlink,
+    links: Vec<nl::Link>,
+    names: &BTreeSet<String>,
+) -> nl::Result<Observed> {
     let addresses = netlink.all_addresses().await?;
     let routes = netlink.routes(&RouteFilter::default()).await?;
+    let index = links.iter().map(|link| (link.index, link.name.clone())).collect();
+    Ok(assemble(links, &addresses, &routes, &index, names))
+}
 
-    let index: HashMap<u32, String> = links.iter().map(|link| (link.index, link.name.clone())).collect();
-    let named = |index_: u32| index.get(&index_).cloned();
+/// What was read, by name. `index` has the names of all links that the rest speaks of; the IPv6 settings are
+/// read of those in `names`.
+pub(super) fn assemble(
+    links: Vec<nl::Link>,
+    addresses: &[nl::Address],
+    routes: &[nl::Route],
+    index: &HashMap<u32, String>,
+    names: &BTreeSet<String>,
+) -> Observed {
+    let named = |number: u32| index.get(&number).cloned();
     let mut by_name = BTreeMap::new();
+    // In one pass, since a node has thousands of both.
+    let mut of_link: HashMap<u32, Vec<IpNet>> = HashMap::new();
+    for address in addresses.iter().filter(|address| stays(address)) {
+        of_link.entry(address.link).or_default().push(address.address);
+    }
     for link in links {
-        let wanted = names.is_none_or(|names| names.contains(&link.name));
-        let own = addresses.iter().filter(|address| address.link == link.index && stays(address));
-        let mut own: Vec<_> = own.map(|address| address.address).collect();
+        let mut own = of_link.remove(&link.index).unwrap_or_default();
         own.sort();
         let seen = Link {
             up: link.up,
@@ -41,22 +66,26 @@ pub(crate) async fn read(netlink: &Netlink, names: Option<&BTreeSet<String>>) ->
             mac: link.mac.map(|mac| mac.to_string()),
             master: link.master.and_then(named),
             addresses: own,
-            ipv6: if wanted { ipv6::read(&link.name) } else { None },
+            ipv6: if names.contains(&link.name) { ipv6::read(&link.name) } else { None },
             kind: kind(&link, named),
             alias: link.alias,
         };
         by_name.insert(link.name, seen);
     }
-    let default = |route: &&nl::Route| route.destination.prefix_len() == 0 && route.table == Some(MAIN_TABLE);
-    let hops = routes.iter().filter(default).flat_map(|route| &route.next_hops);
-    let default_links = hops.filter_map(|hop| named(hop.link)).collect();
+    let default_links = default_links(routes).filter_map(named).collect();
     let routes = routes.iter().filter_map(|route| configured(route, named)).collect();
-    Ok(Observed { links: by_name, routes, default_links })
+    Observed { links: by_name, routes, default_links }
+}
+
+/// Indices of the links by which default routes of the main table leave.
+pub(super) fn default_links(routes: &[nl::Route]) -> impl Iterator<Item = u32> {
+    let default = |route: &&nl::Route| route.destination.prefix_len() == 0 && route.table == Some(MAIN_TABLE);
+    routes.iter().filter(default).flat_map(|route| &route.next_hops).map(|hop| hop.link)
 }
 
 /// Link-local IPv6 addresses are the kernel's, and those with a lifetime a router's or a DHCP client's.
 fn stays(address: &nl::Address) -> bool {
-    let link_local = matches!(address.address, ipnet::IpNet::V6(net) if net.addr().is_unicast_link_local());
+    let link_local = matches!(address.address, IpNet::V6(net) if net.addr().is_unicast_link_local());
     address.valid_seconds.is_none() && !link_local
 }
 

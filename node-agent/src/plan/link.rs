@@ -16,6 +16,11 @@ impl Planner<'_> {
             let alias = marker::alias(Some(text));
             if ours && link.alias.as_deref() != Some(&alias) {
                 self.step(Step::SetAlias { link: name.to_owned(), alias });
+            } else if !ours && link.alias.as_deref() != Some(text) {
+                // The alias is where the mark is, and the mark would let `remove` delete the link.
+                self.warnings.push(format!(
+                    "{name} does not get its description: it would be the link's alias, and this program did not make the link"
+                ));
             }
         }
         if let Some(mac) = wanted.mac.map(|mac| mac.to_string())

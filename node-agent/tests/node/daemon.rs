@@ -5,21 +5,11 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::scene::{Node, POLICY, on_a_node, until};
+use crate::scene::{POLICY, complete, on_a_node, until};
 
 /// Longest time a repair may take. The work takes a few milliseconds; the test machine is a busy one.
 const REPAIR: Duration = Duration::from_millis(100);
 const START: Duration = Duration::from_secs(5);
-
-fn complete(node: &Node) -> bool {
-    let uplink = node.link("enp6s0").is_some_and(|link| link["master"] == "octbr");
-    let up = |link: &serde_json::Value| link["flags"].as_array().unwrap().contains(&"UP".into());
-    uplink
-        && node.link("octbr").is_some_and(|link| {
-            up(&link) && link["mtu"] == 1500 && link["linkinfo"]["info_data"]["stp_state"] == 0
-        })
-        && node.link("enp6s0").is_some_and(|link| up(&link))
-}
 
 #[test]
 fn every_drift_is_repaired_at_once_and_stopping_leaves_the_links() {

@@ -26,7 +26,9 @@ fn wrong_input_is_told_with_status_2_and_touches_nothing() {
         ] {
             let answer = node.run(words, yaml);
             assert_eq!(answer.status, 2, "{words}: {}", answer.stderr);
-            assert!(answer.stderr.contains(part), "{part}: {}", answer.stderr);
+            // Once: an error and its cause are not the same text twice.
+            let times = answer.stderr.matches(part).count();
+            assert!(times == 1 || (words == "frobnicate" && times > 0), "{part}: {}", answer.stderr);
         }
         assert_eq!(node.snapshot(), before);
     });

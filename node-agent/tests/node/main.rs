@@ -11,4 +11,5 @@ mod input;
 mod installing;
 mod killed;
 mod reaching;
+mod restarting;
 mod scene;

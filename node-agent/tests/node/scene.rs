@@ -150,6 +150,17 @@ impl Drop for Daemon {
     }
 }
 
+/// Whether everything is as [`POLICY`] says.
+pub(crate) fn complete(node: &Node) -> bool {
+    let uplink = node.link("enp6s0").is_some_and(|link| link["master"] == "octbr");
+    let up = |link: &Value| link["flags"].as_array().unwrap().contains(&"UP".into());
+    uplink
+        && node.link("octbr").is_some_and(|link| {
+            up(&link) && link["mtu"] == 1500 && link["linkinfo"]["info_data"]["stp_state"] == 0
+        })
+        && node.link("enp6s0").is_some_and(|link| up(&link))
+}
+
 /// Waits until `so` holds, for at most `limit`; returns how long it took.
 pub(crate) fn until(limit: Duration, what: &str, so: impl Fn() -> bool) -> Duration {
     let started = Instant::now();

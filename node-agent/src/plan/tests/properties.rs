@@ -151,7 +151,7 @@ proptest! {
         prop_assume!(well_formed(&desired));
         let Ok(plan) = checked(&desired, &observed) else { return Err(TestCaseError::reject("conflict")) };
         let done = after(&observed, &plan);
-        let declared = names(&desired);
+        let declared = scope(&desired).names;
         for (name, before) in &observed.links {
             let now = done.links.get(name);
             prop_assert!(now.is_some() || before.is_ours(), "{name} was deleted");
