@@ -17,12 +17,12 @@ pub(crate) fn host_link(container_id: &str, ifname: &str) -> String {
 /// The host end's MAC, derived as well but from a hash of its own, and part of the message that makes the link: from
 /// the first moment it tells this attachment's link from any other that bears its name.
 ///
-/// It starts with `fe`, the highest locally administered unicast prefix: a bridge whose MAC nobody pinned takes the
+/// It starts with `fe:ff`, higher than any MAC a port is likely to have: a bridge whose MAC nobody pinned takes the
 /// lowest of its ports', and must not take this one (containernetworking/cni#285).
 pub(crate) fn host_mac(container_id: &str, ifname: &str) -> MacAddress {
     let hash = fnv1a(&[b"host/", container_id.as_bytes(), b"/", ifname.as_bytes()]);
-    let [_, _, _, a, b, c, d, e] = hash.to_be_bytes();
-    MacAddress([0xfe, a, b, c, d, e])
+    let [_, _, _, _, a, b, c, d] = hash.to_be_bytes();
+    MacAddress([0xfe, 0xff, a, b, c, d])
 }
 
 /// The pod's MAC for an address: `0a:58` and the four bytes of an IPv4 address, as OVN-Kubernetes forms them;
