@@ -30,7 +30,6 @@ use protocol::{Environment, Version, reply};
 
 fn main() -> ExitCode {
     reply::answer_panics();
-    log::start();
     match Environment::read(|key| std::env::var_os(key)) {
         Ok(None) => {
             log::about();

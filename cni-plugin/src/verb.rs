@@ -44,6 +44,7 @@ pub(crate) fn answer(face: Face, environment: &Environment) -> ExitCode {
         // Answered without stdin: the configuration's version is what the runtime is about to find out.
         return reply::write(Ok(Reply::Versions), Version::NEWEST);
     }
+    log::start();
     let started = Instant::now();
     let mut version = Version::NEWEST;
     let outcome = read_stdin().and_then(|document| {
