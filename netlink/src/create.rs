@@ -172,9 +172,11 @@ impl Netlink {
         let mut peer = described(&veth.peer.name, veth.peer.mac, veth.peer.mtu)?;
         let target = veth.peer.namespace.as_fd().as_raw_fd();
         peer.attributes.push(LinkAttribute::NetNsFd(target));
+        peer.attributes.extend(one_queue());
 
         let mut message = described(&veth.name, veth.mac, veth.mtu)?;
         attach(&mut message, veth.master, veth.up, attempt)?;
+        message.attributes.extend(one_queue());
         message.attributes.push(LinkAttribute::LinkInfo(vec![
             LinkInfo::Kind(InfoKind::Veth),
             LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
@@ -207,6 +209,12 @@ impl Netlink {
         }
         aliased
     }
+}
+
+/// One queue in each direction. Since 5.16 the kernel gives each end of a veth one for every possible processor, with a
+/// folder in sysfs for each; they serve XDP and GRO on the link, which nobody sets up on a pod's port.
+fn one_queue() -> [LinkAttribute; 2] {
+    [LinkAttribute::NumTxQueues(1), LinkAttribute::NumRxQueues(1)]
 }
 
 /// What both ends of a veth and every other link have.
