@@ -64,10 +64,9 @@ pub(crate) async fn add(environment: &Environment, document: &Document) -> Resul
     match work.carry_out(environment, document, &mut slot).await {
         Ok(()) => Ok(Reply::Printed),
         Err(Failed { error, claimed_nothing, linked_nothing }) => {
-            if let Some(Record { intent, outcome }) = &mut slot.record {
+            if let Some(Record { intent, .. }) = &mut slot.record {
                 // What was not begun is not undone: an IPAM plugin that was never started need not be found, nor a stuck
                 // lock be waited for once more, and a bridge that was not touched is somebody else's by now.
-                *outcome = None;
                 if claimed_nothing {
                     intent.addressing = AddressingIntent::None;
                 }

@@ -54,19 +54,20 @@ pub(crate) fn switch_loopback_ipv6_off(intent: &Intent) -> Result<(), Error> {
         .map_err(|cause| Error::io(format!("write 1 to {LOOPBACK_DISABLE_IPV6}"), &cause))
 }
 
-/// Brings the pod's end up and waits until the bridge forwards for its port. Returns the host's end as seen then.
+/// Brings the pod's end up and waits until the bridge forwards for its port.
 pub(crate) async fn bring_up(
     host: &Netlink,
     host_link: u32,
     pod: &Netlink,
     pod_link: u32,
     wait: Duration,
-) -> Result<Link, Error> {
+) -> Result<(), Error> {
     pod.change_link(pod_link, &LinkChange { up: Some(true), ..LinkChange::default() })
         .await
         .map_err(|cause| Error::kernel("bring up the pod's interface", &cause))?;
     host.wait_for_link(host_link, wait, Link::is_forwarding)
         .await
+        .map(|_| ())
         .map_err(|cause| Error::kernel("wait for the bridge port to forward", &cause))
 }
 

@@ -17,8 +17,8 @@ pub enum Mode {
 
 /// Locks `file` (`flock(2)`), waiting for other holders until `deadline`. Returns whether it is locked now.
 ///
-/// `flock` cannot wait with a limit, so a thread waits for us; the kernel serves waiters in their order, where polling
-/// would leave it to chance. After the deadline the thread goes on waiting: should it still get the lock, it gives it
+/// `flock` cannot wait with a limit, so a thread waits for us: it wakes when the lock is free, where polling would sleep
+/// on. After the deadline the thread goes on waiting: should it still get the lock, it gives it
 /// up at once, since the lock goes with the last handle of the open file.
 ///
 /// # Errors
