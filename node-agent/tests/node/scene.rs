@@ -101,8 +101,14 @@ impl Node {
     pub(crate) fn snapshot(&self) -> String {
         let listed = self.ip("-o link show");
         let links = listed.lines().map(|line| {
-            // The index grows with each link made, and a link once up keeps its queue.
-            line.split_once(": ").unwrap_or_default().1.replace(" qdisc noop ", " qdisc noqueue ") + "\n"
+            // The index grows with each link made, a link once up keeps its queue, and whether there is a
+            // carrier is told by a worker of the kernel's, some time after what brought it about.
+            let line = line.split_once(": ").unwrap_or_default().1.replace(" qdisc noop ", " qdisc noqueue ");
+            let line = line.replace("NO-CARRIER,", "").replace(",LOWER_UP", "");
+            ["UP", "DOWN", "LOWERLAYERDOWN", "UNKNOWN"]
+                .iter()
+                .fold(line, |line, state| line.replace(&format!(" state {state} "), " "))
+                + "\n"
         });
         let links: String = links.collect();
         links + &self.ip("-4 -o addr show") + &self.ip("-4 route show table all")
