@@ -16,6 +16,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 use crate::address::{Span, bits, from_bits, overlap, same_family};
 use crate::pool::Pool;
@@ -44,7 +45,8 @@ pub enum Refusal {
 }
 
 /// State of one range: what can be handed out, and what is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Usage {
     /// Name of the range's pool.
     pub pool: String,

@@ -13,6 +13,7 @@
 //! - [`conf`] is the validated `ipam` block; it turns an attachment into a [`request::Request`].
 //! - [`range`] and [`name`]: the addresses of a range, and the pool they are kept in.
 //! - [`pool`] is one `IPPool` document; [`allocate`] chooses addresses from pools.
+//! - [`wire`] is what plugins and the node's agent say to each other.
 //! - [`mod@file`] keeps pools of one host in a directory, safe against crashes and parallel callers.
 
 mod address;
@@ -26,5 +27,6 @@ pub mod name;
 pub mod pool;
 pub mod range;
 pub mod request;
+pub mod wire;
 
 pub use error::StoreError;

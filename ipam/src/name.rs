@@ -3,6 +3,7 @@
 use std::fmt;
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 use crate::address;
 
@@ -10,7 +11,8 @@ use crate::address;
 pub const MAX_LEN: usize = 253;
 
 /// Name of the pool of one subnet in one address domain, e.g. `172.23.0.0-24` or `blue-fd00-2---64`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct PoolName(String);
 
 /// A pool name that no Kubernetes object can bear.
@@ -34,12 +36,26 @@ impl PoolName {
             Some(network) => format!("{network}-{range}"),
             None => range,
         };
-        if is_object_name(&name) { Ok(Self(name)) } else { Err(NameError(name)) }
+        Self::try_from(name)
     }
 
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl TryFrom<String> for PoolName {
+    type Error = NameError;
+
+    fn try_from(name: String) -> Result<Self, NameError> {
+        if is_object_name(&name) { Ok(Self(name)) } else { Err(NameError(name)) }
+    }
+}
+
+impl From<PoolName> for String {
+    fn from(name: PoolName) -> Self {
+        name.0
     }
 }
 

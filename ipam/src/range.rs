@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 use crate::address::{Span, bits, from_bits, merge, overlap, same_family};
 use crate::name::{NameError, PoolName};
@@ -14,7 +15,8 @@ mod tests;
 ///
 /// Bounds are inclusive and lie inside the subnet without its first and last address; the last one of an
 /// IPv6 subnet is skipped too, because whereabouts does so and both may serve one pool.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Written", into = "Written")]
 pub struct Range {
     subnet: IpNet,
     first: IpAddr,
@@ -49,6 +51,46 @@ pub enum Oddity {
     EndIgnored(IpAddr),
     /// The exclusion with this index shares no address with the subnet.
     ExcludeOutside(usize),
+}
+
+/// A range between processes. Who reads one checks it again: what follows from wrong bounds is an address given twice.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    subnet: IpNet,
+    first: IpAddr,
+    last: IpAddr,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    exclude: Vec<IpNet>,
+}
+
+/// Why what another process wrote is no range.
+#[derive(Debug, thiserror::Error)]
+enum WrittenError {
+    #[error(transparent)]
+    Range(#[from] RangeError),
+    #[error("range {0}-{1} does not lie within {2}")]
+    Outside(IpAddr, IpAddr, IpNet),
+}
+
+impl TryFrom<Written> for Range {
+    type Error = WrittenError;
+
+    fn try_from(written: Written) -> Result<Self, WrittenError> {
+        let Written { subnet, first, last, exclude } = written;
+        let (range, _) = Self::new(subnet, Some(first), Some(last), exclude)?;
+        if range.first == first && range.last == last {
+            Ok(range)
+        } else {
+            Err(WrittenError::Outside(first, last, subnet))
+        }
+    }
+}
+
+impl From<Range> for Written {
+    fn from(range: Range) -> Self {
+        let Range { subnet, first, last, exclude } = range;
+        Self { subnet, first, last, exclude }
+    }
 }
 
 impl Range {

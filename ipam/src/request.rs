@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 use crate::address;
 use crate::document::FieldError;
@@ -16,7 +17,8 @@ use crate::range::Range;
 /// Known pods are recognised by pod and interface, so a new sandbox of the same pod gets its addresses
 /// again, unless the old one still lives. Runtimes that name no pod are recognised by container id and
 /// interface.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Owner {
     /// `CNI_CONTAINERID`, the sandbox.
     pub container_id: String,
@@ -56,7 +58,8 @@ impl RequestedAddress {
 }
 
 /// Everything one ADD needs of the pools, in the order of the result.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Request {
     /// Who asks.
     pub owner: Owner,
@@ -85,7 +88,8 @@ impl Request {
 }
 
 /// One address wanted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Want {
     /// The pool that keeps it.
     pub pool: PoolName,
@@ -98,7 +102,8 @@ pub struct Want {
 }
 
 /// How an address is chosen.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Choice {
     /// The one the owner already has in this range, else the lowest free.
     Lowest(Range),
@@ -107,7 +112,8 @@ pub enum Choice {
 }
 
 /// An address that now belongs to the request's owner.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Assigned {
     /// The address with its subnet's prefix length.
     pub address: IpNet,
@@ -116,7 +122,8 @@ pub struct Assigned {
 }
 
 /// Who holds an address.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Holder {
     /// The address held.
     pub address: IpAddr,
