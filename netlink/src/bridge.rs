@@ -23,9 +23,9 @@ pub struct BridgeOptions {
     pub ageing_time: Option<Duration>,
     /// Bridge priority in STP, lower wins.
     pub priority: Option<u16>,
-    /// VLAN filtering. Kernels without it refuse even `false` with EOPNOTSUPP.
+    /// VLAN filtering. Kernels without it report `false`, and refuse even `false` with EOPNOTSUPP.
     pub vlan_filtering: Option<bool>,
-    /// VLAN that new ports get untagged; 0 for none.
+    /// VLAN that new ports get untagged; 0 for none. Only kernels with VLAN filtering report one.
     pub vlan_default_pvid: Option<u16>,
     /// Bits of the 802.1D reserved group addresses that are forwarded all the same.
     pub group_forward_mask: Option<u16>,

@@ -13,7 +13,7 @@ use crate::netlink::CREATE_NEW;
 use crate::{BridgeOptions, Error, MacAddress, Namespace, Netlink, Result};
 
 /// VLAN ids a link may bear; 0 and 4095 are reserved by IEEE 802.1Q.
-const VLAN_IDS: std::ops::RangeInclusive<u16> = 1..=4094;
+pub(crate) const VLAN_IDS: std::ops::RangeInclusive<u16> = 1..=4094;
 
 /// A bridge to create. `None` leaves the value to the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use rtnetlink::packet_route::link::{InfoVlan, InfoVrf, LinkHeader};
 use crate::{BridgeOptions, MacAddress, Port, PortState};
 
 /// Length of `struct ifinfomsg`.
-const LINK_HEADER: usize = 16;
+pub(crate) const LINK_HEADER: usize = 16;
 
 /// A link as one kernel message described it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

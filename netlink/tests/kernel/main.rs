@@ -9,6 +9,7 @@ mod concurrency;
 mod events;
 mod links;
 mod namespaces;
+mod port_vlans;
 mod routes;
 mod scene;
 mod veths;
