@@ -14,6 +14,7 @@ use crate::config::Document;
 use crate::delegate::Delegate;
 use crate::identity;
 use crate::pod;
+use crate::policy;
 use crate::protocol::error::chain;
 use crate::protocol::reply::Reply;
 use crate::protocol::{Code, Environment, Error};
@@ -26,6 +27,9 @@ pub(crate) async fn add(environment: &Environment, document: &Document) -> Resul
     for warning in &attachment.warnings {
         tracing::warn!("{warning}");
     }
+    if let Addressing::Pool(pool) = &attachment.addressing {
+        pool.require_pod()?;
+    }
     // A delegated plugin would inherit it.
     if !matches!(attachment.addressing, Addressing::Delegated(_)) {
         stay_on_this_processor();
@@ -33,6 +37,8 @@ pub(crate) async fn add(environment: &Environment, document: &Document) -> Resul
     let (inside, pod) = open_netns(environment).await?;
     let netns = inside.namespace();
     let host = Netlink::open().await.map_err(|cause| Error::kernel("open netlink on the node", &cause))?;
+    // Before anything is locked or written: this may take a while.
+    policy::await_bridge(&host, &attachment).await?;
     bridge::observe(&host, &attachment).await?;
     if let Addressing::Delegated(program) = &attachment.addressing {
         Delegate::find(program, &environment.path, &document.raw)?;
@@ -40,7 +46,7 @@ pub(crate) async fn add(environment: &Environment, document: &Document) -> Resul
 
     let records = Records::new(&attachment.data_dir);
     let mut slot = records.lock(&attachment.owner.container_id, &attachment.owner.ifname)?;
-    let teardown = Teardown { host: &host, data_dir: &attachment.data_dir, path: &environment.path };
+    let teardown = Teardown::new(&host, &attachment.data_dir, &environment.path);
     let bridge_mac = identity::random_mac();
     let begun = match clear_way(&teardown, netns, &pod, &attachment, &slot).await {
         Ok(()) => begin(&mut slot, &attachment, &inside, &host, bridge_mac, document).await,

@@ -1,41 +1,24 @@
 //! Addresses for an attachment: claimed from the built-in pools or from a delegated IPAM plugin, and given back.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
-use octavia_bridge_ipam::StoreError;
 use octavia_bridge_ipam::conf::Ipam;
-use octavia_bridge_ipam::file::{Claim, FileStore, Released};
+use octavia_bridge_ipam::file::Claim;
 use octavia_bridge_ipam::request::Assigned;
 
-use crate::attachment::{Addressing, Attachment, PoolAddressing, check_mtu_for, with_previous};
+use crate::attachment::{Addressing, Attachment, check_mtu_for, with_previous};
 use crate::delegate::Delegate;
-use crate::protocol::error::chain;
 use crate::protocol::result::{Dns, Ip, Route};
 use crate::protocol::{CniResult, Code, Error, Verb};
-use crate::record::{AddressingIntent, LOCK_WAIT, Records};
-
-/// The `file` store under a data directory.
-pub(crate) fn store(data_dir: &Path) -> FileStore {
-    FileStore::new(data_dir.join("pools"), data_dir.join("tombstones"))
-}
-
-/// When an operation on the store gives up.
-pub(crate) fn deadline() -> Instant {
-    Instant::now() + LOCK_WAIT
-}
-
-/// Whether the built-in store has ever been used here.
-pub(crate) fn pools_are_kept(data_dir: &Path) -> bool {
-    data_dir.join("pools").is_dir()
-}
+use crate::record::{AddressingIntent, Records};
+use crate::store::{self, Patience, Unclaimed};
 
 impl AddressingIntent {
     /// What the record must say before anything is claimed.
     pub(crate) fn of(addressing: &Addressing, config: &[u8]) -> Self {
         match addressing {
             Addressing::None => Self::None,
-            Addressing::Pool(_) => Self::Pool,
+            Addressing::Pool(pool) => pool.store.intent(),
             Addressing::Delegated(program) => Self::delegated(program, config),
         }
     }
@@ -50,7 +33,7 @@ impl AddressingIntent {
 pub(crate) struct Claimed {
     /// Addresses, routes and dns; no interfaces yet. Routes have their gateways filled in, each stands once.
     pub(crate) result: CniResult,
-    /// The claim on the built-in pools, to be settled before anybody is told.
+    /// The claim on pools of this host, to be settled before anybody is told.
     pub(crate) pools: Option<Claim>,
 }
 
@@ -63,11 +46,12 @@ pub(crate) async fn claim(
     let (mut result, pools) = match &attachment.addressing {
         Addressing::None => (CniResult::default(), None),
         Addressing::Pool(pool) => {
-            let claim = claim_from_pools(&attachment.data_dir, pool)?;
-            (from_pool(&pool.ipam, claim.assigned()), Some(claim))
+            let (assigned, claim) = pool.store.claim(pool, &Records::new(&attachment.data_dir))?;
+            (from_pool(&pool.ipam, &assigned), claim)
         }
         Addressing::Delegated(program) => {
-            let delegate = Delegate::find(program, path, config).map_err(Unclaimed::cleanly)?;
+            let delegate =
+                Delegate::find(program, path, config).map_err(|error| Unclaimed { error, cleanly: true })?;
             let added = delegate.add(attachment.version).await;
             let result = added
                 .map_err(|failure| Unclaimed { error: failure.error, cleanly: failure.never_started })?;
@@ -85,36 +69,6 @@ pub(crate) async fn claim(
         result.dns = attachment.dns.clone();
     }
     Ok(Claimed { result, pools })
-}
-
-/// A claim that failed.
-#[derive(Debug)]
-pub(crate) struct Unclaimed {
-    pub(crate) error: Error,
-    /// Nothing was reserved, so there is nothing to give back.
-    pub(crate) cleanly: bool,
-}
-
-impl Unclaimed {
-    fn cleanly(error: Error) -> Self {
-        Self { error, cleanly: true }
-    }
-}
-
-impl From<Error> for Unclaimed {
-    fn from(error: Error) -> Self {
-        Self { error, cleanly: false }
-    }
-}
-
-/// Claims addresses of the built-in pools. Another sandbox of the same pod keeps its own while it is alive.
-pub(crate) fn claim_from_pools(data_dir: &Path, pool: &PoolAddressing) -> Result<Claim, Unclaimed> {
-    let records = Records::new(data_dir);
-    let alive = |container_id: &str, ifname: &str| records.is_alive(container_id, ifname);
-    // Unless the disk failed in the middle, a claim is all or nothing.
-    store(data_dir)
-        .acquire(&pool.request, deadline(), &alive)
-        .map_err(|error| Unclaimed { cleanly: !matches!(error, StoreError::Io { .. }), error: error.into() })
 }
 
 /// The built-in IPAM's answer as a CNI result; for the IPAM-only face it is the whole reply.
@@ -164,20 +118,6 @@ fn complete_routes(result: &mut CniResult) {
     result.routes = routes;
 }
 
-/// Gives the addresses of the built-in pools back.
-///
-/// What the store cannot take back now is left as a tombstone, which the next operation on the store replays: DEL must
-/// not keep a pod from ending because a disk or a lock is in a bad way.
-pub(crate) fn release_to_pools(data_dir: &Path, container_id: &str, ifname: &str) -> Result<(), Error> {
-    match store(data_dir).release_or_entomb(container_id, ifname, deadline())? {
-        Released::Done(_) => Ok(()),
-        Released::Entombed(cause) => {
-            tracing::warn!("addresses of {container_id} {ifname} will be released later: {}", chain(&cause));
-            Ok(())
-        }
-    }
-}
-
 /// Gives the addresses back, whatever state the claim was in. Repeating it is no error.
 pub(crate) async fn release(
     intent: &AddressingIntent,
@@ -185,13 +125,13 @@ pub(crate) async fn release(
     container_id: &str,
     ifname: &str,
     path: &[PathBuf],
+    patience: &Patience,
 ) -> Result<(), Error> {
     match intent {
-        AddressingIntent::None => Ok(()),
-        AddressingIntent::Pool => release_to_pools(data_dir, container_id, ifname),
         AddressingIntent::Delegated { program, config } => {
             Delegate::find(program, path, config.as_bytes())?.call(Verb::Del).await
         }
+        built_in => store::release_recorded(built_in, data_dir, container_id, ifname, patience),
     }
 }
 

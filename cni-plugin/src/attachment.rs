@@ -3,19 +3,25 @@
 //! What can be known to be wrong without asking the kernel or a pool is refused here, by one error that names the
 //! field, its value and what would be right.
 
+mod port_vlans;
+
 use std::path::PathBuf;
 
 use ipnet::IpNet;
-use octavia_bridge_ipam::conf::{Datastore, Ipam};
+use octavia_bridge_ipam::conf::{FlatFile, Ipam};
 use octavia_bridge_ipam::document::{FieldError, Object};
 use octavia_bridge_ipam::range::Range;
 use octavia_bridge_ipam::request::{Owner, Request, RequestedAddress};
 use octavia_bridge_netlink::{MacAddress, validate_link_name};
 
-use crate::config::{Document, IpamKind, NetConf};
+use crate::config::{Document, Essentials, IpamKind, NetConf};
+use crate::log;
 use crate::protocol::args::Args;
 use crate::protocol::result::Dns;
 use crate::protocol::{CniResult, Code, Environment, Error, Version};
+use crate::store::Store;
+
+pub(crate) use port_vlans::PortVlans;
 
 /// Bounds of an Ethernet MTU in bytes: RFC 791 demands 68, RFC 8200 1280; the kernel's links end at 65535.
 const MTU_BOUNDS: std::ops::RangeInclusive<u32> = 68..=65535;
@@ -36,6 +42,8 @@ pub(crate) struct Attachment {
     pub(crate) mode: BridgeMode,
     /// `None`: the bridge's.
     pub(crate) mtu: Option<u32>,
+    /// `None`: whatever the bridge gives its ports.
+    pub(crate) port_vlans: Option<PortVlans>,
     pub(crate) mac: MacSource,
     pub(crate) announce: bool,
     /// `disableContainerInterface`: the pod brings its end up itself.
@@ -79,6 +87,9 @@ pub(crate) enum Addressing {
 pub(crate) struct PoolAddressing {
     pub(crate) ipam: Ipam,
     pub(crate) request: Request,
+    /// `K8S_POD_UID`.
+    pub(crate) pod_uid: Option<String>,
+    pub(crate) store: Store,
 }
 
 impl Attachment {
@@ -128,6 +139,7 @@ impl Attachment {
             bridge: bridge(conf.bridge)?,
             mode: bridge_mode(conf.bridge_mode)?,
             mtu,
+            port_vlans: PortVlans::check(&conf.port_vlans)?,
             mac: mac(&conf.asked_macs, args.mac.as_deref(), conf.mac)?,
             announce: conf.announce.unwrap_or(true),
             leave_down: conf.disable_container_interface,
@@ -144,7 +156,8 @@ fn addressing(conf: &mut NetConf<'_>, args: &Args, owner: &Owner) -> Result<Addr
     let asked = asked_ips(args, conf);
     let addressing = match (&conf.essentials.ipam, conf.ipam.take()) {
         (IpamKind::BuiltIn, Some(ipam)) => {
-            Addressing::Pool(Box::new(PoolAddressing::new(ipam, conf.strict, owner.clone(), &asked)?))
+            let pool = PoolAddressing::new(ipam, &conf.essentials, conf.strict, owner.clone(), &asked)?;
+            Addressing::Pool(Box::new(PoolAddressing { pod_uid: args.pod_uid.clone(), ..pool }))
         }
         // It reads the requests itself: it gets our stdin and environment.
         (IpamKind::Delegated(program), _) => Addressing::Delegated(program.clone()),
@@ -174,25 +187,27 @@ fn addressing(conf: &mut NetConf<'_>, args: &Args, owner: &Owner) -> Result<Addr
 impl PoolAddressing {
     /// Checks the `ipam` block and forms the claim. `asked` are requested addresses with the field that asks.
     pub(crate) fn new(
-        ipam: Object<'_>,
+        mut ipam: Object<'_>,
+        essentials: &Essentials,
         strict: bool,
         owner: Owner,
         asked: &[(String, String)],
     ) -> Result<Self, Error> {
-        let ipam = Ipam::parse(ipam, strict)?;
-        if ipam.datastore == Datastore::Kubernetes {
-            return Err(Error::new(
-                Code::UnsupportedField,
-                "ipam.datastore: \"kubernetes\" (the default) is not supported yet: this version has no node agent \
-                 to ask; write \"datastore\": \"file\" to keep the pools on this host",
-            ));
+        let file = FlatFile::of(&mut ipam)?;
+        let ipam = Ipam::parse_over(ipam, file.as_ref(), strict)?;
+        if let (Some(path), true) = (&ipam.log_file, file.is_some()) {
+            log::also_to_file(path, ipam.log_level.as_deref());
+        }
+        for field in &ipam.completed {
+            tracing::debug!("taken from the flat file {field}");
         }
         let mut requested = Vec::new();
         for (field, text) in asked {
             requested.push(RequestedAddress::parse(field.as_str(), text)?);
         }
         let request = ipam.request(owner, &requested)?;
-        Ok(Self { ipam, request })
+        let store = Store::of(ipam.datastore, essentials);
+        Ok(Self { ipam, request, pod_uid: None, store })
     }
 
     /// See [`Addressing::known_addresses`].

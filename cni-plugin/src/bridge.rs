@@ -6,6 +6,7 @@ use std::time::Duration;
 use octavia_bridge_netlink::{BridgeOptions, Link, LinkChange, LinkKind, MacAddress, Netlink, NewBridge};
 
 use crate::attachment::{Attachment, BridgeMode, check_mtu_for};
+use crate::port_vlans;
 use crate::protocol::{Code, Error};
 use crate::record::{BridgeBefore, LinkIntent};
 use crate::sysctl::{Family, Sysctl};
@@ -37,6 +38,9 @@ pub(crate) async fn observe(host: &Netlink, attachment: &Attachment) -> Result<O
             Code::TryAgainLater,
             format!("bridge: {name:?} is down, and bridgeMode \"unmanaged\" forbids bringing it up"),
         ));
+    }
+    if let Some(vlans) = &attachment.port_vlans {
+        port_vlans::check_bridge(vlans, &link)?;
     }
     if let Some(mtu) = attachment.mtu.filter(|mtu| *mtu > link.mtu) {
         return Err(Error::new(
@@ -87,7 +91,7 @@ pub(crate) async fn ensure(
 
 async fn create(host: &Netlink, attachment: &Attachment, mac: MacAddress) -> Result<Link, Error> {
     let name = &attachment.bridge;
-    let failed = |cause| Error::kernel(format!("make the bridge {name}"), &cause);
+    let failed = |cause: &_| Error::kernel(format!("make the bridge {name}"), cause);
     let created = host
         .create_bridge(&NewBridge {
             name: name.clone(),
@@ -97,6 +101,7 @@ async fn create(host: &Netlink, attachment: &Attachment, mac: MacAddress) -> Res
             // Another one than the wanted, so that there is a change below.
             mtu: attachment.mtu.map(|mtu| mtu ^ 1),
             up: true,
+            options: port_vlans::options_of_new_bridge(attachment.port_vlans.as_ref()),
             ..NewBridge::default()
         })
         .await;
@@ -105,16 +110,22 @@ async fn create(host: &Netlink, attachment: &Attachment, mac: MacAddress) -> Res
         // Somebody else has made it at the same moment; then it is his, and ours to use.
         Err(cause) if cause.is_exists() => {
             let theirs = observe(host, attachment).await?;
-            return theirs.filter(|link| link.up).ok_or_else(|| failed(cause));
+            return theirs.filter(|link| link.up).ok_or_else(|| failed(&cause));
         }
-        Err(cause) => return Err(failed(cause)),
+        Err(cause) => {
+            let error = failed(&cause);
+            return Err(match &attachment.port_vlans {
+                Some(vlans) => port_vlans::not_made(vlans, error, &cause),
+                None => error,
+            });
+        }
     }
     // The host has no business on this network: it must not take an address from its routers. A bridge that was there
     // before is its owner's to configure.
     Sysctl { family: Family::V6, link: name.clone(), key: "accept_ra", value: "0", if_present: true }
         .apply()?;
     let link =
-        host.link(name.as_str()).await.map_err(failed)?.ok_or_else(|| {
+        host.link(name.as_str()).await.map_err(|cause| failed(&cause))?.ok_or_else(|| {
             Error::new(Code::Kernel, format!("make the bridge {name}: it vanished at once"))
         })?;
     // Only a change of the MTU after creation counts as the administrator's; one given in the creating message follows
@@ -122,7 +133,7 @@ async fn create(host: &Netlink, attachment: &Attachment, mac: MacAddress) -> Res
     let Some(mtu) = attachment.mtu else { return Ok(link) };
     host.change_link(link.index, &LinkChange { mtu: Some(mtu), ..LinkChange::default() })
         .await
-        .map_err(failed)?;
+        .map_err(|cause| failed(&cause))?;
     Ok(Link { mtu, ..link })
 }
 

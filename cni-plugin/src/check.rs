@@ -7,11 +7,11 @@
 use ipnet::IpNet;
 use octavia_bridge_netlink::{Link, Namespace, Netlink, RouteFilter};
 
-use crate::addressing;
 use crate::attachment::{Addressing, Attachment};
 use crate::config::Document;
 use crate::delegate::Delegate;
 use crate::identity;
+use crate::port_vlans;
 use crate::protocol::error::chain;
 use crate::protocol::reply::Reply;
 use crate::protocol::result::Route;
@@ -86,7 +86,14 @@ async fn check_host_end(
     if link.mtu != outcome.host_mtu {
         return Err(differs(format!("{name} has MTU {}, it was given {}", link.mtu, outcome.host_mtu)));
     }
-    Ok(())
+    if outcome.port_vlans.is_empty() {
+        return Ok(());
+    }
+    let given: Vec<_> = outcome.port_vlans.iter().copied().map(Into::into).collect();
+    match port_vlans::difference(host, &given, &bridge, &link).await? {
+        None => Ok(()),
+        Some(what) => Err(differs(what)),
+    }
 }
 
 async fn check_pod_end(pod: &Netlink, ifname: &str, outcome: &Outcome) -> Result<Link, Error> {
@@ -171,11 +178,8 @@ async fn check_reservation(
             Delegate::find(program, &environment.path, &document.raw)?.call(Verb::Check).await
         }
         Addressing::Pool(pool) => {
-            let held = addressing::store(&attachment.data_dir).held(
-                &attachment.owner.container_id,
-                &attachment.owner.ifname,
-                &pool.ipam,
-            )?;
+            let owner = &attachment.owner;
+            let held = pool.store.held(&owner.container_id, &owner.ifname, &pool.ipam)?;
             match outcome.addresses.iter().find(|address| !held.contains(address)) {
                 None => Ok(()),
                 Some(address) => {

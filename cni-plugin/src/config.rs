@@ -3,45 +3,24 @@
 //! [`crate::attachment`] gives it meaning. Reading follows Go's decoder (see `octavia_bridge_ipam::document`),
 //! because every configuration in the field was written against a Go program.
 
+mod essentials;
+mod port_vlans;
 mod refusals;
-
-use std::path::PathBuf;
 
 use octavia_bridge_ipam::document::{self, FieldError, Object};
 use serde_json::Value;
 
-use crate::protocol::environment::is_identifier;
 use crate::protocol::result::Dns;
 use crate::protocol::{Code, Error, Version};
 
-/// Where records, tombstones and the `file` store's pools live unless `dataDir` says otherwise.
-pub(crate) const DATA_DIR: &str = "/var/lib/octavia-bridge";
+pub(crate) use essentials::{Essentials, IpamKind};
+pub(crate) use port_vlans::{PortVlansConf, TrunkConf};
 
 /// Stdin, decoded. The bytes are kept: a delegated IPAM plugin must see them unchanged.
 #[derive(Debug)]
 pub(crate) struct Document {
     pub(crate) raw: Vec<u8>,
     value: Value,
-}
-
-/// What every verb needs, and all that DEL, GC and STATUS may rely on: for a NAD that is a list of plugins,
-/// multus' cache hands DEL a configuration stripped to `cniVersion`, `name`, `type` and `ipam.type` (multus-cni#755).
-#[derive(Debug, Clone)]
-pub(crate) struct Essentials {
-    pub(crate) name: String,
-    pub(crate) data_dir: PathBuf,
-    pub(crate) ipam: IpamKind,
-}
-
-/// Who gives the addresses.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum IpamKind {
-    /// `ipam` absent, null, `{}` or without a type: layer 2 only.
-    None,
-    /// `whereabouts` or `octavia-ipam`: served in this process.
-    BuiltIn,
-    /// Any other type: a program in `CNI_PATH`.
-    Delegated(String),
 }
 
 impl Document {
@@ -96,73 +75,6 @@ impl Document {
     }
 }
 
-impl Essentials {
-    pub(crate) fn read(document: &Document) -> Result<Self, Error> {
-        let mut root = document.root()?;
-        let name = network_name(&mut root)?.to_owned();
-        let mut data_dir = directory(&mut root, "dataDir")?;
-        let mut kind = IpamKind::None;
-        if let Some(mut ipam) = root.object("ipam")? {
-            kind = ipam_kind(&mut ipam)?;
-            // A delegated plugin's dataDir is its own; host-local has one, too.
-            if kind == IpamKind::BuiltIn {
-                let own = directory(&mut ipam, "dataDir")?;
-                if let (Some(outer), Some(inner)) = (&data_dir, &own)
-                    && outer != inner
-                {
-                    let remedy = format!("differs from dataDir {}; write one of the two", outer.display());
-                    return Err(FieldError::text("ipam.dataDir", &inner.to_string_lossy(), remedy).into());
-                }
-                // The IPAM-only face is called with other plugins' configurations, which have none of ours.
-                data_dir = data_dir.or(own);
-            }
-        }
-        Ok(Self { name, data_dir: data_dir.unwrap_or_else(|| DATA_DIR.into()), ipam: kind })
-    }
-}
-
-pub(crate) fn network_name<'a>(root: &mut Object<'a>) -> Result<&'a str, Error> {
-    let name = root.string("name")?.unwrap_or_default();
-    if name.is_empty() {
-        return Err(Error::new(Code::InvalidConfig, "missing network name").with_details("set \"name\""));
-    }
-    if !is_identifier(name) {
-        return Err(Error::new(
-            Code::InvalidConfig,
-            format!("name: {name:?} must start with a letter or digit and go on with letters, digits, '_', '.' or '-'"),
-        )
-        .with_details(name));
-    }
-    Ok(name)
-}
-
-/// A directory of ours. Relative ones are refused: thick multus starts the plugin in a working directory outside
-/// its own root.
-fn directory(object: &mut Object<'_>, key: &str) -> Result<Option<PathBuf>, Error> {
-    match object.string(key)? {
-        None | Some("") => Ok(None),
-        Some(path) if path.starts_with('/') => Ok(Some(path.into())),
-        Some(path) => {
-            let remedy = format!("must be an absolute path such as {DATA_DIR}");
-            Err(FieldError::text(object.path_of(key), path, remedy).into())
-        }
-    }
-}
-
-pub(crate) fn ipam_kind(ipam: &mut Object<'_>) -> Result<IpamKind, Error> {
-    match ipam.string("type")? {
-        None | Some("") => Ok(IpamKind::None),
-        Some("whereabouts" | "octavia-ipam") => Ok(IpamKind::BuiltIn),
-        Some(name) if name.contains('/') => Err(FieldError::text(
-            "ipam.type",
-            name,
-            "must be the name of a program in CNI_PATH, without any '/'",
-        )
-        .into()),
-        Some(name) => Ok(IpamKind::Delegated(name.to_owned())),
-    }
-}
-
 /// The configuration of ADD and CHECK, typed. Keys that the reference bridge plugin knows and this one does not
 /// serve yet are in [`Self::refusals`].
 #[derive(Debug)]
@@ -173,6 +85,7 @@ pub(crate) struct NetConf<'a> {
     pub(crate) mtu: Option<i64>,
     pub(crate) mac: Option<&'a str>,
     pub(crate) announce: Option<bool>,
+    pub(crate) port_vlans: PortVlansConf<'a>,
     pub(crate) strict: bool,
     pub(crate) disable_container_interface: bool,
     pub(crate) dns: Dns,
@@ -198,6 +111,7 @@ impl<'a> NetConf<'a> {
             "name",
             "type",
             "dataDir",
+            "agentSocket",
             "capabilities",
             "disableCheck",
             "disableGC",
@@ -227,6 +141,7 @@ impl<'a> NetConf<'a> {
             mtu: root.int("mtu")?,
             mac: root.string("mac")?,
             announce: root.bool("announce")?,
+            port_vlans: PortVlansConf::read(&mut root, &mut unknown)?,
             strict: root.bool("strict")?.unwrap_or(false),
             disable_container_interface: root.bool("disableContainerInterface")?.unwrap_or(false),
             dns: dns(&mut root, &mut unknown)?,
@@ -237,7 +152,6 @@ impl<'a> NetConf<'a> {
             refusals: refusals::refusals(&mut root)?,
             unknown,
         };
-        root.present("agentSocket");
         conf.unknown.extend(root.unknown());
         Ok(conf)
     }
@@ -278,24 +192,6 @@ mod tests {
         }
         let error = Essentials::read(&document("null")).unwrap_err();
         assert_eq!((error.code, error.msg.as_str()), (Code::InvalidConfig, "missing network name"));
-    }
-
-    #[test]
-    fn a_stripped_configuration_is_enough_for_the_essentials() {
-        let document = document(
-            r#"{"cniVersion":"0.3.1","name":"octavia","type":"octavia-bridge","ipam":{"type":"whereabouts"}}"#,
-        );
-        let essentials = Essentials::read(&document).unwrap();
-        assert_eq!(essentials.ipam, IpamKind::BuiltIn);
-        assert_eq!(essentials.data_dir, PathBuf::from(DATA_DIR));
-    }
-
-    #[test]
-    fn no_ipam_has_four_spellings() {
-        for ipam in ["", r#","ipam":{}"#, r#","ipam":null"#, r#","ipam":{"type":""}"#] {
-            let document = document(&format!(r#"{{"name":"n"{ipam}}}"#));
-            assert_eq!(Essentials::read(&document).unwrap().ipam, IpamKind::None, "{ipam}");
-        }
     }
 
     #[test]

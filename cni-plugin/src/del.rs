@@ -5,22 +5,22 @@
 
 use octavia_bridge_netlink::Netlink;
 
-use crate::addressing;
 use crate::config::{Document, Essentials, IpamKind};
 use crate::protocol::reply::Reply;
 use crate::protocol::{Code, Environment, Error};
 use crate::record::Records;
+use crate::store;
 use crate::teardown::Teardown;
 
 pub(crate) async fn del(environment: &Environment, document: &Document) -> Result<Reply, Error> {
     let essentials = Essentials::read(document)?;
     let (id, ifname) = (environment.container_id.as_str(), environment.ifname.as_str());
     let host = Netlink::open().await.map_err(|cause| Error::kernel("open netlink on the node", &cause))?;
-    let teardown = Teardown { host: &host, data_dir: &essentials.data_dir, path: &environment.path };
+    let teardown = Teardown::new(&host, &essentials.data_dir, &environment.path);
     let records = Records::new(&essentials.data_dir);
     let has_link = teardown.has_link(id, ifname).await?;
     let delegated = matches!(essentials.ipam, IpamKind::Delegated(_));
-    if !records.are_kept() && !addressing::pools_are_kept(&essentials.data_dir) && !has_link && !delegated {
+    if !records.are_kept() && !store::is_used(&essentials.data_dir) && !has_link && !delegated {
         // Nothing was ever attached here: not even a lock is left behind.
         return Ok(Reply::Nothing);
     }
@@ -30,7 +30,7 @@ pub(crate) async fn del(environment: &Environment, document: &Document) -> Resul
         Err(error) => {
             if error.code == Code::Io {
                 // A disk that cannot be written holds no lock; the link can go all the same.
-                teardown.end_unrecorded(id, ifname, &essentials.ipam, &document.raw).await?;
+                teardown.end_unrecorded(id, ifname, &essentials, Some(&document.raw)).await?;
             }
             return Err(error);
         }
@@ -45,7 +45,7 @@ pub(crate) async fn del(environment: &Environment, document: &Document) -> Resul
             essentials.data_dir.display()
         );
     }
-    let ended = teardown.end_unrecorded(id, ifname, &essentials.ipam, &document.raw).await;
+    let ended = teardown.end_unrecorded(id, ifname, &essentials, Some(&document.raw)).await;
     slot.remove()?;
     ended.map(|()| Reply::Nothing)
 }

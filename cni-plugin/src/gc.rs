@@ -15,7 +15,7 @@ pub(crate) async fn gc(environment: &Environment, document: &Document) -> Result
     let valid = document.valid_attachments()?;
     let records = Records::new(&essentials.data_dir);
     let host = Netlink::open().await.map_err(|cause| Error::kernel("open netlink on the node", &cause))?;
-    let teardown = Teardown { host: &host, data_dir: &essentials.data_dir, path: &environment.path };
+    let teardown = Teardown::new(&host, &essentials.data_dir, &environment.path);
     let mut failures = Vec::new();
     for attachment in records.list()? {
         let (id, ifname) = (attachment.0.as_str(), attachment.1.as_str());
@@ -24,7 +24,7 @@ pub(crate) async fn gc(environment: &Environment, document: &Document) -> Result
         if foreign || valid.contains(&attachment) {
             continue;
         }
-        let ended = end(&teardown, &records, id, ifname, &essentials.name).await;
+        let ended = end(&teardown, &records, id, ifname, &essentials).await;
         failures.extend(ended.err());
     }
     if let IpamKind::Delegated(program) = &essentials.ipam {
@@ -42,11 +42,11 @@ async fn end(
     records: &Records,
     id: &str,
     ifname: &str,
-    network: &str,
+    essentials: &Essentials,
 ) -> Result<(), Error> {
     let Some(slot) = records.lock_existing(id, ifname)? else { return Ok(()) };
     match &slot.record {
-        Some(record) if record.intent.network == network => teardown.end(slot).await,
+        Some(record) if record.intent.network == essentials.name => teardown.end(slot).await,
         Some(_) => Ok(()),
         // Whose network it was is not known, and whether it lives neither; somebody has to look.
         None if slot.is_strange || teardown.has_link(id, ifname).await? => Err(Error::new(
@@ -55,7 +55,7 @@ async fn end(
         )),
         // Torn or empty: its writer was killed before it did anything, or the power went, and all links with it.
         None => {
-            teardown.end_unrecorded(id, ifname, &IpamKind::None, &[]).await?;
+            teardown.end_unrecorded(id, ifname, essentials, None).await?;
             slot.remove()
         }
     }

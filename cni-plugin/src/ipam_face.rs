@@ -4,38 +4,49 @@
 //! the calling plugin's.
 
 use octavia_bridge_ipam::document::FieldError;
-use octavia_bridge_ipam::file::Claim;
 use octavia_bridge_ipam::request::Owner;
 use octavia_bridge_netlink::Namespace;
 
-use crate::addressing::{self, Unclaimed};
+use crate::addressing;
 use crate::attachment::{PoolAddressing, asked_ips};
 use crate::config::{Document, Essentials, IpamKind, NetConf};
 use crate::protocol::args::Args;
 use crate::protocol::reply::{self, Reply};
 use crate::protocol::{CniResult, Code, Environment, Error, Version};
-use crate::record::{AddressingIntent, FORMAT, Intent, Netns, Outcome, Records, Slot};
+use crate::record::{AddressingIntent, FORMAT, Intent, Netns, Outcome, Record, Records, Slot};
 use crate::status;
+use crate::store::{self, Patience, Unclaimed};
+use crate::teardown;
 
 /// Keys of `CNI_ARGS` that whereabouts knows beside those every plugin here does.
-const KNOWN_ARGS: [&str; 4] = ["K8S_POD_NAME", "K8S_POD_NAMESPACE", "K8S_POD_INFRA_CONTAINER_ID", "GATEWAY"];
+const KNOWN_ARGS: [&str; 5] =
+    ["K8S_POD_NAME", "K8S_POD_NAMESPACE", "K8S_POD_INFRA_CONTAINER_ID", "K8S_POD_UID", "GATEWAY"];
 
 pub(crate) fn add(environment: &Environment, document: &Document) -> Result<Reply, Error> {
     let version = document.version()?;
     let (essentials, pool) = read(environment, document)?;
+    pool.require_pod()?;
     CniResult::fits(&pool.known_addresses(), version)?;
 
-    let mut slot = Records::new(&essentials.data_dir).lock(&environment.container_id, &environment.ifname)?;
-    let netns = netns(environment);
+    let records = Records::new(&essentials.data_dir);
+    let mut slot = records.lock(&environment.container_id, &environment.ifname)?;
+    let (netns, addressing, patience) = (netns(environment), pool.store.intent(), Patience::new());
     // Whoever is here, a complete call in the same namespace or the bridge plugin itself, keeps what it has.
-    let holder = slot.record.as_ref().filter(|record| {
-        record.intent.link.is_some() || (record.outcome.is_some() && record.intent.netns == netns)
+    let holder = slot.record.as_ref().filter(|Record { intent, outcome }| {
+        let complete = outcome.is_some() && intent.netns == netns && intent.addressing == addressing;
+        intent.link.is_some() || complete
     });
     if holder.is_some() {
-        let claimed = claim(&essentials, &pool, version, None);
+        let claimed = claim(&records, &pool, version, None);
         return claimed.map(|()| Reply::Printed).map_err(|failure| failure.error);
     }
     let is_first = slot.record.is_none();
+    // The record is about to forget another store.
+    if let Some(earlier) = slot.record.as_ref().map(|record| &record.intent.addressing)
+        && *earlier != addressing
+    {
+        release(environment, &essentials, earlier, &patience)?;
+    }
     slot.begin(Intent {
         version: FORMAT,
         network: essentials.name.clone(),
@@ -43,12 +54,15 @@ pub(crate) fn add(environment: &Environment, document: &Document) -> Result<Repl
         ifname: environment.ifname.clone(),
         netns,
         link: None,
-        addressing: AddressingIntent::Pool,
+        addressing: addressing.clone(),
     })?;
-    let Err(failure) = claim(&essentials, &pool, version, Some(&mut slot)) else {
+    let Err(failure) = claim(&records, &pool, version, Some(&mut slot)) else {
         return Ok(Reply::Printed);
     };
-    let undone = if is_first && failure.cleanly { Ok(()) } else { release(environment, &essentials) };
+    let undone = match is_first && failure.cleanly {
+        true => Ok(()),
+        false => release(environment, &essentials, &addressing, &patience),
+    };
     match undone.and_then(|()| slot.remove()) {
         Ok(()) => Err(failure.error),
         Err(undo) => Err(failure.error.with_details(format!("and undoing it failed: {undo}"))),
@@ -56,13 +70,15 @@ pub(crate) fn add(environment: &Environment, document: &Document) -> Result<Repl
 }
 
 fn claim(
-    essentials: &Essentials,
+    records: &Records,
     pool: &PoolAddressing,
     version: Version,
     slot: Option<&mut Slot>,
 ) -> Result<(), Unclaimed> {
-    let claim = addressing::claim_from_pools(&essentials.data_dir, pool)?;
-    let assigned = Claim::settle(claim).map_err(Error::from)?;
+    let (assigned, claim) = pool.store.claim(pool, records)?;
+    if let Some(claim) = claim {
+        claim.settle().map_err(Error::from)?;
+    }
     let result = addressing::from_pool(&pool.ipam, &assigned);
     let addresses: Vec<_> = result.ips.iter().map(|ip| ip.address).collect();
     CniResult::fits(&addresses, version)?;
@@ -78,22 +94,33 @@ fn netns(environment: &Environment) -> Option<Netns> {
     Namespace::open(path).ok().map(|netns| Netns::of(path, &netns))
 }
 
-fn release(environment: &Environment, essentials: &Essentials) -> Result<(), Error> {
-    addressing::release_to_pools(&essentials.data_dir, &environment.container_id, &environment.ifname)
+fn release(
+    environment: &Environment,
+    essentials: &Essentials,
+    addressing: &AddressingIntent,
+    patience: &Patience,
+) -> Result<(), Error> {
+    let Environment { container_id, ifname, .. } = environment;
+    store::release_recorded(addressing, &essentials.data_dir, container_id, ifname, patience)
 }
 
 pub(crate) fn del(environment: &Environment, document: &Document) -> Result<Reply, Error> {
     let essentials = Essentials::read(document)?;
     let records = Records::new(&essentials.data_dir);
-    if !records.are_kept() && !addressing::pools_are_kept(&essentials.data_dir) {
+    if !records.are_kept() && !store::is_used(&essentials.data_dir) {
         return Ok(Reply::Nothing);
     }
     let slot = records.lock(&environment.container_id, &environment.ifname)?;
-    if slot.record.as_ref().is_some_and(|record| record.intent.link.is_some()) {
+    let patience = Patience::new();
+    match &slot.record {
         // The bridge plugin's attachment ends with its own DEL.
-        return Ok(Reply::Nothing);
+        Some(record) if record.intent.link.is_some() => return Ok(Reply::Nothing),
+        Some(record) => release(environment, &essentials, &record.intent.addressing, &patience)?,
+        None => {
+            let Environment { container_id, ifname, .. } = environment;
+            teardown::all(store::release_unrecorded(&essentials, container_id, ifname, &patience))?;
+        }
     }
-    release(environment, &essentials)?;
     slot.remove()?;
     Ok(Reply::Nothing)
 }
@@ -103,7 +130,7 @@ pub(crate) fn check(environment: &Environment, document: &Document) -> Result<Re
     let (id, ifname) = (environment.container_id.as_str(), environment.ifname.as_str());
     let slot = Records::new(&essentials.data_dir).lock_existing(id, ifname)?;
     let outcome = slot.and_then(|slot| slot.record).and_then(|record| record.outcome);
-    let held = addressing::store(&essentials.data_dir).held(id, ifname, &pool.ipam)?;
+    let held = pool.store.held(id, ifname, &pool.ipam)?;
     match outcome {
         Some(outcome) if outcome.addresses.iter().all(|address| held.contains(address)) => Ok(Reply::Nothing),
         _ => Err(Error::new(
@@ -116,7 +143,7 @@ pub(crate) fn check(environment: &Environment, document: &Document) -> Result<Re
 pub(crate) fn status(environment: &Environment, document: &Document) -> Result<Reply, Error> {
     let (essentials, pool) = read(environment, document)?;
     status::writable(&essentials.data_dir)?;
-    status::pools(&essentials.data_dir, &pool).map(|()| Reply::Nothing)
+    status::pools(&pool).map(|()| Reply::Nothing)
 }
 
 fn read(environment: &Environment, document: &Document) -> Result<(Essentials, PoolAddressing), Error> {
@@ -132,7 +159,8 @@ fn read(environment: &Environment, document: &Document) -> Result<(Essentials, P
         ifname: environment.ifname.clone(),
         pod: args.pod,
     };
-    let pool = PoolAddressing::new(ipam, conf.strict, owner, &asked)?;
+    let pool = PoolAddressing::new(ipam, &conf.essentials, conf.strict, owner, &asked)?;
+    let pool = PoolAddressing { pod_uid: args.pod_uid, ..pool };
     for warning in &pool.ipam.warnings {
         tracing::warn!("{warning}");
     }

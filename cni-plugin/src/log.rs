@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::sync::OnceLock;
 
 use octavia_bridge_ipam::document::FieldError;
@@ -55,11 +56,19 @@ pub(crate) fn also_to_file_of(document: &Document) {
         let Some(mut ipam) = document.root()?.object("ipam")? else { return Ok((None, None)) };
         Ok((ipam.string("log_file")?, ipam.string("log_level")?))
     };
-    let Ok((Some(path), level)) = fields() else { return };
-    if !path.starts_with('/') {
+    if let Ok((Some(path), level)) = fields()
+        && path.starts_with('/')
+    {
+        also_to_file(Path::new(path), level.map(str::to_ascii_lowercase).as_deref());
+    }
+}
+
+/// Opens the file, unless there is one already: the network's own comes before the flat file's, which is known later.
+pub(crate) fn also_to_file(path: &Path, level: Option<&str>) {
+    if LOG_FILE.get().is_some() {
         return;
     }
-    let level = match level.map(str::to_ascii_lowercase).as_deref() {
+    let level = match level {
         Some("panic" | "error") => LevelFilter::ERROR,
         Some("verbose") => LevelFilter::INFO,
         _ => LevelFilter::DEBUG,
@@ -67,13 +76,13 @@ pub(crate) fn also_to_file_of(document: &Document) {
     match append_to(path) {
         Ok(file) => drop(LOG_FILE.set((file, level))),
         // A pod is worth more than its log.
-        Err(cause) => tracing::warn!("ipam.log_file: cannot write {path}: {cause}"),
+        Err(cause) => tracing::warn!("ipam.log_file: cannot write {}: {cause}", path.display()),
     }
 }
 
 /// Many plugins of a node write to one file at once; each event is one write to its end. Should it be a FIFO, nobody
 /// waits for its reader.
-fn append_to(path: &str) -> io::Result<File> {
+fn append_to(path: &Path) -> io::Result<File> {
     File::options().append(true).create(true).custom_flags(nix::libc::O_NONBLOCK).open(path)
 }
 

@@ -8,8 +8,9 @@
 mod slot;
 
 use std::io::ErrorKind;
+use std::path::PathBuf;
 
-use octavia_bridge_netlink::Namespace;
+use octavia_bridge_netlink::{Namespace, VlanRange};
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::result::Route;
@@ -111,6 +112,10 @@ pub(crate) enum AddressingIntent {
     None,
     /// The pools of the `file` store under the same data directory.
     Pool,
+    /// The cluster's pools, through the agent that listens here.
+    Cluster {
+        socket: PathBuf,
+    },
     /// A program in `CNI_PATH`; it gets its configuration again, since DEL's own may be stripped.
     Delegated {
         program: String,
@@ -133,6 +138,31 @@ pub(crate) struct Outcome {
     pub(crate) mtu: u32,
     /// `disableContainerInterface`: the pod's end was left down on purpose.
     pub(crate) left_down: bool,
+    /// The VLANs of the bridge port, if the configuration asked for any. Records of earlier versions have no word of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) port_vlans: Vec<RecordedVlans>,
+}
+
+/// A range of VLANs that a bridge port was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RecordedVlans {
+    first: u16,
+    last: u16,
+    pvid: bool,
+    untagged: bool,
+}
+
+impl From<VlanRange> for RecordedVlans {
+    fn from(VlanRange { first, last, pvid, untagged }: VlanRange) -> Self {
+        Self { first, last, pvid, untagged }
+    }
+}
+
+impl From<RecordedVlans> for VlanRange {
+    fn from(RecordedVlans { first, last, pvid, untagged }: RecordedVlans) -> Self {
+        Self { first, last, pvid, untagged }
+    }
 }
 
 /// What a record's file says.
@@ -181,6 +211,42 @@ mod tests {
         assert_eq!(parse(&text).unwrap().outcome, None);
         text.push(b'\n');
         assert_eq!(parse(&text).unwrap().outcome, Some(Outcome::default()));
+    }
+
+    #[test]
+    fn vlans_are_remembered_and_may_be_absent() {
+        let given = VlanRange { first: 200, last: 203, pvid: false, untagged: true };
+        let outcome = Outcome { port_vlans: vec![given.into()], ..Outcome::default() };
+        let text = serde_json::to_string(&outcome).unwrap();
+        let read: Outcome = serde_json::from_str(&text).unwrap();
+        assert_eq!(VlanRange::from(read.port_vlans[0]), given);
+        let without = serde_json::to_string(&Outcome::default()).unwrap();
+        assert!(!without.contains("portVlans"), "{without}");
+    }
+
+    #[test]
+    fn a_record_says_who_keeps_the_addresses_and_older_ones_still_do() {
+        let line = |addressing: &str| {
+            format!(
+                "{{\"version\":1,\"network\":\"octavia\",\"containerId\":\"cid1\",\"ifname\":\"net1\",\"netns\":null,\
+                 \"link\":null,\"addressing\":{addressing}}}\n"
+            )
+        };
+        let socket = PathBuf::from("/run/octavia-bridge/agent.sock");
+        for (text, addressing) in [
+            (r#""pool""#, AddressingIntent::Pool),
+            (r#""none""#, AddressingIntent::None),
+            (
+                r#"{"cluster":{"socket":"/run/octavia-bridge/agent.sock"}}"#,
+                AddressingIntent::Cluster { socket },
+            ),
+        ] {
+            let written = Intent { addressing, ..intent() };
+            let mut again = serde_json::to_vec(&written).unwrap();
+            again.push(b'\n');
+            assert_eq!(String::from_utf8(again).unwrap(), line(text));
+            assert_eq!(parse(line(text).as_bytes()).unwrap().intent, written);
+        }
     }
 
     #[test]

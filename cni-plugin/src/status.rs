@@ -1,6 +1,6 @@
 //! STATUS: would an ADD with this configuration succeed now?
 //!
-//! Runtimes ask every few seconds, so nothing is touched, and nothing waited for but a delegated plugin.
+//! Runtimes ask every few seconds, so nothing is touched, and nothing waited for but a delegated plugin and the agent.
 
 use std::path::Path;
 
@@ -9,22 +9,24 @@ use nix::unistd::{AccessFlags, access};
 use octavia_bridge_ipam::allocate::Exhausted;
 use octavia_bridge_netlink::Netlink;
 
-use crate::addressing;
 use crate::attachment::{Addressing, Attachment, PoolAddressing};
 use crate::bridge;
 use crate::config::Document;
 use crate::delegate::Delegate;
+use crate::policy;
 use crate::protocol::reply::Reply;
 use crate::protocol::{Code, Environment, Error, Verb};
 
 pub(crate) async fn status(environment: &Environment, document: &Document) -> Result<Reply, Error> {
     let attachment = Attachment::new(environment, document)?;
     let host = Netlink::open().await.map_err(|cause| Error::kernel("open netlink on the node", &cause))?;
-    bridge::observe(&host, &attachment).await.map_err(|error| Error { code: Code::NotAvailable, ..error })?;
+    let unavailable = |error| Error { code: Code::NotAvailable, ..error };
+    policy::check(&host, &attachment).await.map_err(unavailable)?;
+    bridge::observe(&host, &attachment).await.map_err(unavailable)?;
     writable(&attachment.data_dir)?;
     match &attachment.addressing {
         Addressing::None => Ok(()),
-        Addressing::Pool(pool) => pools(&attachment.data_dir, pool),
+        Addressing::Pool(pool) => pools(pool),
         Addressing::Delegated(program) => {
             Delegate::find(program, &environment.path, &document.raw)?.call(Verb::Status).await
         }
@@ -33,9 +35,8 @@ pub(crate) async fn status(environment: &Environment, document: &Document) -> Re
 }
 
 /// The built-in pools' part: readable, and not full.
-pub(crate) fn pools(data_dir: &Path, pool: &PoolAddressing) -> Result<(), Error> {
-    let usage = addressing::store(data_dir).usage(&pool.ipam);
-    let usage = usage.map_err(|cause| unavailable(Error::from(cause).msg))?;
+pub(crate) fn pools(pool: &PoolAddressing) -> Result<(), Error> {
+    let usage = pool.store.usage(&pool.ipam).map_err(|error| Error { code: Code::NotAvailable, ..error })?;
     match usage.into_iter().find(|usage| usage.free == 0) {
         None => Ok(()),
         Some(full) => Err(unavailable(Exhausted(full).to_string())),

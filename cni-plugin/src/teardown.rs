@@ -10,21 +10,27 @@ use octavia_bridge_netlink::{Link, LinkKind, Netlink};
 
 use crate::addressing;
 use crate::bridge;
-use crate::config::IpamKind;
+use crate::config::{Essentials, IpamKind};
 use crate::identity;
 use crate::pod;
 use crate::protocol::Error;
 use crate::record::{AddressingIntent, BridgeBefore, Intent, LinkIntent, Outcome, Record, Records, Slot};
+use crate::store::{self, Patience};
 
 /// Where to tear down: the node's namespace, its records, and the plugins to delegate to.
 #[derive(Debug)]
 pub(crate) struct Teardown<'a> {
-    pub(crate) host: &'a Netlink,
-    pub(crate) data_dir: &'a Path,
-    pub(crate) path: &'a [PathBuf],
+    host: &'a Netlink,
+    data_dir: &'a Path,
+    path: &'a [PathBuf],
+    patience: Patience,
 }
 
-impl Teardown<'_> {
+impl<'a> Teardown<'a> {
+    pub(crate) fn new(host: &'a Netlink, data_dir: &'a Path, path: &'a [PathBuf]) -> Self {
+        Self { host, data_dir, path, patience: Patience::new() }
+    }
+
     /// Ends the attachment of a record: link, addresses, bridge if an unfinished ADD changed it, record.
     pub(crate) async fn end(&self, slot: Slot) -> Result<(), Error> {
         if let Some(record) = &slot.record {
@@ -53,19 +59,18 @@ impl Teardown<'_> {
     }
 
     /// Ends what can be proved to be the attachment's where no record tells: the link by its derived name, the
-    /// addresses by container id and interface, and whatever a delegated plugin knows under them.
+    /// addresses by container id and interface, and, if `config` is the attachment's, whatever a delegated plugin knows
+    /// under them.
     pub(crate) async fn end_unrecorded(
         &self,
         id: &str,
         ifname: &str,
-        ipam: &IpamKind,
-        config: &[u8],
+        essentials: &Essentials,
+        config: Option<&[u8]>,
     ) -> Result<(), Error> {
         self.remove_link(id, ifname, None).await?;
-        let mut failures = Vec::new();
-        // The configuration may name no ipam, or another one than ADD's did; asking the pools costs nothing.
-        failures.extend(self.release(&AddressingIntent::Pool, id, ifname).await.err());
-        if let IpamKind::Delegated(program) = ipam {
+        let mut failures = store::release_unrecorded(essentials, id, ifname, &self.patience);
+        if let (IpamKind::Delegated(program), Some(config)) = (&essentials.ipam, config) {
             let intent = AddressingIntent::delegated(program, config);
             failures.extend(self.release(&intent, id, ifname).await.err());
         }
@@ -148,7 +153,7 @@ impl Teardown<'_> {
     }
 
     async fn release(&self, intent: &AddressingIntent, id: &str, ifname: &str) -> Result<(), Error> {
-        addressing::release(intent, self.data_dir, id, ifname, self.path).await
+        addressing::release(intent, self.data_dir, id, ifname, self.path, &self.patience).await
     }
 }
 

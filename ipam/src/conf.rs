@@ -3,6 +3,7 @@
 //! Nothing is decided here about free addresses; but every value is checked, so that what is left to fail
 //! later is the state of the pools, not the configuration.
 
+mod flat;
 mod keys;
 mod networks;
 mod ranges;
@@ -22,6 +23,7 @@ use crate::document::{FieldError, Object};
 use crate::name::PoolName;
 use crate::range::Range;
 
+pub use flat::{FlatFile, FlatFileError};
 pub use routes::Route;
 
 /// Why an `ipam` block cannot be served.
@@ -83,6 +85,8 @@ pub struct Ipam {
     pub datastore: Datastore,
     /// `dataDir`, absolute.
     pub data_dir: Option<PathBuf>,
+    /// `agentSocket`, absolute.
+    pub agent_socket: Option<PathBuf>,
     /// `network_name`: an address domain of its own.
     pub network_name: Option<String>,
     /// `enable_overlapping_ranges`, true when absent: an address in use in any overlapping pool of the
@@ -92,6 +96,8 @@ pub struct Ipam {
     pub log_file: Option<PathBuf>,
     /// `log_level`: `panic`, `error`, `verbose` or `debug`.
     pub log_level: Option<String>,
+    /// Fields that the flat file stood in for, each with its file.
+    pub completed: Vec<String>,
     /// What was accepted but has no effect, one line each, naming the field.
     pub warnings: Vec<String>,
 }
@@ -101,10 +107,21 @@ impl Ipam {
     ///
     /// `type` is taken as known; which types are served is the caller's matter.
     pub fn parse(ipam: Object<'_>, strict: bool) -> Result<Self, ConfError> {
+        Self::parse_over(ipam, None, strict)
+    }
+
+    /// As [`Ipam::parse`], with the fields of the flat file that applies, see [`FlatFile::of`].
+    pub fn parse_over<'a>(
+        ipam: Object<'a>,
+        file: Option<&'a FlatFile>,
+        strict: bool,
+    ) -> Result<Self, ConfError> {
         let mut ipam = ipam;
         let mut warnings = Vec::new();
-        keys::pass_legacy(&mut ipam)?;
         let datastore = keys::datastore(&mut ipam)?;
+        keys::check_flat_file(&mut ipam, datastore, file, &mut warnings)?;
+        let completed = file.map(|file| file.complete(&mut ipam)).transpose()?.unwrap_or_default();
+        keys::pass_legacy(&mut ipam)?;
         let ranges = ranges::parse(&mut ipam, &mut warnings)?;
         let addresses = networks::addresses(&mut ipam, &mut warnings)?;
         if ranges.is_empty() && addresses.is_empty() {
@@ -125,10 +142,12 @@ impl Ipam {
             dns: keys::dns(&mut ipam, &mut warnings)?,
             datastore,
             data_dir: keys::absolute_path(&mut ipam, "dataDir")?,
+            agent_socket: keys::absolute_path(&mut ipam, "agentSocket")?,
             network_name,
             enable_overlapping_ranges: ipam.bool("enable_overlapping_ranges")?.unwrap_or(true),
             log_file: keys::absolute_path(&mut ipam, "log_file")?,
             log_level: keys::log_level(&mut ipam, &mut warnings)?,
+            completed,
             warnings: Vec::new(),
         };
         parsed.check_static(&mut ipam)?;

@@ -78,6 +78,8 @@ struct Member<'a> {
     key: &'a str,
     value: &'a Value,
     asked: bool,
+    /// The object it was taken over from, see [`Object::fill_from`].
+    origin: Option<String>,
 }
 
 impl<'a> Object<'a> {
@@ -92,7 +94,9 @@ impl<'a> Object<'a> {
             let path = if path.is_empty() { "network configuration".to_owned() } else { path };
             return Err(FieldError::json(path, value, "is no object; write {\"key\": value, …}"));
         };
-        let members = map.iter().map(|(key, value)| Member { key, value, asked: false }).collect();
+        let member =
+            |(key, value): (&'a String, &'a Value)| Member { key, value, asked: false, origin: None };
+        let members = map.iter().map(member).collect();
         Ok(Self { path, members })
     }
 
@@ -101,9 +105,37 @@ impl<'a> Object<'a> {
         &self.path
     }
 
-    /// Path of the member `key`, whether it exists or not.
+    /// Path of the member `key`, whether it exists or not. One that was taken over from another object has that
+    /// object's path, a colon, and its key.
     pub fn path_of(&self, key: &str) -> String {
-        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+        match self.in_force(key).and_then(|member| member.origin.as_ref()) {
+            Some(origin) => format!("{origin}: {key}"),
+            None if self.path.is_empty() => key.to_owned(),
+            None => format!("{}.{key}", self.path),
+        }
+    }
+
+    /// Takes the members of `other` over that are empty here: absent, null, false, 0, or an empty text, list or
+    /// object, as Go programs tell whether a field was set. Those called as in `except` are left out. Returns the
+    /// paths of what was taken over.
+    pub fn fill_from(&mut self, other: &Object<'a>, except: &[&str]) -> Vec<String> {
+        let is_wanted = |member: &&Member<'a>| {
+            let own = self.in_force(member.key);
+            !is_empty(member.value)
+                && !except.iter().any(|key| same_key(member.key, key))
+                && own.is_none_or(|own| is_empty(own.value))
+        };
+        let take_over =
+            |member: &Member<'a>| Member { origin: Some(other.path.clone()), asked: false, ..*member };
+        let taken: Vec<Member<'a>> = other.members.iter().filter(is_wanted).map(take_over).collect();
+        let names = taken.iter().map(|member| format!("{}: {}", other.path, member.key)).collect();
+        self.members.extend(taken);
+        names
+    }
+
+    /// The member that counts among those called `key`: the last that is not null.
+    fn in_force(&self, key: &str) -> Option<&Member<'a>> {
+        self.members.iter().rfind(|member| same_key(member.key, key) && !member.value.is_null())
     }
 
     /// The member `key` as it stands, `None` if absent or null.
@@ -212,6 +244,18 @@ impl<'a> Element<'a> {
     /// An error about this value.
     pub fn wrong(&self, remedy: impl Into<String>) -> FieldError {
         FieldError::json(&self.path, self.value, remedy)
+    }
+}
+
+/// Whether a Go program would take the field for one that was not set.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(set) => !set,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(members) => members.values().all(is_empty),
     }
 }
 

@@ -35,7 +35,8 @@ pub use crate::error::StoreError;
 pub use crate::request::Assigned;
 pub use claim::Claim;
 pub use release::Released;
-pub use tombstone::Tombstone;
+pub(crate) use release::belonging;
+pub use tombstone::{Tombstone, Tombstones};
 
 use lock::Lock;
 
@@ -43,14 +44,14 @@ use lock::Lock;
 #[derive(Debug, Clone)]
 pub struct FileStore {
     pools: PathBuf,
-    tombstones: PathBuf,
+    tombstones: Tombstones,
 }
 
 impl FileStore {
     /// A store with its documents in `pools` and its tombstones in `tombstones`. Neither need exist:
     /// they are made, readable by their owner only, by the first write.
     pub fn new(pools: PathBuf, tombstones: PathBuf) -> Self {
-        Self { pools, tombstones }
+        Self { pools, tombstones: Tombstones::new(tombstones) }
     }
 
     /// Reserves an address for every want of the request. Repeating it for the same owner gives the same
@@ -68,8 +69,7 @@ impl FileStore {
         alive: &dyn Fn(&str, &str) -> bool,
     ) -> Result<Claim, StoreError> {
         disk::create_dir(&self.pools)?;
-        // While there is room: a release that finds the disk full needs one more name in it, not a directory.
-        disk::create_dir(&self.tombstones)?;
+        self.tombstones.prepare()?;
         let lock = Lock::take(&self.pools, deadline)?;
         self.replay(&lock)?;
         let mut pools = Vec::new();
@@ -88,10 +88,7 @@ impl FileStore {
         let changed = disk::replace(&self.pools, pools.iter().filter(|pool| pool.is_changed()), &lock)?;
         // An earlier release that could not be done must not be done from now on. Not before: should the
         // claim fail or this process be killed, releasing is right.
-        tombstone::remove(
-            &self.tombstones,
-            &Tombstone::of(&request.owner.container_id, &request.owner.ifname),
-        )?;
+        self.tombstones.remove(&Tombstone::of(&request.owner.container_id, &request.owner.ifname))?;
         // Whoever comes next reads what is in place; only the disk has to catch up.
         drop(lock);
         Claim::new(assigned, changed.then(|| self.pools.clone()))
@@ -103,7 +100,7 @@ impl FileStore {
         let mut held = Vec::new();
         for (name, subnet) in ipam.pools() {
             let Some(pool) = self.pool(name.as_str(), subnet)? else { continue };
-            let belongs = release::belonging(&pool, id, ifname);
+            let belongs = belonging(&pool, id, ifname);
             let own = pool.iter().filter(|(_, entry)| belongs(entry));
             held.extend(own.map(|(address, _)| IpNet::new_assert(address, subnet.prefix_len())));
         }
@@ -131,7 +128,7 @@ impl FileStore {
 
     /// Releases that are still to be done, for diagnostics.
     pub fn entombed(&self) -> Result<Vec<Tombstone>, StoreError> {
-        tombstone::list(&self.tombstones)
+        self.tombstones.list()
     }
 
     /// The pool called `name` if it exists, which must be of `subnet`.

@@ -34,7 +34,7 @@ impl Lab {
             "refusing to run outside the sandbox: use `cargo test`, or run this binary with scripts/sandbox"
         );
         let folder = TempDir::with_prefix_in("lab-", "/run").expect("create the lab's folder in /run");
-        let binary = built_plugin();
+        let binary = built("octavia-bridge", "OCTAVIA_BRIDGE_BIN");
         let bin = folder.path().join("bin");
         fs::create_dir(&bin).expect("create the lab's CNI_PATH");
         // One binary, told apart by the name it is called by.
@@ -240,19 +240,20 @@ fn namespace_for(name: &str) -> Namespace {
     Namespace::create(PathBuf::from(format!("/run/netns/{name}-{number}")))
 }
 
-/// The plugin, built beside this test: `target/<profile>/deps/<test>` → `target/<profile>/octavia-bridge`.
-fn built_plugin() -> PathBuf {
-    let binary = env::var_os("OCTAVIA_BRIDGE_BIN").map_or_else(
+/// A program of the workspace: the one that `variable` names, or else the one built beside this test,
+/// `target/<profile>/deps/<test>` → `target/<profile>/<name>`.
+pub(crate) fn built(name: &str, variable: &str) -> PathBuf {
+    let binary = env::var_os(variable).map_or_else(
         || {
             let test = env::current_exe().expect("path of the test binary");
             let profile = test.parent().and_then(Path::parent).expect("folder of the build profile");
-            profile.join("octavia-bridge")
+            profile.join(name)
         },
         PathBuf::from,
     );
     assert!(
         binary.is_file(),
-        "{} does not exist: run `cargo build` first, or name the plugin in OCTAVIA_BRIDGE_BIN",
+        "{} does not exist: run `cargo build --workspace` first, or name the program in {variable}",
         binary.display()
     );
     binary

@@ -27,24 +27,34 @@
 //!   Its [`Outcome`] is checked with `.success()`, `.attached()`, `.error(7)`, which also hold the plugin to the
 //!   protocol: exactly one JSON document, or none, on stdout.
 //! - [`Snapshot`] is everything a namespace and a node's files hold; equal before and after means nothing is left behind.
-//! - [`traffic`] has an echo service and a ping; [`wire`] hears what pods announce to their neighbours.
+//! - [`Agent`] is the node agent on a node. [`Changes`] are what the kernel tells of a namespace's links, addresses and routes.
+//! - [`ScriptedAgent`] stands in for the node agent where it has to fail.
+//! - [`traffic`] has an echo service and a ping; [`Stream`] counts packets; [`wire`] hears what pods announce to their neighbours.
 //!
 //! Nothing here uses the project's own crates: a mistake in them must not hide itself from its test.
 //! Observations need the Debian packages iproute2 and strace; peers are those of containernetworking-plugins.
 
+pub mod agent;
 pub mod call;
+pub mod changes;
 pub mod conf;
 pub mod lab;
 pub mod namespace;
 pub mod observe;
 pub mod outcome;
+pub mod scripted;
 pub mod snapshot;
+pub mod stream;
 pub mod traffic;
 pub mod wire;
 
+pub use agent::Agent;
 pub use call::Call;
+pub use changes::Changes;
 pub use lab::{Lab, Node, Pod};
 pub use namespace::Namespace;
 pub use observe::{Link, Route};
 pub use outcome::{Attached, CniError, Outcome};
+pub use scripted::{Act, ScriptedAgent};
 pub use snapshot::Snapshot;
+pub use stream::Stream;

@@ -40,6 +40,13 @@ fn keys_of_the_bridge() {
             (json!({"bridgeMode": "auto"}), &["bridgeMode", "auto", "managed", "unmanaged"]),
             (json!({"dataDir": "relative/path"}), &["dataDir", "relative/path", "absolute"]),
             (json!({"dataDir": ["/x"]}), &["dataDir", "string"]),
+            (json!({"agentSocket": "agent.sock"}), &["agentSocket", "agent.sock", "absolute"]),
+            (json!({"agentSocket": 7}), &["agentSocket", "7", "string"]),
+            (json!({"agentSocket": format!("/{}", "a".repeat(107))}), &["agentSocket", "107 bytes"]),
+            (
+                json!({"agentSocket": "/run/a.sock", "ipam": {"agentSocket": "/run/b.sock"}}),
+                &["ipam.agentSocket", "/run/b.sock", "/run/a.sock"],
+            ),
             (json!({"announce": "yes"}), &["announce", "yes", "true"]),
             (json!({"strict": 1}), &["strict", "1", "true"]),
             (json!({"mtu": "1500"}), &["mtu", "1500", "number"]),
@@ -54,6 +61,35 @@ fn keys_of_the_bridge() {
             (json!({"disableContainerInterface": true}), &["disableContainerInterface", "ipam"]),
             (json!({"dns": {"nameservers": "172.23.0.2"}}), &["dns.nameservers", "172.23.0.2", "list"]),
             (json!({"ipam": ["whereabouts"]}), &["ipam", "object"]),
+        ],
+    );
+}
+
+#[test]
+fn port_vlans() {
+    let trunk = |entry: Value| json!({"vlanTrunk": [{"id": 7}, entry]});
+    all_refused(
+        7,
+        &[
+            (json!({"vlan": -1}), &["vlan", "-1", "1 to 4094"]),
+            (json!({"vlan": 4095}), &["vlan", "4095", "1 to 4094"]),
+            (json!({"vlan": 65637}), &["vlan", "65637", "1 to 4094"]),
+            (json!({"vlan": "100"}), &["vlan", "\"100\"", "number"]),
+            (json!({"vlan": 100.5}), &["vlan", "100.5", "number"]),
+            (json!({"vlanTrunk": {"id": 101}}), &["vlanTrunk", "list"]),
+            (trunk(json!(101)), &["vlanTrunk[1]", "101", "object"]),
+            (trunk(json!(null)), &["vlanTrunk[1]", "null", "object"]),
+            (trunk(json!({})), &["vlanTrunk[1]", "{}", "minID"]),
+            (trunk(json!({"id": 0})), &["vlanTrunk[1].id", "0", "1 to 4094"]),
+            (trunk(json!({"id": 4095})), &["vlanTrunk[1].id", "4095", "1 to 4094"]),
+            (trunk(json!({"id": "101"})), &["vlanTrunk[1].id", "\"101\"", "number"]),
+            (trunk(json!({"minID": 0, "maxID": 9})), &["vlanTrunk[1].minID", "0", "1 to 4094"]),
+            (trunk(json!({"minID": 9, "maxID": 5000})), &["vlanTrunk[1].maxID", "5000", "1 to 4094"]),
+            (trunk(json!({"minID": 203, "maxID": 200})), &["vlanTrunk[1]", "203", "\"minID\": 200"]),
+            (trunk(json!({"minID": 200})), &["vlanTrunk[1]", "200", "maxID"]),
+            (trunk(json!({"maxID": 203, "id": 9})), &["vlanTrunk[1]", "203", "minID"]),
+            (json!({"preserveDefaultVlan": "no"}), &["preserveDefaultVlan", "no", "true"]),
+            (json!({"strict": true, "vlanTrunk": [{"ID": 7, "vid": 8}]}), &["vlanTrunk[0].vid", "unknown"]),
         ],
     );
 }
@@ -103,14 +139,14 @@ fn what_the_reference_plugin_does_and_this_one_does_not_yet() {
             (json!({"ipMasq": true}), &["ipMasq", "true"]),
             (json!({"hairpinMode": true}), &["hairpinMode", "true"]),
             (json!({"promiscMode": true}), &["promiscMode", "true"]),
-            (json!({"vlan": 100}), &["vlan", "100"]),
-            (json!({"vlanTrunk": [{"id": 101}]}), &["vlanTrunk"]),
             (json!({"macspoofchk": true}), &["macspoofchk", "true"]),
             (json!({"portIsolation": true}), &["portIsolation", "true"]),
             (json!({"enabledad": true}), &["enabledad", "true"]),
-            (json!({"ipam": {"datastore": "kubernetes"}}), &["ipam.datastore", "kubernetes", "file"]),
             (json!({"ipam": {"datastore": "etcd"}}), &["ipam.datastore", "etcd"]),
-            (json!({"ipam": {"configuration_path": "/etc/whereabouts.conf"}}), &["configuration_path"]),
+            (
+                json!({"ipam": {"configuration_path": "/etc/whereabouts.conf"}}),
+                &["ipam.configuration_path", "/etc/whereabouts.conf", "file"],
+            ),
             (json!({"ipam": {"node_slice_size": "/26"}}), &["node_slice_size", "/26"]),
         ],
     );
@@ -152,6 +188,11 @@ fn ranges() {
             (json!({"gateway": "10.0.0.1"}), &["ipam.gateway", "10.0.0.1"]),
             (json!({"network_name": "Not A Name"}), &["ipam.network_name", "Not A Name"]),
             (json!({"datastore": "files"}), &["ipam.datastore", "files", "file"]),
+            (json!({"datastore": 7}), &["ipam.datastore", "7", "string"]),
+            (
+                json!({"datastore": "kubernetes", "configuration_path": "own.conf"}),
+                &["ipam.configuration_path", "own.conf", "absolute"],
+            ),
             (json!({"type": "a/b"}), &["ipam.type", "a/b"]),
             (json!({"type": 7}), &["ipam.type", "7", "string"]),
             (json!({"enable_overlapping_ranges": "yes"}), &["ipam.enable_overlapping_ranges", "yes"]),

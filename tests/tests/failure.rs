@@ -215,5 +215,9 @@ fn a_missing_ipam_plugin_is_named_with_the_places_looked_at() {
 #[test]
 fn the_default_store_is_not_replaced_by_another() {
     let without = conf::without(conf::octavia(), "/ipam/datastore");
-    fails_without_a_trace(&without, 2).says(&["datastore", "kubernetes", "file"]);
+    let pod = Lab::new().node("node1").pod("worker");
+    let before = pod.node().snapshot(&[&pod]);
+    let add = pod.add(&without).args("IgnoreUnknown=1;K8S_POD_NAMESPACE=openstack;K8S_POD_NAME=worker-0");
+    add.run().error(11).says(&["/run/octavia-bridge/agent.sock", "datastore", "kubernetes", "file"]);
+    pod.node().snapshot(&[&pod]).assert_same_as(&before);
 }

@@ -3,12 +3,15 @@
 //! strace delivers the signal when the call is entered, which the kernel then does not carry out, so the steps below are
 //! all the states a killed process can leave behind.
 
+use octavia_bridge_tests::scripted::oblige;
 use octavia_bridge_tests::traffic::{Echo, expect_answer};
-use octavia_bridge_tests::{Call, Lab, Node, conf};
-use std::collections::BTreeMap;
+use octavia_bridge_tests::{Call, Lab, Node, Pod, ScriptedAgent, conf};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Calls that change files, links, or what another process sees.
@@ -142,6 +145,45 @@ fn an_add_killed_at_any_step_may_be_tried_again() {
         assert!(difference.is_empty(), "{step:?}: {difference:#?}");
         reset(&node);
     }
+}
+
+#[test]
+fn an_add_killed_at_any_step_and_then_deleted_keeps_no_address_of_the_clusters() {
+    let node = Lab::new().node("node1");
+    let before = node.snapshot(&[]);
+    let socket = node.disk().join("agent.sock");
+    // What the cluster has written down: who claimed and has not released.
+    let held: Arc<Mutex<BTreeSet<String>>> = Arc::default();
+    let book = held.clone();
+    let _agent = ScriptedAgent::at(&socket, move |call: &Value| {
+        let mut book = book.lock().expect("nobody panics while he holds it");
+        let id = |owner: &Value| owner["containerId"].as_str().map(str::to_owned);
+        book.extend(id(&call["claim"]["request"]["owner"]));
+        if let Some(released) = id(&call["release"]) {
+            book.remove(&released);
+        }
+        oblige(call)
+    });
+    let conf = conf::without(conf::octavia_with(json!({"agentSocket": socket})), "/ipam/datastore");
+    let add =
+        |pod: &Pod| pod.add(&conf).args("IgnoreUnknown=1;K8S_POD_NAMESPACE=openstack;K8S_POD_NAME=worker-0");
+    let steps = steps_of(add(&node.pod("sample")));
+    reset(&node);
+    held.lock().unwrap().clear();
+    assert!(steps.len() >= 20, "{steps:#?}");
+    let mut claimed = 0;
+    for step in steps {
+        let pod = node.pod("worker");
+        step.kill(add(&pod));
+        claimed += held.lock().unwrap().len();
+        pod.del(&conf).run().silent_success();
+        assert!(held.lock().unwrap().is_empty(), "{step:?}: the address is lost");
+        let mut difference = node.snapshot(&[]).difference_from(&before);
+        difference.retain(|line| !step.done || !line.starts_with("+ node: link octbr bridge"));
+        assert!(difference.is_empty() && pod.link_names().is_empty(), "{step:?}: {difference:#?}");
+        reset(&node);
+    }
+    assert!(claimed >= 5, "killed with an address only {claimed} times");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Oddities that are told before anything exists, and empty values that ask for nothing.
 
+use std::process::Command;
+
 use octavia_bridge_tests::{Call, Lab, Node, Pod, conf};
 use serde_json::{Value, json};
 
@@ -83,6 +85,52 @@ fn a_previous_result_that_leaves_no_room_in_an_old_layout() {
         let result = other.add(&conf).run().success();
         assert_eq!(result["ip4"]["ip"], "172.23.0.30/24");
         assert_eq!(result["ip6"]["ip"], "fd00:1::1/64");
+    }
+}
+
+/// Whether this kernel's bridges can filter VLANs; many are built without.
+fn kernel_filters_vlans() -> bool {
+    let node = Lab::new().node("probe");
+    let words = ["link", "add", "probe", "type", "bridge", "vlan_filtering", "1"];
+    node.output(Command::new("ip").args(words)).status.success()
+}
+
+fn with_vlans() -> [Value; 2] {
+    [json!({"vlan": 100}), json!({"vlanTrunk": [{"id": 101}]})]
+        .map(|keys| conf::octavia_with(conf::with(json!({"cniVersion": "1.1.0"}), keys)))
+}
+
+#[test]
+fn vlans_on_a_bridge_that_would_not_separate_them() {
+    // The kernel takes the port's VLANs, and passes every frame to every port.
+    let (node, pod) = worker();
+    node.bridge_with_uplink();
+    let (code, words) = match kernel_filters_vlans() {
+        true => (11, ["octbr", "does not filter VLANs", "vlan_filtering 1"]),
+        false => (2, ["this kernel", "CONFIG_BRIDGE_VLAN_FILTERING", "VLAN interface"]),
+    };
+    for (conf, field) in with_vlans().iter().zip(["vlan: 100", "vlanTrunk: [1 entries]"]) {
+        refused_at_once(&node, &pod, &pod.add(conf), code, &words);
+        pod.add(conf).run().error(code).says(&[field]);
+        node.status(conf).run().error(50).says(&words);
+    }
+    // Without VLANs the bridge will do.
+    pod.add(&conf::octavia()).run().attached();
+}
+
+#[test]
+fn vlans_on_a_bridge_that_would_have_to_be_made() {
+    for conf in with_vlans() {
+        let (node, pod) = worker();
+        let before = node.snapshot(&[&pod]);
+        let outcome = pod.add(&conf).run();
+        if kernel_filters_vlans() {
+            let attached = outcome.attached();
+            pod.check(&conf, &attached.result).run().silent_success();
+        } else {
+            outcome.error(2).says(&["this kernel", "CONFIG_BRIDGE_VLAN_FILTERING", "octbr", "EOPNOTSUPP"]);
+            node.snapshot(&[&pod]).assert_same_as(&before);
+        }
     }
 }
 

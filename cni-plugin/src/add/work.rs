@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 use octavia_bridge_ipam::flock::Mode;
-use octavia_bridge_netlink::{Inside, Link, MacAddress, Netlink, NewVeth, VethPeer};
+use octavia_bridge_netlink::{Inside, Link, MacAddress, Netlink, NewVeth, VethPeer, VlanRange};
 
 use crate::addressing::{self, Claimed};
 use crate::attachment::{Attachment, MacSource, check_mtu_for};
@@ -10,6 +10,8 @@ use crate::bridge;
 use crate::config::Document;
 use crate::identity;
 use crate::pod;
+use crate::policy;
+use crate::port_vlans;
 use crate::protocol::reply;
 use crate::protocol::result::Interface;
 use crate::protocol::{CniResult, Code, Environment, Error};
@@ -62,6 +64,10 @@ impl Work<'_> {
         let (bridge, pod_link) = self.make_pair(mac, &addresses).await?;
         pod::settle(self.inside, attachment, &addresses)?;
         let host_link = self.host_link().await?;
+        let vlans = match &attachment.port_vlans {
+            Some(vlans) => port_vlans::set(self.host, vlans, &bridge, &host_link).await?,
+            None => Vec::new(),
+        };
         if !attachment.leave_down {
             let wait = bridge::forwarding_wait(&bridge);
             pod::bring_up(self.host, host_link.index, self.pod, pod_link.index, wait).await?;
@@ -71,7 +77,7 @@ impl Work<'_> {
                 pod::announce(self.pod, pod_link.index, mac).await?;
             }
         }
-        let bridge = self.verify(bridge.index, pod_link.index, &addresses).await?;
+        let bridge = self.verify(bridge.index, pod_link.index, &addresses, &vlans).await?;
         if let Some(claim) = pools {
             claim.settle().map_err(Error::from)?;
         }
@@ -83,6 +89,7 @@ impl Work<'_> {
             host_mtu: host_link.mtu,
             mtu: pod_link.mtu,
             left_down: attachment.leave_down,
+            port_vlans: vlans.into_iter().map(Into::into).collect(),
         })?;
         // A runtime that cannot be told does not know what it has, and will not give it back.
         reply::print(&self.result(addressing, &bridge, &host_link, &pod_link).render(attachment.version))?;
@@ -102,17 +109,26 @@ impl Work<'_> {
     }
 
     /// Makes sure of the bridge and makes the pair in one message: host end in the bridge and up, pod end born in
-    /// the pod's namespace under its final name. No name is ever temporary, no link is ever moved.
+    /// the pod's namespace under its final name. No name is ever temporary, no link is ever moved. Only a port that
+    /// shall have VLANs stays down until it has them.
     async fn make_pair(&self, mac: MacAddress, addresses: &[IpNet]) -> Result<(Link, Link), Error> {
         let attachment = self.attachment;
         let owner = &attachment.owner;
         let (id, ifname) = (owner.container_id.as_str(), owner.ifname.as_str());
         let mut lock = self.records.lock_bridges(Mode::Shared)?;
         let mut observed = bridge::observe(self.host, attachment).await?;
-        if observed.is_none() {
+        while observed.is_none() {
             // Another ADD may be about to make it, or to remove it: only one decides at a time.
             drop(lock);
             lock = self.records.lock_bridges(Mode::Exclusive)?;
+            observed = bridge::observe(self.host, attachment).await?;
+            if observed.is_some() || !policy::names_bridge(attachment)? {
+                break;
+            }
+            // A policy has come since this ADD looked first, and with it somebody who makes the bridge.
+            drop(lock);
+            policy::await_bridge(self.host, attachment).await?;
+            lock = self.records.lock_bridges(Mode::Shared)?;
             observed = bridge::observe(self.host, attachment).await?;
         }
         let bridge = bridge::ensure(self.host, attachment, observed, self.bridge_mac).await?;
@@ -126,7 +142,7 @@ impl Work<'_> {
                 mtu: Some(bridge.mtu),
                 alias: Some(identity::alias(id, ifname, owner.pod.as_deref())),
                 master: Some(bridge.index),
-                up: true,
+                up: attachment.port_vlans.is_none(),
                 peer: VethPeer {
                     name: ifname.into(),
                     mac: Some(mac),
@@ -161,7 +177,13 @@ impl Work<'_> {
 
     /// Reads back what the result is about to claim. Returns the bridge as it is now: one whose MAC nobody pinned may
     /// have taken another with its new port.
-    async fn verify(&self, bridge: u32, pod_link: u32, addresses: &[IpNet]) -> Result<Link, Error> {
+    async fn verify(
+        &self,
+        bridge: u32,
+        pod_link: u32,
+        addresses: &[IpNet],
+        vlans: &[VlanRange],
+    ) -> Result<Link, Error> {
         let host_link = self.host_link().await?;
         let bridge =
             self.host.link(bridge).await.map_err(|cause| Error::kernel("read back the bridge", &cause))?;
@@ -174,6 +196,11 @@ impl Work<'_> {
                     host_link.name, bridge.name
                 ),
             ));
+        }
+        if !vlans.is_empty()
+            && let Some(what) = port_vlans::difference(self.host, vlans, &bridge, &host_link).await?
+        {
+            return Err(Error::new(Code::Kernel, format!("{what}: somebody else changed it")));
         }
         let present = self.pod.addresses(pod_link).await;
         let present = present.map_err(|cause| Error::kernel("read back the pod's addresses", &cause))?;

@@ -11,6 +11,8 @@ pub(crate) struct Args {
     pub(crate) ips: Vec<String>,
     /// `K8S_POD_NAMESPACE` and `K8S_POD_NAME`, when both are there.
     pub(crate) pod: Option<String>,
+    /// `K8S_POD_UID`: a pod's name may be another's later, its uid never.
+    pub(crate) pod_uid: Option<String>,
 }
 
 impl Args {
@@ -37,6 +39,7 @@ impl Args {
                 "IP" => args.ips = value.split(',').map(str::trim).filter_map(some).collect(),
                 "K8S_POD_NAMESPACE" => namespace = some(value),
                 "K8S_POD_NAME" => name = some(value),
+                "K8S_POD_UID" => args.pod_uid = some(value),
                 _ => {}
             }
             if !matches!(key, "IgnoreUnknown" | "MAC" | "IP") && !known.contains(&key) {
@@ -78,6 +81,7 @@ mod tests {
         let once = "K8S_POD_NAMESPACE=openstack;K8S_POD_NAME=octavia-worker-x;K8S_POD_INFRA_CONTAINER_ID=c0ffee;K8S_POD_UID=u";
         let args = Args::parse(&format!("IgnoreUnknown=true;{once};IgnoreUnknown=1;{once}"), &[]).unwrap();
         assert_eq!(args.pod.as_deref(), Some("openstack/octavia-worker-x"));
+        assert_eq!(args.pod_uid.as_deref(), Some("u"));
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! The error object a runtime receives, and the codes in it.
 
 use octavia_bridge_ipam::StoreError;
-use octavia_bridge_ipam::conf::ConfError;
+use octavia_bridge_ipam::conf::{ConfError, FlatFileError};
 use octavia_bridge_ipam::document::FieldError;
+use octavia_bridge_ipam::remote::RemoteError;
+use octavia_bridge_ipam::wire::Kind;
 
 /// Error codes: 1–99 are the specification's ("Well-known Error Codes"), from 100 on they are ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,6 +150,18 @@ impl From<ConfError> for Error {
     }
 }
 
+impl From<FlatFileError> for Error {
+    fn from(error: FlatFileError) -> Self {
+        let code = match error {
+            FlatFileError::Unreadable { .. } => Code::Io,
+            FlatFileError::Malformed { .. } => Code::InvalidConfig,
+        };
+        Self::new(code, chain(&error))
+    }
+}
+
+const REMEDY_EXHAUSTED: &str = "widen the range, or end one of its holders";
+
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         let code = match error {
@@ -164,7 +178,7 @@ impl From<StoreError> for Error {
             }
         };
         let remedy = match code {
-            Code::Exhausted => Some("widen the range, or end one of its holders"),
+            Code::Exhausted => Some(REMEDY_EXHAUSTED),
             Code::PoolCorrupt => Some("mend it, or move it away when none of its pods is left"),
             _ => None,
         };
@@ -172,3 +186,44 @@ impl From<StoreError> for Error {
         remedy.map_or(error.clone(), |remedy| error.with_details(remedy))
     }
 }
+
+impl From<RemoteError> for Error {
+    fn from(error: RemoteError) -> Self {
+        let error = match error {
+            RemoteError::Tombstones(cause) => return cause.into(),
+            other => other,
+        };
+        let (code, remedy) = match &error {
+            RemoteError::Away { .. } => (
+                Code::TryAgainLater,
+                "start octavia-bridge-agent on this node, or write where it listens as agentSocket; it keeps the \
+                 cluster's addresses (ipam.datastore is \"kubernetes\" unless it says \"file\")",
+            ),
+            RemoteError::Unanswered { .. } => {
+                (Code::TryAgainLater, "its log says more; `octavia-bridge-agent doctor` looks at this node")
+            }
+            RemoteError::Version { .. } => (Code::TryAgainLater, REMEDY_VERSION),
+            RemoteError::Failed { failure, .. } => match failure.kind {
+                Kind::Version => (Code::TryAgainLater, REMEDY_VERSION),
+                Kind::Malformed => {
+                    (Code::Internal, "plugin and agent do not understand each other; report it")
+                }
+                Kind::Exhausted => (Code::Exhausted, REMEDY_EXHAUSTED),
+                Kind::Held => (Code::AddressHeld, "ask for another address, or end its holder"),
+                Kind::Corrupt => {
+                    (Code::PoolCorrupt, "mend the object, or remove it when none of its pods is left")
+                }
+                Kind::Unsupported => (Code::UnsupportedField, "change the configuration"),
+                Kind::Unavailable => (Code::TryAgainLater, "its log says more"),
+            },
+            RemoteError::TooLong { .. } => (Code::UnsupportedField, "change the configuration"),
+            RemoteError::Tombstones(_) | RemoteError::Unreleased { .. } => (Code::Io, "DEL may be repeated"),
+        };
+        // The agent's words go into a pod's event, which is one line.
+        let text: String = chain(&error).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        Self::new(code, text).with_details(remedy)
+    }
+}
+
+const REMEDY_VERSION: &str =
+    "update the older of the two: `octavia-bridge-agent install` puts its own plugin in place";

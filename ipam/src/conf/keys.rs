@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::document::{FieldError, Object};
 
-use super::{ConfError, Datastore, Dns};
+use super::{ConfError, Datastore, Dns, FlatFile};
 
 /// Fields of whereabouts that are accepted and change nothing, each with the reason why that is safe.
 const WITHOUT_EFFECT: &[(&str, &str)] = &[
@@ -26,21 +26,40 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("etcd_ca_cert_file", "whereabouts dropped its etcd store and ignores it, too"),
 ];
 
-/// Fields that ask for something not done here unless they are empty, with what to do instead.
-const UNSUPPORTED: &[(&str, &str)] = &[
-    ("node_slice_size", "asks for a slice of the range per node, which is not supported; remove it"),
-    ("configuration_path", "names a flat file, which is not read; write its fields into this block"),
-];
-
 /// Marks whereabouts' fields without effect as known, and refuses those that would need one.
 pub(super) fn pass_legacy(ipam: &mut Object<'_>) -> Result<(), ConfError> {
     for (key, _) in WITHOUT_EFFECT {
         ipam.present(key);
     }
-    for (key, remedy) in UNSUPPORTED {
-        if let Some(text) = ipam.string(key)?.filter(|text| !text.is_empty()) {
-            return Err(ConfError::Unsupported(FieldError::text(ipam.path_of(key), text, *remedy)));
+    const SLICE: &str = "node_slice_size";
+    match ipam.string(SLICE)?.filter(|text| !text.is_empty()) {
+        None => Ok(()),
+        Some(text) => {
+            let remedy = "asks for a slice of the range per node, which is not supported; remove it";
+            Err(ConfError::Unsupported(FieldError::text(ipam.path_of(SLICE), text, remedy)))
         }
+    }
+}
+
+/// `configuration_path`: whether it names a file that can count, and whether it is the one that does.
+pub(super) fn check_flat_file(
+    ipam: &mut Object<'_>,
+    datastore: Datastore,
+    found: Option<&FlatFile>,
+    warnings: &mut Vec<FieldError>,
+) -> Result<(), ConfError> {
+    const KEY: &str = "configuration_path";
+    let Some(named) = absolute_path(ipam, KEY)? else { return Ok(()) };
+    let wrong = |remedy: String| FieldError::text(ipam.path_of(KEY), &named.to_string_lossy(), remedy);
+    if datastore == Datastore::File {
+        let remedy =
+            "names a flat file, which is not read with datastore \"file\"; write its fields into this block";
+        return Err(ConfError::Unsupported(wrong(remedy.to_owned())));
+    }
+    match found.map(FlatFile::path) {
+        Some(path) if path == named => {}
+        None => warnings.push(wrong("does not exist; there is no flat file anywhere else either".to_owned())),
+        Some(path) => warnings.push(wrong(format!("does not exist; {} is read instead", path.display()))),
     }
     Ok(())
 }

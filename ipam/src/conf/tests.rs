@@ -228,7 +228,7 @@ fn wrong_values_name_field_value_and_remedy() {
 fn what_is_not_done_here_is_unsupported() {
     for more in [
         json!({ "node_slice_size": "/26" }),
-        json!({ "configuration_path": "/etc/cni/whereabouts.conf" }),
+        json!({ "configuration_path": "/etc/cni/whereabouts.conf", "datastore": "file" }),
         json!({ "datastore": "etcd" }),
     ] {
         assert!(matches!(parse(&with(&more)), Err(ConfError::Unsupported(_))), "{more}");

@@ -7,7 +7,7 @@ use crate::error::StoreError;
 use crate::pool::{Allocation, Pool};
 
 use super::lock::Lock;
-use super::tombstone::{self, Tombstone};
+use super::tombstone::Tombstone;
 use super::{FileStore, disk};
 
 /// How a release ended that was not allowed to fail.
@@ -54,7 +54,7 @@ impl FileStore {
         if !self.pools_dir().is_dir() {
             return Ok(Released::Done(0));
         }
-        let entomb = || tombstone::write(&self.tombstones, &Tombstone::of(id, ifname));
+        let entomb = || self.tombstones.write(&Tombstone::of(id, ifname));
         let nowhere = |error| match entomb() {
             Ok(()) => Ok(Released::Entombed(error)),
             Err(second) => Err(StoreError::Incomplete { released: 0, failures: vec![error, second] }),
@@ -82,7 +82,7 @@ impl FileStore {
     /// Does what tombstones ask for, as far as it can be done now. What cannot is no failure of whoever
     /// came by: its tombstone stands and says so, see [`FileStore::entombed`].
     pub(super) fn replay(&self, lock: &Lock) -> Result<(), StoreError> {
-        let tombstones = tombstone::list(&self.tombstones)?;
+        let tombstones = self.tombstones.list()?;
         if !tombstones.is_empty() {
             let swept = self.sweep(&tombstones, lock)?;
             self.clear(&tombstones, &swept);
@@ -94,7 +94,7 @@ impl FileStore {
     fn release_locked(&self, id: &str, ifname: &str, lock: &Lock) -> Result<Swept, StoreError> {
         disk::remove_leftovers(self.pools_dir(), lock);
         let mut claims = vec![Tombstone::of(id, ifname)];
-        claims.extend(tombstone::list(&self.tombstones)?);
+        claims.extend(self.tombstones.list()?);
         let swept = self.sweep(&claims, lock)?;
         self.clear(&claims[1..], &swept);
         Ok(swept)
@@ -134,7 +134,7 @@ impl FileStore {
     fn clear(&self, tombstones: &[Tombstone], swept: &Swept) {
         if swept.failures.is_empty() {
             for done in tombstones {
-                tombstone::remove(&self.tombstones, done).ok();
+                self.tombstones.remove(done).ok();
             }
         }
     }
@@ -145,7 +145,7 @@ impl FileStore {
 ///
 /// An entry without interface (whereabouts before 0.8) goes with the last interface of its container that
 /// has an entry in this pool.
-pub(super) fn belonging<'a>(
+pub(crate) fn belonging<'a>(
     pool: &Pool,
     id: &'a str,
     ifname: &'a str,

@@ -4,10 +4,12 @@
 //! nothing to be torn, writing one twice is the same as once, so no lock is needed, and a disk without a
 //! free block may still have room for a name. It stands for every pool: those already released hold
 //! nothing of the attachment any more, and when the same container is attached again, its tombstone goes.
+//!
+//! Each store has a directory of its own: a replay in one says nothing about the addresses in another.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::PathBuf;
 
 use crate::error::StoreError;
 
@@ -23,7 +25,8 @@ pub struct Tombstone {
 }
 
 impl Tombstone {
-    pub(super) fn of(id: &str, ifname: &str) -> Self {
+    /// The release of an attachment's addresses.
+    pub fn of(id: &str, ifname: &str) -> Self {
         Self { id: id.to_owned(), ifname: ifname.to_owned() }
     }
 
@@ -41,26 +44,45 @@ impl Tombstone {
     }
 }
 
-/// All tombstones in `dir`; a missing directory has none.
-pub(super) fn list(dir: &Path) -> Result<Vec<Tombstone>, StoreError> {
-    Ok(entries(dir)?.iter().filter_map(|name| Tombstone::from_file_name(name)).collect())
+/// A directory of tombstones.
+#[derive(Debug, Clone)]
+pub struct Tombstones {
+    dir: PathBuf,
 }
 
-/// Writes a tombstone; it will survive a power cut when this returns.
-pub(super) fn write(dir: &Path, tombstone: &Tombstone) -> Result<(), StoreError> {
-    create_dir(dir)?;
-    let path = dir.join(tombstone.file_name());
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(false).mode(0o600);
-    open_regular(&path, &options).map_err(io_error("write tombstone", &path))?;
-    sync_dir(dir)
-}
+impl Tombstones {
+    /// The tombstones in `dir`, which need not exist: it is made, readable by its owner only, when needed.
+    pub fn new(dir: PathBuf) -> Self {
+        Self { dir }
+    }
 
-/// Removes a tombstone if it is there. Not synced: after a power cut it may stand again, but then its
-/// container is gone, and what it names is to be released.
-pub(super) fn remove(dir: &Path, tombstone: &Tombstone) -> Result<(), StoreError> {
-    let path = dir.join(tombstone.file_name());
-    disk::remove(&path).map_err(io_error("remove tombstone", &path))
+    /// Makes the directory. To be called while there is room: a release that finds the disk full needs one more name in
+    /// it, not a directory.
+    pub fn prepare(&self) -> Result<(), StoreError> {
+        create_dir(&self.dir)
+    }
+
+    /// All tombstones; a missing directory has none.
+    pub fn list(&self) -> Result<Vec<Tombstone>, StoreError> {
+        Ok(entries(&self.dir)?.iter().filter_map(|name| Tombstone::from_file_name(name)).collect())
+    }
+
+    /// Writes a tombstone; it will survive a power cut when this returns.
+    pub fn write(&self, tombstone: &Tombstone) -> Result<(), StoreError> {
+        create_dir(&self.dir)?;
+        let path = self.dir.join(tombstone.file_name());
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        open_regular(&path, &options).map_err(io_error("write tombstone", &path))?;
+        sync_dir(&self.dir)
+    }
+
+    /// Removes a tombstone if it is there. Not synced: after a power cut it may stand again, but then its
+    /// container is gone, and what it names is to be released.
+    pub fn remove(&self, tombstone: &Tombstone) -> Result<(), StoreError> {
+        let path = self.dir.join(tombstone.file_name());
+        disk::remove(&path).map_err(io_error("remove tombstone", &path))
+    }
 }
 
 /// `text` in letters, digits, '.', '_' and '-', everything else as `%xx` of its bytes. Interface names

@@ -1,0 +1,186 @@
+//! The part of a configuration that every verb needs, whatever else is missing in it.
+
+use std::path::PathBuf;
+
+use octavia_bridge_ipam::document::{FieldError, Object};
+
+use super::Document;
+use crate::protocol::environment::is_identifier;
+use crate::protocol::{Code, Error};
+
+/// Where records, tombstones and the `file` store's pools live unless `dataDir` says otherwise.
+const DATA_DIR: &str = "/var/lib/octavia-bridge";
+/// Where the node's agent listens unless `agentSocket` says otherwise.
+const AGENT_SOCKET: &str = "/run/octavia-bridge/agent.sock";
+/// Longest path of a socket, in bytes: `sun_path` of unix(7) less its end.
+const SOCKET_PATH_MAX: usize = 107;
+
+/// What every verb needs, and all that DEL, GC and STATUS may rely on: for a NAD that is a list of plugins,
+/// multus' cache hands DEL a configuration stripped to `cniVersion`, `name`, `type` and `ipam.type` (multus-cni#755).
+#[derive(Debug, Clone)]
+pub(crate) struct Essentials {
+    pub(crate) name: String,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) agent_socket: PathBuf,
+    pub(crate) ipam: IpamKind,
+    /// `ipam.datastore` is `file`, so the agent has no addresses of it. A stripped configuration does not tell.
+    pub(crate) says_file: bool,
+}
+
+/// Who gives the addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum IpamKind {
+    /// `ipam` absent, null, `{}` or without a type: layer 2 only.
+    None,
+    /// `whereabouts` or `octavia-ipam`: served in this process.
+    BuiltIn,
+    /// Any other type: a program in `CNI_PATH`.
+    Delegated(String),
+}
+
+impl Essentials {
+    pub(crate) fn read(document: &Document) -> Result<Self, Error> {
+        let mut root = document.root()?;
+        let name = network_name(&mut root)?.to_owned();
+        let mut kind = IpamKind::None;
+        let mut says_file = false;
+        // A delegated plugin's keys are its own; host-local has a dataDir, too.
+        let mut built_in = None;
+        if let Some(mut ipam) = root.object("ipam")? {
+            kind = ipam_kind(&mut ipam)?;
+            if kind == IpamKind::BuiltIn {
+                // Whether it is a text at all is for ADD to say.
+                says_file = matches!(ipam.string("datastore"), Ok(Some("file")));
+                built_in = Some(ipam);
+            }
+        }
+        let data_dir = path(&mut root, built_in.as_mut(), "dataDir", DATA_DIR)?;
+        let agent_socket = path(&mut root, built_in.as_mut(), "agentSocket", AGENT_SOCKET)?;
+        if agent_socket.as_os_str().len() > SOCKET_PATH_MAX {
+            let remedy = format!("is too long for a socket; use at most {SOCKET_PATH_MAX} bytes");
+            return Err(FieldError::text("agentSocket", &agent_socket.to_string_lossy(), remedy).into());
+        }
+        Ok(Self { name, data_dir, agent_socket, ipam: kind, says_file })
+    }
+}
+
+fn network_name<'a>(root: &mut Object<'a>) -> Result<&'a str, Error> {
+    let name = root.string("name")?.unwrap_or_default();
+    if name.is_empty() {
+        return Err(Error::new(Code::InvalidConfig, "missing network name").with_details("set \"name\""));
+    }
+    if !is_identifier(name) {
+        return Err(Error::new(
+            Code::InvalidConfig,
+            format!("name: {name:?} must start with a letter or digit and go on with letters, digits, '_', '.' or '-'"),
+        )
+        .with_details(name));
+    }
+    Ok(name)
+}
+
+/// A path of ours, at the root or within our `ipam` block: the IPAM-only face is called with other plugins'
+/// configurations, which have none of our keys.
+fn path(
+    root: &mut Object<'_>,
+    ipam: Option<&mut Object<'_>>,
+    key: &str,
+    default: &str,
+) -> Result<PathBuf, Error> {
+    let outer = absolute(root, key, default)?;
+    let inner = ipam.map(|ipam| absolute(ipam, key, default)).transpose()?.flatten();
+    if let (Some(outer), Some(inner)) = (&outer, &inner)
+        && outer != inner
+    {
+        let remedy = format!("differs from {key} {}; write one of the two", outer.display());
+        return Err(FieldError::text(format!("ipam.{key}"), &inner.to_string_lossy(), remedy).into());
+    }
+    Ok(outer.or(inner).unwrap_or_else(|| default.into()))
+}
+
+/// Relative paths are refused: thick multus starts the plugin in a working directory outside its own root.
+fn absolute(object: &mut Object<'_>, key: &str, example: &str) -> Result<Option<PathBuf>, Error> {
+    match object.string(key)? {
+        None | Some("") => Ok(None),
+        Some(path) if path.starts_with('/') => Ok(Some(path.into())),
+        Some(path) => {
+            let remedy = format!("must be an absolute path such as {example}");
+            Err(FieldError::text(object.path_of(key), path, remedy).into())
+        }
+    }
+}
+
+fn ipam_kind(ipam: &mut Object<'_>) -> Result<IpamKind, Error> {
+    match ipam.string("type")? {
+        None | Some("") => Ok(IpamKind::None),
+        Some("whereabouts" | "octavia-ipam") => Ok(IpamKind::BuiltIn),
+        Some(name) if name.contains('/') => Err(FieldError::text(
+            "ipam.type",
+            name,
+            "must be the name of a program in CNI_PATH, without any '/'",
+        )
+        .into()),
+        Some(name) => Ok(IpamKind::Delegated(name.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document(text: &str) -> Document {
+        Document::decode(text.as_bytes().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_stripped_configuration_is_enough_for_the_essentials() {
+        let document = document(
+            r#"{"cniVersion":"0.3.1","name":"octavia","type":"octavia-bridge","ipam":{"type":"whereabouts"}}"#,
+        );
+        let essentials = Essentials::read(&document).unwrap();
+        assert_eq!(essentials.ipam, IpamKind::BuiltIn);
+        assert_eq!(essentials.data_dir, PathBuf::from(DATA_DIR));
+        assert_eq!(essentials.agent_socket, PathBuf::from(AGENT_SOCKET));
+        assert!(!essentials.says_file);
+    }
+
+    #[test]
+    fn no_ipam_has_four_spellings() {
+        for ipam in ["", r#","ipam":{}"#, r#","ipam":null"#, r#","ipam":{"type":""}"#] {
+            let document = document(&format!(r#"{{"name":"n"{ipam}}}"#));
+            assert_eq!(Essentials::read(&document).unwrap().ipam, IpamKind::None, "{ipam}");
+        }
+    }
+
+    #[test]
+    fn our_paths_may_stand_in_the_ipam_block_but_must_not_differ() {
+        let read = |text: &str| Essentials::read(&document(text));
+        let inner = r#"{"name":"n","ipam":{"type":"octavia-ipam","dataDir":"/a","agentSocket":"/b"}}"#;
+        let essentials = read(inner).unwrap();
+        assert_eq!((essentials.data_dir, essentials.agent_socket), ("/a".into(), "/b".into()));
+        let delegated = r#"{"name":"n","ipam":{"type":"host-local","dataDir":"x","agentSocket":"y"}}"#;
+        assert_eq!(read(delegated).unwrap().agent_socket, PathBuf::from(AGENT_SOCKET));
+        let both = r#"{"name":"n","agentSocket":"/a","ipam":{"type":"octavia-ipam","agentSocket":"/b"}}"#;
+        let message = read(both).unwrap_err().msg;
+        assert!(message.starts_with("ipam.agentSocket: \"/b\" differs from agentSocket /a"), "{message}");
+        for (path, words) in
+            [("run/a.sock".to_owned(), "absolute"), (format!("/{}", "a".repeat(107)), "107 bytes")]
+        {
+            let message = read(&format!(r#"{{"name":"n","agentSocket":"{path}"}}"#)).unwrap_err().msg;
+            assert!(message.starts_with("agentSocket: ") && message.contains(words), "{message}");
+        }
+    }
+
+    #[test]
+    fn only_a_clear_word_says_where_addresses_are() {
+        for (ipam, expected) in [
+            (r#"{"type":"whereabouts","datastore":"file"}"#, true),
+            (r#"{"type":"whereabouts","datastore":7}"#, false),
+            (r#"{"type":"whereabouts"}"#, false),
+            (r#"{"type":"other","datastore":"file"}"#, false),
+        ] {
+            let text = format!(r#"{{"name":"n","ipam":{ipam}}}"#);
+            assert_eq!(Essentials::read(&document(&text)).unwrap().says_file, expected, "{ipam}");
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! What the node's policy says of the bridge, where octavia-bridge-agent keeps one.
+//!
+//! A bridge that this plugin makes has no uplink. Where a policy names the bridge, that would be worse than none: pods
+//! would be attached to it and talk to nobody. So then the bridge is the agent's to make, and an ADD waits for it.
+//!
+//! The agent writes `<dataDir>/agent/bridges.json` before it acts on a policy, and removes it with the policy:
+//! `{"version": 1, "policy": "octavia.yaml", "bridges": {"octbr": ["enp6s0.24"]}}`, each bridge with its uplinks.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::time::Duration;
+
+use octavia_bridge_netlink::{Event, EventGroups, Events, LinkKind, Netlink};
+use serde::Deserialize;
+use tokio::time::{Instant, timeout_at};
+
+use crate::attachment::Attachment;
+use crate::protocol::{Code, Error};
+
+/// How long an ADD waits. The agent needs milliseconds, a NIC's driver at boot some seconds. A pod may have several
+/// attachments, and container runtimes give all of them together two minutes (kubelet's `runtimeRequestTimeout`).
+const PATIENCE: Duration = Duration::from_secs(20);
+/// The only layout of the file so far.
+const VERSION: u64 = 1;
+
+#[derive(Debug, Deserialize)]
+struct Document {
+    policy: String,
+    bridges: BTreeMap<String, Vec<String>>,
+}
+
+/// A bridge that a policy names.
+#[derive(Debug)]
+struct Policy {
+    /// Where it came from, for people.
+    origin: String,
+    bridge: String,
+    /// Links that the policy makes ports of the bridge.
+    uplinks: Vec<String>,
+}
+
+/// Waits until the bridge is as the policy has it; returns at once if no policy names it.
+pub(crate) async fn await_bridge(host: &Netlink, attachment: &Attachment) -> Result<(), Error> {
+    let Some(policy) = Policy::of(attachment)? else { return Ok(()) };
+    let Some(lack) = policy.lack(host).await? else { return Ok(()) };
+    tracing::warn!("{lack}; waiting for octavia-bridge-agent, {} s at most", PATIENCE.as_secs());
+    let deadline = Instant::now() + PATIENCE;
+    let deaf = |cause| Error::kernel("listen for changes to the bridge", &cause);
+    let groups = EventGroups { links: true, ..EventGroups::default() };
+    let mut events = host.events(groups).await.map_err(deaf)?;
+    // Looked at after listening has begun: a change between the two would be missed.
+    while policy.lack(host).await?.is_some() {
+        match timeout_at(deadline, policy.next_change(&mut events)).await {
+            Ok(changed) => changed.map_err(deaf)?,
+            // Read again, since by now there may be no policy, or another.
+            Err(_) => return check(host, attachment).await,
+        }
+    }
+    Ok(())
+}
+
+/// The same without waiting.
+pub(crate) async fn check(host: &Netlink, attachment: &Attachment) -> Result<(), Error> {
+    let Some(policy) = Policy::of(attachment)? else { return Ok(()) };
+    policy.lack(host).await?.map_or(Ok(()), |lack| Err(not_yet(lack)))
+}
+
+/// Whether a policy names the bridge, so that it is the agent's to make. To be asked with the bridges locked: the agent
+/// waits for that lock between writing its file and looking at the links, so either sees what the other has done.
+pub(crate) fn names_bridge(attachment: &Attachment) -> Result<bool, Error> {
+    Ok(Policy::of(attachment)?.is_some())
+}
+
+impl Policy {
+    fn of(attachment: &Attachment) -> Result<Option<Self>, Error> {
+        let path = attachment.data_dir.join("agent/bridges.json");
+        let Some(document) = read(&path)? else { return Ok(None) };
+        let Document { policy: origin, mut bridges } = document;
+        let bridge = attachment.bridge.clone();
+        Ok(bridges.remove(&bridge).map(|uplinks| Self { origin, bridge, uplinks }))
+    }
+
+    /// What is missing, in words.
+    async fn lack(&self, host: &Netlink) -> Result<Option<String>, Error> {
+        let failed = |cause| Error::kernel("compare the bridge with the node's policy", &cause);
+        let Some(bridge) = host.link(self.bridge.as_str()).await.map_err(failed)? else {
+            return Ok(Some(self.words("does not exist")));
+        };
+        // Another kind of link is refused for what it is.
+        if !matches!(bridge.kind, LinkKind::Bridge(_)) {
+            return Ok(None);
+        }
+        if !bridge.up {
+            return Ok(Some(self.words("is down")));
+        }
+        for name in &self.uplinks {
+            let uplink = host.link(name.as_str()).await.map_err(failed)?;
+            // Whether it is up is no matter here: a cable may be out as well, and comes back without the agent.
+            if uplink.is_none_or(|uplink| uplink.master != Some(bridge.index)) {
+                return Ok(Some(self.words(&format!("lacks its uplink {name}"))));
+            }
+        }
+        Ok(None)
+    }
+
+    fn words(&self, lack: &str) -> String {
+        format!("bridge: {:?}, which the node's policy ({}) names, {lack}", self.bridge, self.origin)
+    }
+
+    /// Returns at the next event that may bring what is missing.
+    async fn next_change(&self, events: &mut Events) -> octavia_bridge_netlink::Result<()> {
+        loop {
+            match events.next().await? {
+                Event::Link(link) if link.name == self.bridge || self.uplinks.contains(&link.name) => break,
+                Event::Overrun => break,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn not_yet(lack: String) -> Error {
+    Error::new(Code::TryAgainLater, lack).with_details(
+        "octavia-bridge-agent has to mend that: look at `octavia-bridge-agent plan` on the node; \
+         `octavia-bridge-agent remove` ends the policy",
+    )
+}
+
+/// Reads the file; `None` if there is none. What it says must not be guessed: without a policy's word this plugin would
+/// make the bridge.
+fn read(path: &Path) -> Result<Option<Document>, Error> {
+    let unusable = |why: String| {
+        Error::new(
+            Code::TryAgainLater,
+            format!("whether the node's policy names the bridge cannot be told: {}: {why}", path.display()),
+        )
+        .with_details("octavia-bridge-agent writes the file anew when it starts")
+    };
+    let text = match std::fs::read(path) {
+        Ok(text) => text,
+        Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(cause) => return Err(unusable(cause.to_string())),
+    };
+    let value: serde_json::Value =
+        serde_json::from_slice(&text).map_err(|cause| unusable(cause.to_string()))?;
+    match value["version"].as_u64() {
+        Some(VERSION) => {}
+        Some(other) => {
+            return Err(unusable(format!(
+                "version {other}, and this plugin knows {VERSION}; install the plugin that came with the agent"
+            )));
+        }
+        None => return Err(unusable("no version".into())),
+    }
+    serde_json::from_value(value).map(Some).map_err(|cause| unusable(cause.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_understood_is_refused_and_a_missing_file_is_no_policy() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bridges.json");
+        assert!(read(&path).unwrap().is_none());
+        for (text, why) in [
+            ("", "EOF"),
+            (r#"{"version":1,"policy":"p","bri"#, "EOF"),
+            (r#"{"policy":"p","bridges":{}}"#, "no version"),
+            (r#"{"version":2,"policy":"p","bridges":{}}"#, "version 2, and this plugin knows 1"),
+            (r#"{"version":1,"policy":"p"}"#, "missing field `bridges`"),
+            (r#"{"version":1,"policy":"p","bridges":{"octbr":"enp6s0"}}"#, "expected a sequence"),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let error = read(&path).unwrap_err();
+            assert_eq!(error.code, Code::TryAgainLater);
+            assert!(error.msg.contains(why) && error.msg.contains("bridges.json"), "{text}: {error}");
+        }
+        // What a later agent adds within the same version is no hindrance.
+        let text = r#"{"version":1,"policy":"p","more":1,"bridges":{"octbr":["enp6s0.24"]}}"#;
+        std::fs::write(&path, text).unwrap();
+        assert_eq!(read(&path).unwrap().unwrap().bridges["octbr"], ["enp6s0.24"]);
+    }
+}

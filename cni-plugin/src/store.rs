@@ -1,0 +1,232 @@
+//! Where the addresses of the built-in pools are written down: on this host, or in the cluster through the node's agent.
+
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use octavia_bridge_ipam::StoreError;
+use octavia_bridge_ipam::allocate::Usage;
+use octavia_bridge_ipam::conf::{Datastore, Ipam};
+use octavia_bridge_ipam::file::{self, Claim, FileStore};
+use octavia_bridge_ipam::remote::{self, RemoteStore};
+use octavia_bridge_ipam::request::Assigned;
+
+use crate::attachment::PoolAddressing;
+use crate::config::{Essentials, IpamKind};
+use crate::protocol::error::chain;
+use crate::protocol::{Code, Error};
+use crate::record::{AddressingIntent, LOCK_WAIT, Records};
+
+/// How long ADD waits for the agent, which spreads claims that collide with other nodes'. With a release after it, it
+/// stays below [`LOCK_WAIT`], which is how long a DEL waits for this ADD.
+const CLAIM_WAIT: Duration = Duration::from_secs(25);
+/// How long CHECK and STATUS wait for the agent.
+const QUESTION_WAIT: Duration = Duration::from_secs(5);
+/// How long DEL, GC and a failing ADD wait for an agent that does not do what it is asked to. Its tombstones last longer.
+const RELEASE_WAIT: Duration = Duration::from_secs(5);
+
+/// A store of addresses.
+#[derive(Debug)]
+pub(crate) enum Store {
+    /// Under a data directory.
+    File(FileStore),
+    /// Behind the agent's socket.
+    Cluster { socket: PathBuf, remote: RemoteStore },
+}
+
+/// What is left of [`RELEASE_WAIT`], for all releases of this process together.
+#[derive(Debug)]
+pub(crate) struct Patience(Cell<Duration>);
+
+/// A claim that failed.
+#[derive(Debug)]
+pub(crate) struct Unclaimed {
+    pub(crate) error: Error,
+    /// Nothing was reserved, so there is nothing to give back.
+    pub(crate) cleanly: bool,
+}
+
+impl From<Error> for Unclaimed {
+    fn from(error: Error) -> Self {
+        Self { error, cleanly: false }
+    }
+}
+
+impl Store {
+    /// The one that a configuration names. There is no other choice: falling back from one to the other would hand out
+    /// one address twice.
+    pub(crate) fn of(datastore: Datastore, essentials: &Essentials) -> Self {
+        match datastore {
+            Datastore::File => Self::file(&essentials.data_dir),
+            Datastore::Kubernetes => Self::cluster(&essentials.agent_socket, &essentials.data_dir),
+        }
+    }
+
+    fn file(data_dir: &Path) -> Self {
+        Self::File(FileStore::new(data_dir.join("pools"), data_dir.join("tombstones")))
+    }
+
+    fn cluster(socket: &Path, data_dir: &Path) -> Self {
+        let remote = RemoteStore::new(socket.to_owned(), cluster_tombstones(data_dir));
+        Self::Cluster { socket: socket.to_owned(), remote }
+    }
+
+    /// What the record must say before anything is claimed.
+    pub(crate) fn intent(&self) -> AddressingIntent {
+        match self {
+            Self::File(_) => AddressingIntent::Pool,
+            Self::Cluster { socket, .. } => AddressingIntent::Cluster { socket: socket.clone() },
+        }
+    }
+
+    /// Claims addresses. Another sandbox of the same pod keeps its own while it is alive. A claim on disk is to be
+    /// settled before anybody is told.
+    pub(crate) fn claim(
+        &self,
+        pool: &PoolAddressing,
+        records: &Records,
+    ) -> Result<(Vec<Assigned>, Option<Claim>), Unclaimed> {
+        let alive = |container_id: &str, ifname: &str| records.is_alive(container_id, ifname);
+        match self {
+            Self::File(store) => {
+                let claim = store.acquire(&pool.request, Instant::now() + LOCK_WAIT, &alive);
+                // Unless the disk failed in the middle, a claim is all or nothing.
+                let claim = claim.map_err(|error| Unclaimed {
+                    cleanly: !matches!(error, StoreError::Io { .. }),
+                    error: error.into(),
+                })?;
+                Ok((claim.assigned().to_vec(), Some(claim)))
+            }
+            Self::Cluster { remote, .. } => {
+                let deadline = Instant::now() + CLAIM_WAIT;
+                let assigned = remote.claim(&pool.request, pool.pod_uid.as_deref(), deadline, &alive);
+                let assigned =
+                    assigned.map_err(|error| Unclaimed { cleanly: error.is_clean(), error: error.into() })?;
+                Ok((assigned, None))
+            }
+        }
+    }
+
+    /// The addresses that the attachment has in the pools of `ipam`.
+    pub(crate) fn held(&self, container_id: &str, ifname: &str, ipam: &Ipam) -> Result<Vec<IpNet>, Error> {
+        match self {
+            Self::File(store) => Ok(store.held(container_id, ifname, ipam)?),
+            Self::Cluster { remote, .. } => {
+                Ok(remote.held(container_id, ifname, ipam, Instant::now() + QUESTION_WAIT)?)
+            }
+        }
+    }
+
+    /// State of every range of `ipam`, in order.
+    pub(crate) fn usage(&self, ipam: &Ipam) -> Result<Vec<Usage>, Error> {
+        match self {
+            Self::File(store) => Ok(store.usage(ipam)?),
+            Self::Cluster { remote, .. } => Ok(remote.usage(ipam, Instant::now() + QUESTION_WAIT)?),
+        }
+    }
+
+    /// Gives the attachment's addresses back.
+    ///
+    /// What cannot be taken back now is left as a tombstone, which the next operation on the store, or the agent,
+    /// replays: DEL must not keep a pod from ending because a disk, a lock or the cluster is in a bad way.
+    fn release(&self, container_id: &str, ifname: &str, patience: &Patience) -> Result<(), Error> {
+        let entombed = match self {
+            Self::File(store) => {
+                match store.release_or_entomb(container_id, ifname, Instant::now() + LOCK_WAIT)? {
+                    file::Released::Done(_) => None,
+                    file::Released::Entombed(cause) => Some(chain(&cause)),
+                }
+            }
+            Self::Cluster { remote, .. } => match patience.release(remote, container_id, ifname)? {
+                remote::Released::Done(_) => None,
+                remote::Released::Entombed(cause) => Some(chain(&cause)),
+            },
+        };
+        if let Some(cause) = entombed {
+            tracing::warn!("addresses of {container_id} {ifname} will be released later: {cause}");
+        }
+        Ok(())
+    }
+}
+
+impl Patience {
+    pub(crate) fn new() -> Self {
+        Self(Cell::new(RELEASE_WAIT))
+    }
+
+    /// Releases in the cluster. Only time that came to nothing is counted: an agent that does its work may do much of it.
+    fn release(
+        &self,
+        remote: &RemoteStore,
+        container_id: &str,
+        ifname: &str,
+    ) -> Result<remote::Released, Error> {
+        let began = Instant::now();
+        let released = remote.release_or_entomb(container_id, ifname, began + self.0.get());
+        if !matches!(released, Ok(remote::Released::Done(_))) {
+            self.0.set(self.0.get().saturating_sub(began.elapsed()));
+        }
+        Ok(released?)
+    }
+}
+
+/// Gives back what a record says was claimed. Nothing else is looked at: the configuration may be stripped, or another.
+pub(crate) fn release_recorded(
+    intent: &AddressingIntent,
+    data_dir: &Path,
+    container_id: &str,
+    ifname: &str,
+    patience: &Patience,
+) -> Result<(), Error> {
+    let store = match intent {
+        AddressingIntent::Pool => Store::file(data_dir),
+        AddressingIntent::Cluster { socket } => Store::cluster(socket, data_dir),
+        AddressingIntent::None | AddressingIntent::Delegated { .. } => return Ok(()),
+    };
+    store.release(container_id, ifname, patience)
+}
+
+/// Gives back whatever the attachment has, where no record tells in which store. The configuration may name no ipam,
+/// or another than ADD's did; only what it says clearly keeps the agent from being asked.
+pub(crate) fn release_unrecorded(
+    essentials: &Essentials,
+    container_id: &str,
+    ifname: &str,
+    patience: &Patience,
+) -> Vec<Error> {
+    let Essentials { data_dir, agent_socket, .. } = essentials;
+    let mut failures = Vec::new();
+    failures.extend(Store::file(data_dir).release(container_id, ifname, patience).err());
+    let elsewhere = essentials.says_file || matches!(essentials.ipam, IpamKind::Delegated(_));
+    if !elsewhere && cluster_tombstones(data_dir).is_dir() {
+        failures.extend(Store::cluster(agent_socket, data_dir).release(container_id, ifname, patience).err());
+    }
+    failures
+}
+
+/// Whether addresses of this host or of the cluster may ever have been given to attachments here.
+pub(crate) fn is_used(data_dir: &Path) -> bool {
+    data_dir.join("pools").is_dir() || cluster_tombstones(data_dir).is_dir()
+}
+
+/// Made by the first claim that reached an agent.
+fn cluster_tombstones(data_dir: &Path) -> PathBuf {
+    data_dir.join("cluster-tombstones")
+}
+
+impl PoolAddressing {
+    /// Whether an ADD may claim with this: the cluster's entries name a pod, and those that do not would never be given
+    /// back, by us or by whereabouts.
+    pub(crate) fn require_pod(&self) -> Result<(), Error> {
+        match self.store {
+            Store::Cluster { .. } if self.request.owner.pod.is_none() => Err(Error::new(
+                Code::InvalidEnvironment,
+                "CNI_ARGS: K8S_POD_NAMESPACE and K8S_POD_NAME are missing; the cluster's pools need them to name the \
+                 holder of an address",
+            )
+            .with_details("\"datastore\": \"file\" keeps pools on this host, for runtimes without pods")),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! The built node agent on a node, its files where the node has its disk.
+
+use std::fs::{self, File};
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::Node;
+use crate::lab::built;
+
+/// A node with the agent's files of its own: the pool may be shared with another node, the links are not.
+#[derive(Debug, Clone)]
+pub struct Agent {
+    node: Node,
+    state: PathBuf,
+}
+
+/// What a run of the agent said.
+#[derive(Debug)]
+pub struct Answer {
+    /// The exit status; `None` if a signal ended it.
+    pub status: Option<i32>,
+    /// What it printed.
+    pub stdout: String,
+    /// What it logged.
+    pub stderr: String,
+}
+
+impl Agent {
+    /// The agent of this node; `name` tells its folder from those of agents on the same disk.
+    pub fn on(node: &Node, name: &str) -> Self {
+        Self::with_files(node, node.disk().join(format!("agent-of-{name}")))
+    }
+
+    /// The agent of this node with its files in a new folder.
+    pub fn with_files(node: &Node, state: PathBuf) -> Self {
+        fs::create_dir(&state).expect("create the agent's folder");
+        Self { node: node.clone(), state }
+    }
+
+    /// A file of the agent's.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.state.join(name)
+    }
+
+    /// The journal of an apply that has not ended.
+    pub fn journal(&self) -> PathBuf {
+        self.path("agent/journal.jsonl")
+    }
+
+    /// The agent's program with these words, and a program before it if there is one.
+    pub fn command(&self, before: &[&str], words: &str) -> Command {
+        let program = built("octavia-bridge-agent", "OCTAVIA_BRIDGE_AGENT_BIN");
+        let mut all: Vec<_> = before.iter().map(|&word| word.to_owned()).collect();
+        all.push(program.display().to_string());
+        all.extend(words.split_whitespace().map(ToOwned::to_owned));
+        let mut command = Command::new(&all[0]);
+        command.args(&all[1..]).arg("--state-dir").arg(&self.state);
+        command.arg("--nmstate-lock").arg(self.path("no-rival"));
+        command
+    }
+
+    /// Runs the agent, with a policy if its text is not empty.
+    pub fn run(&self, words: &str, policy: &str) -> Answer {
+        self.run_under(&[], words, policy)
+    }
+
+    /// As [`run`](Self::run), with a program before the agent's.
+    pub fn run_under(&self, before: &[&str], words: &str, policy: &str) -> Answer {
+        let mut command = self.command(before, words);
+        if !policy.is_empty() {
+            command.arg("-f").arg(self.file(policy));
+        }
+        let output = self.node.output(&mut command);
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        Answer { status: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+    }
+
+    /// Runs the agent, which has to succeed, and returns what it printed.
+    #[track_caller]
+    pub fn ok(&self, words: &str, policy: &str) -> String {
+        let answer = self.run(words, policy);
+        assert_eq!(answer.status, Some(0), "{words}: {answer:#?}");
+        answer.stdout
+    }
+
+    /// Runs the agent, which has to fail so, with these words in what it says.
+    #[track_caller]
+    pub fn fails(&self, status: i32, words: &str, policy: &str, says: &[&str]) {
+        let answer = self.run(words, policy);
+        assert_eq!(answer.status, Some(status), "{words}: {answer:#?}");
+        for part in says {
+            assert!(answer.stderr.contains(part), "{part:?} is not in {answer:#?}");
+        }
+    }
+
+    /// Starts the daemon with this policy.
+    pub fn keep(&self, policy: &str) -> Keeper {
+        let log = File::create(self.path("log")).expect("create the log");
+        let mut command = self.command(&[], "run");
+        command.arg("-f").arg(self.file(policy)).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        Keeper { process: self.spawn(&mut command), log: self.path("log") }
+    }
+
+    /// Writes the policy to a file.
+    pub fn file(&self, policy: &str) -> PathBuf {
+        let path = self.path("policy.yaml");
+        fs::write(&path, policy).expect("write the policy");
+        path
+    }
+}
+
+impl Deref for Agent {
+    type Target = Node;
+
+    fn deref(&self) -> &Node {
+        &self.node
+    }
+}
+
+/// A running daemon; killed when dropped.
+#[derive(Debug)]
+pub struct Keeper {
+    process: Child,
+    log: PathBuf,
+}
+
+impl Keeper {
+    /// What it logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).expect("read the agent's log")
+    }
+
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.id().try_into().expect("a process id"));
+        kill(pid, signal).expect("send a signal");
+    }
+
+    /// Asks it to stop; returns its exit status.
+    pub fn stop(&mut self) -> Option<i32> {
+        self.signal(Signal::SIGTERM);
+        self.process.wait().expect("wait for the agent").code()
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        // It may have been stopped already.
+        self.process.kill().unwrap_or_default();
+        let _status = self.process.wait();
+    }
+}
