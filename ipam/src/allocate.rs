@@ -55,14 +55,19 @@ pub struct Usage {
     /// Highest address of the range.
     pub last: IpAddr,
     /// Addresses that can be handed out at all: between the bounds, not excluded, not reserved.
+    #[serde(with = "crate::wire::decimal")]
     pub capacity: u128,
     /// Of these, addresses in use in this pool or an overlapping one.
+    #[serde(with = "crate::wire::decimal")]
     pub used: u128,
     /// Of these, addresses still free.
+    #[serde(with = "crate::wire::decimal")]
     pub free: u128,
     /// Addresses between the bounds left out by `exclude`.
+    #[serde(with = "crate::wire::decimal")]
     pub excluded: u128,
     /// Addresses between the bounds kept for gateways and next hops.
+    #[serde(with = "crate::wire::decimal")]
     pub reserved: u128,
     /// Who holds addresses between the bounds, lowest first.
     pub holders: Vec<Holder>,
@@ -107,6 +112,23 @@ pub fn allocate(
     others: &[Pool],
     alive: &dyn Fn(&str, &str) -> bool,
 ) -> Result<Vec<Assigned>, Refusal> {
+    allocate_apart(request, pools, others, alive, 0)
+}
+
+/// As [`allocate`], but each range passes over `skip` of its free addresses, counted from the lowest and, where there
+/// are fewer, around again. Those who compete for the lowest address from several nodes and have just lost it all want
+/// the next one, too; with numbers of their own they part.
+///
+/// # Panics
+///
+/// As [`allocate`].
+pub fn allocate_apart(
+    request: &Request,
+    pools: &mut [Pool],
+    others: &[Pool],
+    alive: &dyn Fn(&str, &str) -> bool,
+    skip: usize,
+) -> Result<Vec<Assigned>, Refusal> {
     let claimant = &Claimant::new(&request.owner, pools.iter().chain(others), alive);
     // Addresses asked for by name come first, so that no range hands them out in the same breath.
     for want in &request.wants {
@@ -124,7 +146,7 @@ pub fn allocate(
     }
     for (i, want) in request.wants.iter().enumerate() {
         if let (None, Choice::Lowest(range)) = (chosen[i], &want.choice) {
-            let address = lowest(request, want, range, pools, others, &chosen)?;
+            let address = search(request, want, range, pools, others, &chosen, skip)?;
             record(request, want, pools, address);
             chosen[i] = Some(address);
         }
@@ -170,14 +192,15 @@ fn release_surplus(
     }
 }
 
-/// The lowest address that `range` can give to `want`.
-fn lowest(
+/// The lowest address that `range` can give to `want`, or the one `skip` free ones above it.
+fn search(
     request: &Request,
     want: &Want,
     range: &Range,
     pools: &[Pool],
     others: &[Pool],
     chosen: &[Option<IpAddr>],
+    skip: usize,
 ) -> Result<IpAddr, Refusal> {
     let related = related(request, want, pools, others);
     let mut taken = search::taken(range, related.clone());
@@ -186,7 +209,7 @@ fn lowest(
     taken.extend(mine.map(|address| bits(*address)));
     taken.sort_unstable();
     let blocked = search::blocked(range, &request.reserved);
-    match search::lowest_free(range.span(), &blocked, &taken) {
+    match search::free(range.span(), &blocked, &taken, skip) {
         Some(free) => Ok(from_bits(free, &want.subnet)),
         None => {
             let full = usage(range, want.pool.as_str(), related, &request.reserved);

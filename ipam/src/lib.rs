@@ -5,7 +5,7 @@
 //! is silently wrong (reversed bounds widen the range, a gateway is handed out, one address is given
 //! twice), this crate refuses or reserves instead.
 //!
-//! Everything but [`mod@file`] is pure: text in, decisions out, no clock and no disk. Ranges are a pair of
+//! Everything but the stores is pure: text in, decisions out, no clock and no disk. Ranges are a pair of
 //! 128-bit numbers and free addresses are found by walking gaps, so an IPv4 /8 or an IPv6 /64 costs
 //! nothing until addresses in it are used.
 //!
@@ -15,6 +15,8 @@
 //! - [`pool`] is one `IPPool` document; [`allocate`] chooses addresses from pools.
 //! - [`wire`] is what plugins and the node's agent say to each other.
 //! - [`mod@file`] keeps pools of one host in a directory, safe against crashes and parallel callers.
+//! - `kubernetes`, a feature, keeps pools in the API; it is the agent's.
+//! - [`remote`] asks the node's agent for the pools of the cluster.
 
 mod address;
 pub mod allocate;
@@ -23,9 +25,12 @@ pub mod document;
 mod error;
 pub mod file;
 pub mod flock;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
 pub mod name;
 pub mod pool;
 pub mod range;
+pub mod remote;
 pub mod request;
 pub mod wire;
 

@@ -85,6 +85,11 @@ pub fn subnet_of(network_name: Option<&str>, name: &str) -> Option<IpNet> {
     (PoolName::new(network_name, &subnet).ok()?.0 == name).then_some(subnet)
 }
 
+/// The network name in the name of a pool of `subnet`, if there is one.
+pub(crate) fn network_of<'a>(name: &'a str, subnet: &IpNet) -> Option<&'a str> {
+    name.strip_suffix(&of_subnet(subnet))?.strip_suffix('-')
+}
+
 /// Whether `name` is a lower-case RFC 1123 subdomain of at most [`MAX_LEN`] bytes.
 pub fn is_object_name(name: &str) -> bool {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';

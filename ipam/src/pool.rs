@@ -118,14 +118,30 @@ impl Pool {
         if found != name {
             return differs("metadata.name", found, format!("\"{name}\""));
         }
+        Self::of_spec(name, raw.spec, raw.metadata, raw.extra)
+    }
+
+    /// Reads the `spec` of the pool called `name`, where everything else of the object is somebody else's to keep: what
+    /// [`Pool::to_json`] writes of such a pool has no metadata.
+    pub fn parse_spec(name: &str, spec: &str) -> Result<Self, PoolError> {
+        Self::of_spec(name, serde_json::from_str(spec)?, Map::new(), Map::new())
+    }
+
+    fn of_spec(
+        name: &str,
+        spec: json::Spec,
+        metadata: Map<String, Value>,
+        extra: Map<String, Value>,
+    ) -> Result<Self, PoolError> {
         // Offsets count from the address in spec.range, so only the masked form is unambiguous.
-        let subnet = parse_net(&raw.spec.range).filter(|net| *net == net.trunc());
+        let subnet = parse_net(&spec.range).filter(|net| *net == net.trunc());
         let Some(subnet) = subnet.filter(|net| bears(name, net)) else {
-            return differs("spec.range", &raw.spec.range, format!("the subnet that \"{name}\" names"));
+            let expected = format!("the subnet that \"{name}\" names");
+            return Err(PoolError::Foreign { field: "spec.range", found: spec.range, expected });
         };
         let mut allocations = BTreeMap::new();
         let last = Span::of(&subnet).last - Span::of(&subnet).first;
-        for (key, allocation) in raw.spec.allocations.0 {
+        for (key, allocation) in spec.allocations.0 {
             // "030" and "+30" would be second spellings of one address.
             let offset = key.parse::<u128>().ok().filter(|n| *n <= last && n.to_string() == key);
             match offset {
@@ -135,15 +151,8 @@ impl Pool {
                 _ => return Err(PoolError::Key { key, subnet }),
             }
         }
-        Ok(Self {
-            name: name.to_owned(),
-            subnet,
-            allocations,
-            metadata: raw.metadata,
-            spec_extra: raw.spec.extra,
-            extra: raw.extra,
-            changed: false,
-        })
+        let (name, spec_extra) = (name.to_owned(), spec.extra);
+        Ok(Self { name, subnet, allocations, metadata, spec_extra, extra, changed: false })
     }
 
     /// The document, pretty-printed and ending in a newline.
@@ -231,7 +240,8 @@ impl Pool {
         self.allocations.keys().map(move |offset| base + offset)
     }
 
-    fn offset(&self, address: IpAddr) -> Option<u128> {
+    /// The distance of `address` from the subnet's network address, the key of its entry; `None` outside the subnet.
+    pub fn offset(&self, address: IpAddr) -> Option<u128> {
         let inside = same_family(&self.subnet, address) && self.subnet.contains(&address);
         inside.then(|| bits(address) - bits(self.subnet.addr()))
     }

@@ -166,6 +166,20 @@ pub enum Kind {
     Unavailable,
 }
 
+/// Counts of addresses, written as text: JSON readers lose digits of numbers beyond 2^53, and serde cannot read ones
+/// beyond 2^64 in a flattened value at all.
+pub(crate) mod decimal {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(crate) fn serialize<S: Serializer>(count: &u128, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(count)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u128, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use crate::request::{Choice, Owner, Want};
@@ -235,6 +249,16 @@ mod tests {
             assert_eq!(serde_json::to_string(&reply).unwrap(), text);
             assert_eq!(serde_json::from_str::<Reply>(text).unwrap(), reply);
         }
+    }
+
+    #[test]
+    fn ranges_of_any_size_can_be_counted() {
+        let (range, _) = Range::new("fd00::/48".parse().unwrap(), None, None, Vec::new()).unwrap();
+        let usage = crate::allocate::usage(&range, "fd00---48", [].iter(), &[]);
+        let reply = Reply { version: VERSION, answer: Answer::Usage(vec![usage]) };
+        let text = serde_json::to_string(&reply).unwrap();
+        assert!(text.contains(r#""free":"1208925819614629174706174""#), "{text}");
+        assert_eq!(serde_json::from_str::<Reply>(&text).unwrap(), reply);
     }
 
     #[test]

@@ -245,13 +245,16 @@ proptest! {
         size in 0..40_u128,
         blocks in prop::collection::vec((0..80_u128, 0..20_u128), 0..5),
         taken in prop::collection::btree_set(0..80_u128, 0..60),
+        skip in 0..60_usize,
     ) {
         let span = Span { first, last: first + size };
         let blocks: Vec<Span> = blocks.iter().map(|(at, more)| Span { first: *at, last: at + more }).collect();
         let free = |n: &u128| !taken.contains(n) && !blocks.iter().any(|block| block.contains(*n));
-        let expected = (span.first..=span.last).find(free);
+        let all: Vec<u128> = (span.first..=span.last).filter(free).collect();
+        let expected = all.get(skip.checked_rem(all.len()).unwrap_or(0)).copied();
         let taken: Vec<u128> = taken.iter().copied().collect();
         let blocked = crate::address::merge(blocks.clone(), span);
-        prop_assert_eq!(search::lowest_free(span, &blocked, &taken), expected);
+        prop_assert_eq!(search::free(span, &blocked, &taken, skip), expected);
+        prop_assert_eq!(search::free(span, &blocked, &taken, 0), all.first().copied());
     }
 }

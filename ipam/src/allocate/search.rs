@@ -36,21 +36,34 @@ pub(super) fn is_blocked(blocked: &[Span], number: u128) -> bool {
 }
 
 /// The lowest number of `span` that is neither in `blocked` (sorted, disjoint, cut to the span) nor in
-/// `taken` (sorted).
-pub(super) fn lowest_free(span: Span, blocked: &[Span], taken: &[u128]) -> Option<u128> {
-    let mut candidate = span.first;
+/// `taken` (sorted), after `skip` others; where there are fewer, counting goes on from the lowest.
+pub(super) fn free(span: Span, blocked: &[Span], taken: &[u128], skip: usize) -> Option<u128> {
+    match nth_free(span, blocked, taken, skip) {
+        Ok(number) => Some(number),
+        Err(0) => None,
+        Err(count) => nth_free(span, blocked, taken, skip % count).ok(),
+    }
+}
+
+/// The free number after `skip` others, or how many there are.
+fn nth_free(span: Span, blocked: &[Span], taken: &[u128], skip: usize) -> Result<u128, usize> {
+    let mut candidate = Some(span.first);
     let mut blocked = blocked.iter().peekable();
     let mut taken = taken.iter().peekable();
-    while candidate <= span.last {
-        if let Some(block) = blocked.next_if(|block| block.first <= candidate) {
-            candidate = block.last.checked_add(1)?;
-        } else if let Some(used) = taken.next_if(|used| **used <= candidate) {
-            if *used == candidate {
-                candidate = candidate.checked_add(1)?;
+    let mut passed = 0;
+    while let Some(number) = candidate.filter(|number| *number <= span.last) {
+        if let Some(block) = blocked.next_if(|block| block.first <= number) {
+            candidate = block.last.checked_add(1);
+        } else if let Some(used) = taken.next_if(|used| **used <= number) {
+            if *used == number {
+                candidate = number.checked_add(1);
             }
+        } else if passed == skip {
+            return Ok(number);
         } else {
-            return Some(candidate);
+            passed += 1;
+            candidate = number.checked_add(1);
         }
     }
-    None
+    Err(passed)
 }

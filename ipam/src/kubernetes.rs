@@ -1,0 +1,254 @@
+//! The pools of a cluster: whereabouts' own objects in the Kubernetes API, written by one agent per node.
+//!
+//! An address in use is an entry in its subnet's `IPPool` and, unless overlapping pools do not matter, an
+//! `OverlappingRangeIPReservation` that bears its name. Both are whereabouts' to the byte, so both programs can serve
+//! one cluster.
+//!
+//! # Why no address has two owners
+//!
+//! Nothing is decided by what is remembered. The memory ([`cache`], kept by two watches and by every reply to our own
+//! requests) only says what to try; whether it holds is decided by the server, which does two things for one writer
+//! alone: it makes an object of a new name, and it carries out a patch whose tests hold. So no lease is needed, and
+//! nothing is listed.
+//!
+//! A claim makes the reservation first and then the entry, by a patch that tests only that this one entry is absent.
+//! A release removes the entry first and then deletes the reservation, in the version it has seen. Hence
+//! - in one pool an address has one entry, whoever writes: ours test the entry, whereabouts' the pool's whole version;
+//! - where pools overlap, the reservation decides: whoever makes it has the address, and the other one chooses again.
+//!
+//! whereabouts writes in the other order, entry before reservation. If its entry comes between our reservation and our
+//! entry, our patch fails, and the reservation is given back. In an overlapping pool it looks for a reservation before it
+//! writes its entry; if ours comes between the two, it fails to make its own, and reports an error.
+//!
+//! One hole remains, in whereabouts: the DEL that follows such an error deletes the reservation by name, without looking
+//! whose it is. Ours is made anew as soon as its end is seen, see [`Store::reassert`]. Between agents there is no hole,
+//! because each counts the entries of overlapping pools, too.
+//!
+//! # Why nothing is lost
+//!
+//! A request may be carried out and its reply be lost. Before anything is asked again, the object is read: what is
+//! ours already is done. What a failed claim has written, or may have, is handed to the caller as [`Residue`] and taken
+//! back by [`Store::undo`]; what cannot be taken back now goes with a later [`Store::release`].
+
+mod api;
+mod cache;
+mod change;
+mod claim;
+mod error;
+mod feed;
+mod holding;
+mod keyed;
+mod lane;
+mod lookup;
+mod mend;
+mod name;
+mod object;
+mod patience;
+mod plan;
+mod release;
+mod reserve;
+mod status;
+mod view;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ipnet::IpNet;
+use kube::Client;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::name::PoolName;
+use crate::wire::Attachment;
+
+pub use claim::{Claimed, Refused, Residue};
+pub use api::ask;
+pub use error::{ApiError, Error, Why};
+pub use holding::{Entry, Holding};
+pub use keyed::Turn;
+pub use mend::Mended;
+pub use object::Reservation;
+pub use status::{PoolFill, PoolStatus, Watching};
+
+use api::Api;
+use cache::{Cache, Cached};
+use feed::{Feeds, Worth, follow};
+use keyed::Keyed;
+use lane::{Gate, Lane};
+use object::CachedPool;
+use patience::{Dice, Patience};
+use view::Flights;
+
+/// Where the pools are, and who asks.
+#[derive(Debug)]
+pub struct Settings {
+    /// The API server's URL, for messages.
+    pub server: String,
+    /// The namespace of the objects; `kube-system` as whereabouts comes, `openshift-multus` as Red Hat ships it.
+    pub namespace: String,
+    /// This node's name in the API.
+    pub node: String,
+    /// Where chance begins; `None` for anywhere.
+    pub seed: Option<u64>,
+}
+
+/// The pools of a cluster, as one agent sees and writes them.
+///
+/// Cloning it is cheap, and gives the same one. The watches end with the last clone.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    stray: Gate,
+    lanes: Mutex<HashMap<String, Arc<Lane>>>,
+    turns: Keyed,
+    /// What failed claims may have written, for their release.
+    doubts: Mutex<HashMap<Attachment, Residue>>,
+    _feeds: JoinSet<()>,
+}
+
+/// What the tasks of a store have in common.
+struct Shared {
+    api: Api,
+    node: String,
+    dice: Dice,
+    cache: Mutex<Cache>,
+    /// Always locked after the cache.
+    flights: Mutex<Flights>,
+    feeds: watch::Sender<Feeds>,
+    /// The last finding that the server is away, until it answers.
+    trouble: watch::Sender<Option<(Instant, Arc<ApiError>)>>,
+    /// Reservations of this node that somebody else has deleted, by name, and word that there is one.
+    lost: Mutex<BTreeMap<String, Reservation>>,
+    lost_one: Notify,
+    /// How often a claim had to choose again.
+    conflicts: AtomicU64,
+}
+
+impl Store {
+    /// Begins to read and to watch; must be called within a runtime. What goes wrong there is no error of this call: an
+    /// agent may start before its API server does.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`]: `namespace` is no name.
+    pub fn new(client: Client, settings: Settings) -> Result<Self, Error> {
+        let Settings { server, namespace, node, seed } = settings;
+        if !crate::name::is_object_name(&namespace) {
+            let text =
+                format!("namespace \"{namespace}\" is no valid name: lower-case letters, digits and '-'");
+            return Err(Error::Unsupported(text));
+        }
+        let shared = Arc::new(Shared {
+            api: Api::new(client, server, namespace),
+            node,
+            dice: seed.map_or_else(Dice::fresh, Dice::seeded),
+            cache: Mutex::default(),
+            flights: Mutex::default(),
+            feeds: watch::Sender::default(),
+            trouble: watch::Sender::default(),
+            lost: Mutex::default(),
+            lost_one: Notify::new(),
+            conflicts: AtomicU64::new(0),
+        });
+        let mut feeds = JoinSet::new();
+        feeds.spawn(follow::<CachedPool>(shared.clone()));
+        feeds.spawn(follow::<Reservation>(shared.clone()));
+        let stray = Gate::new(shared.clone());
+        let (lanes, turns, doubts) = (Mutex::default(), Keyed::default(), Mutex::default());
+        Ok(Self { inner: Arc::new(Inner { shared, stray, lanes, turns, doubts, _feeds: feeds }) })
+    }
+
+    /// Waits, in order of arrival, until nobody else works for `attachment`; nobody else does until the turn is dropped.
+    pub async fn turn(&self, attachment: &Attachment) -> Turn {
+        self.inner.turns.turn(attachment).await
+    }
+
+    /// Requests sent to the API so far.
+    pub fn requests(&self) -> u64 {
+        self.inner.shared.api.requests()
+    }
+
+    /// Waits until all was read once. If changes have not arrived since, pools have to be read before use; the reason is
+    /// returned.
+    async fn ready(&self, patience: &Patience) -> Result<Option<Arc<ApiError>>, Error> {
+        let mut feeds = self.inner.shared.feeds.subscribe();
+        let until = patience.silence();
+        loop {
+            let cause = match feeds.borrow_and_update().worth() {
+                Worth::Fresh => return Ok(None),
+                Worth::Stale(cause) => return Ok(Some(cause)),
+                Worth::Nothing(cause) => cause,
+            };
+            // A server that is away may come; one that refuses will not change its mind soon.
+            let passing = cause.as_ref().is_none_or(|cause| cause.is_passing());
+            if !passing || timeout_at(until, feeds.changed()).await.is_err() {
+                let late = || Error::Late { attempt: "the first reading of all pools".into() };
+                return Err(cause.map_or_else(late, Error::Api));
+            }
+        }
+    }
+
+    /// The way for what concerns one pool.
+    fn lane(&self, name: &PoolName, subnet: IpNet) -> Arc<Lane> {
+        let lane = || Arc::new(Lane::new(self.inner.shared.clone(), name.to_string(), subnet));
+        lock(&self.inner.lanes).entry(name.to_string()).or_insert_with(lane).clone()
+    }
+
+    /// Reads pools and reservations again.
+    async fn read_all(
+        &self,
+        pools: &[String],
+        reservations: &[String],
+        patience: &mut Patience,
+    ) -> Result<(), Error> {
+        for name in pools {
+            self.inner.shared.read_again::<CachedPool>(name, patience).await?;
+        }
+        for name in reservations {
+            self.inner.shared.read_again::<Reservation>(name, patience).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Shared {
+    /// Takes in an object as it is now, asking as often as it takes while there is time.
+    async fn read_again<T: Cached>(&self, name: &str, patience: &mut Patience) -> Result<(), ApiError> {
+        loop {
+            let known = T::part(&mut lock(&self.cache)).version(name);
+            let sent = Instant::now();
+            match self.api.get::<T>(name, patience.request()).await {
+                Ok(found) => {
+                    patience.well();
+                    let mut cache = lock(&self.cache);
+                    match found {
+                        Some(stored) => T::part(&mut cache).put(stored),
+                        None => {
+                            let ended = T::part(&mut cache).missing(name, known);
+                            ended.into_iter().for_each(|object| object.ended(name, self));
+                        }
+                    }
+                    return Ok(());
+                }
+                Err(error) => match patience.pause(sent, &error, &self.dice) {
+                    Some(pause) => sleep(pause).await,
+                    None => return Err(error),
+                },
+            }
+        }
+    }
+}
+
+/// What is behind a mutex is whole at every `await` and every panic: no operation leaves it half-changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,252 @@
+//! Requests to the API server: one attempt each, with a deadline, and errors that say what was attempted on which object.
+//!
+//! Whether to ask again is the caller's to decide, because only the caller knows what it means that a request may have
+//! been carried out. So the HTTP client must not retry by itself (`kube::Config::default_retry`).
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::AsyncBufRead;
+use http::{Method, Request, header};
+use kube::Client;
+use kube::client::Body;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::error::{ApiError, Why};
+use super::object::{Object, Page, Preconditions, Refusal, Stored, Version};
+
+/// How long a reading of all objects may take to answer, and a watch to begin.
+const READING: Duration = Duration::from_secs(10);
+/// A server ends a watch after this long by itself, so that no connection is used for ever.
+const WATCH_SECONDS: u64 = 280;
+/// Of a refusal that is no JSON, how much to repeat, in characters.
+const SHOWN: usize = 200;
+
+/// The name under which the server notes our writes.
+const FIELD_MANAGER: &str = "octavia-bridge";
+const JSON_PATCH: &str = "application/json-patch+json";
+const MERGE_PATCH: &str = "application/merge-patch+json";
+
+/// The objects of one namespace.
+pub(super) struct Api {
+    client: Client,
+    server: String,
+    namespace: String,
+    requests: AtomicU64,
+}
+
+impl Api {
+    /// `server` is its URL, for messages. `namespace` must be a valid name.
+    pub(super) fn new(client: Client, server: String, namespace: String) -> Self {
+        Self { client, server, namespace, requests: AtomicU64::new(0) }
+    }
+
+    /// Requests sent so far, watches included.
+    pub(super) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Resource, namespace and name, for messages.
+    pub(super) fn describe<T: Object>(&self, name: &str) -> String {
+        format!("{} {}/{name}", T::PLURAL, self.namespace)
+    }
+
+    /// The object as it is now; `None` if there is none.
+    pub(super) async fn get<T: Object>(
+        &self,
+        name: &str,
+        within: Duration,
+    ) -> Result<Option<Stored<T>>, ApiError> {
+        let request = self.request::<T>(Method::GET, name, "", None, "");
+        match self.send::<T, _>("read", name, request, within, T::read).await {
+            Ok(stored) => Ok(Some(stored)),
+            Err(error) if error.code() == Some(404) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes the object, whose name must be new.
+    pub(super) async fn create<T: Object>(
+        &self,
+        name: &str,
+        object: &Value,
+        within: Duration,
+    ) -> Result<Stored<T>, ApiError> {
+        let query = format!("?fieldManager={FIELD_MANAGER}");
+        let request = self.request::<T>(Method::POST, "", &query, Some(object), "application/json");
+        self.send::<T, _>("create", name, request, within, T::read).await
+    }
+
+    /// Carries out all of `operations` (RFC 6902) on the object, or none.
+    pub(super) async fn patch<T: Object>(
+        &self,
+        name: &str,
+        operations: &Value,
+        within: Duration,
+    ) -> Result<Stored<T>, ApiError> {
+        self.change(name, operations, JSON_PATCH, within).await
+    }
+
+    /// Merges `part` (RFC 7396) into the object.
+    pub(super) async fn merge<T: Object>(
+        &self,
+        name: &str,
+        part: &Value,
+        within: Duration,
+    ) -> Result<Stored<T>, ApiError> {
+        self.change(name, part, MERGE_PATCH, within).await
+    }
+
+    async fn change<T: Object>(
+        &self,
+        name: &str,
+        body: &Value,
+        content: &str,
+        within: Duration,
+    ) -> Result<Stored<T>, ApiError> {
+        let query = format!("?fieldManager={FIELD_MANAGER}");
+        let request = self.request::<T>(Method::PATCH, name, &query, Some(body), content);
+        self.send::<T, _>("change", name, request, within, T::read).await
+    }
+
+    /// Deletes the object if it is still that version of that object. One that is gone is no error.
+    pub(super) async fn delete<T: Object>(
+        &self,
+        name: &str,
+        uid: &str,
+        version: Version,
+        within: Duration,
+    ) -> Result<(), ApiError> {
+        let preconditions = Preconditions { uid, resource_version: version.0.to_string() };
+        let body = json!({ "apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions });
+        let request = self.request::<T>(Method::DELETE, name, "", Some(&body), "application/json");
+        match self.send::<T, _>("delete", name, request, within, |_| Ok(())).await {
+            Err(error) if error.code() == Some(404) => Ok(()),
+            done => done,
+        }
+    }
+
+    /// One page of all objects; `next` is empty for the first.
+    pub(super) async fn list<T: Object>(&self, next: &str) -> Result<Page<T>, ApiError> {
+        let mut query = format!("?limit={}", T::PAGE);
+        if !next.is_empty() {
+            // The server makes it of URL-safe base64.
+            query.push_str("&continue=");
+            query.push_str(next);
+        }
+        let request = self.request::<T>(Method::GET, "", &query, None, "");
+        self.send::<T, _>("list", "", request, READING, Page::read).await
+    }
+
+    /// What changes after `version`, a line each.
+    pub(super) async fn watch<T: Object>(
+        &self,
+        version: Version,
+    ) -> Result<impl AsyncBufRead + use<T>, ApiError> {
+        let query = format!(
+            "?watch=true&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS}&resourceVersion={}",
+            version.0
+        );
+        let (parts, _) = self.request::<T>(Method::GET, "", &query, None, "").into_parts();
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        let opened =
+            timeout(READING, self.client.request_stream(Request::from_parts(parts, Vec::new()))).await;
+        opened
+            .map_err(|_| Why::Silent(READING))
+            .and_then(|opened| opened.map_err(Why::from))
+            .map_err(|why| self.failed::<T>("watch", "", why))
+    }
+
+    fn request<T: Object>(
+        &self,
+        method: Method,
+        name: &str,
+        query: &str,
+        body: Option<&Value>,
+        content: &str,
+    ) -> Request<Body> {
+        let slash = if name.is_empty() { "" } else { "/" };
+        let path = format!(
+            "/apis/whereabouts.cni.cncf.io/v1alpha1/namespaces/{}/{}{slash}{name}{query}",
+            self.namespace,
+            T::PLURAL
+        );
+        let mut request = Request::builder().method(method).uri(path);
+        if body.is_some() {
+            request = request.header(header::CONTENT_TYPE, content);
+        }
+        let body = body.map_or_else(Body::empty, |body| body.to_string().into_bytes().into());
+        request.body(body).expect("names of objects are valid in a URL")
+    }
+
+    async fn send<T: Object, R>(
+        &self,
+        attempt: &'static str,
+        name: &str,
+        request: Request<Body>,
+        within: Duration,
+        read: impl FnOnce(&str) -> serde_json::Result<R>,
+    ) -> Result<R, ApiError> {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        let answer = ask(&self.client, request, within, read).await;
+        answer.map_err(|why| self.failed::<T>(attempt, name, why))
+    }
+
+    pub(super) fn failed<T: Object>(&self, attempt: &'static str, name: &str, why: Why) -> ApiError {
+        let object = if name.is_empty() {
+            format!("{} in {}", T::PLURAL, self.namespace)
+        } else {
+            self.describe::<T>(name)
+        };
+        ApiError { attempt, object, server: self.server.clone(), why }
+    }
+}
+
+/// Sends one request, and reads the answer with `read`.
+///
+/// # Errors
+/// A refusal, an answer that cannot be read, or none.
+pub async fn ask<R>(
+    client: &Client,
+    request: Request<Body>,
+    within: Duration,
+    read: impl FnOnce(&str) -> serde_json::Result<R>,
+) -> Result<R, Why> {
+    let exchange = async {
+        let (head, body) = client.send(request).await.map_err(Why::from)?.into_parts();
+        let body = body.collect_bytes().await.map_err(Why::from)?;
+        if head.status.is_success() {
+            let text =
+                std::str::from_utf8(&body).map_err(|error| Why::Unreadable(serde::de::Error::custom(error)))?;
+            read(text).map_err(Why::Unreadable)
+        } else {
+            let seconds = head.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+            Err(refusal(head.status.as_u16(), seconds, &body))
+        }
+    };
+    timeout(within, exchange).await.unwrap_or(Err(Why::Silent(within)))
+}
+
+/// A refusal in the server's words. Some, as "too many requests", come as plain text.
+fn refusal(code: u16, retry_after: Option<&str>, body: &[u8]) -> Why {
+    let text = String::from_utf8_lossy(body);
+    let status = serde_json::from_str::<Refusal>(&text).unwrap_or_else(|_| Refusal {
+        message: text.trim().chars().take(SHOWN).collect(),
+        ..Refusal::default()
+    });
+    let seconds = retry_after.and_then(|text| text.parse().ok());
+    let seconds = seconds.or(status.details.and_then(|details| details.retry_after_seconds));
+    Why::Refused { code, message: status.message, retry_after: seconds.map(Duration::from_secs) }
+}
+
+impl From<kube::Error> for Why {
+    fn from(error: kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) => {
+                Self::Refused { code: status.code, message: status.message, retry_after: None }
+            }
+            other => Self::Cut(other),
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! Claims: from what is known to addresses that are written down.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::atomic::Ordering;
+
+use futures_util::future::join_all;
+use ipnet::IpNet;
+use tokio::time::{Instant, sleep};
+
+use crate::name::PoolName;
+use crate::pool::Allocation;
+use crate::request::Assigned;
+use crate::wire::{Attachment, Claim};
+
+use super::change::Change;
+use super::error::Error;
+use super::keyed::Turn;
+use super::name::of_address;
+use super::object::{By, Reservation};
+use super::patience::Patience;
+use super::plan::{Place, Plan, PoolPlan, plan};
+use super::reserve::{Reserved, Unreserved};
+use super::writer::Written;
+use super::{Store, lock};
+
+/// What is read again before a refusal, in objects beside the pools.
+const LOOKED_AT: usize = 32;
+
+/// So many of the lowest free addresses share those who have just lost one, at first and at most.
+const SPREAD: usize = 16;
+const WIDEST_SPREAD: usize = 4096;
+
+/// How a claim came out.
+#[derive(Debug)]
+pub enum Claimed {
+    /// One address per want, in order, written down where every node sees them.
+    Assigned(Vec<Assigned>),
+    /// Nothing was changed: whether these sandboxes live has to be known first.
+    Contested(Vec<Attachment>),
+}
+
+/// A claim that failed.
+#[derive(Debug)]
+pub struct Refused {
+    /// Why.
+    pub error: Error,
+    /// What has to be undone, see [`Store::undo`]; `None` if nothing was written.
+    pub residue: Option<Residue>,
+}
+
+/// What a claim that failed has written, or may have.
+#[derive(Debug, Default)]
+pub struct Residue {
+    pub(super) entries: BTreeMap<(PoolName, IpNet), BTreeSet<IpAddr>>,
+    pub(super) reservations: BTreeSet<String>,
+}
+
+/// What became of a plan.
+enum Outcome {
+    Done,
+    /// Somebody else was faster somewhere.
+    Lost,
+}
+
+/// Addresses chosen and not yet written down, until dropped.
+struct Flight<'a> {
+    store: &'a Store,
+    places: Vec<(PoolName, IpAddr)>,
+}
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        let mut flights = lock(&self.store.inner.shared.flights);
+        self.places.iter().for_each(|(pool, address)| flights.end(pool, *address));
+    }
+}
+
+impl Store {
+    /// Reserves an address for every want of the claim. Repeating it for the same owner gives the same addresses.
+    ///
+    /// The claimant must be the one whose `turn` it is. `deadline` bounds everything; a server that is away or silent is
+    /// given four seconds.
+    ///
+    /// # Errors
+    /// What is left to be undone comes with the error.
+    pub async fn claim(&self, turn: &Turn, claim: &Claim, deadline: Instant) -> Result<Claimed, Refused> {
+        let owner = &claim.request.owner;
+        debug_assert_eq!((&owner.container_id, &owner.ifname), {
+            let Attachment { container_id, ifname } = turn.attachment();
+            (container_id, ifname)
+        });
+        let mut residue = Residue::default();
+        let claimed = self.claim_or_leave(claim, deadline, &mut residue).await;
+        claimed.map_err(|error| {
+            let residue =
+                Some(residue).filter(|left| !left.entries.is_empty() || !left.reservations.is_empty());
+            Refused { error, residue }
+        })
+    }
+
+    async fn claim_or_leave(
+        &self,
+        claim: &Claim,
+        deadline: Instant,
+        residue: &mut Residue,
+    ) -> Result<Claimed, Error> {
+        let Some(podref) = claim.request.owner.pod.as_deref() else {
+            return Err(Error::Unsupported(
+                "the runtime named no pod, and an entry without one is nobody's; it has to pass K8S_POD_NAMESPACE \
+                 and K8S_POD_NAME in CNI_ARGS"
+                    .into(),
+            ));
+        };
+        let by = By {
+            owner: &claim.request.owner,
+            podref,
+            pod_uid: claim.pod_uid.as_deref(),
+            node: &self.inner.shared.node,
+        };
+        let mut patience = Patience::until(deadline);
+        // Whether the claim's pools were read since the last disappointment, and what else was.
+        let (mut conflicts, mut fresh, mut looked) = (0, false, BTreeSet::new());
+        while !patience.is_over() {
+            if self.ready(&patience).await?.is_some() && !fresh {
+                self.refresh(claim, &mut patience).await?;
+                fresh = true;
+            }
+            let (plan, flight) = self.decide(claim, conflicts)?;
+            let (assigned, plans) = match plan {
+                Plan::Contested(sandboxes) => return Ok(Claimed::Contested(sandboxes)),
+                // No is said only of what was looked at just now. That an entry is gone shows that its reservation is alone.
+                Plan::Refused(refusal, mut pools, mut reservations) => {
+                    pools.retain(|name| !looked.contains(name));
+                    reservations.retain(|name| !looked.contains(name));
+                    reservations.truncate(LOOKED_AT.saturating_sub(looked.len()));
+                    if pools.is_empty() && reservations.is_empty() {
+                        return Err(refusal.into());
+                    }
+                    self.read_all(&pools, &reservations, &mut patience).await?;
+                    looked.extend(pools.into_iter().chain(reservations));
+                    fresh = true;
+                    continue;
+                }
+                Plan::Write(assigned, plans) => (assigned, plans),
+            };
+            // What is not written is read: nothing is reported that was not just confirmed.
+            if !fresh && plans.iter().flat_map(|plan| &plan.addresses).any(|place| place.kept) {
+                self.refresh(claim, &mut patience).await?;
+                fresh = true;
+                continue;
+            }
+            match self.carry_out(&by, &plans, deadline, residue).await? {
+                Outcome::Done => {
+                    drop(flight);
+                    self.tidy(&by, claim, &plans, &mut patience).await;
+                    return Ok(Claimed::Assigned(assigned));
+                }
+                Outcome::Lost => {
+                    drop(flight);
+                    self.inner.shared.conflicts.fetch_add(1, Ordering::Relaxed);
+                    (conflicts, fresh) = (conflicts + 1, false);
+                    looked.clear();
+                    let Some(pause) = patience.conflict(conflicts, &self.inner.shared.dice) else { break };
+                    sleep(pause).await;
+                }
+            }
+        }
+        Err(Error::Late {
+            attempt: format!("choosing an address, {conflicts} times taken by others meanwhile,"),
+        })
+    }
+
+    /// Decides by what is known, and keeps others of this agent from choosing the same.
+    fn decide(&self, claim: &Claim, conflicts: u32) -> Result<(Plan, Flight<'_>), Error> {
+        let shared = &self.inner.shared;
+        let cache = lock(&shared.cache);
+        let mut flights = lock(&shared.flights);
+        let pools = claim.request.pools();
+        let skip = if conflicts == 0 {
+            0
+        } else {
+            // As many as compete here compete elsewhere.
+            let here = pools.iter().map(|(name, _)| flights.count(name.as_str())).max().unwrap_or(0);
+            let width = here.max(SPREAD) << (conflicts - 1).min(8);
+            shared.dice.roll(width.min(WIDEST_SPREAD))
+        };
+        let plan = plan(&cache, &flights, claim, &shared.node, skip, &shared.api)?;
+        let mut places = Vec::new();
+        if let Plan::Write(_, plans) = &plan {
+            for (plan, place) in
+                plans.iter().flat_map(|plan| plan.addresses.iter().map(move |place| (plan, place)))
+            {
+                flights.begin(&plan.name, plan.subnet, place.address, &claim.request.owner);
+                places.push((plan.name.clone(), place.address));
+            }
+        }
+        drop(flights);
+        Ok((plan, Flight { store: self, places }))
+    }
+
+    /// Writes a plan down: the reservations first, so that whoever looks for one before writing to an overlapping pool
+    /// finds it, then the entries.
+    async fn carry_out(
+        &self,
+        by: &By<'_>,
+        plans: &[PoolPlan],
+        deadline: Instant,
+        residue: &mut Residue,
+    ) -> Result<Outcome, Error> {
+        let mut lost = false;
+        let mut failure = None;
+        for (name, reserved) in self.reserve_all(by, plans, deadline).await {
+            match reserved {
+                Ok(Reserved::Kept) => {}
+                Ok(Reserved::Made) => drop(residue.reservations.insert(name)),
+                Ok(Reserved::Taken) => lost = true,
+                Err(Unreserved { error, doubtful }) => {
+                    if doubtful {
+                        residue.reservations.insert(name);
+                    }
+                    failure = Some(error);
+                }
+            }
+        }
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        if lost {
+            return Ok(Outcome::Lost);
+        }
+        let plans_with_work = || plans.iter().filter(|plan| !plan.changes.is_empty());
+        for plan in plans_with_work() {
+            let added = plan.changes.iter().filter(|(_, change)| matches!(change, Change::Add(_)));
+            let entries = residue.entries.entry((plan.name.clone(), plan.subnet)).or_default();
+            entries.extend(added.map(|(address, _)| *address));
+        }
+        let written = join_all(plans_with_work().map(|plan| async move {
+            let lane = self.lane(&plan.name, plan.subnet);
+            (plan, lane.write(plan.changes.clone(), deadline).await)
+        }));
+        for (plan, written) in written.await {
+            match written {
+                Written::Done => {}
+                Written::Lost(addresses) => {
+                    lost = true;
+                    self.give_way(by, plan, &addresses, deadline).await?;
+                }
+                Written::Failed(error) => failure = Some(error),
+            }
+        }
+        match failure {
+            Some(error) => Err(error),
+            None if lost => Ok(Outcome::Lost),
+            None => Ok(Outcome::Done),
+        }
+    }
+
+    async fn reserve_all(
+        &self,
+        by: &By<'_>,
+        plans: &[PoolPlan],
+        deadline: Instant,
+    ) -> Vec<(String, Result<Reserved, Unreserved>)> {
+        let places = plans.iter().flat_map(|plan| plan.addresses.iter().map(move |place| (plan, place)));
+        let reserving = places.filter_map(|(plan, Place { reservation, kept, .. })| {
+            let name = reservation.as_deref()?;
+            Some(async move {
+                let lane = self.lane(&plan.name, plan.subnet);
+                let mut patience = Patience::until(deadline);
+                (
+                    name.to_owned(),
+                    self.inner.shared.reserve(lane.gate(), name, *kept, by, &mut patience).await,
+                )
+            })
+        });
+        join_all(reserving).await
+    }
+
+    /// Gives back the reservations of addresses whose entry is somebody else's: who has the entry wants the reservation,
+    /// too, and whereabouts fails for good when it is ours.
+    async fn give_way(
+        &self,
+        by: &By<'_>,
+        plan: &PoolPlan,
+        lost: &[IpAddr],
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        let lane = &self.lane(&plan.name, plan.subnet);
+        let theirs = plan.addresses.iter().filter(|place| lost.contains(&place.address));
+        let giving = theirs.filter_map(|place| place.reservation.as_deref()).map(|name| async move {
+            let mine = |seen: &Reservation| by.has(seen);
+            self.inner.shared.unreserve(lane.gate(), name, mine, &mut Patience::until(deadline)).await
+        });
+        join_all(giving).await.into_iter().collect()
+    }
+
+    /// Deletes the reservations of addresses that the claimant had, or that an earlier try of it reserved, and does not
+    /// have now. What cannot be deleted goes with the attachment's release.
+    async fn tidy(&self, by: &By<'_>, claim: &Claim, plans: &[PoolPlan], patience: &mut Patience) {
+        let Some(first) = plans.first() else { return };
+        let places = || plans.iter().flat_map(|plan| &plan.addresses);
+        let needed = |name: &str| places().any(|place| place.reservation.as_deref() == Some(name));
+        let mut surplus: Vec<(String, Option<&Allocation>)> = {
+            let cache = lock(&self.inner.shared.cache);
+            let mine = cache.reservations.iter().filter(|(name, _, seen)| by.has(seen) && !needed(name));
+            mine.map(|(name, _, _)| (name.to_owned(), None)).collect()
+        };
+        for (address, change) in plans.iter().flat_map(|plan| &plan.changes) {
+            if let Change::Remove(old) = change
+                && let Ok(name) = of_address(claim.request.network_name.as_deref(), *address)
+                && !needed(&name)
+            {
+                surplus.push((name, Some(old)));
+            }
+        }
+        let lane = self.lane(&first.name, first.subnet);
+        for (name, entry) in surplus {
+            let mine = |seen: &Reservation| by.has(seen) || entry.is_some_and(|entry| seen.goes_with(entry));
+            if let Err(error) = self.inner.shared.unreserve(lane.gate(), &name, mine, patience).await {
+                tracing::warn!("reservation {name} is not needed and stays for now: {error}");
+            }
+        }
+    }
+
+    /// Reads the claim's pools again.
+    async fn refresh(&self, claim: &Claim, patience: &mut Patience) -> Result<(), Error> {
+        let names: Vec<String> = claim.request.pools().iter().map(|(name, _)| name.to_string()).collect();
+        self.read_all(&names, &[], patience).await
+    }
+}

@@ -1,0 +1,131 @@
+//! Addresses in use as the objects say: entries with their reservations, and either without the other.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::name::{PoolName, network_of};
+use crate::pool::Allocation;
+use crate::wire::Attachment;
+
+use super::cache::Cache;
+use super::name::{address_of, of_address};
+use super::object::{Content, Reservation};
+use super::{Store, lock};
+
+/// An address in use: its entry, its reservation, or both.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holding {
+    /// What a pool says; `None` where only the reservation stands.
+    pub entry: Option<Entry>,
+    /// The reservation of the entry's pod, with its name. An entry of another pod has none of its own.
+    pub reservation: Option<(String, Reservation)>,
+    /// Of a reservation without an entry: some pool says that another pod has the address.
+    pub disputed: bool,
+}
+
+/// An entry with its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The pool's name.
+    pub pool: PoolName,
+    /// Its range.
+    pub subnet: IpNet,
+    /// The address.
+    pub address: IpAddr,
+    /// Whose it is.
+    pub allocation: Allocation,
+}
+
+impl Holding {
+    /// `namespace/name` of the pod, as its writer said.
+    pub fn podref(&self) -> &str {
+        let reserved = || self.reservation.as_ref().map(|(_, reservation)| &*reservation.podref);
+        self.entry.as_ref().map(|entry| &*entry.allocation.podref).or_else(reserved).unwrap_or_default()
+    }
+
+    /// The attachment. A container id that whereabouts did not write down is empty.
+    pub fn attachment(&self) -> Attachment {
+        let of_entry = self.entry.as_ref().map(|Entry { allocation, .. }| Attachment {
+            container_id: allocation.id.clone(),
+            ifname: allocation.ifname.clone().unwrap_or_default(),
+        });
+        let of_reservation = || {
+            let (_, reservation) = self.reservation.as_ref()?;
+            let (id, ifname) = (reservation.container.to_string(), reservation.ifname.to_string());
+            Some(Attachment { container_id: id, ifname })
+        };
+        let empty = || Attachment { container_id: String::new(), ifname: String::new() };
+        of_entry.or_else(of_reservation).unwrap_or_else(empty)
+    }
+
+    /// The address as text; of a lone reservation its name, which is the address and perhaps a network's name before it.
+    pub fn address(&self) -> String {
+        let name = || self.reservation.as_ref().map(|(name, _)| name.clone()).unwrap_or_default();
+        self.entry.as_ref().map_or_else(name, |entry| entry.address.to_string())
+    }
+}
+
+impl Store {
+    /// The addresses in use that `wanted` wants, by pool and address; lone reservations come last.
+    ///
+    /// What is in memory is told, see [`Store::watching`]. `wanted` must not call the store.
+    pub fn survey(&self, wanted: impl FnMut(&Holding) -> bool) -> Vec<Holding> {
+        survey(&lock(&self.inner.shared.cache), wanted)
+    }
+}
+
+pub(super) fn survey(cache: &Cache, mut wanted: impl FnMut(&Holding) -> bool) -> Vec<Holding> {
+    let mut found = Vec::new();
+    let mut keep = |holding: Holding| {
+        if wanted(&holding) {
+            found.push(holding);
+        }
+    };
+    let (mut spoken_for, mut disputed) = (HashSet::new(), HashSet::new());
+    for (name, _, pool) in cache.pools.iter() {
+        let Content::Sound(pool) = &pool.content else { continue };
+        let Ok(pool_name) = PoolName::try_from(name.to_owned()) else { continue };
+        let network = network_of(name, &pool.subnet());
+        for (address, allocation) in pool.iter() {
+            let known = of_address(network, address).ok();
+            let known = known.and_then(|name| cache.reservations.entry(&name));
+            let mut reservation = None;
+            if let Some((name, seen)) = known {
+                // One of the pod's earlier sandboxes is the pod's, too: whereabouts leaves it as it is.
+                if seen.goes_with(allocation) || *seen.podref == *allocation.podref {
+                    spoken_for.insert(name);
+                    reservation = Some((name.to_owned(), seen.clone()));
+                } else {
+                    disputed.insert(name);
+                }
+            }
+            let (pool, subnet, allocation) = (pool_name.clone(), pool.subnet(), allocation.clone());
+            let entry = Some(Entry { pool, subnet, address, allocation });
+            keep(Holding { entry, reservation, disputed: false });
+        }
+    }
+    for (name, _, seen) in cache.reservations.iter().filter(|(name, ..)| !spoken_for.contains(name)) {
+        let reservation = Some((name.to_owned(), seen.clone()));
+        keep(Holding { entry: None, reservation, disputed: disputed.contains(name) });
+    }
+    found
+}
+
+/// The one pool to which the address of reservation `name` can belong; `None` if there are several, or one is damaged, so
+/// that nobody knows.
+pub(super) fn home(cache: &Cache, name: &str) -> Option<(PoolName, IpNet, IpAddr)> {
+    let mut home = None;
+    for (pool_name, _, pool) in cache.pools.iter() {
+        let Content::Sound(pool) = &pool.content else { return None };
+        let address = address_of(network_of(pool_name, &pool.subnet()), name);
+        if let Some(address) = address.filter(|address| pool.offset(*address).is_some()) {
+            let found = (PoolName::try_from(pool_name.to_owned()).ok()?, pool.subnet(), address);
+            if home.replace(found).is_some() {
+                return None;
+            }
+        }
+    }
+    home
+}

@@ -1,0 +1,84 @@
+//! The way to the server for what concerns one pool: a writer, and a bounded number of requests beside it.
+//!
+//! Every request under way is a connection, and memory. A hundred claims at once share a few; those of another pool
+//! have their own and wait for none of them.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+
+use super::Shared;
+use super::change::Change;
+use super::error::Error;
+use super::writer::{Job, Writer, Written};
+
+/// Requests under way beside the writer's.
+const BESIDE: usize = 8;
+
+/// The way for what concerns one pool.
+pub(super) struct Lane {
+    gate: Gate,
+    jobs: mpsc::UnboundedSender<Job>,
+}
+
+impl Lane {
+    pub(super) fn new(shared: Arc<Shared>, name: String, subnet: IpNet) -> Self {
+        let jobs = Writer::begin(shared.clone(), name, subnet);
+        Self { gate: Gate::new(shared), jobs }
+    }
+
+    /// For requests beside the writer's.
+    pub(super) fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// Has `changes` written, all or none.
+    pub(super) async fn write(&self, changes: Vec<(IpAddr, Change)>, deadline: Instant) -> Written {
+        let (reply, written) = oneshot::channel();
+        // The writer goes only with the store.
+        let ended = || Written::Failed(late());
+        match self.jobs.send(Job { changes, deadline, reply }) {
+            Ok(()) => written.await.unwrap_or_else(|_| ended()),
+            Err(_) => ended(),
+        }
+    }
+}
+
+/// Bounds how many requests are under way.
+pub(super) struct Gate {
+    shared: Arc<Shared>,
+    permits: Semaphore,
+}
+
+impl Gate {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, permits: Semaphore::new(BESIDE) }
+    }
+
+    /// Waits for a turn. Nobody stands in line for a server of which somebody before has just found that it is away.
+    ///
+    /// # Errors
+    /// What that one found; [`Error::Late`].
+    pub(super) async fn enter(&self, deadline: Instant) -> Result<SemaphorePermit<'_>, Error> {
+        let since = Instant::now();
+        let mut trouble = self.shared.trouble.subscribe();
+        tokio::select! {
+            biased;
+            permit = self.permits.acquire() => permit.map_err(|_| late()),
+            found = trouble.wait_for(|found| found.as_ref().is_some_and(|(at, _)| *at >= since)) => {
+                match found.as_deref() {
+                    Ok(Some((_, error))) => Err(Error::Api(error.clone())),
+                    _ => Err(late()),
+                }
+            }
+            () = sleep_until(deadline) => Err(late()),
+        }
+    }
+}
+
+fn late() -> Error {
+    Error::Late { attempt: "waiting for other requests to the API".into() }
+}

@@ -1,0 +1,61 @@
+//! Questions that change nothing.
+
+use ipnet::IpNet;
+use tokio::time::Instant;
+
+use crate::allocate::Usage;
+use crate::file::belonging;
+use crate::wire::{Inquiry, Lookup};
+
+use super::error::Error;
+use super::patience::Patience;
+use super::view::sound;
+use super::{Store, lock};
+
+/// So many holders of a range are named; the rest is a number.
+const HOLDERS: usize = 16;
+
+impl Store {
+    /// The attachment's addresses in these pools, lowest first within each pool.
+    ///
+    /// # Errors
+    /// Those of reading, and damaged pools.
+    pub async fn held(&self, lookup: &Lookup, deadline: Instant) -> Result<Vec<IpNet>, Error> {
+        let mut patience = Patience::until(deadline);
+        if self.ready(&patience).await?.is_some() {
+            let names: Vec<String> = lookup.pools.iter().map(|(name, _)| name.to_string()).collect();
+            self.read_all(&names, &[], &mut patience).await?;
+        }
+        let shared = &self.inner.shared;
+        let cache = lock(&shared.cache);
+        let mut held = Vec::new();
+        for (name, subnet) in &lookup.pools {
+            let Some(pool) = sound(&cache, name.as_str(), *subnet, &shared.api)? else { continue };
+            let belongs = belonging(&pool, &lookup.attachment.container_id, &lookup.attachment.ifname);
+            let own = pool.iter().filter(|(_, entry)| belongs(entry));
+            held.extend(own.map(|(address, _)| IpNet::new_assert(address, subnet.prefix_len())));
+        }
+        Ok(held)
+    }
+
+    /// State of every range, in order, by the cache; after a failure of its watches by what the API says of their pools.
+    ///
+    /// # Errors
+    /// Those of reading, and damaged pools.
+    pub async fn usage(&self, inquiry: &Inquiry, deadline: Instant) -> Result<Vec<Usage>, Error> {
+        let mut patience = Patience::until(deadline);
+        let stale = self.ready(&patience).await?.is_some();
+        let mut usages = Vec::new();
+        for range in &inquiry.ranges {
+            if stale {
+                let name = range.pool_name(inquiry.network_name.as_deref());
+                let name = name.map_err(|error| Error::Unsupported(error.to_string()))?;
+                self.read_all(&[name.to_string()], &[], &mut patience).await?;
+            }
+            let mut usage = self.known_usage(inquiry, range)?;
+            usage.holders.truncate(HOLDERS);
+            usages.push(usage);
+        }
+        Ok(usages)
+    }
+}

@@ -1,0 +1,153 @@
+//! What is wrong in the pools, put right one address at a time.
+//!
+//! Whether something is wrong is the caller's to prove. Here it is only made sure that what is changed is still what the
+//! proof was about: an entry goes with its container id tested, a reservation in the version that was seen.
+
+use tokio::time::Instant;
+
+use crate::pool::Allocation;
+use crate::request::Owner;
+
+use super::change::Change;
+use super::error::Error;
+use super::holding::{Entry, Holding, home, survey};
+use super::keyed::Turn;
+use super::object::{By, Reservation};
+use super::patience::Patience;
+use super::reserve::Reserved;
+use super::writer::Written;
+use super::{Store, lock};
+
+/// What became of a reservation or an entry that was to be made again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mended {
+    /// It was made.
+    Done,
+    /// There is nothing to do any more.
+    Needless,
+    /// The address is somebody else's meanwhile.
+    Taken,
+}
+
+impl Store {
+    /// Waits until all was read and changes arrive.
+    ///
+    /// # Errors
+    /// The reason why that is not so by the deadline, or within four seconds.
+    pub async fn synced(&self, deadline: Instant) -> Result<(), Error> {
+        self.ready(&Patience::until(deadline)).await?.map_or(Ok(()), |cause| Err(Error::Api(cause)))
+    }
+
+    /// Frees an address whose holder is gone. The `turn` is that of the holding's attachment. `false`: it is no longer as
+    /// `dead` says, and was left alone.
+    ///
+    /// # Errors
+    /// Its entry or its reservation may be gone then, and the other not.
+    pub async fn reclaim(&self, turn: &Turn, dead: &Holding, deadline: Instant) -> Result<bool, Error> {
+        debug_assert_eq!(*turn.attachment(), dead.attachment());
+        if self.survey(|now| now == dead).is_empty() {
+            return Ok(false);
+        }
+        if let Some(Entry { pool, subnet, address, allocation }) = &dead.entry {
+            let change = (*address, Change::Remove(allocation.clone()));
+            if let Written::Failed(error) = self.lane(pool, *subnet).write(vec![change], deadline).await {
+                return Err(error);
+            }
+        }
+        if let Some((name, reservation)) = &dead.reservation {
+            // A new sandbox, made meanwhile by whereabouts, which leaves the reservation as it is.
+            let needed = |now: &Holding| {
+                now.entry.is_some() && now.reservation.as_ref().is_some_and(|(other, _)| other == name)
+            };
+            if self.survey(needed).is_empty() {
+                let same = |now: &Reservation| now == reservation;
+                let (gate, mut patience) = (&self.inner.stray, Patience::until(deadline));
+                self.inner.shared.unreserve(gate, name, same, &mut patience).await?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Writes the entry of a reservation that lives and has none, as after whereabouts' reconciler took it for dead.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub async fn restore(&self, turn: &Turn, lone: &Holding, deadline: Instant) -> Result<Mended, Error> {
+        debug_assert_eq!(*turn.attachment(), lone.attachment());
+        let Some((name, reservation)) = &lone.reservation else { return Ok(Mended::Needless) };
+        let home = {
+            let cache = lock(&self.inner.shared.cache);
+            let stands = !survey(&cache, |now| now == lone).is_empty();
+            home(&cache, name).filter(|_| stands && !lone.disputed)
+        };
+        let Some((pool, subnet, address)) = home else { return Ok(Mended::Needless) };
+        let Reservation { container, podref, ifname, .. } = reservation;
+        let change = (address, Change::Add(Allocation::new(container, podref, ifname)));
+        match self.lane(&pool, subnet).write(vec![change], deadline).await {
+            Written::Done => Ok(Mended::Done),
+            Written::Lost(_) => Ok(Mended::Taken),
+            Written::Failed(error) => Err(error),
+        }
+    }
+
+    /// Waits for a reservation of this node that somebody else deleted.
+    ///
+    /// One that this agent has just deleted may be told, too: whoever has its attachment's turn then sees that its entry is
+    /// gone.
+    pub async fn lost(&self) -> (String, Reservation) {
+        let shared = &self.inner.shared;
+        loop {
+            // Listens before it looks, so that nothing falls between the two.
+            let told = shared.lost_one.notified();
+            let first = lock(&shared.lost).pop_first();
+            if let Some(first) = first {
+                return first;
+            }
+            told.await;
+        }
+    }
+
+    /// Makes a reservation anew whose entry still stands.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub async fn reassert(
+        &self,
+        turn: &Turn,
+        name: &str,
+        lost: &Reservation,
+        deadline: Instant,
+    ) -> Result<Mended, Error> {
+        let attachment = turn.attachment();
+        let of_pod = |now: &Holding| {
+            let entry = now.entry.as_ref().filter(|_| now.reservation.is_none())?;
+            let address = super::name::of_address(
+                crate::name::network_of(entry.pool.as_str(), &entry.subnet),
+                entry.address,
+            );
+            Some(address.ok()? == name && lost.goes_with(&entry.allocation))
+        };
+        let standing = self.survey(|now| now.attachment() == *attachment && of_pod(now) == Some(true));
+        if standing.is_empty() {
+            return Ok(Mended::Needless);
+        }
+        let owner = Owner {
+            container_id: lost.container.to_string(),
+            ifname: lost.ifname.to_string(),
+            pod: Some(lost.podref.to_string()),
+        };
+        let by = By {
+            owner: &owner,
+            podref: &lost.podref,
+            pod_uid: Some(&*lost.pod_uid).filter(|uid| !uid.is_empty()),
+            node: &lost.node,
+        };
+        let (gate, mut patience) = (&self.inner.stray, Patience::until(deadline));
+        match self.inner.shared.reserve(gate, name, false, &by, &mut patience).await {
+            Ok(Reserved::Made) => Ok(Mended::Done),
+            Ok(Reserved::Kept) => Ok(Mended::Needless),
+            Ok(Reserved::Taken) => Ok(Mended::Taken),
+            Err(failed) => Err(failed.error),
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! The two kinds of objects as the API writes them.
+//!
+//! A pool of 5,000 addresses is a megabyte of text, most of a third of it the server's own `managedFields`. So objects
+//! are read straight into what is kept of them, one at a time, and what is wrong in one says nothing about the others.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+
+use crate::pool::{API_VERSION, Allocation, KIND, Pool};
+use crate::request::Owner;
+
+/// The plural by which the API knows pools.
+pub(super) const POOLS: &str = "ippools";
+/// The plural by which the API knows reservations.
+pub(super) const RESERVATIONS: &str = "overlappingrangeipreservations";
+/// `kind` of every reservation.
+const RESERVATION: &str = "OverlappingRangeIPReservation";
+
+/// Annotations of reservations: the schema has no field for these, and whereabouts leaves annotations alone.
+const NODE: &str = "octavia-bridge/node";
+const POD_UID: &str = "octavia-bridge/pod-uid";
+
+/// What the API says of every object.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata<'a> {
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    #[serde(borrow)]
+    uid: Cow<'a, str>,
+    resource_version: Version,
+    #[serde(borrow, default)]
+    creation_timestamp: Cow<'a, str>,
+    #[serde(default)]
+    annotations: Option<Map<String, Value>>,
+}
+
+/// A `resourceVersion`: a number as text, greater for later versions of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "Cow<'_, str>")]
+pub(super) struct Version(pub(super) u64);
+
+impl TryFrom<Cow<'_, str>> for Version {
+    type Error = String;
+
+    fn try_from(text: Cow<'_, str>) -> Result<Self, String> {
+        text.parse().map(Self).map_err(|_| format!("resourceVersion \"{text}\" is no number"))
+    }
+}
+
+#[derive(Deserialize)]
+struct Raw<'a> {
+    #[serde(borrow)]
+    metadata: Metadata<'a>,
+    #[serde(borrow)]
+    spec: Option<&'a RawValue>,
+}
+
+/// An object of either kind, as the cache keeps it.
+pub(super) trait Object: Sized {
+    /// The plural by which the API knows the kind.
+    const PLURAL: &'static str;
+    /// How many to ask for at a time: pools may be large.
+    const PAGE: usize;
+
+    /// Reads one object; only what has no name or version is an error.
+    fn read(text: &str) -> serde_json::Result<Stored<Self>>;
+}
+
+/// An object with its name and version.
+#[derive(Debug)]
+pub(super) struct Stored<T> {
+    pub(super) name: String,
+    pub(super) version: Version,
+    pub(super) object: T,
+}
+
+/// A pool as the cache keeps it.
+#[derive(Debug, Clone)]
+pub(super) struct CachedPool {
+    /// Bytes of the object as JSON, which is how the server stores it.
+    pub(super) size: usize,
+    pub(super) content: Content,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Content {
+    Sound(Arc<Pool>),
+    /// Not what its name says, and who may need it nevertheless.
+    Corrupt {
+        why: Arc<str>,
+        containers: Arc<HashSet<String>>,
+    },
+}
+
+impl Object for CachedPool {
+    const PLURAL: &'static str = POOLS;
+    const PAGE: usize = 8;
+
+    fn read(text: &str) -> serde_json::Result<Stored<Self>> {
+        let raw: Raw<'_> = serde_json::from_str(text)?;
+        let name = raw.metadata.name.into_owned();
+        let spec = raw.spec.map_or("null", RawValue::get);
+        let content = match Pool::parse_spec(&name, spec) {
+            Ok(pool) => Content::Sound(Arc::new(pool)),
+            Err(error) => {
+                let why = error.to_string().into();
+                Content::Corrupt { why, containers: Arc::new(containers(spec)) }
+            }
+        };
+        let object = Self { size: text.len(), content };
+        Ok(Stored { name, version: raw.metadata.resource_version, object })
+    }
+}
+
+/// The container ids that can be made out in a spec that is no pool's.
+fn containers(spec: &str) -> HashSet<String> {
+    let spec: Value = serde_json::from_str(spec).unwrap_or_default();
+    let entries = spec["allocations"].as_object().into_iter().flat_map(Map::values);
+    entries.filter_map(|entry| entry["id"].as_str().map(str::to_owned)).collect()
+}
+
+/// A reservation as the cache keeps it. Absent fields are empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reservation {
+    /// `metadata.uid`.
+    pub uid: Box<str>,
+    /// `namespace/name` of the pod.
+    pub podref: Box<str>,
+    /// Its interface.
+    pub ifname: Box<str>,
+    /// Container id of the sandbox; whereabouts writes none.
+    pub container: Box<str>,
+    /// The node whose agent wrote it; whereabouts writes none.
+    pub node: Box<str>,
+    /// `metadata.uid` of the pod; whereabouts writes none.
+    pub pod_uid: Box<str>,
+    /// `metadata.creationTimestamp`.
+    pub created: Box<str>,
+}
+
+impl Reservation {
+    /// Whether it is this very attachment's.
+    pub(super) fn is_of(&self, container: &str, ifname: &str) -> bool {
+        *self.container == *container && *self.ifname == *ifname
+    }
+
+    /// Whether it can be the reservation that belongs to `entry`: fields that its writer left out say nothing.
+    pub(super) fn goes_with(&self, entry: &Allocation) -> bool {
+        let same = |mine: &str, theirs: &str| mine.is_empty() || mine == theirs;
+        *self.podref == *entry.podref
+            && same(&self.container, &entry.id)
+            && entry.ifname.as_deref().is_none_or(|ifname| same(&self.ifname, ifname))
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct ReservationSpec {
+    podref: Option<String>,
+    ifname: Option<String>,
+    containerid: Option<String>,
+}
+
+impl Object for Reservation {
+    const PLURAL: &'static str = RESERVATIONS;
+    const PAGE: usize = 500;
+
+    fn read(text: &str) -> serde_json::Result<Stored<Self>> {
+        let raw: Raw<'_> = serde_json::from_str(text)?;
+        // Its name alone takes the address: whatever else is wrong in it, nobody gets that.
+        let spec: ReservationSpec =
+            raw.spec.and_then(|spec| serde_json::from_str(spec.get()).ok()).unwrap_or_default();
+        let annotation = |key| {
+            let annotations = raw.metadata.annotations.as_ref()?;
+            annotations.get(key)?.as_str().map(Box::from)
+        };
+        let object = Self {
+            uid: raw.metadata.uid.as_ref().into(),
+            podref: spec.podref.unwrap_or_default().into(),
+            ifname: spec.ifname.unwrap_or_default().into(),
+            container: spec.containerid.unwrap_or_default().into(),
+            node: annotation(NODE).unwrap_or_default(),
+            pod_uid: annotation(POD_UID).unwrap_or_default(),
+            created: raw.metadata.creation_timestamp.as_ref().into(),
+        };
+        let (name, version) = (raw.metadata.name.into_owned(), raw.metadata.resource_version);
+        Ok(Stored { name, version, object })
+    }
+}
+
+/// One page of a list.
+pub(super) struct Page<T> {
+    pub(super) version: Version,
+    /// Where the next page begins; empty after the last.
+    pub(super) next: String,
+    pub(super) items: Vec<Stored<T>>,
+}
+
+impl<T: Object> Page<T> {
+    pub(super) fn read(text: &str) -> serde_json::Result<Self> {
+        #[derive(Deserialize)]
+        struct List<'a> {
+            #[serde(borrow)]
+            metadata: ListMetadata<'a>,
+            #[serde(borrow)]
+            items: Vec<&'a RawValue>,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct ListMetadata<'a> {
+            resource_version: Version,
+            #[serde(borrow, rename = "continue", default)]
+            next: Cow<'a, str>,
+        }
+        let list: List<'_> = serde_json::from_str(text)?;
+        let items = list.items.iter().map(|item| T::read(item.get())).collect::<Result<_, _>>()?;
+        Ok(Self { version: list.metadata.resource_version, next: list.metadata.next.into_owned(), items })
+    }
+}
+
+/// One line of a watch.
+pub(super) enum Event<T> {
+    Put(Stored<T>),
+    Deleted(Stored<T>),
+    /// Nothing has changed up to this version.
+    Bookmark(Version),
+    /// The server cannot go on; its status as HTTP would say it.
+    Failed {
+        code: u16,
+        message: String,
+    },
+}
+
+impl<T: Object> Event<T> {
+    pub(super) fn read(line: &str) -> serde_json::Result<Self> {
+        #[derive(Deserialize)]
+        struct Line<'a> {
+            #[serde(borrow, rename = "type")]
+            kind: Cow<'a, str>,
+            #[serde(borrow)]
+            object: &'a RawValue,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Mark {
+            resource_version: Version,
+        }
+        #[derive(Deserialize)]
+        struct Bookmark {
+            metadata: Mark,
+        }
+        let line: Line<'_> = serde_json::from_str(line)?;
+        let object = line.object.get();
+        Ok(match &*line.kind {
+            "ADDED" | "MODIFIED" => Self::Put(T::read(object)?),
+            "DELETED" => Self::Deleted(T::read(object)?),
+            "BOOKMARK" => Self::Bookmark(serde_json::from_str::<Bookmark>(object)?.metadata.resource_version),
+            _ => {
+                let Refusal { code, message, .. } = serde_json::from_str(object)?;
+                Self::Failed { code, message }
+            }
+        })
+    }
+}
+
+/// The body of a refusal, `kind: Status`.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Refusal {
+    pub(super) code: u16,
+    pub(super) message: String,
+    pub(super) details: Option<Details>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Details {
+    pub(super) retry_after_seconds: Option<u64>,
+}
+
+/// A pool that does not exist yet, with its first entries.
+pub(super) fn new_pool(name: &str, subnet: IpNet, entries: &[(u128, &Allocation)]) -> Value {
+    let allocations: Map<String, Value> =
+        entries.iter().map(|(offset, entry)| (offset.to_string(), json!(entry))).collect();
+    let spec = json!({ "range": subnet.to_string(), "allocations": allocations });
+    json!({ "apiVersion": API_VERSION, "kind": KIND, "metadata": { "name": name }, "spec": spec })
+}
+
+/// Who reserves, and what whereabouts' fields do not say of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct By<'a> {
+    pub(super) owner: &'a Owner,
+    pub(super) podref: &'a str,
+    pub(super) pod_uid: Option<&'a str>,
+    pub(super) node: &'a str,
+}
+
+impl By<'_> {
+    /// Whether it is this very attachment's.
+    pub(super) fn has(&self, seen: &Reservation) -> bool {
+        seen.is_of(&self.owner.container_id, &self.owner.ifname)
+    }
+
+    /// Whether an earlier sandbox of the same pod had it, as far as it says.
+    pub(super) fn may_take(&self, seen: &Reservation) -> bool {
+        *seen.podref == *self.podref && (seen.ifname.is_empty() || *seen.ifname == self.owner.ifname)
+    }
+
+    fn annotations(&self) -> Map<String, Value> {
+        let mut annotations = Map::new();
+        annotations.insert(NODE.to_owned(), self.node.into());
+        // An earlier sandbox' pod was another one.
+        annotations.insert(POD_UID.to_owned(), self.pod_uid.map_or(Value::Null, Value::from));
+        annotations
+    }
+
+    fn spec(&self) -> Value {
+        json!({ "podref": self.podref, "ifname": self.owner.ifname, "containerid": self.owner.container_id })
+    }
+
+    /// A reservation that does not exist yet.
+    pub(super) fn reservation(&self, name: &str) -> Value {
+        let mut annotations = self.annotations();
+        annotations.retain(|_, value| !value.is_null());
+        let metadata = json!({ "name": name, "annotations": annotations });
+        json!({ "apiVersion": API_VERSION, "kind": RESERVATION, "metadata": metadata, "spec": self.spec() })
+    }
+
+    /// A merge patch that makes an existing reservation, as it was seen, this writer's.
+    pub(super) fn takeover(&self, uid: &str, version: Version) -> Value {
+        let metadata = json!({
+            "uid": uid, "resourceVersion": version.0.to_string(), "annotations": self.annotations(),
+        });
+        json!({ "metadata": metadata, "spec": self.spec() })
+    }
+}
+
+/// Deletes the object only as it was seen.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Preconditions<'a> {
+    pub(super) uid: &'a str,
+    pub(super) resource_version: String,
+}

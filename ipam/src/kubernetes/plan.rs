@@ -1,0 +1,160 @@
+//! What a claim has to do, decided on one view of the pools: nothing is asked and nothing is written here.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::allocate::{Refusal, allocate_apart};
+use crate::name::PoolName;
+use crate::request::{Assigned, Request};
+use crate::wire::{Attachment, Claim};
+
+use super::api::Api;
+use super::cache::Cache;
+use super::change::{Change, difference};
+use super::error::Error;
+use super::name::{address_of, of_address};
+use super::object::CachedPool;
+use super::view::{Flights, Scope, View};
+
+/// Most that a pool's object may have, in bytes as JSON. etcd takes 1.5 MiB by default, the request's frame included.
+const LARGEST: usize = 1_400_000;
+/// What an address chosen and not yet written down may add to that.
+const FLIGHT: usize = 320;
+/// whereabouts reads offsets as signed 64-bit numbers, and deletes entries it cannot read.
+const LAST_OFFSET: u128 = i64::MAX as u128;
+
+/// What comes next.
+#[derive(Debug)]
+pub(super) enum Plan {
+    /// Nothing before the plugin has said whether these live.
+    Contested(Vec<Attachment>),
+    /// Writing this.
+    Write(Vec<Assigned>, Vec<PoolPlan>),
+    /// There is no address, as far as these objects say: pools, and reservations without an entry.
+    Refused(Refusal, Vec<String>, Vec<String>),
+}
+
+/// What to do in one pool.
+#[derive(Debug)]
+pub(super) struct PoolPlan {
+    pub(super) name: PoolName,
+    pub(super) subnet: IpNet,
+    pub(super) changes: Vec<(IpAddr, Change)>,
+    /// The addresses that the claimant shall have in this pool.
+    pub(super) addresses: Vec<Place>,
+}
+
+/// One address of a claimant.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub(super) address: IpAddr,
+    /// Name of its reservation; `None` where overlapping pools do not matter, as with whereabouts.
+    pub(super) reservation: Option<String>,
+    /// Whether the claimant, or an earlier sandbox of its pod, has the entry already.
+    pub(super) kept: bool,
+}
+
+/// Decides for `claim`, whose agent is on `node`; of each range's free addresses `skip` are passed over.
+///
+/// # Errors
+/// What no later try can mend, and damaged pools.
+pub(super) fn plan(
+    cache: &Cache,
+    flights: &Flights,
+    claim: &Claim,
+    node: &str,
+    skip: usize,
+    api: &Api,
+) -> Result<Plan, Error> {
+    let request = &claim.request;
+    let scope = Scope {
+        pools: &request.pools(),
+        network_name: request.network_name.as_deref(),
+        overlapping: request.overlapping,
+        owner: Some(&request.owner),
+    };
+    let View { mut own, others, pools, alone } = View::new(cache, flights, &scope, api)?;
+    let before = own.clone();
+    let nodes = nodes(cache, request);
+    let contested: RefCell<Vec<Attachment>> = RefCell::default();
+    let alive = |id: &str, ifname: &str| {
+        // What another node's sandbox has is freed by what knows that node, and a nameless one by nobody but its writer.
+        if id.is_empty() || nodes.get(id).is_some_and(|other| *other != node) {
+            return true;
+        }
+        let sandbox = Attachment { container_id: id.to_owned(), ifname: ifname.to_owned() };
+        if let Some(known) = claim.sandboxes.iter().find(|known| known.attachment == sandbox) {
+            return known.alive;
+        }
+        contested.borrow_mut().push(sandbox);
+        true
+    };
+    let outcome = allocate_apart(request, &mut own, &others, &alive, skip);
+    let contested = contested.into_inner();
+    if !contested.is_empty() {
+        return Ok(Plan::Contested(contested));
+    }
+    let assigned = match outcome {
+        Ok(assigned) => assigned,
+        Err(refusal) => return Ok(Plan::Refused(refusal, pools, alone)),
+    };
+    let mut plans = Vec::new();
+    for ((before, after), (name, subnet)) in before.iter().zip(&own).zip(request.pools()) {
+        let changes = difference(before, after);
+        fits(cache, flights, &name, &changes, api)?;
+        let mut addresses = Vec::new();
+        let mine = assigned.iter().zip(&request.wants).filter(|(_, want)| want.pool == name);
+        for address in mine.map(|(assigned, _)| assigned.address.addr()) {
+            let kept = before.get(address).is_some();
+            if !kept && after.offset(address).is_none_or(|offset| offset > LAST_OFFSET) {
+                let text = format!(
+                    "{address} is more than 2^63 addresses into {subnet}, which whereabouts cannot read and deletes; \
+                     use a range further down"
+                );
+                return Err(Error::Unsupported(text));
+            }
+            let reservation = request.overlapping.then(|| of_address(scope.network_name, address));
+            let reservation = reservation.transpose().map_err(|error| {
+                Error::Unsupported(format!("the reservation of {address} cannot be made: {error}"))
+            })?;
+            addresses.push(Place { address, reservation, kept });
+        }
+        plans.push(PoolPlan { name, subnet, changes, addresses });
+    }
+    Ok(Plan::Write(assigned, plans))
+}
+
+/// On which nodes the sandboxes of the claimant's pod are, as far as reservations say.
+fn nodes<'a>(cache: &'a Cache, request: &Request) -> HashMap<&'a str, &'a str> {
+    let pod = request.owner.pod.as_deref().unwrap_or_default();
+    let known = cache.reservations.iter().filter(|(name, _, reservation)| {
+        *reservation.podref == *pod
+            && !reservation.node.is_empty()
+            && address_of(request.network_name.as_deref(), name).is_some()
+    });
+    known.map(|(_, _, reservation)| (&*reservation.container, &*reservation.node)).collect()
+}
+
+/// Whether the pool's object can take the changes.
+fn fits(
+    cache: &Cache,
+    flights: &Flights,
+    name: &PoolName,
+    changes: &[(IpAddr, Change)],
+    api: &Api,
+) -> Result<(), Error> {
+    let growth: usize = changes.iter().map(|(_, change)| change.growth()).sum();
+    let size = cache.pools.get(name.as_str()).map_or(0, |pool| pool.size);
+    let expected = size + growth + flights.count(name.as_str()) * FLIGHT;
+    if growth > 0 && expected > LARGEST {
+        return Err(Error::Unsupported(format!(
+            "{} has {size} bytes and would have {expected}; the API keeps no more than {LARGEST} in one object: \
+             split the range into smaller subnets",
+            api.describe::<CachedPool>(name.as_str())
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,186 @@
+//! Giving addresses back: the entries first, then their reservations, so that an address without an entry is still
+//! reserved until nobody needs it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use ipnet::IpNet;
+use tokio::time::Instant;
+
+use crate::file::belonging;
+use crate::name::{self, PoolName};
+use crate::pool::Allocation;
+
+use super::cache::Cache;
+use super::change::Change;
+use super::claim::Residue;
+use super::error::Error;
+use super::keyed::Turn;
+use super::lane::Lane;
+use super::name::of_address;
+use super::object::{CachedPool, Content, Reservation};
+use super::patience::Patience;
+use super::writer::Written;
+use super::{Store, lock};
+
+/// What an attachment has in one pool.
+#[derive(Debug)]
+struct InPool {
+    name: PoolName,
+    subnet: IpNet,
+    entries: Vec<(IpAddr, Allocation)>,
+}
+
+/// What an attachment has.
+#[derive(Debug, Default)]
+struct Holdings {
+    /// Its entries by pool.
+    pools: Vec<InPool>,
+    /// Names of the reservations that say so themselves.
+    reservations: BTreeSet<String>,
+    /// A damaged pool that names the container.
+    corrupt: Option<Error>,
+}
+
+impl Holdings {
+    fn is_empty(&self) -> bool {
+        self.pools.is_empty() && self.reservations.is_empty() && self.corrupt.is_none()
+    }
+}
+
+impl Store {
+    /// Frees every address of the attachment whose `turn` it is, in every pool: DEL may come without a configuration.
+    /// Returns how many. Repeating it is no error; an attachment that has nothing causes no request.
+    ///
+    /// # Errors
+    /// Some may be free then, and others not.
+    pub async fn release(&self, turn: &Turn, deadline: Instant) -> Result<usize, Error> {
+        let mut patience = Patience::until(deadline);
+        let stale = self.ready(&patience).await?;
+        let attachment = turn.attachment();
+        let doubts = lock(&self.inner.doubts).remove(attachment);
+        let released = async {
+            if let Some(doubts) = &doubts {
+                self.look(doubts, &mut patience).await?;
+            }
+            let (id, ifname) = (&attachment.container_id, &attachment.ifname);
+            let holdings = self.holdings(&lock(&self.inner.shared.cache), id, ifname);
+            match stale {
+                // What was never heard of may be there all the same.
+                Some(cause) if holdings.is_empty() => Err(Error::Api(cause)),
+                _ => self.give_back(id, ifname, holdings, deadline).await,
+            }
+        };
+        let released = released.await;
+        if let (Err(_), Some(doubts)) = (&released, doubts) {
+            lock(&self.inner.doubts).insert(attachment.clone(), doubts);
+        }
+        released
+    }
+
+    /// Takes back what a failed claim of the attachment whose `turn` it is has written, and nothing that it had before.
+    ///
+    /// # Errors
+    /// Then [`Store::release`] is to be called until it succeeds.
+    pub async fn undo(&self, turn: &Turn, residue: Residue, deadline: Instant) -> Result<(), Error> {
+        let attachment = turn.attachment();
+        let undone = async {
+            self.look(&residue, &mut Patience::until(deadline)).await?;
+            let (id, ifname) = (&attachment.container_id, &attachment.ifname);
+            let mut holdings = self.holdings(&lock(&self.inner.shared.cache), id, ifname);
+            for InPool { name, subnet, entries } in &mut holdings.pools {
+                let written = residue.entries.get(&(name.clone(), *subnet));
+                entries.retain(|(address, _)| written.is_some_and(|written| written.contains(address)));
+            }
+            holdings.reservations.retain(|name| residue.reservations.contains(name));
+            self.give_back(id, ifname, holdings, deadline).await
+        };
+        let undone = undone.await;
+        undone.map(drop).inspect_err(|_| {
+            lock(&self.inner.doubts).insert(attachment.clone(), residue);
+        })
+    }
+
+    /// Reads what a claim may have written.
+    async fn look(&self, residue: &Residue, patience: &mut Patience) -> Result<(), Error> {
+        let pools: Vec<String> = residue.entries.keys().map(|(name, _)| name.to_string()).collect();
+        let reservations: Vec<String> = residue.reservations.iter().cloned().collect();
+        self.read_all(&pools, &reservations, patience).await
+    }
+
+    /// What the attachment has, by what is known.
+    fn holdings(&self, cache: &Cache, id: &str, ifname: &str) -> Holdings {
+        let mut holdings = Holdings::default();
+        for (name, _, pool) in cache.pools.iter() {
+            match &pool.content {
+                Content::Sound(pool) => {
+                    let belongs = belonging(pool, id, ifname);
+                    let own = pool.iter().filter(|(_, entry)| belongs(entry));
+                    let entries: Vec<(IpAddr, Allocation)> =
+                        own.map(|(address, entry)| (address, entry.clone())).collect();
+                    if let (false, Ok(name)) = (entries.is_empty(), PoolName::try_from(name.to_owned())) {
+                        holdings.pools.push(InPool { name, subnet: pool.subnet(), entries });
+                    }
+                }
+                Content::Corrupt { why, containers } if containers.contains(id) => {
+                    let object = self.inner.shared.api.describe::<CachedPool>(name);
+                    holdings.corrupt = Some(Error::Corrupt { object, why: why.to_string() });
+                }
+                Content::Corrupt { .. } => {}
+            }
+        }
+        let mine = cache.reservations.iter().filter(|(_, _, seen)| seen.is_of(id, ifname));
+        holdings.reservations.extend(mine.map(|(name, _, _)| name.to_owned()));
+        holdings
+    }
+
+    async fn give_back(
+        &self,
+        id: &str,
+        ifname: &str,
+        holdings: Holdings,
+        deadline: Instant,
+    ) -> Result<usize, Error> {
+        let Holdings { pools, reservations, corrupt } = holdings;
+        let removed = join_all(pools.iter().map(|InPool { name, subnet, entries }| async move {
+            let lane = self.lane(name, *subnet);
+            let changes = entries.iter().map(|(address, entry)| (*address, Change::Remove(entry.clone())));
+            let written = lane.write(changes.collect(), deadline).await;
+            (lane, written)
+        }));
+        let mut failure = corrupt;
+        let mut released = 0;
+        // Each with the entry that was removed, if there was one.
+        let mut free: BTreeMap<String, (Option<Arc<Lane>>, Option<&Allocation>)> =
+            reservations.into_iter().map(|name| (name, (None, None))).collect();
+        for (InPool { name, subnet, entries }, (lane, written)) in pools.iter().zip(removed.await) {
+            let network = name::network_of(name.as_str(), subnet);
+            let named = entries
+                .iter()
+                .filter_map(|(address, entry)| Some((of_address(network, *address).ok()?, entry)));
+            if let Written::Failed(error) = written {
+                // While an entry stands its reservation does.
+                named.for_each(|(name, _)| drop(free.remove(&name)));
+                failure = Some(error);
+            } else {
+                released += entries.len();
+                free.extend(named.map(|(name, entry)| (name, (Some(lane.clone()), Some(entry)))));
+            }
+        }
+        let deleting = free.iter().map(|(name, (lane, entry))| async move {
+            let gate = lane.as_ref().map_or(&self.inner.stray, |lane| lane.gate());
+            // whereabouts does not write whose container it is, but then its entry was.
+            let mine = |seen: &Reservation| {
+                seen.is_of(id, ifname)
+                    || (seen.container.is_empty() && entry.is_some_and(|entry| seen.goes_with(entry)))
+            };
+            self.inner.shared.unreserve(gate, name, mine, &mut Patience::until(deadline)).await
+        });
+        for deleted in join_all(deleting).await {
+            failure = deleted.err().or(failure);
+        }
+        failure.map_or(Ok(released), Err)
+    }
+}

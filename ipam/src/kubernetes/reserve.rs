@@ -1,0 +1,179 @@
+//! Reservations: one object per address, whose name only one can have.
+
+use std::sync::Arc;
+
+use tokio::time::{Instant, sleep};
+
+use super::error::{ApiError, Error};
+use super::lane::Gate;
+use super::object::{By, Reservation, Version};
+use super::patience::Patience;
+use super::{Shared, lock};
+
+/// A reservation that failed.
+#[derive(Debug)]
+pub(super) struct Unreserved {
+    pub(super) error: Error,
+    /// It may have been made all the same.
+    pub(super) doubtful: bool,
+}
+
+/// How a reservation came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reserved {
+    /// It did not exist, and is the claimant's now.
+    Made,
+    /// It was the claimant's, or an earlier sandbox' of its pod, and is the claimant's now.
+    Kept,
+    /// It is somebody else's.
+    Taken,
+}
+
+struct Attempt<'a> {
+    name: &'a str,
+    kept: bool,
+    by: &'a By<'a>,
+    /// A request to make it was sent.
+    asked: bool,
+    /// One was, and nobody knows what became of it.
+    doubtful: bool,
+}
+
+impl Shared {
+    /// Makes reservation `name` the claimant's. `kept` says that the claimant has the entry of this address already, or
+    /// takes it over from an earlier sandbox of its pod.
+    pub(super) async fn reserve(
+        &self,
+        gate: &Gate,
+        name: &str,
+        kept: bool,
+        by: &By<'_>,
+        patience: &mut Patience,
+    ) -> Result<Reserved, Unreserved> {
+        let mut attempt = Attempt { name, kept, by, asked: false, doubtful: false };
+        let reserved = match gate.enter(patience.deadline()).await {
+            Ok(_permit) => self.reserve_now(&mut attempt, patience).await,
+            Err(error) => Err(error),
+        };
+        reserved.map_err(|error| Unreserved { error, doubtful: attempt.doubtful })
+    }
+
+    async fn reserve_now(
+        &self,
+        attempt: &mut Attempt<'_>,
+        patience: &mut Patience,
+    ) -> Result<Reserved, Error> {
+        let Attempt { name, kept, by, .. } = *attempt;
+        let (mut confirmed, mut conflicts) = (false, 0);
+        loop {
+            let sent = Instant::now();
+            let result = match self.reservation(name) {
+                None => {
+                    attempt.asked = true;
+                    let object = by.reservation(name);
+                    let made = self.api.create(name, &object, patience.request()).await;
+                    made.map(|stored| (stored, Reserved::Made))
+                }
+                Some((_, seen)) if seen.is_of(&by.owner.container_id, &by.owner.ifname) => {
+                    // Asked for and found after a lost reply, or there from before and seen just now.
+                    if attempt.asked || confirmed {
+                        return Ok(if attempt.asked { Reserved::Made } else { Reserved::Kept });
+                    }
+                    self.read_again::<Reservation>(name, patience).await?;
+                    confirmed = true;
+                    continue;
+                }
+                Some((version, seen)) if kept && by.may_take(&seen) => {
+                    let part = by.takeover(&seen.uid, version);
+                    let taken = self.api.merge(name, &part, patience.request()).await;
+                    taken.map(|stored| (stored, Reserved::Kept))
+                }
+                Some(_) => return Ok(Reserved::Taken),
+            };
+            let error = match result {
+                Ok((stored, reserved)) => {
+                    self.trouble.send_replace(None);
+                    lock(&self.cache).reservations.put(stored);
+                    return Ok(reserved);
+                }
+                Err(error) => error,
+            };
+            attempt.doubtful |= attempt.asked && error.is_doubtful();
+            // A name that is new cannot be missing; 404 then says that the API knows no reservations at all.
+            let refused =
+                error.code() == Some(409) || (error.code() == Some(404) && error.attempt != "create");
+            let pause = if refused {
+                patience.conflict(conflicts, &self.dice)
+            } else {
+                patience.pause(sent, &error, &self.dice)
+            };
+            let Some(pause) = pause else { return Err(self.given_up(error)) };
+            conflicts += u32::from(refused);
+            // The first time there is nobody to get out of the way of: whoever was faster has it.
+            if !refused || conflicts > 1 {
+                sleep(pause).await;
+            }
+            if error.code() != Some(429) {
+                self.read_again::<Reservation>(name, patience).await?;
+                confirmed = true;
+            }
+        }
+    }
+
+    /// Deletes reservation `name` if it is known and `mine` says so, in whatever version.
+    pub(super) async fn unreserve(
+        &self,
+        gate: &Gate,
+        name: &str,
+        mine: impl Fn(&Reservation) -> bool,
+        patience: &mut Patience,
+    ) -> Result<(), Error> {
+        let _permit = gate.enter(patience.deadline()).await?;
+        let mut conflicts = 0;
+        loop {
+            let Some((version, seen)) = self.reservation(name).filter(|(_, seen)| mine(seen)) else {
+                return Ok(());
+            };
+            let sent = Instant::now();
+            let error =
+                match self.api.delete::<Reservation>(name, &seen.uid, version, patience.request()).await {
+                    Ok(()) => {
+                        self.trouble.send_replace(None);
+                        lock(&self.cache).reservations.ended(name, version);
+                        return Ok(());
+                    }
+                    Err(error) => error,
+                };
+            if error.code() == Some(409) {
+                // Changed since, perhaps by whom it belongs to now.
+                let Some(pause) = patience.conflict(conflicts, &self.dice) else {
+                    return Err(self.given_up(error));
+                };
+                conflicts += 1;
+                if conflicts > 1 {
+                    sleep(pause).await;
+                }
+                self.read_again::<Reservation>(name, patience).await?;
+            } else {
+                let Some(pause) = patience.pause(sent, &error, &self.dice) else {
+                    return Err(self.given_up(error));
+                };
+                sleep(pause).await;
+            }
+        }
+    }
+
+    fn reservation(&self, name: &str) -> Option<(Version, Reservation)> {
+        let cache = lock(&self.cache);
+        Some((cache.reservations.version(name)?, cache.reservations.get(name)?.clone()))
+    }
+
+    /// Tells those who wait for their turn.
+    fn given_up(&self, error: ApiError) -> Error {
+        let error = Arc::new(error);
+        if error.is_passing() {
+            self.trouble.send_replace(Some((Instant::now(), error.clone())));
+        }
+        Error::Api(error)
+    }
+}

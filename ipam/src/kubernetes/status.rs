@@ -1,0 +1,105 @@
+//! How the store stands, for those who watch over it. Nothing is asked of the server for it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use ipnet::IpNet;
+
+use crate::allocate::{self, Usage};
+use crate::range::Range;
+use crate::wire::Inquiry;
+
+use super::error::{ApiError, Error};
+use super::feed::Worth;
+use super::object::Content;
+use super::view::{Scope, View};
+use super::{Store, lock};
+
+/// One pool as it is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolStatus {
+    /// Its name.
+    pub name: String,
+    /// Its entries by number, unless it is damaged: then why.
+    pub content: Result<PoolFill, String>,
+}
+
+/// How full a pool is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolFill {
+    /// Its range.
+    pub subnet: IpNet,
+    /// Addresses with an entry.
+    pub used: u128,
+    /// Addresses that a range over the whole subnet could hand out.
+    pub capacity: u128,
+}
+
+/// What the memory of the pools is worth.
+#[derive(Debug, Clone)]
+pub enum Watching {
+    /// It follows the API.
+    Well,
+    /// It was read, and has not followed for some seconds.
+    Behind(Arc<ApiError>),
+    /// Not all was read yet, for this reason if there is one.
+    Unread(Option<Arc<ApiError>>),
+}
+
+impl Store {
+    /// Whether the pools in memory follow the API.
+    pub fn watching(&self) -> Watching {
+        match self.inner.shared.feeds.borrow().worth() {
+            Worth::Fresh => Watching::Well,
+            Worth::Stale(error) => Watching::Behind(error),
+            Worth::Nothing(error) => Watching::Unread(error),
+        }
+    }
+
+    /// Every pool in memory, by name.
+    pub fn pools(&self) -> Vec<PoolStatus> {
+        let cache = lock(&self.inner.shared.cache);
+        let known = cache.pools.iter().map(|(name, _, pool)| {
+            let content = match &pool.content {
+                Content::Sound(pool) => {
+                    let subnet = pool.subnet();
+                    let used = pool.iter().count() as u128;
+                    Ok(PoolFill { subnet, used, capacity: capacity(subnet) })
+                }
+                Content::Corrupt { why, .. } => Err(why.to_string()),
+            };
+            PoolStatus { name: name.to_owned(), content }
+        });
+        known.collect()
+    }
+
+    /// So many times a claim has found that somebody else was faster, and chosen again.
+    pub fn conflicts(&self) -> u64 {
+        self.inner.shared.conflicts.load(Ordering::Relaxed)
+    }
+
+    /// State of one of the inquiry's ranges, by what is in memory.
+    ///
+    /// # Errors
+    /// Damaged pools, and a range that no pool can have.
+    pub fn known_usage(&self, inquiry: &Inquiry, range: &Range) -> Result<Usage, Error> {
+        let network = inquiry.network_name.as_deref();
+        let name = range.pool_name(network).map_err(|error| Error::Unsupported(error.to_string()))?;
+        let scope = Scope {
+            pools: &[(name.clone(), range.subnet())],
+            network_name: network,
+            overlapping: inquiry.overlapping,
+            owner: None,
+        };
+        let shared = &self.inner.shared;
+        let view = View::new(&lock(&shared.cache), &lock(&shared.flights), &scope, &shared.api)?;
+        let pools = view.own.iter().chain(&view.others);
+        Ok(allocate::usage(range, name.as_str(), pools, &inquiry.reserved))
+    }
+}
+
+/// Of a subnet that no range can be over, such as a /32, none.
+fn capacity(subnet: IpNet) -> u128 {
+    let whole = Range::new(subnet, None, None, Vec::new());
+    whole.map_or(0, |(range, _)| allocate::usage(&range, "", [].iter(), &[]).capacity)
+}

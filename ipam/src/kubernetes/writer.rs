@@ -1,0 +1,213 @@
+//! Writing to one pool: one request at a time, and what came up meanwhile goes into the next one together.
+//!
+//! The server changes an object for one writer after the other. A hundred claims with a request each would queue there,
+//! collide and come again; together they are a handful of requests. Pools do not wait for each other.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep};
+
+use crate::address::bits;
+use crate::pool::{Allocation, Pool};
+
+use super::change::{Change, Standing};
+use super::error::{ApiError, Error};
+use super::object::{CachedPool, Stored, new_pool};
+use super::patience::Patience;
+use super::view::sound;
+use super::{Shared, lock};
+
+/// Changes in one request. The server takes 10,000 operations.
+const BATCH: usize = 500;
+/// So often the server may refuse what, by its own word, it could do.
+const RIDDLES: u32 = 4;
+
+/// Changes that one operation wants made, all of them or none.
+pub(super) struct Job {
+    pub(super) changes: Vec<(IpAddr, Change)>,
+    pub(super) deadline: Instant,
+    pub(super) reply: oneshot::Sender<Written>,
+}
+
+/// What has become of a job.
+#[derive(Debug, Clone)]
+pub(super) enum Written {
+    /// All is as the job wanted it.
+    Done,
+    /// These entries are somebody else's.
+    Lost(Vec<IpAddr>),
+    /// It could not be done, or nobody knows whether it was.
+    Failed(Error),
+}
+
+/// The pool, and the jobs for it.
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    name: String,
+    subnet: IpNet,
+    jobs: mpsc::UnboundedReceiver<Job>,
+}
+
+impl Writer {
+    /// Begins to write to one pool; ends when the sender is dropped.
+    pub(super) fn begin(shared: Arc<Shared>, name: String, subnet: IpNet) -> mpsc::UnboundedSender<Job> {
+        let (sender, jobs) = mpsc::unbounded_channel();
+        let writer = Self { shared, name, subnet, jobs };
+        tokio::spawn(writer.run());
+        sender
+    }
+
+    async fn run(mut self) {
+        while let Some(first) = self.jobs.recv().await {
+            self.write(vec![first]).await;
+        }
+    }
+
+    /// Writes a batch until every job in it has its answer.
+    async fn write(&mut self, mut batch: Vec<Job>) {
+        let mut patience = Patience::until(batch[0].deadline);
+        let (mut conflicts, mut riddles) = (0, 0);
+        loop {
+            self.join(&mut batch, &mut patience);
+            let pool = match self.pool() {
+                Ok(pool) => pool,
+                Err(corrupt) => return self.fail(batch, &corrupt),
+            };
+            batch = sort_out(batch, pool.as_deref());
+            if batch.is_empty() {
+                return;
+            }
+            let (sent, jobs) = (Instant::now(), batch.len());
+            let error = match self.request(&batch, pool.as_deref(), patience.request()).await {
+                Ok(stored) => {
+                    lock(&self.shared.cache).pools.put(stored);
+                    batch.into_iter().for_each(|job| answer(job, Written::Done));
+                    return;
+                }
+                Err(error) => error,
+            };
+            let refused = match error.code() {
+                Some(409) => true,
+                // Without a pool 404 says that the API knows no pools at all, and 422 that this one is none.
+                Some(404 | 422) => pool.is_some(),
+                _ => false,
+            };
+            let pause = if refused {
+                patience.well();
+                conflicts += 1;
+                patience.conflict(conflicts, &self.shared.dice)
+            } else {
+                patience.pause(sent, &error, &self.shared.dice)
+            };
+            let Some(pause) = pause else { return self.fail(batch, &error.into()) };
+            sleep(pause).await;
+            if error.code() == Some(429) {
+                continue;
+            }
+            // The answer tells that something is not as it was thought, or nothing: only the pool tells what.
+            if let Err(unreadable) = self.shared.read_again::<CachedPool>(&self.name, &mut patience).await {
+                return self.fail(batch, &unreadable.into());
+            }
+            batch = sort_out(batch, self.pool().ok().flatten().as_deref());
+            riddles = if error.code() == Some(422) && batch.len() == jobs { riddles + 1 } else { 0 };
+            if riddles == RIDDLES {
+                return self.fail(batch, &error.into());
+            }
+        }
+    }
+
+    /// Takes in what waits, as far as it goes into one request.
+    fn join(&mut self, batch: &mut Vec<Job>, patience: &mut Patience) {
+        let mut size: usize = batch.iter().map(|job| job.changes.len()).sum();
+        while size < BATCH
+            && let Ok(job) = self.jobs.try_recv()
+        {
+            size += job.changes.len();
+            patience.extend(job.deadline);
+            batch.push(job);
+        }
+    }
+
+    /// One request for all changes that are still to be made.
+    async fn request(
+        &self,
+        batch: &[Job],
+        pool: Option<&Pool>,
+        within: Duration,
+    ) -> Result<Stored<CachedPool>, ApiError> {
+        let changes = batch.iter().flat_map(|job| &job.changes);
+        let open = changes.filter(|(address, change)| change.standing(*address, pool) == Standing::Open);
+        let base = bits(self.subnet.addr());
+        let offset = |address: &IpAddr| bits(*address) - base;
+        let api = &self.shared.api;
+        if pool.is_some() {
+            let mut operations: Vec<Value> = Vec::new();
+            open.for_each(|(address, change)| change.write(offset(address), &mut operations));
+            return api.patch(&self.name, &Value::from(operations), within).await;
+        }
+        let added = open.filter_map(|(address, change)| match change {
+            Change::Add(new) => Some((offset(address), new)),
+            // Without a pool there is nothing to take or to remove.
+            Change::Take { .. } | Change::Remove(_) => None,
+        });
+        let entries: Vec<(u128, &Allocation)> = added.collect();
+        api.create(&self.name, &new_pool(&self.name, self.subnet, &entries), within).await
+    }
+
+    /// Answers all jobs; if the server is away also those that came meanwhile, which would only find the same.
+    fn fail(&mut self, batch: Vec<Job>, error: &Error) {
+        for job in batch {
+            answer(job, Written::Failed(error.clone()));
+        }
+        if !matches!(error, Error::Api(cause) if cause.is_passing()) {
+            return;
+        }
+        while let Ok(job) = self.jobs.try_recv() {
+            answer(job, Written::Failed(error.clone()));
+        }
+    }
+
+    /// The pool as it is known.
+    fn pool(&self) -> Result<Option<Arc<Pool>>, Error> {
+        let cache = lock(&self.shared.cache);
+        sound(&cache, &self.name, self.subnet, &self.shared.api)
+    }
+}
+
+/// Answers the jobs that are done, those that lost, and those whose time is over; returns the others.
+fn sort_out(batch: Vec<Job>, pool: Option<&Pool>) -> Vec<Job> {
+    let now = Instant::now();
+    let mut rest = Vec::new();
+    for job in batch {
+        let mut lost = Vec::new();
+        let mut open = false;
+        for (address, change) in &job.changes {
+            match change.standing(*address, pool) {
+                Standing::Done => {}
+                Standing::Open => open = true,
+                Standing::Lost => lost.push(*address),
+            }
+        }
+        if !lost.is_empty() {
+            answer(job, Written::Lost(lost));
+        } else if !open {
+            answer(job, Written::Done);
+        } else if job.deadline <= now {
+            let error = Error::Late { attempt: "writing to the pool".into() };
+            answer(job, Written::Failed(error));
+        } else {
+            rest.push(job);
+        }
+    }
+    rest
+}
+
+/// An operation that no longer waits, as when its plugin's time is over, reads the pool when it is undone.
+fn answer(job: Job, written: Written) {
+    job.reply.send(written).ok();
+}
