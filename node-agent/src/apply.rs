@@ -12,7 +12,8 @@ use crate::desired::Desired;
 use crate::observed::{self, Scope};
 use crate::plan::{self, Conflicts, Plan, Planned};
 
-pub(crate) use journal::Journal;
+use journal::Journal;
+pub(crate) use journal::{Goal, LeftBehind};
 pub(crate) use reach::Targets;
 
 /// How often to plan again when reading back shows that something is left to do. The kernel has side
@@ -75,13 +76,14 @@ impl std::fmt::Display for Undone {
 /// Those of reading, and conflicts.
 pub(crate) async fn plan_now(netlink: &Netlink, desired: &Desired) -> Result<Plan, Error> {
     let mut scope = plan::scope(desired);
-    let first = plan_in(netlink, desired, &scope).await?;
-    if first.steps.is_empty() {
-        return Ok(first);
+    // Whether there is something to do takes less to tell than what: no routes and hardly any addresses, of which a
+    // node may have thousands.
+    match plan_in(netlink, desired, &scope).await {
+        Ok(plan) if plan.steps.is_empty() => return Ok(plan),
+        Ok(_) | Err(Error::Conflicts(_)) => {}
+        Err(error) => return Err(error),
     }
-    // Which links carry the node's default routes takes all routes of the main table to find out, and matters only
-    // when something is to be done.
-    scope.uplinks = true;
+    scope.whole = true;
     plan_in(netlink, desired, &scope).await
 }
 
@@ -90,8 +92,28 @@ async fn plan_in(netlink: &Netlink, desired: &Desired, scope: &Scope) -> Result<
     plan::plan(desired, &observed).map_err(Error::Conflicts)
 }
 
+/// Steps that were done, and not yet what was to follow them.
+#[derive(Debug, Default)]
+#[must_use = "the journal has to end when what follows is done"]
+pub(crate) struct Done {
+    pub(crate) steps: Vec<Planned>,
+    journal: Option<Journal>,
+}
+
+impl Done {
+    /// What was to follow is done as well. A process killed before this leaves it to the next.
+    ///
+    /// # Errors
+    /// Those of removing the journal.
+    pub(crate) fn end(self) -> Result<Vec<Planned>, Error> {
+        finish(self.journal)?;
+        Ok(self.steps)
+    }
+}
+
 /// Carries out `plan` and reads back. Writes nothing, neither to the kernel nor to disk, if the plan is
-/// empty. Returns every step done.
+/// empty. With a `goal`, what was done stays done from then on, also if this process is killed; without one the
+/// next process takes it back until [`Done::end`].
 ///
 /// # Errors
 /// What failed; everything done was taken back, as far as the error says so.
@@ -100,32 +122,36 @@ pub(crate) async fn carry_out(
     desired: &Desired,
     plan: Plan,
     targets: &Targets,
-    journal: Option<&Path>,
-) -> Result<Vec<Planned>, Error> {
+    state: &Path,
+    goal: Option<&Goal>,
+) -> Result<Done, Error> {
     if plan.steps.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Done::default());
     }
     let watched = match &plan.cuts {
         Some(step) => Some(targets.answering(netlink, step).await.map_err(Error::Unreachable)?),
         None => None,
     };
-    let mut journal = journal.map(Journal::begin).transpose().map_err(Error::Journal)?;
-    let mut done = Vec::new();
-    let result = rounds(netlink, desired, plan, journal.as_mut(), &mut done).await;
+    let mut journal = Journal::begin(state).map_err(Error::Journal)?;
+    let mut steps = Vec::new();
+    let result = rounds(netlink, desired, plan, &mut journal, &mut steps).await;
     let result = match (result, watched) {
         (Ok(()), Some(watched)) => watched.wait().await.map_err(Failure::CutOff),
         (result, _) => result,
     };
+    let result = match goal.filter(|_| result.is_ok()) {
+        Some(goal) => journal.reached(goal).map_err(|text| Failure::Other(Error::Journal(text))),
+        None => result,
+    };
     if let Err(failure) = result {
-        let undone = undo(netlink, &done).await;
+        let undone = undo(netlink, &steps).await;
         // What could not be taken back now is tried again at the next start.
         if undone.0.is_empty() {
-            finish(journal)?;
+            finish(Some(journal))?;
         }
         return Err(failure.with(undone));
     }
-    finish(journal)?;
-    Ok(done)
+    Ok(Done { steps, journal: Some(journal) })
 }
 
 fn finish(journal: Option<Journal>) -> Result<(), Error> {
@@ -155,14 +181,12 @@ async fn rounds(
     netlink: &Netlink,
     desired: &Desired,
     mut plan: Plan,
-    mut journal: Option<&mut Journal>,
+    journal: &mut Journal,
     done: &mut Vec<Planned>,
 ) -> Result<(), Failure> {
     for _ in 0..ROUNDS {
         for planned in plan.steps {
-            if let Some(journal) = &mut journal {
-                journal.about_to(&planned).map_err(|text| Failure::Other(Error::Journal(text)))?;
-            }
+            journal.about_to(&planned).map_err(|text| Failure::Other(Error::Journal(text)))?;
             // Before it is done: a step that fails may have been done in part.
             done.push(planned.clone());
             if let Err(source) = kernel::carry_out(netlink, &planned.apply).await {
@@ -188,18 +212,24 @@ async fn undo(netlink: &Netlink, done: &[Planned]) -> Undone {
     Undone(failures)
 }
 
-/// Takes back what a process that was killed half-way had done. Returns how many steps that were.
+/// What a process that was killed has left behind, if it has.
 ///
 /// # Errors
-/// A journal that cannot be read, or steps that cannot be taken back; the journal then stays.
-pub(crate) async fn recover(netlink: &Netlink, state: &Path) -> Result<usize, Error> {
-    let Some((journal, begun)) = Journal::left_behind(state).map_err(Error::Journal)? else { return Ok(0) };
-    let undone = undo(netlink, &begun).await;
-    if !undone.0.is_empty() {
-        return Err(Error::Journal(format!("take back what a killed process left half done: {undone}")));
+/// A journal that cannot be read.
+pub(crate) fn left_behind(state: &Path) -> Result<Option<LeftBehind>, Error> {
+    Journal::left_behind(state).map_err(Error::Journal)
+}
+
+/// Takes back what that process had begun.
+///
+/// # Errors
+/// Steps that cannot be taken back; the journal then stays.
+pub(crate) async fn take_back(netlink: &Netlink, begun: &[Planned]) -> Result<(), Error> {
+    let undone = undo(netlink, begun).await;
+    if undone.0.is_empty() {
+        return Ok(());
     }
-    journal.end().map_err(Error::Journal)?;
-    Ok(begun.len())
+    Err(Error::Journal(format!("take back what a killed process left half done: {undone}")))
 }
 
 /// An error with all its causes on one line.

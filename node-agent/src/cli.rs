@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::builder::NonEmptyStringValueParser;
+use clap::{ArgGroup, Args, Parser, Subcommand};
 
 use crate::desired::{Choice, Label};
+use crate::health::Bind;
 
 /// Keeps a node's VLAN interfaces and bridges as a policy describes them, in nmstate's YAML.
 ///
@@ -54,22 +56,29 @@ pub(crate) enum Verb {
         #[command(flatten)]
         safety: Safety,
     },
-    /// Have the state that was applied last brought about at each boot, before kubelet starts.
+    /// Tell the host's own programs about the state that was applied last.
     Install {
         #[command(flatten)]
-        unit: Unit,
+        places: Places,
     },
     /// Take back what install did; links and the kept state stay.
     Uninstall {
         #[command(flatten)]
-        unit: Unit,
+        places: Places,
     },
+    /// Look for what keeps pods from their network, and say what to do; changes nothing. Status 1 if something fails.
+    Doctor(Doctor),
     /// Bring the desired state about and keep it so, until SIGTERM; every link stays.
     Run {
         #[command(flatten)]
         input: Input,
         #[command(flatten)]
         safety: Safety,
+        #[command(flatten)]
+        cluster: Cluster,
+        /// Where to answer HTTP requests for /healthz, /readyz and /metrics; none for nowhere.
+        #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:29808")]
+        health_bind: Bind,
         /// Seconds between two full readings.
         #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
         interval: u64,
@@ -101,6 +110,40 @@ impl Input {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// For programs.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The plugin, where the container runtime looks for it, such as /opt/cni/bin/octavia-bridge.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plugin: Option<PathBuf>,
+    /// Where NetworkManager notes the state of its devices.
+    #[arg(long, value_name = "DIR", default_value = "/run/NetworkManager/devices")]
+    pub(crate) network_manager_devices: PathBuf,
+}
+
+/// The part of `run` that serves plugins with addresses of the cluster's pools.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Pools of the cluster")]
+pub(crate) struct Cluster {
+    /// Serve plugins with addresses from the Kubernetes API. Without a desired state, do nothing else.
+    #[arg(long)]
+    pub(crate) cluster: bool,
+    /// Credentials. Without them, those of the pod.
+    #[arg(long, value_name = "FILE", requires = "cluster")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// This node's name in the API.
+    #[arg(long, value_name = "NAME", env = "NODE_NAME", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) node_name: Option<String>,
+    /// Where the pool objects are.
+    #[arg(long, value_name = "NAMESPACE", env = "WHEREABOUTS_NAMESPACE", default_value = "kube-system")]
+    pub(crate) pool_namespace: String,
+    /// Where plugins ask.
+    #[arg(long, value_name = "FILE", default_value = "/run/octavia-bridge/agent.sock")]
+    pub(crate) socket: PathBuf,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Safety {
     /// Who has to answer on TCP after a change that could cut the node off; may be repeated. Without one
     /// the default gateways.
@@ -109,11 +152,19 @@ pub(crate) struct Safety {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Unit {
-    /// By a unit of systemd.
-    #[arg(long, required = true)]
-    systemd: bool,
+#[command(group = ArgGroup::new("whom").args(["systemd", "network_manager"]).required(true).multiple(true))]
+pub(crate) struct Places {
+    /// systemd: a unit that brings the state about at each boot, before kubelet starts.
+    #[arg(long)]
+    pub(crate) systemd: bool,
+    /// NetworkManager: a file that makes it leave the state's VLAN interfaces, bridges and VRFs alone. To be
+    /// repeated when the state has others.
+    #[arg(long)]
+    pub(crate) network_manager: bool,
     /// Where systemd looks for units.
     #[arg(long, value_name = "DIR", default_value = "/etc/systemd/system")]
     pub(crate) unit_dir: PathBuf,
+    /// Where NetworkManager looks for parts of its configuration.
+    #[arg(long, value_name = "DIR", default_value = "/etc/NetworkManager/conf.d")]
+    pub(crate) network_manager_dir: PathBuf,
 }

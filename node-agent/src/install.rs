@@ -1,5 +1,8 @@
-//! A unit of systemd that brings the kept desired state about before kubelet starts: after a reboot pods
-//! find their bridge with its uplink, whether or not an API server can be reached.
+//! What the host's own programs are told: systemd by a unit that brings the kept desired state about before kubelet starts,
+//! so that after a reboot pods find their bridge with its uplink, whether or not an API server can be reached; and
+//! NetworkManager which links are not its own.
+
+mod network_manager;
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
@@ -9,50 +12,75 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-use crate::cli::{Cli, Unit};
+use crate::cli::{Cli, Places};
 
 const NAME: &str = "octavia-bridge-agent.service";
 /// Whom it is started for. kubelet is named by `Before=` only, so that a host without it works too.
 const TARGET: &str = "multi-user.target.wants";
 
-/// Writes the unit and enables it for the next boot.
+/// Writes what was asked for: the unit, enabled for the next boot, and NetworkManager's file.
 ///
 /// # Errors
-/// Those of writing, and paths that systemd could misread.
-pub(crate) fn install(cli: &Cli, unit: &Unit) -> anyhow::Result<ExitCode> {
-    let program = std::env::current_exe().context("find this program's own path")?;
-    let state = std::path::absolute(&cli.state_dir).context("make the state directory's path absolute")?;
-    let text = text(word(&program)?, word(&state)?);
-    let path = unit.unit_dir.join(NAME);
-    let draft = unit.unit_dir.join(format!(".{NAME}.tmp"));
-    let write = || {
-        let mut file = File::create(&draft)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&draft, &path)?;
-        fs::create_dir_all(unit.unit_dir.join(TARGET))?;
-        remove(&wanted(unit))?;
-        symlink(&path, wanted(unit))?;
-        File::open(&unit.unit_dir)?.sync_all()
-    };
-    write().with_context(|| format!("write the unit {}", path.display()))?;
-    tracing::info!("{} takes effect at the next boot, or after systemctl daemon-reload", path.display());
+/// Those of writing; paths that systemd, and names that NetworkManager could misread; nothing kept to tell NetworkManager.
+pub(crate) fn install(cli: &Cli, places: &Places) -> anyhow::Result<ExitCode> {
+    if places.systemd {
+        let program = std::env::current_exe().context("find this program's own path")?;
+        let state =
+            std::path::absolute(&cli.state_dir).context("make the state directory's path absolute")?;
+        let path = places.unit_dir.join(NAME);
+        put(&path, &text(word(&program)?, word(&state)?))?;
+        let enable = || {
+            fs::create_dir_all(places.unit_dir.join(TARGET))?;
+            remove(&wanted(places))?;
+            symlink(&path, wanted(places))?;
+            File::open(&places.unit_dir)?.sync_all()
+        };
+        enable().with_context(|| format!("enable the unit {}", path.display()))?;
+        tracing::info!("{} takes effect at the next boot, or after systemctl daemon-reload", path.display());
+    }
+    if places.network_manager {
+        let path = network_manager::path(places);
+        put(&path, &network_manager::text(cli)?)?;
+        tracing::info!("{} takes effect when NetworkManager is started again", path.display());
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Removes the unit; one that is not there is removed already.
+/// Removes what was asked for; what is not there is removed already.
 ///
 /// # Errors
 /// Those of removing.
-pub(crate) fn uninstall(unit: &Unit) -> anyhow::Result<ExitCode> {
-    for path in [wanted(unit), unit.unit_dir.join(NAME)] {
+pub(crate) fn uninstall(places: &Places) -> anyhow::Result<ExitCode> {
+    let mut paths = Vec::new();
+    if places.systemd {
+        paths.extend([wanted(places), places.unit_dir.join(NAME)]);
+    }
+    if places.network_manager {
+        paths.push(network_manager::path(places));
+    }
+    for path in paths {
         remove(&path).with_context(|| format!("remove {}", path.display()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn wanted(unit: &Unit) -> PathBuf {
-    unit.unit_dir.join(TARGET).join(NAME)
+fn wanted(places: &Places) -> PathBuf {
+    places.unit_dir.join(TARGET).join(NAME)
+}
+
+/// Writes a file so that it is there whole or not at all, also after a power cut.
+fn put(path: &Path, text: &str) -> anyhow::Result<()> {
+    // Neither program reads a file with this ending.
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(".tmp");
+    let write = || {
+        let mut file = File::create(&draft)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&draft, path)?;
+        File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    };
+    write().with_context(|| format!("write {}", path.display()))
 }
 
 fn remove(path: &Path) -> std::io::Result<()> {

@@ -1,8 +1,11 @@
 //! `octavia-bridge-agent`: keeps a node's VLAN interfaces and bridges as a policy describes them.
 
 mod apply;
+mod broker;
 mod cli;
 mod desired;
+mod doctor;
+mod health;
 mod install;
 mod marker;
 mod observed;
@@ -42,9 +45,12 @@ fn answer(cli: &Cli) -> anyhow::Result<ExitCode> {
             Verb::Apply { input, safety } => verbs::apply(cli, input, safety).await,
             Verb::Show { json } => verbs::show(*json).await,
             Verb::Remove { safety } => verbs::remove(cli, safety).await,
-            Verb::Install { unit } => install::install(cli, unit),
-            Verb::Uninstall { unit } => install::uninstall(unit),
-            Verb::Run { input, safety, interval } => run::run(cli, input, safety, *interval).await,
+            Verb::Install { places } => install::install(cli, places),
+            Verb::Uninstall { places } => install::uninstall(places),
+            Verb::Doctor(options) => doctor::doctor(cli, options).await,
+            Verb::Run { input, safety, cluster, health_bind, interval } => {
+                run::run(cli, input, safety, cluster, *health_bind, *interval).await
+            }
         }
     })
 }

@@ -73,7 +73,8 @@ pub(crate) fn plan(desired: &Desired, observed: &Observed) -> Result<Plan, Confl
     Ok(Plan { steps, missing, warnings, cuts })
 }
 
-/// What the plan for `desired` looks at, but for the node's uplinks.
+/// What it takes to tell whether there is anything to do for `desired`. What is to be done takes the whole of it
+/// ([`Scope::whole`]).
 pub(crate) fn scope(desired: &Desired) -> Scope {
     let mut scope = Scope { names: BTreeSet::from(["lo".to_owned()]), ..Scope::default() };
     for interface in &desired.interfaces {
@@ -82,6 +83,9 @@ pub(crate) fn scope(desired: &Desired) -> Scope {
         names.extend(interface.ports().iter().cloned());
         if let Some(Kind::Vlan { base: Some(base), .. }) = &interface.kind {
             names.insert(base.clone());
+        }
+        if interface.ipv4.is_some() || interface.ipv6.is_some() {
+            scope.addresses_of.insert(interface.name.clone());
         }
         // These are what may have to be deleted, with or without a word of their ports. A bridge that stays never is.
         if interface.state == State::Absent || matches!(interface.kind, Some(Kind::Vrf { .. })) {

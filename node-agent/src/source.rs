@@ -31,6 +31,11 @@ pub(crate) fn texts(input: &Input, state: Option<&State>) -> anyhow::Result<Kept
     Ok(Kept { texts, choice: input.choice() })
 }
 
+/// Whether `error` says that nobody has named or applied a desired state yet.
+pub(crate) fn is_nothing_kept(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(Error::NothingKept))
+}
+
 fn text(path: &Path) -> Result<Text, Error> {
     let origin = path.display().to_string();
     let read = if origin == "-" { io::read_to_string(io::stdin()) } else { read_file(path) };

@@ -1,13 +1,24 @@
-//! What the program keeps on disk: the last good desired state, a lock, and the journal's place.
+//! What the program keeps on disk: the last good desired state, what the plugin is told of it, a lock, and the journal's
+//! place.
+
+mod bridges;
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
 
 use serde::{Deserialize, Serialize};
 
 use crate::desired::{Choice, Text};
+
+pub(crate) use bridges::Bridges;
+
+/// The agent's own, below the state directory.
+const FOLDER: &str = "agent";
+/// The last good desired state.
+const KEPT: &str = "desired.json";
 
 /// Why the state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +55,7 @@ impl State {
     /// # Errors
     /// [`Error::Busy`] at once if another process holds it.
     pub(crate) fn lock(state_dir: &Path) -> Result<Self, Error> {
-        let directory = state_dir.join("agent");
+        let directory = state_dir.join(FOLDER);
         let shown = directory.display().to_string();
         DirBuilder::new()
             .recursive(true)
@@ -65,7 +76,7 @@ impl State {
     }
 
     fn kept_path(&self) -> PathBuf {
-        self.directory.join("desired.json")
+        self.directory.join(KEPT)
     }
 
     /// The desired state that was last reached, if any.
@@ -73,15 +84,15 @@ impl State {
     /// # Errors
     /// A file that is there and cannot be read.
     pub(crate) fn kept(&self) -> Result<Option<Kept>, Error> {
-        let path = self.kept_path();
-        let attempt = format!("read the kept state {}", path.display());
-        match fs::read(&path) {
-            Ok(text) => {
-                serde_json::from_slice(&text).map(Some).map_err(|cause| failed(attempt)(cause.into()))
-            }
-            Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(None),
-            Err(cause) => Err(failed(attempt)(cause)),
-        }
+        read_kept(&self.kept_path())
+    }
+
+    /// The same without the lock, for those who only look.
+    ///
+    /// # Errors
+    /// A file that is there and cannot be read.
+    pub(crate) fn peek(state_dir: &Path) -> Result<Option<Kept>, Error> {
+        read_kept(&state_dir.join(FOLDER).join(KEPT))
     }
 
     /// Keeps a desired state that was reached, so that it survives a power cut. Writes nothing if it is
@@ -90,31 +101,90 @@ impl State {
     /// # Errors
     /// Those of writing.
     pub(crate) fn keep(&self, kept: &Kept) -> Result<(), Error> {
-        if self.kept().ok().flatten().as_ref() == Some(kept) {
-            return Ok(());
-        }
-        let path = self.kept_path();
-        let draft = path.with_extension("json.tmp");
-        let write = || {
-            let mut file = File::create(&draft)?;
-            file.write_all(&serde_json::to_vec_pretty(kept)?)?;
-            file.sync_all()?;
-            fs::rename(&draft, &path)?;
-            File::open(&self.directory)?.sync_all()
-        };
-        write().map_err(failed(format!("keep the desired state in {}", path.display())))
+        self.publish(self.draft(kept)?)
     }
 
-    /// Keeps nothing any more.
+    /// Begins to keep a desired state that has yet to be reached: what takes long, bringing the bytes to the disk, is
+    /// done beside the work on the links. `None` if it is the one kept already.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub(crate) fn draft(&self, kept: &Kept) -> Result<Option<Draft>, Error> {
+        if self.kept().ok().flatten().as_ref() == Some(kept) {
+            return Ok(None);
+        }
+        let path = self.kept_path().with_extension("json.tmp");
+        let attempt = format!("write {}", path.display());
+        let text = serde_json::to_vec_pretty(kept).map_err(|cause| failed(&attempt)(cause.into()))?;
+        let promise = self.promise_path();
+        let write = move || {
+            match File::open(promise) {
+                Ok(promise) => promise.sync_all()?,
+                Err(cause) if cause.kind() == ErrorKind::NotFound => {}
+                Err(cause) => return Err(cause),
+            }
+            let mut file = File::create(path)?;
+            file.write_all(&text)?;
+            file.sync_all()
+        };
+        let writing = thread::Builder::new().name("keep".into()).spawn(write);
+        writing.map(|writing| Some(Draft(writing))).map_err(failed(attempt))
+    }
+
+    /// Makes a draft the state that is kept.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub(crate) fn publish(&self, draft: Option<Draft>) -> Result<(), Error> {
+        let Some(Draft(writing)) = draft else { return Ok(()) };
+        let path = self.kept_path();
+        let written = writing.join().unwrap_or_else(|_| Err(io::Error::other("the writing thread panicked")));
+        written
+            .and_then(|()| fs::rename(path.with_extension("json.tmp"), &path))
+            .and_then(|()| File::open(&self.directory)?.sync_all())
+            .map_err(failed(format!("keep the desired state in {}", path.display())))
+    }
+
+    /// Gives up a draft.
+    ///
+    /// # Errors
+    /// Those of removing what was written.
+    pub(crate) fn discard(&self, draft: Option<Draft>) -> Result<(), Error> {
+        let Some(Draft(writing)) = draft else { return Ok(()) };
+        // Whether it came out well is no matter any more, only that it is over.
+        drop(writing.join());
+        remove(&self.kept_path().with_extension("json.tmp"))
+    }
+
+    /// Keeps nothing any more, and leaves all bridges to the plugin.
     ///
     /// # Errors
     /// Those of removing a file that is there.
     pub(crate) fn forget(&self) -> Result<(), Error> {
-        match fs::remove_file(self.kept_path()) {
-            Err(cause) if cause.kind() != ErrorKind::NotFound => {
-                Err(failed(format!("remove {}", self.kept_path().display()))(cause))
-            }
-            _ => Ok(()),
+        remove(&self.kept_path())?;
+        self.promise_nothing()
+    }
+}
+
+/// A desired state on its way to the disk.
+#[derive(Debug)]
+#[must_use = "only published it is kept"]
+pub(crate) struct Draft(JoinHandle<io::Result<()>>);
+
+fn read_kept(path: &Path) -> Result<Option<Kept>, Error> {
+    let attempt = format!("read the kept state {}", path.display());
+    match fs::read(path) {
+        Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|cause| failed(attempt)(cause.into())),
+        Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(None),
+        Err(cause) => Err(failed(attempt)(cause)),
+    }
+}
+
+fn remove(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(cause) if cause.kind() != ErrorKind::NotFound => {
+            Err(failed(format!("remove {}", path.display()))(cause))
         }
+        _ => Ok(()),
     }
 }

@@ -7,13 +7,13 @@ use anyhow::Context;
 use octavia_bridge_netlink::Netlink;
 use serde_json::json;
 
-use crate::apply::{self, Targets};
+use crate::apply::{self, Goal, LeftBehind, Targets, chain};
 use crate::cli::{Cli, Input, Safety};
 use crate::desired::{Desired, Interface, State as Wanted};
 use crate::marker;
 use crate::observed;
-use crate::plan::{Missing, Plan};
-use crate::state::State;
+use crate::plan::{Missing, Plan, Planned};
+use crate::state::{Bridges, Kept, State};
 use crate::{rival, show, source};
 
 /// Status of `plan --check` when there is something to do.
@@ -64,47 +64,96 @@ fn in_words(desired: &Desired, plan: &Plan) -> String {
 
 pub(crate) async fn apply(cli: &Cli, input: &Input, safety: &Safety) -> anyhow::Result<ExitCode> {
     // Standard input is read before the lock is taken: it may be long in coming.
-    let named = if input.files.is_empty() { None } else { Some(source::texts(input, None)?) };
-    if let Some(kept) = &named {
-        source::desired(kept)?;
-    }
+    let named = if input.files.is_empty() { None } else { Some(read(input, None)?) };
     rival::stand_down(&cli.nmstate_lock)?;
     let state = State::lock(&cli.state_dir)?;
     let netlink = Netlink::open().await?;
     recover(&netlink, &state).await?;
-    let kept = named.map_or_else(|| source::texts(input, Some(&state)), Ok)?;
+    let named = named.map_or_else(|| read(input, Some(&state)), Ok);
+    let applied = async { bring_about(&netlink, &state, named?, safety).await }.await;
+    if applied.is_err() {
+        promise_kept(&state);
+    }
+    applied
+}
+
+fn read(input: &Input, state: Option<&State>) -> anyhow::Result<(Kept, Desired)> {
+    let kept = source::texts(input, state)?;
     let desired = source::desired(&kept)?;
-    let plan = apply::plan_now(&netlink, &desired).await?;
+    Ok((kept, desired))
+}
+
+async fn bring_about(
+    netlink: &Netlink,
+    state: &State,
+    (kept, desired): (Kept, Desired),
+    safety: &Safety,
+) -> anyhow::Result<ExitCode> {
+    // Before the first look: a bridge that the plugin makes on its own is seen here, or not made.
+    state.promise(&Bridges::of(&desired, &kept))?;
+    let plan = apply::plan_now(netlink, &desired).await?;
     if !plan.missing.is_empty() {
         return Err(Incomplete(plan.missing).into());
     }
     warn(&desired, &plan);
-    carry_out(&netlink, &state, &desired, plan, safety).await?;
-    state.keep(&kept)?;
-    Ok(ExitCode::SUCCESS)
+    let draft = state.draft(&kept)?;
+    let targets = Targets(safety.reach.clone());
+    let goal = Goal::Keep(kept);
+    match apply::carry_out(netlink, &desired, plan, &targets, state.directory(), Some(&goal)).await {
+        Ok(done) => {
+            state.publish(draft)?;
+            tell(&done.end()?)
+        }
+        Err(error) => {
+            if let Err(left) = state.discard(draft) {
+                tracing::warn!("{}", chain(&left));
+            }
+            Err(error.into())
+        }
+    }
 }
 
-async fn carry_out(
-    netlink: &Netlink,
-    state: &State,
-    desired: &Desired,
-    plan: Plan,
-    safety: &Safety,
-) -> anyhow::Result<()> {
-    let targets = Targets(safety.reach.clone());
-    let done = apply::carry_out(netlink, desired, plan, &targets, Some(state.directory())).await?;
+/// After a change that failed the plugin has to go by the policy before it again.
+pub(crate) fn promise_kept(state: &State) {
+    let promised = || -> anyhow::Result<()> {
+        match state.kept()? {
+            Some(kept) => state.promise(&Bridges::of(&source::desired(&kept)?, &kept))?,
+            None => state.promise_nothing()?,
+        }
+        Ok(())
+    };
+    if let Err(error) = promised() {
+        tracing::warn!("the plugin still goes by the policy that failed: {}", chain(&*error));
+    }
+}
+
+fn tell(done: &[Planned]) -> anyhow::Result<ExitCode> {
     let mut lines: Vec<String> = done.iter().map(|planned| planned.apply.to_string()).collect();
     if done.is_empty() {
         lines.push("nothing to do".into());
     }
-    print(&lines.join("\n"))
+    print(&lines.join("\n"))?;
+    Ok(ExitCode::SUCCESS)
 }
 
+/// Settles what a process that was killed has left: steps half-way are taken back, steps complete are not.
 pub(crate) async fn recover(netlink: &Netlink, state: &State) -> anyhow::Result<()> {
-    let steps = apply::recover(netlink, state.directory()).await?;
-    if steps > 0 {
-        tracing::warn!("an earlier process was killed half-way; its {steps} steps were taken back");
+    let Some(LeftBehind { journal, begun, reached }) = apply::left_behind(state.directory())? else {
+        return Ok(());
+    };
+    match reached {
+        Some(Goal::Keep(kept)) => state.keep(&kept)?,
+        Some(Goal::Forget) => state.forget()?,
+        None if begun.is_empty() => {}
+        None => {
+            apply::take_back(netlink, &begun).await?;
+            tracing::warn!(
+                "an earlier process was killed half-way; its {} steps were taken back",
+                begun.len()
+            );
+        }
     }
+    journal.end().map_err(apply::Error::Journal)?;
     Ok(())
 }
 
@@ -154,9 +203,12 @@ pub(crate) async fn remove(cli: &Cli, safety: &Safety) -> anyhow::Result<ExitCod
     desired.routes = observed.routes.iter().filter(|route| route.is_ours()).flat_map(absent_route).collect();
     let plan = apply::plan_now(&netlink, &desired).await?;
     warn(&desired, &plan);
-    carry_out(&netlink, &state, &desired, plan, safety).await?;
+    let targets = Targets(safety.reach.clone());
+    let goal = Some(&Goal::Forget);
+    let done = apply::carry_out(&netlink, &desired, plan, &targets, state.directory(), goal).await?;
+    // The plugin last: until then it does not make anew what is being deleted.
     state.forget()?;
-    Ok(ExitCode::SUCCESS)
+    tell(&done.end()?)
 }
 
 fn absent(name: &str) -> Interface {
@@ -187,6 +239,6 @@ fn absent_route(route: &observed::Route) -> Vec<crate::desired::Route> {
 }
 
 /// The one place that writes to standard output.
-fn print(text: &str) -> anyhow::Result<()> {
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     writeln!(io::stdout().lock(), "{text}").context("write to standard output")
 }

@@ -168,9 +168,18 @@ async fn delete(netlink: &Netlink, name: &str) -> Result<(), Error> {
 }
 
 /// Deletes a link of ours that may lack its mark yet, since a link's alias takes a message of its own after
-/// the one that makes it: then it is down and without any alias, and of the sort that was to be made.
+/// the one that makes it: then it is down and without any alias, and of the sort that was to be made. One that
+/// others have given ports since stays: they are pods', and the next that brings the policy about finds it there.
 async fn delete_half_made(netlink: &Netlink, new: &NewLink) -> Result<(), Error> {
     let Some(link) = netlink.link(&new.name).await? else { return Ok(()) };
+    if matches!(link.kind, LinkKind::Bridge(_) | LinkKind::Vrf { .. }) {
+        let ports = netlink.ports(link.index).await?;
+        if !ports.is_empty() {
+            let names: Vec<&str> = ports.iter().map(|port| port.name.as_str()).collect();
+            tracing::warn!("{} stays: {} would be cut off", new.name, names.join(", "));
+            return Ok(());
+        }
+    }
     let same_sort = match (&new.kind, &link.kind) {
         (Kind::Bridge { .. }, LinkKind::Bridge(_)) => {
             new.mac.is_none() || new.mac == link.mac.map(|mac| mac.to_string())

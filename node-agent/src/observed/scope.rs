@@ -15,14 +15,17 @@ const FEW: usize = 48;
 /// What a plan looks at.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Scope {
-    /// Links. What they stand on and belong to, and every VLAN, comes with them.
+    /// Links. What they stand on and belong to comes with them.
     pub(crate) names: BTreeSet<String>,
     /// Links whose ports matter, since the link may have to go.
     pub(crate) ports_of: BTreeSet<String>,
-    /// Routing tables of which every route matters; of others those by the links here.
+    /// Routing tables of which every route matters; of others those by the links here. None, and no route does.
     pub(crate) tables: BTreeSet<(u32, bool)>,
-    /// Also the links of the node's default routes, and what carries those.
-    pub(crate) uplinks: bool,
+    /// Links whose addresses matter.
+    pub(crate) addresses_of: BTreeSet<String>,
+    /// All that steps could have to do with: addresses, routes, ports and VLANs of the links here, whatever the above
+    /// says, and the links of the node's default routes with what carries those.
+    pub(crate) whole: bool,
 }
 
 /// Links by index, as they come.
@@ -51,21 +54,21 @@ async fn some(netlink: &Netlink, scope: &Scope) -> nl::Result<Option<Observed>> 
         // The kernel finds a link by its other names too, by which nobody here calls it.
         found.links.extend(link.filter(|link| link.name == *name).map(|link| (link.index, link)));
     }
-    // 8021q makes this folder in every namespace when it is loaded; without it there are no VLANs.
-    if Path::new("/proc/thread-self/net/vlan").exists() {
-        found.add(netlink.vlans().await?);
-    }
-    if scope.uplinks {
+    if scope.whole {
+        // 8021q makes this folder in every namespace when it is loaded; without it there are no VLANs.
+        if Path::new("/proc/thread-self/net/vlan").exists() {
+            found.add(netlink.vlans().await?);
+        }
         let main = RouteFilter { table: Some(MAIN_TABLE), ..RouteFilter::default() };
         let routes = netlink.routes(&main).await?;
         for index in default_links(&routes).collect::<BTreeSet<_>>() {
             found.uplink(index).await?;
         }
-    }
-    for name in &scope.ports_of {
-        let master = found.links.values().find(|link| link.name == *name).map(|link| link.index);
-        if let Some(master) = master {
-            found.add(netlink.ports(master).await?);
+        for name in &scope.ports_of {
+            let master = found.links.values().find(|link| link.name == *name).map(|link| link.index);
+            if let Some(master) = master {
+                found.add(netlink.ports(master).await?);
+            }
         }
     }
     found.complete().await?;
@@ -75,8 +78,13 @@ async fn some(netlink: &Netlink, scope: &Scope) -> nl::Result<Option<Observed>> 
 
     let mut addresses = Vec::new();
     let mut routes = Vec::new();
-    for index in found.links.keys() {
-        addresses.extend(netlink.addresses(*index).await?);
+    for (index, link) in &found.links {
+        if scope.whole || scope.addresses_of.contains(&link.name) {
+            addresses.extend(netlink.addresses(*index).await?);
+        }
+        if !scope.whole && scope.tables.is_empty() {
+            continue;
+        }
         let mut by_link =
             netlink.routes(&RouteFilter { link: Some(*index), ..RouteFilter::default() }).await?;
         // A route by several links is among those of each.

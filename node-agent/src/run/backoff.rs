@@ -10,24 +10,28 @@ const WINDOW: Duration = Duration::from_secs(10);
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// Times of the latest repairs, and how long to hold off.
+/// The latest repairs, and how long to hold off.
 #[derive(Debug, Default)]
 pub(crate) struct BackOff {
-    recent: Vec<Instant>,
+    /// When, and what was done.
+    recent: Vec<(Instant, String)>,
     pause: Duration,
+    last: Option<Instant>,
 }
 
 impl BackOff {
-    /// Notes a repair; returns the pause if this is a fight.
-    pub(crate) fn repaired(&mut self, now: Instant) -> Option<Duration> {
+    /// Notes a repair; returns the pause if this is a fight: the same is undone again and again. Several faults in a
+    /// row, as when somebody works on the node, are none.
+    pub(crate) fn repaired(&mut self, now: Instant, what: &str) -> Option<Duration> {
         // What comes within a window after a pause is the same fight.
         let window = WINDOW + self.pause;
-        self.recent.retain(|then| now.duration_since(*then) < window);
+        self.recent.retain(|(then, _)| now.duration_since(*then) < window);
         if self.recent.is_empty() {
             self.pause = Duration::ZERO;
         }
-        self.recent.push(now);
-        if self.recent.len() < FIGHT {
+        self.recent.push((now, what.to_owned()));
+        self.last = Some(now);
+        if self.recent.iter().filter(|(_, other)| other == what).count() < FIGHT {
             return None;
         }
         self.recent.remove(0);
@@ -35,9 +39,9 @@ impl BackOff {
         Some(self.pause)
     }
 
-    /// How long to leave the next change alone.
-    pub(crate) fn pause(&self) -> Duration {
-        self.pause
+    /// Until when to leave changes alone. Counted from the last repair: one that comes long after it is no answer to it.
+    pub(crate) fn not_before(&self) -> Option<Instant> {
+        self.last.map(|last| last + self.pause)
     }
 }
 
@@ -45,23 +49,40 @@ impl BackOff {
 mod tests {
     use super::*;
 
+    const WHAT: &str = "set octbr up";
+
     #[test]
     fn single_repairs_never_wait_and_a_fight_waits_longer_and_longer() {
         let mut backoff = BackOff::default();
         let mut now = Instant::now();
         for _ in 0..100 {
             now += WINDOW;
-            assert_eq!(backoff.repaired(now), None);
+            assert_eq!(backoff.repaired(now, WHAT), None);
         }
         let mut pauses = Vec::new();
         for _ in 0..12 {
-            now += backoff.pause() + Duration::from_millis(5);
-            pauses.extend(backoff.repaired(now));
+            now = backoff.not_before().unwrap() + Duration::from_millis(5);
+            pauses.extend(backoff.repaired(now, WHAT));
         }
         assert_eq!(pauses[..4], [1, 2, 4, 8].map(Duration::from_secs));
         assert!(pauses.iter().all(|pause| *pause <= LONGEST), "{pauses:?}");
-        now += LONGEST + WINDOW + backoff.pause();
-        assert_eq!(backoff.repaired(now), None);
-        assert_eq!(backoff.pause(), Duration::ZERO);
+        // The other one has given up: what happens after the pause is repaired at once.
+        assert!(backoff.not_before().unwrap() <= now + LONGEST);
+        now += LONGEST + WINDOW + LONGEST;
+        assert_eq!(backoff.repaired(now, WHAT), None);
+        assert_eq!(backoff.not_before(), Some(now));
+    }
+
+    #[test]
+    fn many_faults_of_different_sorts_are_no_fight() {
+        let mut backoff = BackOff::default();
+        let mut now = Instant::now();
+        for round in 0..FIGHT {
+            for fault in ["set octbr up", "set the MTU of octbr to 1500", "create octbr (bridge)"] {
+                now += Duration::from_millis(100);
+                let fight = backoff.repaired(now, fault).is_some();
+                assert_eq!(fight, round == FIGHT - 1, "{fault} for the {round}th time");
+            }
+        }
     }
 }

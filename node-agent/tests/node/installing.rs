@@ -37,6 +37,29 @@ fn the_units_own_command_brings_the_kept_state_back_after_a_reboot() {
 }
 
 #[test]
+fn network_manager_is_told_of_what_the_program_makes_and_of_nothing_else() {
+    on_a_node(|node| {
+        let words = format!("install --network-manager --network-manager-dir {}", node.path("").display());
+        let file = node.path("90-octavia-bridge.conf");
+        // Nothing kept, nothing to tell.
+        let answer = node.run(&words, "");
+        assert_eq!(answer.status, 1);
+        assert!(answer.stderr.contains("apply one first") && !file.exists(), "{}", answer.stderr);
+        node.ok("apply -f -", &format!("{POLICY}- {{name: enp6s0, type: ethernet, state: up}}\n"));
+        for _ in 0..2 {
+            node.ok(&words, "");
+        }
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.contains("[keyfile]\nunmanaged-devices+=interface-name:=octbr\n"), "{text}");
+        for _ in 0..2 {
+            node.ok(&format!("un{words}"), "");
+            assert!(!file.exists());
+        }
+        assert_eq!(node.run("install", "").status, 2, "whom to tell has to be said");
+    });
+}
+
+#[test]
 fn a_path_that_systemd_would_misread_is_refused() {
     on_a_node(|node| {
         let answer = crate::scene::answer(

@@ -7,6 +7,7 @@
 
 mod applying;
 mod daemon;
+mod doctor;
 mod input;
 mod installing;
 mod killed;

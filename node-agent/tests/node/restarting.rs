@@ -56,6 +56,7 @@ fn nothing_is_taken_back_while_kubernetes_nmstate_is_at_work() {
         killed_at(node, 40, "apply", "larger.yaml");
         assert!(node.path("state/agent/journal.jsonl").exists());
         let half_done = node.snapshot();
+        assert!(half_done.contains("extra0"), "killed too early to prove anything");
         fs::write(node.path("policy.yaml"), POLICY).unwrap();
         let lock = File::create(node.path("lock")).unwrap();
         lock.lock().unwrap();
@@ -65,8 +66,9 @@ fn nothing_is_taken_back_while_kubernetes_nmstate_is_at_work() {
         assert_eq!(node.snapshot(), half_done);
         lock.unlock().unwrap();
         // It looks again every five seconds.
-        until(Duration::from_secs(10), "the policy is in force", || complete(node));
-        assert!(node.link("extra0").is_none(), "and what was half done is gone");
+        until(Duration::from_secs(10), "what was half done is gone and the policy is in force", || {
+            node.link("extra0").is_none() && complete(node)
+        });
     });
 }
 

@@ -55,7 +55,7 @@ async fn compare() {
     let mut whole = read(&netlink).await.unwrap();
     let names: BTreeSet<String> = ["lo", "octbr", "enp6s0", "missing"].map(Into::into).into();
     let tables = BTreeSet::from([(11, true)]);
-    let scope = Scope { names: names.clone(), tables, uplinks: true, ..Scope::default() };
+    let scope = Scope { names: names.clone(), tables, whole: true, ..Scope::default() };
     let part = read_scope(&netlink, &scope).await.unwrap();
 
     let links: Vec<&str> = part.links.keys().map(String::as_str).collect();

@@ -1,0 +1,230 @@
+//! Figures of the broker: what plugins asked for and got, and how full the pools are.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use octavia_bridge_ipam::allocate::Usage;
+use octavia_bridge_ipam::kubernetes::{Claimed, Error, Refused, Store, Watching};
+use octavia_bridge_ipam::request::{Choice, Request};
+use octavia_bridge_ipam::wire::{Failure, Inquiry, Kind};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Unit;
+
+use super::Broker;
+use crate::health::{Label, Line, Metrics, Times};
+
+/// Ranges whose usage is told; a node has a handful. Each costs a look at its pool whenever somebody asks.
+const RANGES: usize = 64;
+
+/// What plugins asked for and got.
+#[derive(Debug)]
+pub(super) struct Figures {
+    allocations: Family<Label, Counter>,
+    releases: Family<Label, Counter>,
+    took: Times,
+    inquiries: Mutex<Vec<Inquiry>>,
+}
+
+impl Figures {
+    pub(super) fn new(metrics: &Metrics) -> Self {
+        let help = "Claims of plugins by how they were answered";
+        let allocations = metrics.add("allocations", help, Family::<Label, Counter>::default());
+        let releases =
+            metrics.add("releases", "Releases by how they ended", Family::<Label, Counter>::default());
+        // Known from the start, so that the first one is seen as an increase.
+        for result in ["assigned", "exhausted", "unavailable"] {
+            drop(allocations.get_or_create(&[("result", result)]));
+        }
+        for result in ["released", "failed"] {
+            drop(releases.get_or_create(&[("result", result)]));
+        }
+        let took = metrics
+            .add_times("allocation_duration", "From a plugin's call to its addresses, where it got them");
+        Self { allocations, releases, took, inquiries: Mutex::default() }
+    }
+
+    /// A claim that took so long came out like this.
+    pub(super) fn claimed(&self, claimed: &Result<Claimed, Refused>, took: Duration) {
+        let result = match claimed {
+            Ok(Claimed::Assigned(_)) => {
+                self.took.took(took);
+                "assigned"
+            }
+            Ok(Claimed::Contested(_)) => "contested",
+            Err(Refused { error, .. }) => word(Failure::from(error).kind),
+        };
+        self.allocations.get_or_create(&[("result", result)]).inc();
+    }
+
+    /// A claim waited in vain until another call for the same attachment was done.
+    pub(super) fn claimed_by_another(&self) {
+        self.allocations.get_or_create(&[("result", word(Kind::Unavailable))]).inc();
+    }
+
+    /// A release by a plugin ended like this.
+    pub(super) fn released(&self, released: &Result<usize, Error>) {
+        let result = if released.is_ok() { "released" } else { "failed" };
+        self.releases.get_or_create(&[("result", result)]).inc();
+    }
+
+    /// Remembers which ranges plugins of this node take addresses from: a pool is one of a whole subnet, and says nothing
+    /// of what part of it may be handed out.
+    pub(super) fn wanted(&self, request: &Request) {
+        for want in &request.wants {
+            if let Choice::Lowest(range) = &want.choice {
+                self.note(Inquiry {
+                    network_name: request.network_name.clone(),
+                    overlapping: request.overlapping,
+                    ranges: vec![range.clone()],
+                    reserved: request.reserved.clone(),
+                });
+            }
+        }
+    }
+
+    /// The same of a question how full ranges are.
+    pub(super) fn asked(&self, inquiry: &Inquiry) {
+        for range in &inquiry.ranges {
+            self.note(Inquiry { ranges: vec![range.clone()], ..inquiry.clone() });
+        }
+    }
+
+    fn note(&self, inquiry: Inquiry) {
+        let mut inquiries = self.inquiries.lock().unwrap_or_else(PoisonError::into_inner);
+        if inquiries.len() < RANGES && !inquiries.contains(&inquiry) {
+            inquiries.push(inquiry);
+        }
+    }
+
+    fn usages(&self, store: &Store) -> Vec<Usage> {
+        let inquiries = self.inquiries.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked =
+            inquiries.iter().flat_map(|inquiry| inquiry.ranges.iter().map(move |range| (inquiry, range)));
+        // A damaged pool is told of as such, and has no usage.
+        let known = asked.filter_map(|(inquiry, range)| store.known_usage(inquiry, range).ok());
+        // Networks that differ in other things may share a range.
+        let by_name = known.map(|usage| ((usage.pool.clone(), usage.first, usage.last), usage));
+        by_name.collect::<BTreeMap<_, _>>().into_values().collect()
+    }
+}
+
+/// Failures as label values.
+fn word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Version => "version",
+        Kind::Malformed => "malformed",
+        Kind::Exhausted => "exhausted",
+        Kind::Held => "held",
+        Kind::Corrupt => "corrupt",
+        Kind::Unsupported => "unsupported",
+        Kind::Unavailable => "unavailable",
+    }
+}
+
+/// How the pools are known, for people.
+pub(super) fn lines(store: &Store) -> Vec<Line> {
+    let pools = store.pools();
+    let mut lines = Vec::new();
+    match store.watching() {
+        Watching::Well => {
+            let used: u128 = pools.iter().filter_map(|pool| Some(pool.content.as_ref().ok()?.used)).sum();
+            lines.push(Line::Well(format!("{} pools with {used} addresses in use are watched", pools.len())));
+        }
+        Watching::Behind(error) => lines.push(Line::Missing(format!(
+            "changes of the pools do not arrive, so each is read before use: {error}: {}",
+            error.why
+        ))),
+        Watching::Unread(Some(error)) => {
+            lines.push(Line::Missing(format!("the pools were not read yet: {error}: {}", error.why)));
+        }
+        Watching::Unread(None) => lines.push(Line::Missing("the pools are being read".into())),
+    }
+    // Other pools are served: that is no reason to call this node, and every other one, unready.
+    lines.extend(pools.iter().filter_map(|pool| {
+        let why = pool.content.as_ref().err()?;
+        Some(Line::Note(format!("ippools {} is damaged and was left alone: {why}", pool.name)))
+    }));
+    lines
+}
+
+/// Looked up when somebody asks.
+pub(super) struct Pools(pub(super) std::sync::Arc<Broker>);
+
+impl fmt::Debug for Pools {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pools")
+    }
+}
+
+impl Collector for Pools {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Broker { store, tombstones, figures, .. } = &*self.0;
+        let synced = matches!(store.watching(), Watching::Well);
+        plain(&mut encoder, "pools_synced", "1 while the pools in memory follow the API", f64::from(synced))?;
+        // What is told is what a claim would go by, also while it is behind.
+        let pools = store.pools();
+        let of = |pool: &str| [("pool", pool.to_owned())];
+        let damaged = pools.iter().map(|pool| (of(&pool.name), f64::from(pool.content.is_err())));
+        gauge(&mut encoder, "pool_damaged", "1 for a pool that is not what its name says", None, damaged)?;
+        let sound = || pools.iter().filter_map(|pool| Some((pool, pool.content.as_ref().ok()?)));
+        let addresses = Unit::Other("addresses".into());
+        let unit = Some(&addresses);
+        let used = sound().map(|(pool, fill)| (of(&pool.name), fill.used as f64));
+        gauge(&mut encoder, "pool_used", "Addresses with an entry in the pool", unit, used)?;
+        let capacity = sound().map(|(pool, fill)| (of(&pool.name), fill.capacity as f64));
+        gauge(&mut encoder, "pool_capacity", "Addresses of the pool's whole subnet", unit, capacity)?;
+
+        let usages = figures.usages(store);
+        for (name, help, figure) in [
+            (
+                "range_used",
+                "Addresses in use of a range that plugins here ask for",
+                (|usage| usage.used) as fn(&Usage) -> u128,
+            ),
+            ("range_free", "Addresses left in it", |usage| usage.free),
+            ("range_capacity", "Addresses that can be handed out from it", |usage| usage.capacity),
+        ] {
+            let told = usages.iter().map(|usage| {
+                let labels = [
+                    ("pool", usage.pool.clone()),
+                    ("first", usage.first.to_string()),
+                    ("last", usage.last.to_string()),
+                ];
+                (labels, figure(usage) as f64)
+            });
+            gauge(&mut encoder, name, help, unit, told)?;
+        }
+
+        // A folder that cannot be read is told of by the replay.
+        let waiting = tombstones.list().map_or(f64::NAN, |all| all.len() as f64);
+        plain(&mut encoder, "tombstones", "Releases that wait to be done", waiting)?;
+        let help = "Claims that found an address taken by somebody else meanwhile, and chose again";
+        let conflicts = encoder.encode_descriptor("allocation_conflicts", help, None, MetricType::Counter)?;
+        ConstCounter::new(store.conflicts()).encode(conflicts)
+    }
+}
+
+/// A gauge without labels.
+fn plain(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: f64) -> fmt::Result {
+    encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
+}
+
+fn gauge<const N: usize>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    unit: Option<&Unit>,
+    values: impl IntoIterator<Item = ([(&'static str, String); N], f64)>,
+) -> fmt::Result
+where
+    [(&'static str, String); N]: EncodeLabelSet,
+{
+    let mut family = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
+    values.into_iter().try_for_each(|(labels, value)| family.encode_family(&labels)?.encode_gauge(&value))
+}

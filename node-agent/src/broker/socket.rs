@@ -1,0 +1,134 @@
+//! The socket: one agent's, in a folder that is root's.
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream as Probe;
+use std::path::{Path, PathBuf};
+
+use tokio::net::{UnixListener, UnixStream};
+
+use crate::health::Line;
+
+/// Why there is no socket.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error("{attempt} {}", path.display())]
+    Io { attempt: &'static str, path: PathBuf, source: io::Error },
+    #[error("somebody else answers on {}; stop that agent, or choose another path with --socket", .0.display())]
+    Taken(PathBuf),
+    #[error("{} is no socket; it was left alone, so remove it or choose another path with --socket", .0.display())]
+    Foreign(PathBuf),
+}
+
+/// A listening socket. Its file goes with it.
+#[derive(Debug)]
+pub(super) struct Socket {
+    listener: UnixListener,
+    path: PathBuf,
+    /// Device and inode: what a later agent made in the same place is not ours to remove.
+    identity: (u64, u64),
+}
+
+impl Socket {
+    /// Listens at `path`; its folder is made, for its owner only, if it is missing. The socket of an agent that was
+    /// killed is replaced.
+    pub(super) fn bind(path: &Path) -> Result<Self, Error> {
+        let failed = |attempt| move |source| Error::Io { attempt, path: path.to_owned(), source };
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(folder)
+                .map_err(failed("make the folder of"))?;
+        }
+        match fs::symlink_metadata(path) {
+            Ok(there) if !there.file_type().is_socket() => return Err(Error::Foreign(path.to_owned())),
+            Ok(_) => match Probe::connect(path) {
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                    fs::remove_file(path).map_err(failed("remove the stale socket"))?;
+                }
+                // It listens, or is too busy to say.
+                Ok(_) | Err(_) => return Err(Error::Taken(path.to_owned())),
+            },
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(failed("look at")(error)),
+        }
+        let listener = UnixListener::bind(path).map_err(failed("listen on"))?;
+        fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(failed("close to others"))?;
+        let identity = identity(path).map_err(failed("look at"))?;
+        Ok(Self { listener, path: path.to_owned(), identity })
+    }
+
+    /// How it stands, whenever asked.
+    pub(super) fn ask(&self) -> impl Fn() -> Vec<Line> + Send + Sync + 'static {
+        let (path, ours) = (self.path.clone(), self.identity);
+        move || {
+            let shown = path.display();
+            vec![match identity(&path) {
+                Ok(there) if there == ours => Line::Well(format!("plugins are answered on {shown}")),
+                Ok(_) => Line::Missing(format!("{shown} was replaced by somebody else's; start the agent anew")),
+                Err(error) => Line::Missing(format!("{shown} is gone ({error}); start the agent anew")),
+            }]
+        }
+    }
+
+    /// The next connection.
+    pub(super) async fn accept(&self) -> io::Result<UnixStream> {
+        self.listener.accept().await.map(|(stream, _)| stream)
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if identity(&self.path).is_ok_and(|now| now == self.identity)
+            && let Err(error) = fs::remove_file(&self.path)
+        {
+            tracing::warn!("cannot remove {}: {error}", self.path.display());
+        }
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|there| (there.dev(), there.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("run/agent.sock");
+        let first = Socket::bind(&path).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+        assert_eq!((mode(path.parent().unwrap()), mode(&path)), (0o700, 0o600));
+        assert!(matches!(Socket::bind(&path), Err(Error::Taken(_))));
+        drop(first);
+        assert!(!path.exists());
+        // What a killed agent leaves.
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let second = Socket::bind(&path).unwrap();
+        // An agent started by hand in its place: the file is not the second one's any more.
+        fs::remove_file(&path).unwrap();
+        let third = Socket::bind(&path).unwrap();
+        let second_stands = second.ask();
+        assert!(matches!(second_stands()[..], [Line::Missing(_)]));
+        assert!(matches!(third.ask()()[..], [Line::Well(_)]));
+        drop(second);
+        assert!(path.exists());
+        drop(third);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_no_socket_is_left_alone() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("agent.sock");
+        fs::write(&path, "notes").unwrap();
+        assert!(matches!(Socket::bind(&path), Err(Error::Foreign(_))));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "notes");
+    }
+}

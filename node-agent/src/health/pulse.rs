@@ -1,0 +1,68 @@
+//! Whether the loop that keeps the links still turns.
+//!
+//! A loop that hangs looks like one with nothing to do. So it says beforehand until when it will be back, and whoever
+//! asks later than that knows. That the process answers at all shows that its one thread is not stuck.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::lock;
+
+/// Longest time that a look with all its repairs takes: every request to the kernel is given some seconds at most, and
+/// one that could cut the node off is watched for ten. A busy node is slower than that; a hanging one hangs for good.
+const WORK: Duration = Duration::from_secs(180);
+/// By how much timers on a busy node may be late.
+const LATE: Duration = Duration::from_secs(30);
+
+/// When the loop was to be back.
+#[derive(Debug, Default)]
+pub(crate) struct Pulse(Mutex<Option<Instant>>);
+
+impl Pulse {
+    /// The loop begins its work.
+    pub(crate) fn works(&self) {
+        self.back_by(Instant::now() + WORK);
+    }
+
+    /// The loop waits, until `wake` at the latest.
+    pub(crate) fn sleeps_until(&self, wake: Instant) {
+        self.back_by(wake + LATE);
+    }
+
+    fn back_by(&self, moment: Instant) {
+        *lock(&self.0) = Some(moment);
+    }
+
+    /// For how long the loop has been overdue, if it is.
+    pub(crate) fn overdue(&self) -> Option<Duration> {
+        let due = (*lock(&self.0))?;
+        Some(Instant::now().saturating_duration_since(due)).filter(|late| !late.is_zero())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_loop_is_overdue_only_after_the_time_that_it_named() {
+        let pulse = Pulse::default();
+        advance(Duration::from_secs(1000)).await;
+        assert_eq!(pulse.overdue(), None, "it has not begun");
+        let hour = Duration::from_secs(3600);
+        pulse.sleeps_until(Instant::now() + hour);
+        advance(hour).await;
+        assert_eq!(pulse.overdue(), None);
+        advance(LATE + Duration::from_secs(7)).await;
+        assert_eq!(pulse.overdue(), Some(Duration::from_secs(7)));
+        pulse.works();
+        advance(WORK).await;
+        assert_eq!(pulse.overdue(), None);
+        advance(Duration::from_secs(1)).await;
+        assert_eq!(pulse.overdue(), Some(Duration::from_secs(1)));
+    }
+}

@@ -1,0 +1,104 @@
+//! What is missing, in words.
+//!
+//! One line for each matter, as `doctor` prints them: `ok`, `note` for what is worth knowing, `wait` for what keeps the
+//! agent from doing all it should.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use super::lock;
+
+/// How one part of the agent stands in one matter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Line {
+    /// Nothing is missing.
+    Well(String),
+    /// Nothing is missing; what there is to know nevertheless.
+    Note(String),
+    /// What is missing.
+    Missing(String),
+}
+
+/// How one part stands, asked anew each time.
+type Ask = Box<dyn Fn() -> Vec<Line> + Send + Sync>;
+
+/// The parts of the agent that were started, in that order.
+#[derive(Default)]
+pub(crate) struct Readiness(Mutex<Vec<(&'static str, Ask)>>);
+
+impl fmt::Debug for Readiness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(lock(&self.0).iter().map(|(name, _)| name)).finish()
+    }
+}
+
+impl Readiness {
+    /// Adds a part that says by itself when something has changed, until then that it `begins` with something.
+    pub(crate) fn part(&self, name: &'static str, begins: &str) -> Report {
+        let report = Report(Arc::new(Mutex::new(vec![Line::Missing(begins.to_owned())])));
+        let lines = report.0.clone();
+        self.ask(name, move || lock(&lines).clone());
+        report
+    }
+
+    /// Adds a part that is asked. It must not block.
+    pub(crate) fn ask(&self, name: &'static str, ask: impl Fn() -> Vec<Line> + Send + Sync + 'static) {
+        lock(&self.0).push((name, Box::new(ask)));
+    }
+
+    /// Whether nothing is missing, and all lines as text.
+    pub(crate) fn told(&self) -> (bool, String) {
+        let mut ready = true;
+        let mut text = String::new();
+        for (name, ask) in lock(&self.0).iter() {
+            for line in ask() {
+                let (word, what) = match line {
+                    Line::Well(what) => ("ok", what),
+                    Line::Note(what) => ("note", what),
+                    Line::Missing(what) => ("wait", what),
+                };
+                ready &= word != "wait";
+                // Causes may have lines of their own.
+                let what = what.lines().collect::<Vec<_>>().join("; ");
+                text.push_str(&format!("{word:<5} {name:<8} {what}\n"));
+            }
+        }
+        (ready, text)
+    }
+}
+
+/// By which a part says how it stands.
+#[derive(Debug, Clone)]
+pub(crate) struct Report(Arc<Mutex<Vec<Line>>>);
+
+impl Report {
+    /// From now on.
+    pub(crate) fn set(&self, lines: Vec<Line>) {
+        *lock(&self.0) = lines;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_part_has_to_be_well() {
+        let readiness = Readiness::default();
+        let policy = readiness.part("policy", "not looked at yet");
+        readiness.ask("pools", || vec![Line::Well("2 pools".into())]);
+        assert_eq!(
+            readiness.told(),
+            (false, "wait  policy   not looked at yet\nok    pools    2 pools\n".into())
+        );
+        policy.set(vec![Line::Well("in force".into()), Line::Missing("octbr:\nno enp6s0".into())]);
+        let (ready, text) = readiness.told();
+        assert!(!ready);
+        assert_eq!(
+            text,
+            "ok    policy   in force\nwait  policy   octbr:; no enp6s0\nok    pools    2 pools\n"
+        );
+        policy.set(vec![Line::Note("kept by somebody else".into())]);
+        assert!(readiness.told().0);
+    }
+}
