@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
+use octavia_bridge_tests::changes::{span, until};
 use octavia_bridge_tests::traffic::{Echo, expect_answer};
-use octavia_bridge_tests::{Lab, conf};
+use octavia_bridge_tests::{Agent, Changes, Lab, conf};
 
-use crate::agent::{Agent, POLICY, report, span, until};
-use crate::nodes::{PATIENCE, attach, two_nodes};
+use crate::nodes::{PATIENCE, POLICY, attach, report, two_nodes};
 
 /// Longest time from a fault to the last message of its repair. It is 100 ms on a real processor; these are emulated,
-/// two for all tests, and some twenty times slower.
-const REPAIR: Duration = Duration::from_secs(1);
+/// two for all tests, and some twenty times slower; and the kernel may tell of a carrier a second late (net/core/link_watch.c).
+const REPAIR: Duration = Duration::from_secs(3);
 
 /// Everything as the policy says.
 fn complete(node: &Agent) -> bool {
@@ -37,7 +37,7 @@ fn every_drift_is_repaired_and_the_pods_are_reached_again() {
     let _echo = Echo::start(&manager, there.ip());
     expect_answer(&worker, there.ip(), PATIENCE);
     let bridge = node.expect_link("octbr");
-    let mut changes = node.changes();
+    let mut changes = Changes::of(&node);
     for fault in [
         "link del enp6s0.24",
         "link set enp6s0.24 nomaster",
@@ -52,7 +52,9 @@ fn every_drift_is_repaired_and_the_pods_are_reached_again() {
         changes.take();
         node.ip(fault);
         until(PATIENCE, fault, || complete(&node));
-        let told = changes.take();
+        // The bridge's own messages about its ports, which tell no flags, are no part of it: some come seconds later.
+        let mut told = changes.take();
+        told.retain(|line| line.contains('<'));
         let took = span(&told);
         report(&format!("vm: `ip {fault}` repaired in {took:?}"));
         assert!(took <= REPAIR, "{fault}: {took:?}\n{told:#?}\n{}", keeper.log());

@@ -1,13 +1,12 @@
 //! The agent killed with SIGKILL at a request to the kernel, and what the next start makes of it.
 
 use octavia_bridge_tests::traffic::{Echo, expect_answer};
-use octavia_bridge_tests::{Lab, conf};
+use octavia_bridge_tests::{Agent, Lab, conf};
 
-use crate::agent::{Agent, POLICY, report};
-use crate::nodes::{PATIENCE, attach, two_nodes};
+use crate::nodes::{PATIENCE, POLICY, attach, report, two_nodes};
 
 /// Not at every request, for each takes the better part of a second here; node-agent's own tests kill at every one.
-const STRIDE: usize = 5;
+const STRIDE: usize = 3;
 
 /// Applies a policy and kills the agent at its so-many-th request. Returns whether it came to that.
 fn killed_at(node: &Agent, request: usize, policy: &str) -> bool {

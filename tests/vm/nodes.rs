@@ -1,6 +1,6 @@
 //! Two nodes on a trunk, their pods, and a call between these.
 
-use std::io::{Read, Write};
+use std::io::{Read, Write, stderr};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
@@ -8,6 +8,8 @@ use std::time::Duration;
 use octavia_bridge_tests::{Attached, Lab, Namespace, Node, Pod};
 use serde_json::Value;
 
+/// Octavia's node policy, word for word.
+pub(crate) const POLICY: &str = include_str!("../../node-agent/tests/fixtures/octavia.yaml");
 /// For what must happen. An emulated processor is some twenty times slower than a real one.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// For what must not happen; what happens takes a tenth of it.
@@ -42,4 +44,10 @@ pub(crate) fn call(from: &Namespace, to: &Namespace, address: IpAddr) {
         })
     });
     assert_eq!(answer, "hello");
+}
+
+/// A figure for whoever reads the output; a passing test's own output is not shown.
+pub(crate) fn report(text: &str) {
+    // A closed standard error loses the figure and nothing else.
+    writeln!(stderr(), "{text}").unwrap_or_default();
 }

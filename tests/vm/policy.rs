@@ -3,11 +3,10 @@
 use std::process::Command;
 
 use octavia_bridge_tests::traffic::{Echo, expect_answer, ping};
-use octavia_bridge_tests::{Lab, conf};
+use octavia_bridge_tests::{Agent, Changes, Lab, conf};
 
-use crate::agent::{Agent, POLICY};
 use crate::capture::Capture;
-use crate::nodes::{PATIENCE, SILENCE, attach, call, two_nodes};
+use crate::nodes::{PATIENCE, POLICY, SILENCE, attach, call, two_nodes};
 
 fn agents(lab: &Lab) -> [Agent; 2] {
     let [first, second] = two_nodes(lab);
@@ -53,7 +52,7 @@ fn applied_again_with_pods_it_writes_nothing_and_what_show_prints_is_in_force() 
     node.ok("apply", POLICY);
     let (_pod, _) = attach(&node, "worker", &conf::octavia());
     let before = node.snapshot(&[]);
-    let mut changes = node.changes();
+    let mut changes = Changes::of(&node);
     for _ in 0..3 {
         assert_eq!(node.ok("apply", POLICY), "nothing to do\n");
     }
@@ -90,7 +89,7 @@ fn another_vlan_id_and_back_leaves_every_pod_in_its_bridge() {
     let bridge = nodes[0].expect_link("octbr");
     let ports = nodes[0].ports("octbr");
     for id in [25, 24] {
-        let mut changes = nodes[0].changes();
+        let mut changes = Changes::of(&nodes[0]);
         let said = nodes[0].ok("apply", &with_id(id));
         assert!(said.contains(&format!("create enp6s0.24 (VLAN {id} on enp6s0)")), "{said}");
         let now = nodes[0].expect_link("octbr");

@@ -119,7 +119,7 @@ impl Contestant {
 }
 
 /// Wall clock of `work`, and the processor time of all processes that ended in it, their children included.
-fn timed(work: impl FnOnce()) -> Sample {
+pub(crate) fn timed(work: impl FnOnce()) -> Sample {
     let (cpu, started) = (cpu_of_children(), Instant::now());
     work();
     Sample { wall: started.elapsed(), cpu: cpu_of_children() - cpu }

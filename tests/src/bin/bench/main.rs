@@ -1,35 +1,25 @@
-//! The plugin against Debian's bridge and host-local: time, processor, memory and size, as ratios of one run.
+//! Time, processor, memory and size of the plugin and of the agent against programs that do the same, as ratios of one run.
 //!
-//! Run by `scripts/bench`. Both plugins attach to bridges of the same namespace, keep their files on the same disk, and
-//! are called in turns, so that whatever else the machine does meets both alike.
+//! Run by `scripts/bench`.
 
+mod agent;
 mod contestant;
+mod keeper;
 mod memory;
+mod peers;
+mod plugin;
 mod statistics;
 mod table;
 
-use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use octavia_bridge_tests::{Lab, Pod};
-
-use crate::contestant::Contestant;
-use crate::statistics::Samples;
-use crate::table::{Row, Unit};
-
-/// ADDs of the burst: as many as the range has addresses for.
-const BURST: usize = 40;
-/// A burst is long enough to need few repetitions.
-const BURSTS: usize = 5;
-/// Peak memory hardly varies.
-const MEMORY_RUNS: usize = 9;
-/// A start is short, hence many.
-const STARTS: usize = 400;
 /// Calls before the first that counts: they make the bridges and fill the page cache.
 const WARM_UP: usize = 3;
 
 struct Options {
+    plugin: bool,
+    agent: bool,
     check: bool,
     rounds: usize,
     disk: PathBuf,
@@ -37,29 +27,25 @@ struct Options {
 
 fn main() -> ExitCode {
     let Some(options) = options() else { return ExitCode::from(2) };
-    let lab = Lab::new();
-    let node = lab.node("node");
-    let ours = Contestant::ours(&options.disk);
-    let peer = Contestant::peer(&options.disk);
     table::introduce(&options.disk, options.rounds);
-
-    let mut rows = attach_and_detach([&ours, &peer], options.rounds, || node.pod("pod"));
-    rows.extend(start([&ours, &peer]));
-    rows.push(burst([&ours, &peer], || node.pod("pod")));
-    rows.push(peak_memory(&ours, &peer, &node.pod("pod")));
-    let size = fs::metadata(ours.program()).expect("size of the plugin").len();
-    rows.push(Row::alone("size of the binary", Unit::Megabytes, size as f64 / 1e6).most(3.0));
-
-    let met = table::print(&rows);
+    let mut met = true;
+    if options.plugin {
+        met &= table::print(["octavia-bridge", "bridge + host-local"], &plugin::figures(&options));
+    }
+    if options.agent {
+        met &= table::print(["octavia-bridge-agent", "peer"], &agent::figures(&options));
+    }
     if options.check && !met { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 /// `None` for arguments that scripts/bench does not pass.
 fn options() -> Option<Options> {
-    let mut options = Options { check: false, rounds: 60, disk: PathBuf::new() };
+    let mut options = Options { plugin: false, agent: false, check: false, rounds: 60, disk: PathBuf::new() };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
+            "plugin" => options.plugin = true,
+            "agent" => options.agent = true,
             "--check" => options.check = true,
             "--rounds" => options.rounds = arguments.next()?.parse().ok().filter(|&rounds| rounds > 0)?,
             "--disk" => options.disk = arguments.next()?.into(),
@@ -67,76 +53,4 @@ fn options() -> Option<Options> {
         }
     }
     options.disk.is_dir().then_some(options)
-}
-
-/// ADD and DEL, one of each plugin in every round, the first one changing places.
-fn attach_and_detach(both: [&Contestant; 2], rounds: usize, pod: impl Fn() -> Pod) -> Vec<Row> {
-    // Kept until the end: the kernel discards namespaces in the background, which would be measured as well.
-    let pods: Vec<[Pod; 2]> = (0..rounds + WARM_UP).map(|_| [pod(), pod()]).collect();
-    let mut add = [Samples::default(), Samples::default()];
-    let mut del = [Samples::default(), Samples::default()];
-    for (round, pods) in pods.iter().enumerate() {
-        let order = if round % 2 == 0 { [0, 1] } else { [1, 0] };
-        for (verb, samples) in [("ADD", &mut add), ("DEL", &mut del)] {
-            for which in order {
-                let sample = both[which].run(verb, &pods[which]);
-                if round >= WARM_UP {
-                    samples[which].push(sample);
-                }
-            }
-        }
-    }
-    let row = |name, of: fn(&Samples) -> f64, samples: &[Samples; 2]| {
-        Row::new(name, Unit::Milliseconds, of(&samples[0]), of(&samples[1]))
-    };
-    vec![
-        row("ADD, median", Samples::median, &add).at_most(0.25),
-        row("ADD, 90th percentile", Samples::p90, &add),
-        row("ADD, processor (user + system)", Samples::median_cpu, &add),
-        row("DEL, median", Samples::median, &del),
-        row("DEL, 90th percentile", Samples::p90, &del),
-    ]
-}
-
-fn start(both: [&Contestant; 2]) -> Vec<Row> {
-    let mut samples = [Samples::default(), Samples::default()];
-    for _ in 0..STARTS {
-        for (contestant, samples) in both.iter().zip(&mut samples) {
-            samples.push(contestant.version());
-        }
-    }
-    let [ours, peer] = &samples;
-    vec![Row::new("VERSION, median", Unit::Milliseconds, ours.median(), peer.median()).at_most(0.2)]
-}
-
-fn burst(both: [&Contestant; 2], pod: impl Fn() -> Pod) -> Row {
-    let pods: [Vec<Pod>; 2] = std::array::from_fn(|_| (0..BURST).map(|_| pod()).collect());
-    let mut walls = [Samples::default(), Samples::default()];
-    for _ in 0..BURSTS {
-        for ((contestant, pods), walls) in both.iter().zip(&pods).zip(&mut walls) {
-            walls.push(contestant.run_at_once("ADD", pods));
-            for pod in pods {
-                contestant.run("DEL", pod);
-            }
-        }
-    }
-    let [ours, peer] = &walls;
-    Row::new("40 ADDs at once, until the last ends", Unit::Milliseconds, ours.median(), peer.median())
-}
-
-/// Ours with its addresses against the peer's bridge without any, so without its second process.
-fn peak_memory(ours: &Contestant, peer: &Contestant, pod: &Pod) -> Row {
-    let without_addresses = peer.without_addresses();
-    let measure = |contestant: &Contestant| {
-        let mut peaks: Vec<f64> = (0..MEMORY_RUNS)
-            .map(|_| {
-                let peak = memory::peak(contestant, pod);
-                contestant.run("DEL", pod);
-                peak as f64 / 1e6
-            })
-            .collect();
-        statistics::quantile(&mut peaks, 0.5)
-    };
-    let (ours, peer) = (measure(ours), measure(&without_addresses));
-    Row::new("ADD, peak memory (peer: bridge alone)", Unit::Megabytes, ours, peer).at_most(0.5)
 }

@@ -11,17 +11,21 @@ pub(crate) enum Unit {
     Milliseconds,
     /// 10^6 bytes.
     Megabytes,
+    /// 2^20 bytes.
+    Mebibytes,
+    /// Times that something happened.
+    Times,
 }
 
-/// One figure of both plugins.
+/// One figure of ours and a peer's.
 #[derive(Debug)]
 pub(crate) struct Row {
-    name: &'static str,
+    name: String,
     unit: Unit,
     ours: f64,
     /// `None` where there is nothing to compare with.
     peer: Option<f64>,
-    target: Option<Target>,
+    targets: Vec<Target>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -31,23 +35,28 @@ enum Target {
 }
 
 impl Row {
-    pub(crate) fn new(name: &'static str, unit: Unit, ours: f64, peer: f64) -> Self {
-        Self { name, unit, ours, peer: Some(peer), target: None }
+    pub(crate) fn new(name: impl Into<String>, unit: Unit, ours: f64, peer: f64) -> Self {
+        Self { name: name.into(), unit, ours, peer: Some(peer), targets: Vec::new() }
     }
 
     /// A figure of ours that has no counterpart.
-    pub(crate) fn alone(name: &'static str, unit: Unit, ours: f64) -> Self {
-        Self { name, unit, ours, peer: None, target: None }
+    pub(crate) fn alone(name: impl Into<String>, unit: Unit, ours: f64) -> Self {
+        Self { name: name.into(), unit, ours, peer: None, targets: Vec::new() }
     }
 
     /// The ratio to the peer that is aimed at.
     pub(crate) fn at_most(self, ratio: f64) -> Self {
-        Self { target: Some(Target::Ratio(ratio)), ..self }
+        self.with(Target::Ratio(ratio))
     }
 
     /// The value, in the row's unit, that is aimed at.
     pub(crate) fn most(self, value: f64) -> Self {
-        Self { target: Some(Target::Value(value)), ..self }
+        self.with(Target::Value(value))
+    }
+
+    fn with(mut self, target: Target) -> Self {
+        self.targets.push(target);
+        self
     }
 
     fn ratio(&self) -> Option<f64> {
@@ -55,23 +64,27 @@ impl Row {
     }
 
     fn is_met(&self) -> Option<bool> {
-        match self.target? {
-            Target::Ratio(most) => self.ratio().map(|ratio| ratio <= most),
-            Target::Value(most) => Some(self.ours <= most),
-        }
+        let met = |target: &Target| match *target {
+            // A ratio that is not a number is a miss.
+            Target::Ratio(most) => self.ratio().is_some_and(|ratio| ratio <= most),
+            Target::Value(most) => self.ours <= most,
+        };
+        (!self.targets.is_empty()).then(|| self.targets.iter().all(met))
     }
 
     fn cells(&self) -> [String; 6] {
         let unit = match self.unit {
             Unit::Milliseconds => "ms",
             Unit::Megabytes => "MB",
+            Unit::Mebibytes => "MiB",
+            Unit::Times => "times",
         };
         let figure = |value: f64| format!("{value:.2} {unit}");
-        let target = match self.target {
-            None => String::new(),
-            Some(Target::Ratio(most)) => format!("<= {most:.2}"),
-            Some(Target::Value(most)) => format!("<= {most} {unit}"),
-        };
+        let targets = self.targets.iter().map(|target| match target {
+            Target::Ratio(most) => format!("<= {most:.2}"),
+            Target::Value(most) => format!("<= {most} {unit}"),
+        });
+        let targets: Vec<String> = targets.collect();
         let verdict = match self.is_met() {
             None => "",
             Some(true) => "met",
@@ -79,7 +92,7 @@ impl Row {
         };
         let ratio = self.ratio().map(|ratio| format!("{ratio:.2}")).unwrap_or_default();
         let peer = self.peer.map(figure).unwrap_or_default();
-        [self.name.to_owned(), figure(self.ours), peer, ratio, target, verdict.to_owned()]
+        [self.name.clone(), figure(self.ours), peer, ratio, targets.join(", "), verdict.to_owned()]
     }
 }
 
@@ -92,19 +105,19 @@ pub(crate) fn introduce(disk: &Path, rounds: usize) {
         read("/proc/sys/kernel/osrelease"),
         read("/proc/loadavg")
     ));
-    line(&format!("files of both in {}; {rounds} calls each of ADD and DEL, in turns\n", disk.display()));
+    line(&format!("files of all in {}; {rounds} calls each, in turns", disk.display()));
 }
 
-/// Returns whether every target is met.
-pub(crate) fn print(rows: &[Row]) -> bool {
-    let header = ["", "octavia-bridge", "bridge + host-local", "ratio", "target", ""];
-    print_cells(header.map(str::to_owned));
+/// Prints the figures under the names of ours and the peer. Returns whether every target is met.
+pub(crate) fn print([ours, peer]: [&str; 2], rows: &[Row]) -> bool {
+    line("");
+    print_cells(["", ours, peer, "ratio", "target", ""].map(str::to_owned));
     rows.iter().for_each(|row| print_cells(row.cells()));
     rows.iter().all(|row| row.is_met() != Some(false))
 }
 
 fn print_cells([name, ours, peer, ratio, target, verdict]: [String; 6]) {
-    let text = format!("{name:37}  {ours:>14}  {peer:>19}  {ratio:>5}  {target:>7}  {verdict}");
+    let text = format!("{name:46}  {ours:>20}  {peer:>19}  {ratio:>5}  {target:>17}  {verdict}");
     line(text.trim_end());
 }
 
