@@ -67,8 +67,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::name::PoolName;
 use crate::wire::Attachment;
 
-pub use claim::{Claimed, Refused, Residue};
 pub use api::ask;
+pub use claim::{Claimed, Refused, Residue};
 pub use error::{ApiError, Error, Why};
 pub use holding::{Entry, Holding};
 pub use keyed::Turn;
@@ -208,7 +208,7 @@ impl Store {
         &self,
         pools: &[String],
         reservations: &[String],
-        patience: &mut Patience,
+        patience: &Patience,
     ) -> Result<(), Error> {
         for name in pools {
             self.inner.shared.read_again::<CachedPool>(name, patience).await?;
@@ -221,14 +221,15 @@ impl Store {
 }
 
 impl Shared {
-    /// Takes in an object as it is now, asking as often as it takes while there is time.
-    async fn read_again<T: Cached>(&self, name: &str, patience: &mut Patience) -> Result<(), ApiError> {
+    /// Takes in an object as it is now, asking as often as it takes while there is time. That a server can be read does
+    /// not say that it can be written to: `patience` with its writing is not restored.
+    async fn read_again<T: Cached>(&self, name: &str, patience: &Patience) -> Result<(), ApiError> {
+        let mut patience = patience.clone();
         loop {
             let known = T::part(&mut lock(&self.cache)).version(name);
             let sent = Instant::now();
             match self.api.get::<T>(name, patience.request()).await {
                 Ok(found) => {
-                    patience.well();
                     let mut cache = lock(&self.cache);
                     match found {
                         Some(stored) => T::part(&mut cache).put(stored),

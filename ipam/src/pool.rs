@@ -36,14 +36,15 @@ pub struct Allocation {
     pub podref: String,
     /// Interface in the pod; `None` in entries written by whereabouts before 0.8.
     pub ifname: Option<String>,
-    extra: Map<String, Value>,
+    /// Boxed and mostly absent: of entries there are thousands.
+    extra: Option<Box<Map<String, Value>>>,
 }
 
 impl Allocation {
     /// An entry for one interface of one sandbox.
     pub fn new(id: &str, podref: &str, ifname: &str) -> Self {
         let ifname = Some(ifname.to_owned());
-        Self { id: id.to_owned(), podref: podref.to_owned(), ifname, extra: Map::new() }
+        Self { id: id.to_owned(), podref: podref.to_owned(), ifname, extra: None }
     }
 }
 

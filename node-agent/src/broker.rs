@@ -8,7 +8,7 @@
 //! over, does not stop what was begun for it; an address that nobody is there to receive is given back.
 
 mod call;
-mod client;
+pub(crate) mod client;
 mod figures;
 mod replay;
 mod socket;
@@ -20,6 +20,7 @@ use std::time::Duration;
 use anyhow::Context;
 use octavia_bridge_ipam::file::Tombstones;
 use octavia_bridge_ipam::kubernetes::{Settings, Store};
+use octavia_bridge_ipam::name::is_object_name;
 use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -27,6 +28,7 @@ use tokio::time::timeout;
 
 use crate::cli::Cluster;
 use crate::health::{Health, Requests};
+use crate::reclaim;
 use figures::{Figures, Pools};
 use socket::Socket;
 
@@ -46,6 +48,8 @@ struct Broker {
 
 /// A broker at work.
 pub(crate) struct Running {
+    /// The agent's one client, and this node's name in the API.
+    pub(crate) api: (kube::Client, String),
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -57,12 +61,24 @@ pub(crate) struct Running {
 pub(crate) async fn start(cluster: &Cluster, state_dir: &Path, health: &Health) -> anyhow::Result<Running> {
     let (config, server) = client::configuration(cluster.kubeconfig.as_deref()).await?;
     let requests = Requests::new(&health.metrics, &server);
-    let client = client::connect(config, &requests)?;
+    let client = client::connect(&config, &requests)?;
     let node = cluster.node_name.clone().context(
         "no node name: pass --node-name, or NODE_NAME in the environment (from the downward API, spec.nodeName)",
     )?;
     let namespace = cluster.pool_namespace.clone();
+    anyhow::ensure!(
+        is_object_name(&node),
+        "\"{node}\" is no node's name: lower-case letters, digits, '-' and '.'"
+    );
     tracing::info!("pools are in {namespace} at {server}; this is node {node}");
+    let shared = (client.clone(), node.clone());
+    let api = reclaim::Api::new(client.clone(), &server);
+    let reclaiming = reclaim::Settings {
+        node: &node.clone(),
+        namespace: &namespace.clone(),
+        grace: Duration::from_secs(cluster.reclaim_grace),
+        state_dir,
+    };
     let store = Store::new(client, Settings { server, namespace, node, seed: None })?;
     let socket = Socket::bind(&cluster.socket)?;
     tracing::info!("listening on {}", cluster.socket.display());
@@ -77,9 +93,10 @@ pub(crate) async fn start(cluster: &Cluster, state_dir: &Path, health: &Health) 
     let asked = broker.clone();
     health.readiness.ask("pools", move || figures::lines(&asked.store));
     health.readiness.ask("socket", socket.ask());
+    let reclaiming = reclaim::start(&broker.store, &api, &reclaiming, health);
     let (stop, stopped) = watch::channel(false);
-    let task = tokio::spawn(serve(broker, socket, stopped));
-    Ok(Running { stop, task })
+    let task = tokio::spawn(serve(broker, socket, reclaiming, stopped));
+    Ok(Running { api: shared, stop, task })
 }
 
 impl Running {
@@ -93,7 +110,12 @@ impl Running {
 }
 
 /// Answers calls until told to stop.
-async fn serve(broker: Arc<Broker>, socket: Socket, mut stopped: watch::Receiver<bool>) {
+async fn serve(
+    broker: Arc<Broker>,
+    socket: Socket,
+    mut reclaiming: JoinSet<()>,
+    mut stopped: watch::Receiver<bool>,
+) {
     let mut tasks = JoinSet::new();
     let mut replays = JoinSet::new();
     replays.spawn(replay::replay(broker.clone()));
@@ -128,6 +150,7 @@ async fn serve(broker: Arc<Broker>, socket: Socket, mut stopped: watch::Receiver
     }
     drop(socket);
     replays.shutdown().await;
+    reclaiming.shutdown().await;
     let rest = async {
         while let Some(ended) = tasks.join_next().await {
             note(ended);

@@ -68,6 +68,8 @@ pub(crate) enum Verb {
     },
     /// Look for what keeps pods from their network, and say what to do; changes nothing. Status 1 if something fails.
     Doctor(Doctor),
+    /// Show who has which address, and what is left of pods that are gone.
+    Pools(Pools),
     /// Bring the desired state about and keep it so, until SIGTERM; every link stays.
     Run {
         #[command(flatten)]
@@ -141,6 +143,53 @@ pub(crate) struct Cluster {
     /// Where plugins ask.
     #[arg(long, value_name = "FILE", default_value = "/run/octavia-bridge/agent.sock")]
     pub(crate) socket: PathBuf,
+    /// Seconds that the holder of an address must have been gone before the address is free.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) reclaim_grace: u64,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Pools {
+    #[command(subcommand)]
+    pub(crate) act: Option<PoolsAct>,
+    #[command(flatten)]
+    pub(crate) place: PoolsPlace,
+    /// The pools of the file store in this dataDir of the plugin, instead of the cluster's.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["kubeconfig", "pool_namespace", "node_name"])]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// For programs.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Where the cluster's pools are.
+#[derive(Debug, Args)]
+pub(crate) struct PoolsPlace {
+    /// Credentials. Without them, those of the pod.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Where the pool objects are.
+    #[arg(long, value_name = "NAMESPACE", env = "WHEREABOUTS_NAMESPACE", default_value = "kube-system")]
+    pub(crate) pool_namespace: String,
+    /// The node whose own leaks to mend, which only its agent does otherwise.
+    #[arg(long, value_name = "NAME", env = "NODE_NAME", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) node_name: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PoolsAct {
+    /// Free what is left of pods that are gone, by the same proof as the agents that do it by themselves.
+    Repair {
+        #[command(flatten)]
+        place: PoolsPlace,
+        /// Say what would be done, and do nothing.
+        #[arg(long)]
+        dry_run: bool,
+        /// Seconds between the two looks that it takes.
+        #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+        reclaim_grace: u64,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -21,7 +21,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use octavia_bridge_netlink::MacAddress;
 
-pub(crate) use document::{Text, read};
+pub(crate) use document::{Text, read, read_any};
 pub(crate) use problem::Problems;
 pub(crate) use selector::{Choice, Label};
 
@@ -106,6 +106,13 @@ pub(crate) struct Route {
     pub(crate) table: Option<u32>,
     /// Share among next hops to the same destination, 1 to 256.
     pub(crate) weight: Option<u16>,
+}
+
+impl Desired {
+    /// Whether nothing is wanted.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.interfaces.is_empty() && self.routes.is_empty()
+    }
 }
 
 impl Interface {

@@ -10,6 +10,9 @@ mod install;
 mod marker;
 mod observed;
 mod plan;
+mod policies;
+mod pools;
+mod reclaim;
 mod rival;
 mod run;
 mod show;
@@ -21,13 +24,18 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use cli::{Cli, Verb};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::prelude::*;
 
 /// Status for wrong usage and input, clap's own as well.
 const WRONG_INPUT: u8 = 2;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_target(false).init();
+    // The client of the API server logs each failed attempt, and does not say of what; whoever asked says more, once.
+    let told = Targets::new().with_default(LevelFilter::INFO).with_target("kube_client", LevelFilter::OFF);
+    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_target(false);
+    log.finish().with(told).init();
     match answer(&cli) {
         Ok(status) => status,
         Err(error) => {
@@ -48,6 +56,7 @@ fn answer(cli: &Cli) -> anyhow::Result<ExitCode> {
             Verb::Install { places } => install::install(cli, places),
             Verb::Uninstall { places } => install::uninstall(places),
             Verb::Doctor(options) => doctor::doctor(cli, options).await,
+            Verb::Pools(options) => pools::pools(cli, options).await,
             Verb::Run { input, safety, cluster, health_bind, interval } => {
                 run::run(cli, input, safety, cluster, *health_bind, *interval).await
             }

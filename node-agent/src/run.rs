@@ -1,9 +1,13 @@
 //! The daemon: what drifts is put right, until somebody says stop.
 
+mod apart;
 mod backoff;
+mod files;
 mod standing;
+mod wanted;
 mod watch;
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +15,7 @@ use std::time::Duration;
 use anyhow::Context;
 use octavia_bridge_netlink::{Event, EventGroups, Events, Netlink};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch::Sender;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::apply::{self, Goal, Targets, chain};
@@ -18,10 +23,13 @@ use crate::cli::{Cli, Cluster, Input, Safety};
 use crate::desired::Desired;
 use crate::health::{self, Bind, Health};
 use crate::plan;
+use crate::policies::{self, Chosen, Following, Outcome, Part};
 use crate::state::{Bridges, Kept, State};
-use crate::{broker, rival, source, verbs};
+use crate::{broker, rival, verbs};
 use backoff::BackOff;
+use files::Files;
 use standing::{Looked, Standing};
+use wanted::Wanted;
 use watch::Watch;
 
 /// Events come in bursts, several to one change: how long to let one pass before reading.
@@ -39,8 +47,19 @@ struct Keeper<'a> {
     state: &'a State,
     netlink: &'a Netlink,
     targets: Targets,
+    wanted: Wanted,
     kept: Kept,
     desired: Desired,
+    /// What each policy of the cluster asks for.
+    parts: BTreeMap<String, Part>,
+    /// Policies of the cluster that are no part of what is desired, and why.
+    refused: BTreeMap<String, String>,
+    /// Until when some of them are not tried again.
+    held_until: Option<Instant>,
+    /// What was in force as a whole last, in this process or an earlier one.
+    good: Kept,
+    /// Where to tell what became of the policies.
+    outcome: Option<Sender<Option<Outcome>>>,
     /// Nothing that an earlier process, or this one, had to leave half done is left.
     recovered: bool,
     /// The plugin knows of the bridges that are kept.
@@ -77,25 +96,17 @@ pub(crate) async fn run(
     if let Bind::At(address) = health_bind {
         tokio::spawn(health::serve(address, health.clone()));
     }
-    let (kept, broker) = match (source::texts(input, Some(&state)), broker) {
-        // An agent that only serves plugins, until it is started anew.
-        (Err(error), Some(broker)) if source::is_nothing_kept(&error) => {
-            tracing::info!("no desired state was applied, so no links are kept");
-            standing.nothing();
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            broker.stop().await;
-            return Ok(ExitCode::SUCCESS);
-        }
-        (kept, broker) => (kept?, broker),
-    };
+    // Files first: a change while they are read is seen later.
+    let mut files = Files::new(&input.files);
+    let (wanted, fault) = Wanted::begin(input, &state, cluster.cluster)?;
     let netlink = Netlink::open().await?;
     let groups = EventGroups { receive_buffer: Some(EVENT_BUFFER), ..EventGroups::ALL };
     // Before the first reading, so that no change falls between the two.
     let mut events = netlink.events(groups).await.context("listen for changes")?;
-    let desired = source::desired(&kept)?;
+    let mut following = broker.as_ref().map(|broker| {
+        let (client, node) = broker.api.clone();
+        policies::start(client, node, &cli.nmstate_lock, &health)
+    });
     let mut keeper = Keeper {
         recovered: false,
         promised: false,
@@ -107,11 +118,23 @@ pub(crate) async fn run(
         cli,
         state: &state,
         netlink: &netlink,
-        kept,
-        desired,
+        wanted,
+        kept: Kept::default(),
+        desired: Desired::default(),
+        parts: BTreeMap::new(),
+        refused: BTreeMap::new(),
+        held_until: None,
+        good: verbs::kept_last(&state)?.unwrap_or_default(),
+        outcome: following.as_ref().map(|following| following.outcome.clone()),
     };
     let interval = Duration::from_secs(interval);
-    keeper.begin().await?;
+    keeper.merge().await?;
+    if let Some(fault) = fault {
+        keeper.wrong_files(fault);
+    }
+    if keeper.desired.is_empty() {
+        tracing::info!("no desired state was applied, so no links are kept");
+    }
     loop {
         health.pulse.works();
         let pause = keeper.look().await.unwrap_or(interval);
@@ -121,7 +144,9 @@ pub(crate) async fn run(
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = reload.recv() => keeper.reload(input).await?,
+            _ = reload.recv() => keeper.reload(input, cluster.cluster).await?,
+            () = files.changed() => keeper.reload(input, cluster.cluster).await?,
+            chosen = chosen(&mut following) => keeper.choose(chosen).await?,
             woken = keeper.relevant(&mut events, not_before) => woken?,
             () = sleep_until(wake) => {}
         }
@@ -133,7 +158,50 @@ pub(crate) async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
+/// The policies of the cluster, when others than before select this node.
+async fn chosen(following: &mut Option<Following>) -> Arc<Chosen> {
+    if let Some(following) = following {
+        while following.chosen.changed().await.is_ok() {
+            if let Some(chosen) = following.chosen.borrow_and_update().clone() {
+                return chosen;
+            }
+        }
+    }
+    std::future::pending().await
+}
+
 impl Keeper<'_> {
+    /// Begins to keep what is wanted now, if that is anything else.
+    async fn merge(&mut self) -> anyhow::Result<()> {
+        let merged = match self.wanted.merged(&self.good) {
+            Ok(merged) => merged,
+            Err(problems) => {
+                self.wrong_files(problems.to_string());
+                return Ok(());
+            }
+        };
+        for (name, why) in &merged.refused {
+            if self.refused.get(name) != Some(why) {
+                tracing::warn!("policy {name} is not in force: {why}");
+            }
+        }
+        (self.refused, self.parts) = (merged.refused, self.wanted.parts());
+        if merged.desired == self.desired && merged.kept == self.kept {
+            return Ok(());
+        }
+        (self.desired, self.kept) = (merged.desired, merged.kept);
+        self.promised = false;
+        self.standing.begins();
+        self.begin().await
+    }
+
+    /// Policies of the cluster have come, changed or gone.
+    async fn choose(&mut self, chosen: Arc<Chosen>) -> anyhow::Result<()> {
+        self.wanted.choose(chosen);
+        self.held_until = None;
+        self.merge().await
+    }
+
     /// Begins to keep what is desired now.
     async fn begin(&mut self) -> anyhow::Result<()> {
         tracing::info!("keeping {} interfaces", self.desired.interfaces.len());
@@ -153,13 +221,17 @@ impl Keeper<'_> {
         if let Err(rival) = rival::stand_down(&self.cli.nmstate_lock) {
             self.standing.stood_down(rival.to_string());
             self.say(vec![rival.to_string()]);
+            self.tell(Outcome::default());
             return Some(RETRY);
         }
         let started = Instant::now();
-        let result = self.repair().await;
+        let result = self.bring_about().await;
+        let failed = result.as_ref().err().map(|error| chain(&**error));
+        let waits = result.as_ref().map(|looked| looked.waits.as_slice()).unwrap_or_default();
+        self.tell(self.outcome_of(failed.as_deref().map_or(Ok(waits), Err)));
         match result {
             Ok(looked) => {
-                self.standing.looked(&looked, started.elapsed(), self.desired.interfaces.len());
+                self.standing.looked(&looked, started.elapsed(), &self.desired);
                 let Looked { steps, waits, warnings } = looked;
                 for step in &steps {
                     tracing::info!("{step}");
@@ -174,7 +246,7 @@ impl Keeper<'_> {
                     }
                 }
                 self.say(waits.into_iter().map(|what| format!("waiting: {what}")).chain(warnings).collect());
-                None
+                self.held_for()
             }
             Err(error) => {
                 // What could not be taken back is in the journal, and the next one would begin it anew.
@@ -199,7 +271,7 @@ impl Keeper<'_> {
             self.promised = true;
         }
         let plan = apply::plan_now(self.netlink, &self.desired).await?;
-        let waits = plan.missing.iter().map(ToString::to_string).collect();
+        let waits = plan.missing.clone();
         let warnings = plan.warnings.clone();
         let goal = plan.missing.is_empty().then(|| Goal::Keep(self.kept.clone()));
         // With a journal as in `apply`: killed on its way to a state that was never kept, the next start, which may
@@ -207,10 +279,17 @@ impl Keeper<'_> {
         let journal = self.state.directory();
         let done = apply::carry_out(self.netlink, &self.desired, plan, &self.targets, journal, goal.as_ref())
             .await?;
-        if goal.is_some()
-            && let Err(error) = self.state.keep(&self.kept)
-        {
-            tracing::warn!("{}", chain(&error));
+        if goal.is_some() {
+            // With nothing to keep there is nothing to bring about at the next boot either.
+            let kept = match self.desired.is_empty() {
+                true if self.good == self.kept => Ok(()),
+                true => self.state.forget(),
+                false => self.state.keep(&self.kept),
+            };
+            if let Err(error) = kept {
+                tracing::warn!("{}", chain(&error));
+            }
+            self.good.clone_from(&self.kept);
         }
         let steps = done.end()?.iter().map(|planned| planned.apply.to_string()).collect();
         Ok(Looked { steps, waits, warnings })
@@ -227,22 +306,25 @@ impl Keeper<'_> {
     }
 
     /// Reads the files again. Wrong ones change nothing.
-    async fn reload(&mut self, input: &Input) -> anyhow::Result<()> {
-        let read =
-            source::texts(input, Some(self.state)).and_then(|kept| Ok((source::desired(&kept)?, kept)));
-        match read {
-            Ok((desired, kept)) => {
+    async fn reload(&mut self, input: &Input, cluster: bool) -> anyhow::Result<()> {
+        match self.wanted.reload(input, self.state, cluster) {
+            Ok(()) => {
                 tracing::info!("read the desired state again");
-                (self.desired, self.kept) = (desired, kept);
-                self.promised = false;
-                self.standing.begins();
-                self.begin().await
+                self.standing.accepted();
+                self.held_until = None;
+                self.merge().await
             }
             Err(error) => {
-                tracing::error!("the desired state stays as it was: {error:#}");
+                self.wrong_files(format!("{error:#}"));
                 Ok(())
             }
         }
+    }
+
+    /// What is kept stays.
+    fn wrong_files(&mut self, why: String) {
+        tracing::error!("the desired state stays as it was: {why}");
+        self.standing.refused(why);
     }
 
     /// Waits for a change that may concern us, and for the end of its burst.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::cli::Input;
 use crate::desired::{self, Desired, Problems, Text};
-use crate::state::{Kept, State};
+use crate::state::Kept;
 
 /// What is wrong with the input; the caller's to mend.
 #[derive(Debug, thiserror::Error)]
@@ -18,22 +18,16 @@ pub(crate) enum Error {
     NothingKept,
 }
 
-/// The texts that `input` names, or those kept.
+/// The texts that `input` names, or those `kept`.
 ///
 /// # Errors
-/// Input that cannot be read; the state's own errors.
-pub(crate) fn texts(input: &Input, state: Option<&State>) -> anyhow::Result<Kept> {
+/// Input that cannot be read, and none.
+pub(crate) fn texts(input: &Input, kept: Option<Kept>) -> Result<Kept, Error> {
     if input.files.is_empty() {
-        let kept = state.map(State::kept).transpose()?.flatten();
-        return Ok(kept.ok_or(Error::NothingKept)?);
+        return kept.ok_or(Error::NothingKept);
     }
     let texts = input.files.iter().map(|path| text(path)).collect::<Result<_, _>>()?;
-    Ok(Kept { texts, choice: input.choice() })
-}
-
-/// Whether `error` says that nobody has named or applied a desired state yet.
-pub(crate) fn is_nothing_kept(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(Error::NothingKept))
+    Ok(Kept { texts, choice: input.choice(), ..Kept::default() })
 }
 
 fn text(path: &Path) -> Result<Text, Error> {
@@ -61,5 +55,5 @@ fn read_file(path: &Path) -> io::Result<String> {
 /// # Errors
 /// Every problem.
 pub(crate) fn desired(kept: &Kept) -> Result<Desired, Error> {
-    Ok(desired::read(&kept.texts, &kept.choice)?)
+    Ok(desired::read(kept.all(), &kept.choice)?)
 }

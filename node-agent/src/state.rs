@@ -31,10 +31,22 @@ pub(crate) enum Error {
 
 /// The desired state as it was given: texts and how to read them. Reading them again, a newer version of
 /// this program understands them as it would the files.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Kept {
+    /// Files.
     pub(crate) texts: Vec<Text>,
+    /// Policies of the cluster that select this node, without their selectors.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) policies: Vec<Text>,
+    /// What of them to take.
     pub(crate) choice: Choice,
+}
+
+impl Kept {
+    /// All of them.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Text> {
+        self.texts.iter().chain(&self.policies)
+    }
 }
 
 /// The directory, locked until dropped: two that apply at once would undo each other's steps.

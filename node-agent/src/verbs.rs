@@ -33,7 +33,8 @@ impl std::fmt::Display for Missing {
 pub(crate) async fn plan(cli: &Cli, input: &Input, as_json: bool, check: bool) -> anyhow::Result<ExitCode> {
     // Planning needs the state directory only for what is kept there.
     let state = if input.files.is_empty() { Some(State::lock(&cli.state_dir)?) } else { None };
-    let desired = source::desired(&source::texts(input, state.as_ref())?)?;
+    let kept = state.as_ref().map(State::kept).transpose()?.flatten();
+    let desired = source::desired(&source::texts(input, kept)?)?;
     let netlink = Netlink::open().await?;
     let plan = apply::plan_now(&netlink, &desired).await?;
     if as_json {
@@ -78,7 +79,7 @@ pub(crate) async fn apply(cli: &Cli, input: &Input, safety: &Safety) -> anyhow::
 }
 
 fn read(input: &Input, state: Option<&State>) -> anyhow::Result<(Kept, Desired)> {
-    let kept = source::texts(input, state)?;
+    let kept = source::texts(input, state.map(State::kept).transpose()?.flatten())?;
     let desired = source::desired(&kept)?;
     Ok((kept, desired))
 }
@@ -134,6 +135,15 @@ fn tell(done: &[Planned]) -> anyhow::Result<ExitCode> {
     }
     print(&lines.join("\n"))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is kept, or will be when [`recover`] is done.
+pub(crate) fn kept_last(state: &State) -> anyhow::Result<Option<Kept>> {
+    match apply::left_behind(state.directory())?.and_then(|left| left.reached) {
+        Some(Goal::Keep(kept)) => Ok(Some(kept)),
+        Some(Goal::Forget) => Ok(None),
+        None => Ok(state.kept()?),
+    }
 }
 
 /// Settles what a process that was killed has left: steps half-way are taken back, steps complete are not.

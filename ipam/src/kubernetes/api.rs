@@ -3,6 +3,7 @@
 //! Whether to ask again is the caller's to decide, because only the caller knows what it means that a request may have
 //! been carried out. So the HTTP client must not retry by itself (`kube::Config::default_retry`).
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ const MERGE_PATCH: &str = "application/merge-patch+json";
 /// The objects of one namespace.
 pub(super) struct Api {
     client: Client,
-    server: String,
+    server: Arc<str>,
     namespace: String,
     requests: AtomicU64,
 }
@@ -39,7 +40,7 @@ pub(super) struct Api {
 impl Api {
     /// `server` is its URL, for messages. `namespace` must be a valid name.
     pub(super) fn new(client: Client, server: String, namespace: String) -> Self {
-        Self { client, server, namespace, requests: AtomicU64::new(0) }
+        Self { client, server: server.into(), namespace, requests: AtomicU64::new(0) }
     }
 
     /// Requests sent so far, watches included.
@@ -110,7 +111,7 @@ impl Api {
         self.send::<T, _>("change", name, request, within, T::read).await
     }
 
-    /// Deletes the object if it is still that version of that object. One that is gone is no error.
+    /// Deletes the object if it is still that version of that object.
     pub(super) async fn delete<T: Object>(
         &self,
         name: &str,
@@ -121,10 +122,7 @@ impl Api {
         let preconditions = Preconditions { uid, resource_version: version.0.to_string() };
         let body = json!({ "apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions });
         let request = self.request::<T>(Method::DELETE, name, "", Some(&body), "application/json");
-        match self.send::<T, _>("delete", name, request, within, |_| Ok(())).await {
-            Err(error) if error.code() == Some(404) => Ok(()),
-            done => done,
-        }
+        self.send::<T, _>("delete", name, request, within, |_| Ok(())).await
     }
 
     /// One page of all objects; `next` is empty for the first.
@@ -217,8 +215,8 @@ pub async fn ask<R>(
         let (head, body) = client.send(request).await.map_err(Why::from)?.into_parts();
         let body = body.collect_bytes().await.map_err(Why::from)?;
         if head.status.is_success() {
-            let text =
-                std::str::from_utf8(&body).map_err(|error| Why::Unreadable(serde::de::Error::custom(error)))?;
+            let text = std::str::from_utf8(&body)
+                .map_err(|error| Why::Unreadable(serde::de::Error::custom(error)))?;
             read(text).map_err(Why::Unreadable)
         } else {
             let seconds = head.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());

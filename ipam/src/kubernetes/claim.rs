@@ -123,7 +123,7 @@ impl Store {
         let (mut conflicts, mut fresh, mut looked) = (0, false, BTreeSet::new());
         while !patience.is_over() {
             if self.ready(&patience).await?.is_some() && !fresh {
-                self.refresh(claim, &mut patience).await?;
+                self.refresh(claim, &patience).await?;
                 fresh = true;
             }
             let (plan, flight) = self.decide(claim, conflicts)?;
@@ -137,7 +137,7 @@ impl Store {
                     if pools.is_empty() && reservations.is_empty() {
                         return Err(refusal.into());
                     }
-                    self.read_all(&pools, &reservations, &mut patience).await?;
+                    self.read_all(&pools, &reservations, &patience).await?;
                     looked.extend(pools.into_iter().chain(reservations));
                     fresh = true;
                     continue;
@@ -146,7 +146,7 @@ impl Store {
             };
             // What is not written is read: nothing is reported that was not just confirmed.
             if !fresh && plans.iter().flat_map(|plan| &plan.addresses).any(|place| place.kept) {
-                self.refresh(claim, &mut patience).await?;
+                self.refresh(claim, &patience).await?;
                 fresh = true;
                 continue;
             }
@@ -324,7 +324,7 @@ impl Store {
     }
 
     /// Reads the claim's pools again.
-    async fn refresh(&self, claim: &Claim, patience: &mut Patience) -> Result<(), Error> {
+    async fn refresh(&self, claim: &Claim, patience: &Patience) -> Result<(), Error> {
         let names: Vec<String> = claim.request.pools().iter().map(|(name, _)| name.to_string()).collect();
         self.read_all(&names, &[], patience).await
     }

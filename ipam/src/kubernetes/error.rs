@@ -20,7 +20,7 @@ pub struct ApiError {
     /// Resource, namespace and name.
     pub object: String,
     /// The API server's URL.
-    pub server: String,
+    pub server: Arc<str>,
     /// What came back, or did not.
     #[source]
     pub why: Why,
@@ -40,7 +40,7 @@ pub enum Why {
         retry_after: Option<Duration>,
     },
     /// Nothing came in this time.
-    #[error("no answer within {} ms", .0.as_millis())]
+    #[error("no answer within {:.1} s", .0.as_secs_f32())]
     Silent(Duration),
     /// No connection, or one that broke.
     #[error("{}", roots(.0))]
@@ -113,10 +113,10 @@ fn in_words(code: u16, message: &str, retry_after: Option<Duration>) -> String {
     text
 }
 
-/// The innermost causes: the outer layers of the HTTP client say only "client error".
+/// The causes, which the client's own error only has a name for.
 fn roots(error: &kube::Error) -> String {
-    let mut text = error.to_string();
     let mut cause = error.source();
+    let mut text = cause.map_or_else(|| error.to_string(), ToString::to_string);
     while let Some(inner) = cause {
         let inner_text = inner.to_string();
         if !text.contains(&inner_text) {

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::cache::Cached;
 use super::error::{ApiError, Why};
-use super::object::{Event, POOLS, Page, Version};
+use super::object::{Event, Head, POOLS, Page, Version};
 use super::{Shared, lock};
 
 /// A server sends at least a bookmark a minute. Without a line for longer the connection is dead, which the kernel may
@@ -24,6 +24,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const SHORT: Duration = Duration::from_secs(1);
 /// So long a cache without a watch is as good as one with: watches end and begin again.
 const STALE: Duration = Duration::from_secs(3);
+/// Room for a line that is kept, in bytes: a pool's may be a megabyte, and is not the rule.
+const LINE: usize = 64 << 10;
 /// The server has forgotten what came after our version: everything has to be read anew.
 const EXPIRED: u16 = 410;
 
@@ -158,6 +160,7 @@ async fn watch_from<T: Cached>(shared: &Shared, from: Version) -> Result<Option<
     let mut line = Vec::new();
     loop {
         line.clear();
+        line.shrink_to(LINE);
         let read = timeout(QUIET, lines.read_until(b'\n', &mut line)).await;
         match read.map_err(|_| failed(Why::Silent(QUIET)))? {
             Ok(0) => return Ok(Some(version)),
@@ -165,16 +168,21 @@ async fn watch_from<T: Cached>(shared: &Shared, from: Version) -> Result<Option<
             // As every load balancer does to connections it finds old; the next one tells whether the server is well.
             Err(_) => return Ok(Some(version)),
         }
-        let event = std::str::from_utf8(&line).map_err(serde::de::Error::custom).and_then(Event::<T>::read);
-        match event.map_err(|error| failed(Why::Unreadable(error)))? {
-            Event::Put(stored) => {
-                version = stored.version;
-                T::part(&mut lock(&shared.cache)).put(stored);
+        let unreadable = |error| failed(Why::Unreadable(error));
+        let text = std::str::from_utf8(&line).map_err(serde::de::Error::custom).map_err(unreadable)?;
+        match Event::read(text).map_err(unreadable)? {
+            Event::Put(head, object) => {
+                version = head.version;
+                let known = T::part(&mut lock(&shared.cache)).version(&head.name);
+                if known.is_none_or(|known| known < version) {
+                    let stored = T::read(object).map_err(unreadable)?;
+                    T::part(&mut lock(&shared.cache)).put(stored);
+                }
             }
-            Event::Deleted(stored) => {
-                version = stored.version;
-                let ended = T::part(&mut lock(&shared.cache)).ended(&stored.name, stored.version);
-                ended.into_iter().for_each(|object| object.ended(&stored.name, shared));
+            Event::Deleted(Head { name, version: end }) => {
+                version = end;
+                let ended = T::part(&mut lock(&shared.cache)).ended(&name, end);
+                ended.into_iter().for_each(|object| object.ended(&name, shared));
             }
             Event::Bookmark(mark) => version = mark,
             Event::Failed { code: EXPIRED, .. } => return Ok(None),

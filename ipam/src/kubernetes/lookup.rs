@@ -21,10 +21,10 @@ impl Store {
     /// # Errors
     /// Those of reading, and damaged pools.
     pub async fn held(&self, lookup: &Lookup, deadline: Instant) -> Result<Vec<IpNet>, Error> {
-        let mut patience = Patience::until(deadline);
+        let patience = Patience::until(deadline);
         if self.ready(&patience).await?.is_some() {
             let names: Vec<String> = lookup.pools.iter().map(|(name, _)| name.to_string()).collect();
-            self.read_all(&names, &[], &mut patience).await?;
+            self.read_all(&names, &[], &patience).await?;
         }
         let shared = &self.inner.shared;
         let cache = lock(&shared.cache);
@@ -43,14 +43,14 @@ impl Store {
     /// # Errors
     /// Those of reading, and damaged pools.
     pub async fn usage(&self, inquiry: &Inquiry, deadline: Instant) -> Result<Vec<Usage>, Error> {
-        let mut patience = Patience::until(deadline);
+        let patience = Patience::until(deadline);
         let stale = self.ready(&patience).await?.is_some();
         let mut usages = Vec::new();
         for range in &inquiry.ranges {
             if stale {
                 let name = range.pool_name(inquiry.network_name.as_deref());
                 let name = name.map_err(|error| Error::Unsupported(error.to_string()))?;
-                self.read_all(&[name.to_string()], &[], &mut patience).await?;
+                self.read_all(&[name.to_string()], &[], &patience).await?;
             }
             let mut usage = self.known_usage(inquiry, range)?;
             usage.holders.truncate(HOLDERS);

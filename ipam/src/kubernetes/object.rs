@@ -225,10 +225,11 @@ impl<T: Object> Page<T> {
     }
 }
 
-/// One line of a watch.
-pub(super) enum Event<T> {
-    Put(Stored<T>),
-    Deleted(Stored<T>),
+/// One line of a watch. Objects are text still: of our own writes the reply was read already, and of what is gone only the
+/// name matters.
+pub(super) enum Event<'a> {
+    Put(Head, &'a str),
+    Deleted(Head),
     /// Nothing has changed up to this version.
     Bookmark(Version),
     /// The server cannot go on; its status as HTTP would say it.
@@ -238,8 +239,18 @@ pub(super) enum Event<T> {
     },
 }
 
-impl<T: Object> Event<T> {
-    pub(super) fn read(line: &str) -> serde_json::Result<Self> {
+/// What tells an object, and when it was so.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Head {
+    #[serde(default)]
+    pub(super) name: String,
+    #[serde(rename = "resourceVersion")]
+    pub(super) version: Version,
+}
+
+impl<'a> Event<'a> {
+    pub(super) fn read(line: &'a str) -> serde_json::Result<Self> {
         #[derive(Deserialize)]
         struct Line<'a> {
             #[serde(borrow, rename = "type")]
@@ -248,20 +259,16 @@ impl<T: Object> Event<T> {
             object: &'a RawValue,
         }
         #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Mark {
-            resource_version: Version,
+        struct Headed {
+            metadata: Head,
         }
-        #[derive(Deserialize)]
-        struct Bookmark {
-            metadata: Mark,
-        }
-        let line: Line<'_> = serde_json::from_str(line)?;
+        let line: Line<'a> = serde_json::from_str(line)?;
         let object = line.object.get();
+        let head = || serde_json::from_str::<Headed>(object).map(|headed| headed.metadata);
         Ok(match &*line.kind {
-            "ADDED" | "MODIFIED" => Self::Put(T::read(object)?),
-            "DELETED" => Self::Deleted(T::read(object)?),
-            "BOOKMARK" => Self::Bookmark(serde_json::from_str::<Bookmark>(object)?.metadata.resource_version),
+            "ADDED" | "MODIFIED" => Self::Put(head()?, object),
+            "DELETED" => Self::Deleted(head()?),
+            "BOOKMARK" => Self::Bookmark(head()?.version),
             _ => {
                 let Refusal { code, message, .. } = serde_json::from_str(object)?;
                 Self::Failed { code, message }

@@ -20,7 +20,7 @@ const CONFLICT_PAUSE: Duration = Duration::from_millis(4);
 const LONGEST_CONFLICT_PAUSE: Duration = Duration::from_millis(400);
 
 /// The time an operation has.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Patience {
     deadline: Instant,
     /// When the trouble began that has not ended, and how often it was met.

@@ -3,11 +3,13 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use crate::allocate::{Refusal, allocate_apart};
 use crate::name::PoolName;
+use crate::pool::Pool;
 use crate::request::{Assigned, Request};
 use crate::wire::{Attachment, Claim};
 
@@ -17,7 +19,7 @@ use super::change::{Change, difference};
 use super::error::Error;
 use super::name::{address_of, of_address};
 use super::object::CachedPool;
-use super::view::{Flights, Scope, View};
+use super::view::{Flights, Scope, View, sound};
 
 /// Most that a pool's object may have, in bytes as JSON. etcd takes 1.5 MiB by default, the request's frame included.
 const LARGEST: usize = 1_400_000;
@@ -77,7 +79,6 @@ pub(super) fn plan(
         owner: Some(&request.owner),
     };
     let View { mut own, others, pools, alone } = View::new(cache, flights, &scope, api)?;
-    let before = own.clone();
     let nodes = nodes(cache, request);
     let contested: RefCell<Vec<Attachment>> = RefCell::default();
     let alive = |id: &str, ifname: &str| {
@@ -102,8 +103,15 @@ pub(super) fn plan(
         Err(refusal) => return Ok(Plan::Refused(refusal, pools, alone)),
     };
     let mut plans = Vec::new();
-    for ((before, after), (name, subnet)) in before.iter().zip(&own).zip(request.pools()) {
-        let changes = difference(before, after);
+    for (after, (name, subnet)) in own.iter().zip(request.pools()) {
+        let known = sound(cache, name.as_str(), subnet, api)?;
+        let before = known.unwrap_or_else(|| Arc::new(Pool::new(&name, subnet)));
+        // What others here are about to write is theirs to write.
+        let mut changes = difference(&before, after);
+        changes.retain(|(address, change)| match change {
+            Change::Add(new) => !flights.has(name.as_str(), *address, new),
+            Change::Take { .. } | Change::Remove(_) => true,
+        });
         fits(cache, flights, &name, &changes, api)?;
         let mut addresses = Vec::new();
         let mine = assigned.iter().zip(&request.wants).filter(|(_, want)| want.pool == name);

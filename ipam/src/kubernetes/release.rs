@@ -57,13 +57,13 @@ impl Store {
     /// # Errors
     /// Some may be free then, and others not.
     pub async fn release(&self, turn: &Turn, deadline: Instant) -> Result<usize, Error> {
-        let mut patience = Patience::until(deadline);
+        let patience = Patience::until(deadline);
         let stale = self.ready(&patience).await?;
         let attachment = turn.attachment();
         let doubts = lock(&self.inner.doubts).remove(attachment);
         let released = async {
             if let Some(doubts) = &doubts {
-                self.look(doubts, &mut patience).await?;
+                self.look(doubts, &patience).await?;
             }
             let (id, ifname) = (&attachment.container_id, &attachment.ifname);
             let holdings = self.holdings(&lock(&self.inner.shared.cache), id, ifname);
@@ -87,7 +87,7 @@ impl Store {
     pub async fn undo(&self, turn: &Turn, residue: Residue, deadline: Instant) -> Result<(), Error> {
         let attachment = turn.attachment();
         let undone = async {
-            self.look(&residue, &mut Patience::until(deadline)).await?;
+            self.look(&residue, &Patience::until(deadline)).await?;
             let (id, ifname) = (&attachment.container_id, &attachment.ifname);
             let mut holdings = self.holdings(&lock(&self.inner.shared.cache), id, ifname);
             for InPool { name, subnet, entries } in &mut holdings.pools {
@@ -104,7 +104,7 @@ impl Store {
     }
 
     /// Reads what a claim may have written.
-    async fn look(&self, residue: &Residue, patience: &mut Patience) -> Result<(), Error> {
+    async fn look(&self, residue: &Residue, patience: &Patience) -> Result<(), Error> {
         let pools: Vec<String> = residue.entries.keys().map(|(name, _)| name.to_string()).collect();
         let reservations: Vec<String> = residue.reservations.iter().cloned().collect();
         self.read_all(&pools, &reservations, patience).await

@@ -144,8 +144,8 @@ impl Shared {
                     }
                     Err(error) => error,
                 };
-            if error.code() == Some(409) {
-                // Changed since, perhaps by whom it belongs to now.
+            if matches!(error.code(), Some(404 | 409)) {
+                // Gone, or changed since, perhaps by whom it belongs to now.
                 let Some(pause) = patience.conflict(conflicts, &self.dice) else {
                     return Err(self.given_up(error));
                 };

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 
 use crate::address::overlap;
 use crate::name::{self, NameError, PoolName};
-use crate::pool::Pool;
+use crate::pool::{Allocation, Pool};
 use crate::request::Owner;
 
 use super::api::Api;
@@ -37,6 +37,14 @@ impl Flights {
                 self.0.remove(pool.as_str());
             }
         }
+    }
+
+    /// Whether `entry` of `address` is about to be written already.
+    pub(super) fn has(&self, pool: &str, address: IpAddr, entry: &Allocation) -> bool {
+        let owner = self.0.get(pool).and_then(|(_, flights)| flights.get(&address));
+        owner.is_some_and(|owner| {
+            owner.container_id == entry.id && entry.ifname.as_ref() == Some(&owner.ifname)
+        })
     }
 
     /// How many in one pool.

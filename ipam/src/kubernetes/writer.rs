@@ -110,11 +110,12 @@ impl Writer {
                 continue;
             }
             // The answer tells that something is not as it was thought, or nothing: only the pool tells what.
-            if let Err(unreadable) = self.shared.read_again::<CachedPool>(&self.name, &mut patience).await {
+            if let Err(unreadable) = self.shared.read_again::<CachedPool>(&self.name, &patience).await {
                 return self.fail(batch, &unreadable.into());
             }
             batch = sort_out(batch, self.pool().ok().flatten().as_deref());
-            riddles = if error.code() == Some(422) && batch.len() == jobs { riddles + 1 } else { 0 };
+            let riddle = matches!(error.code(), Some(404 | 422)) && batch.len() == jobs;
+            riddles = if riddle { riddles + 1 } else { 0 };
             if riddles == RIDDLES {
                 return self.fail(batch, &error.into());
             }

@@ -132,14 +132,14 @@ impl<'de> Deserialize<'de> for Allocation {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Allocation, A::Error> {
                 let (mut id, mut podref, mut ifname) = (None, None, None);
-                let mut extra = Map::new();
+                let mut extra: Option<Box<Map<String, Value>>> = None;
                 while let Some(key) = map.next_key::<String>()? {
                     match key.as_str() {
                         "id" => id = Some(map.next_value()?),
                         // Clusters upgraded from whereabouts 0.3 have entries without a pod.
                         "podref" => podref = map.next_value()?,
                         "ifname" => ifname = map.next_value::<Option<String>>()?,
-                        _ => drop(extra.insert(key, map.next_value()?)),
+                        _ => drop(extra.get_or_insert_default().insert(key, map.next_value()?)),
                     }
                 }
                 Ok(Allocation {
@@ -198,7 +198,7 @@ impl Serialize for Allocation {
         if let Some(ifname) = &self.ifname {
             map.serialize_entry("ifname", ifname)?;
         }
-        for (key, value) in &self.extra {
+        for (key, value) in self.extra.iter().flat_map(|extra| extra.iter()) {
             map.serialize_entry(key, value)?;
         }
         map.end()

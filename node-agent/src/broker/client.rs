@@ -4,23 +4,35 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
-use kube::client::ClientBuilder;
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use kube::client::{ClientBuilder, ConfigExt};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use tower::{BoxError, ServiceBuilder};
 
 use crate::health::Requests;
 
-/// How long a connection may take to come about, and a request to go out. How long an answer may take is the store's to
-/// say: a watch's has no end.
+/// How long a connection may take to come about. How long an answer may take is for whoever asks to say: a watch's has no
+/// end.
 const CONNECT: Duration = Duration::from_secs(3);
-const WRITE: Duration = Duration::from_secs(5);
+/// A silent connection is probed so often, and given up when nothing that was sent is acknowledged for so long: a server
+/// that lost its power says nothing, and the kernel's own patience is a quarter of an hour.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+const UNANSWERED: Duration = Duration::from_secs(30);
+/// Most that is read ahead of one connection, in bytes. A pool may have a megabyte, and connections are a dozen.
+const BUFFER: usize = 64 << 10;
+/// Connections that are kept when nothing is to do, and for how long. A new one costs the server more than a request.
+const IDLE: usize = 4;
+const IDLE_FOR: Duration = Duration::from_secs(60);
 
 /// Where the server is and who we are, and the server's URL. Nothing is asked of the server yet.
 ///
 /// # Errors
 /// No usable credentials.
-pub(super) async fn configuration(kubeconfig: Option<&Path>) -> anyhow::Result<(Config, String)> {
-    let mut config = match kubeconfig {
+pub(crate) async fn configuration(kubeconfig: Option<&Path>) -> anyhow::Result<(Config, String)> {
+    let config = match kubeconfig {
         Some(path) => {
             let attempt = || format!("read the kubeconfig {}", path.display());
             let text = Kubeconfig::read_from(path).with_context(attempt)?;
@@ -30,22 +42,38 @@ pub(super) async fn configuration(kubeconfig: Option<&Path>) -> anyhow::Result<(
             "find the API server: this is no pod with a service account, so name a kubeconfig with --kubeconfig",
         )?,
     };
-    config.connect_timeout = Some(CONNECT);
-    config.write_timeout = Some(WRITE);
-    config.read_timeout = None;
-    // By default fifteen retries with pauses of up to a thousand seconds, also of requests that were carried out.
-    config.default_retry = false;
     let server = config.cluster_url.to_string();
     Ok((config, server.trim_end_matches('/').to_owned()))
 }
 
 /// A client whose `requests` are seen.
 ///
+/// As kube builds it, but for what it has no setting for: the size of buffers, how many idle connections are kept, and
+/// when a connection without an answer is dead. It logs every failed request as an error, too, which whoever made the
+/// request does with more sense.
+///
 /// # Errors
 /// Certificates and keys that are none.
-pub(super) fn connect(config: Config, requests: &Requests) -> anyhow::Result<Client> {
-    let server = config.cluster_url.clone();
-    let builder =
-        ClientBuilder::try_from(config).with_context(|| format!("prepare to connect to {server}"))?;
-    Ok(builder.with_layer(requests).build())
+pub(crate) fn connect(config: &Config, requests: &Requests) -> anyhow::Result<Client> {
+    let attempt = || format!("prepare to connect to {}", config.cluster_url);
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT));
+    tcp.set_keepalive(Some(KEEPALIVE));
+    tcp.set_keepalive_interval(Some(KEEPALIVE));
+    tcp.set_tcp_user_timeout(Some(UNANSWERED));
+    let tls = config.rustls_https_connector_with_connector(tcp).with_context(attempt)?;
+    let http = HttpClient::builder(TokioExecutor::new())
+        .http1_max_buf_size(BUFFER)
+        .pool_max_idle_per_host(IDLE)
+        .pool_idle_timeout(IDLE_FOR)
+        .build(tls);
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer().with_context(attempt)?)
+        .layer(config.extra_headers_layer().with_context(attempt)?)
+        .map_err(BoxError::from)
+        .service(http);
+    Ok(ClientBuilder::new(service, &config.default_namespace).with_layer(requests).build())
 }

@@ -134,7 +134,7 @@ pub(super) fn lines(store: &Store) -> Vec<Line> {
     match store.watching() {
         Watching::Well => {
             let used: u128 = pools.iter().filter_map(|pool| Some(pool.content.as_ref().ok()?.used)).sum();
-            lines.push(Line::Well(format!("{} pools with {used} addresses in use are watched", pools.len())));
+            lines.push(Line::Well(format!("watched: {}, addresses in use: {used}", pools.len())));
         }
         Watching::Behind(error) => lines.push(Line::Missing(format!(
             "changes of the pools do not arrive, so each is read before use: {error}: {}",
@@ -166,29 +166,34 @@ impl Collector for Pools {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let Broker { store, tombstones, figures, .. } = &*self.0;
         let synced = matches!(store.watching(), Watching::Well);
-        plain(&mut encoder, "pools_synced", "1 while the pools in memory follow the API", f64::from(synced))?;
+        plain(
+            &mut encoder,
+            "pools_synced",
+            "1 while the pools in memory follow the API.",
+            f64::from(synced),
+        )?;
         // What is told is what a claim would go by, also while it is behind.
         let pools = store.pools();
         let of = |pool: &str| [("pool", pool.to_owned())];
         let damaged = pools.iter().map(|pool| (of(&pool.name), f64::from(pool.content.is_err())));
-        gauge(&mut encoder, "pool_damaged", "1 for a pool that is not what its name says", None, damaged)?;
+        gauge(&mut encoder, "pool_damaged", "1 for a pool that is not what its name says.", None, damaged)?;
         let sound = || pools.iter().filter_map(|pool| Some((pool, pool.content.as_ref().ok()?)));
         let addresses = Unit::Other("addresses".into());
         let unit = Some(&addresses);
         let used = sound().map(|(pool, fill)| (of(&pool.name), fill.used as f64));
-        gauge(&mut encoder, "pool_used", "Addresses with an entry in the pool", unit, used)?;
+        gauge(&mut encoder, "pool_used", "Addresses with an entry in the pool.", unit, used)?;
         let capacity = sound().map(|(pool, fill)| (of(&pool.name), fill.capacity as f64));
-        gauge(&mut encoder, "pool_capacity", "Addresses of the pool's whole subnet", unit, capacity)?;
+        gauge(&mut encoder, "pool_capacity", "Addresses of the pool's whole subnet.", unit, capacity)?;
 
         let usages = figures.usages(store);
         for (name, help, figure) in [
             (
                 "range_used",
-                "Addresses in use of a range that plugins here ask for",
+                "Addresses in use of a range that plugins here ask for.",
                 (|usage| usage.used) as fn(&Usage) -> u128,
             ),
-            ("range_free", "Addresses left in it", |usage| usage.free),
-            ("range_capacity", "Addresses that can be handed out from it", |usage| usage.capacity),
+            ("range_free", "Addresses left in it.", |usage| usage.free),
+            ("range_capacity", "Addresses that can be handed out from it.", |usage| usage.capacity),
         ] {
             let told = usages.iter().map(|usage| {
                 let labels = [
@@ -203,8 +208,8 @@ impl Collector for Pools {
 
         // A folder that cannot be read is told of by the replay.
         let waiting = tombstones.list().map_or(f64::NAN, |all| all.len() as f64);
-        plain(&mut encoder, "tombstones", "Releases that wait to be done", waiting)?;
-        let help = "Claims that found an address taken by somebody else meanwhile, and chose again";
+        plain(&mut encoder, "tombstones", "Releases that wait to be done.", waiting)?;
+        let help = "Claims that found an address taken by somebody else meanwhile, and chose again.";
         let conflicts = encoder.encode_descriptor("allocation_conflicts", help, None, MetricType::Counter)?;
         ConstCounter::new(store.conflicts()).encode(conflicts)
     }

@@ -67,7 +67,9 @@ impl Socket {
             let shown = path.display();
             vec![match identity(&path) {
                 Ok(there) if there == ours => Line::Well(format!("plugins are answered on {shown}")),
-                Ok(_) => Line::Missing(format!("{shown} was replaced by somebody else's; start the agent anew")),
+                Ok(_) => {
+                    Line::Missing(format!("{shown} was replaced by somebody else's; start the agent anew"))
+                }
                 Err(error) => Line::Missing(format!("{shown} is gone ({error}); start the agent anew")),
             }]
         }

@@ -15,16 +15,39 @@ pub(crate) struct Text {
     pub(crate) yaml: String,
 }
 
-/// Reads all documents of all texts into one desired state.
+/// Reads all documents of all texts into one desired state. One that holds nothing for this node is a problem, too.
 ///
 /// # Errors
 /// Every problem of every document.
-pub(crate) fn read(texts: &[Text], choice: &Choice) -> Result<Desired, Problems> {
+pub(crate) fn read<'a>(
+    texts: impl IntoIterator<Item = &'a Text>,
+    choice: &Choice,
+) -> Result<Desired, Problems> {
+    gather(texts, choice, true)
+}
+
+/// As [`read`], where there may be nothing for this node: policies come and go.
+///
+/// # Errors
+/// Every problem of every document.
+pub(crate) fn read_any<'a>(
+    texts: impl IntoIterator<Item = &'a Text>,
+    choice: &Choice,
+) -> Result<Desired, Problems> {
+    gather(texts, choice, false)
+}
+
+fn gather<'a>(
+    texts: impl IntoIterator<Item = &'a Text>,
+    choice: &Choice,
+    something: bool,
+) -> Result<Desired, Problems> {
+    let texts: Vec<&Text> = texts.into_iter().collect();
     let findings = Findings::default();
     let mut merge = Merge::default();
     // A link may be called `y` or `on`; where a boolean is wanted, those words are taken for one.
     let options = serde_saphyr::options! { strict_booleans: true };
-    for text in texts {
+    for text in &texts {
         let documents: Vec<Value> =
             match serde_saphyr::from_multiple_with_options(&text.yaml, options.clone()) {
                 Ok(documents) => documents,
@@ -36,12 +59,14 @@ pub(crate) fn read(texts: &[Text], choice: &Choice) -> Result<Desired, Problems>
         let several = documents.iter().filter(|document| !document.is_null()).count() > 1;
         for (number, document) in documents.into_iter().enumerate() {
             if !document.is_null() {
-                let name = if several { format!("document {}", number + 1) } else { String::new() };
+                let origin = (texts.len() > 1).then(|| text.origin.clone());
+                let number = several.then(|| format!("document {}", number + 1));
+                let name = origin.into_iter().chain(number).collect::<Vec<_>>().join(", ");
                 read_document(name, document, choice, &findings, &mut merge);
             }
         }
     }
-    let desired = merge.finish(&findings);
+    let desired = if something { merge.finish(&findings) } else { merge };
     bounds::check(&desired, &findings);
     let problems = findings.into_vec();
     if problems.is_empty() { Ok(desired.into()) } else { Err(Problems(problems)) }
@@ -104,7 +129,7 @@ fn read_fields(mut fields: Fields<'_>, path: &str, choice: &Choice, findings: &F
         if let Some(problems) = left_out(choice, findings, before) {
             merge.leave_all(&problems);
         } else if let Some(entry) = entry {
-            merge.interface(Source { path: place }, entry, findings);
+            merge.interface(Source { path: place, document: merge.documents }, entry, findings);
         }
     }
     if let Some(mut routes) = fields.object("routes") {
@@ -116,7 +141,7 @@ fn read_fields(mut fields: Fields<'_>, path: &str, choice: &Choice, findings: &F
             if let Some(problems) = left_out(choice, findings, before) {
                 merge.leave_all(&problems);
             } else if let Some(entry) = entry {
-                merge.route(Source { path: place }, entry);
+                merge.route(Source { path: place, document: merge.documents }, entry);
             }
         }
         routes.finish();

@@ -7,6 +7,8 @@ use super::{Desired, Interface, Route};
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Source {
     pub(crate) path: String,
+    /// The number of its document, from 1: two may bear the same name.
+    pub(crate) document: usize,
 }
 
 /// What was gathered so far, each entry with its place for later problems.
@@ -38,7 +40,7 @@ impl Merge {
         if *known == entry {
             return;
         }
-        if document_of(&first.path) == document_of(&source.path) {
+        if first.document == source.document {
             let text = "named again further down, where the last entry is taken";
             self.left_alone.push(format!("{}: {} is {text}", first.path, entry.name));
             (*first, *known) = (source, entry);
@@ -62,11 +64,6 @@ impl Merge {
         }
         self
     }
-}
-
-/// `octavia` of `octavia: interfaces[1]`.
-fn document_of(path: &str) -> &str {
-    path.split_once(": ").map_or("", |(document, _)| document)
 }
 
 impl From<Merge> for Desired {

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use crate::desired::Desired;
 use crate::health::{Health, Line, Links, PolicyState, Report};
+use crate::plan::Missing;
 
 /// What is told of the loop that keeps the links.
 #[derive(Debug)]
@@ -11,6 +13,8 @@ pub(super) struct Standing {
     report: Report,
     /// All of the present policy was in force once: what has to be done from then on is a repair.
     reached: bool,
+    /// Why a newer one is not the present one.
+    refused: Option<String>,
 }
 
 /// What a look has shown.
@@ -19,7 +23,7 @@ pub(super) struct Looked {
     /// What was done.
     pub(super) steps: Vec<String>,
     /// What has to appear first.
-    pub(super) waits: Vec<String>,
+    pub(super) waits: Vec<Missing>,
     /// What people should know.
     pub(super) warnings: Vec<String>,
 }
@@ -27,19 +31,23 @@ pub(super) struct Looked {
 impl Standing {
     pub(super) fn new(health: &Health) -> Self {
         let report = health.readiness.part("policy", "not looked at yet");
-        Self { links: Links::new(&health.metrics), report, reached: false }
-    }
-
-    /// There is nothing to keep.
-    pub(super) fn nothing(&self) {
-        self.report.set(vec![Line::Well("there is none, so no links are kept".into())]);
-        self.links.stands(PolicyState::None);
+        Self { links: Links::new(&health.metrics), report, reached: false, refused: None }
     }
 
     /// From now on something else is to be kept.
     pub(super) fn begins(&mut self) {
         self.reached = false;
         self.report.set(vec![Line::Missing("a new one is not in force yet".into())]);
+    }
+
+    /// A newer one is wrong, and the present one stays.
+    pub(super) fn refused(&mut self, why: String) {
+        self.refused = Some(why);
+    }
+
+    /// The newest is right.
+    pub(super) fn accepted(&mut self) {
+        self.refused = None;
     }
 
     /// The links are somebody else's for now, as they are while one moves from one program to the other: that is no
@@ -51,19 +59,31 @@ impl Standing {
     }
 
     /// A look with all that it led to took so long.
-    pub(super) fn looked(&mut self, looked: &Looked, took: Duration, interfaces: usize) {
+    pub(super) fn looked(&mut self, looked: &Looked, took: Duration, desired: &Desired) {
         if !looked.steps.is_empty() {
             self.links.applied(took, self.reached);
         }
-        let mut lines: Vec<Line> = looked.waits.iter().cloned().map(Line::Missing).collect();
+        let mut lines: Vec<Line> =
+            looked.waits.iter().map(|missing| Line::Missing(missing.to_string())).collect();
         if lines.is_empty() {
             self.reached = true;
-            self.links.stands(PolicyState::InForce);
-            lines.push(Line::Well(format!("{interfaces} interfaces are as it says")));
+            let stands = if desired.is_empty() { PolicyState::None } else { PolicyState::InForce };
+            self.links.stands(stands);
+            let names: Vec<&str> =
+                desired.interfaces.iter().map(|interface| interface.name.as_str()).collect();
+            lines.push(Line::Well(match desired.is_empty() {
+                true => "there is none, so no links are kept".into(),
+                false => format!("in force: {}", names.join(", ")),
+            }));
         } else {
             self.links.stands(PolicyState::Waiting);
         }
         lines.extend(looked.warnings.iter().cloned().map(Line::Note));
+        lines.extend(
+            self.refused
+                .iter()
+                .map(|why| Line::Note(format!("a newer one is wrong and has no effect: {why}"))),
+        );
         self.report.set(lines);
     }
 

@@ -38,7 +38,7 @@ impl<'a> Bridges<'a> {
     /// Those that `desired`, which was read from `kept`, wants to be up.
     pub(crate) fn of(desired: &'a Desired, kept: &Kept) -> Self {
         let origin = |origin: &String| if origin == "-" { "standard input".into() } else { origin.clone() };
-        let origins: Vec<String> = kept.texts.iter().map(|text| origin(&text.origin)).collect();
+        let origins: Vec<String> = kept.all().map(|text| origin(&text.origin)).collect();
         let kept_up =
             |entry: &&Interface| entry.state == Wanted::Up && matches!(entry.kind, Some(Kind::Bridge { .. }));
         let bridges = desired.interfaces.iter().filter(kept_up);

@@ -78,6 +78,22 @@ fn a_hangup_reads_the_file_again_and_a_wrong_one_changes_nothing() {
 }
 
 #[test]
+fn a_file_that_has_changed_is_read_without_being_told_to() {
+    on_a_node(|node| {
+        let file = node.path("policy.yaml");
+        fs::write(&file, POLICY).unwrap();
+        let _daemon = node.start(&format!("run -f {}", file.display()));
+        until(START, "the first apply", || complete(node));
+        // As a ConfigMap's file is replaced.
+        fs::write(node.path("next"), POLICY.replace("1500", "1400")).unwrap();
+        fs::rename(node.path("next"), &file).unwrap();
+        until(Duration::from_secs(30), "the new MTU", || {
+            node.link("octbr").is_some_and(|link| link["mtu"] == 1400)
+        });
+    });
+}
+
+#[test]
 fn against_another_keeper_it_gives_way_with_a_warning() {
     on_a_node(|node| {
         fs::write(node.path("policy.yaml"), POLICY).unwrap();

@@ -8,6 +8,7 @@
 mod applying;
 mod daemon;
 mod doctor;
+mod health;
 mod input;
 mod installing;
 mod killed;

@@ -43,20 +43,16 @@ impl Agent {
     /// # Panics
     /// When it does not come up.
     pub fn start(access: &Access, node: &str) -> Self {
+        // Most tests' pods are in no API, and so would be taken for gone.
+        Self::start_with(access, node, &["--reclaim-grace", "86400"])
+    }
+
+    /// As [`Self::start`], with further arguments, and a minute's grace for pods that are gone unless they say otherwise.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn start_with(access: &Access, node: &str, arguments: &[&str]) -> Self {
         let folder = TempDir::with_prefix_in("agent-", "/run").expect("create the agent's folder in /run");
-        Self::start_in(folder, access, node)
-    }
-
-    /// Kills the agent and starts another one with its files.
-    #[must_use]
-    pub fn killed_and_started(mut self, access: &Access, node: &str) -> Self {
-        self.kill();
-        let empty = TempDir::with_prefix_in("agent-", "/run").expect("create a folder in /run");
-        let folder = std::mem::replace(&mut self.folder, empty);
-        Self::start_in(folder, access, node)
-    }
-
-    fn start_in(folder: TempDir, access: &Access, node: &str) -> Self {
         let path = |name: &str| folder.path().join(name);
         access.write_kubeconfig(&path("kubeconfig"));
         let log = File::create(path("log")).expect("create the agent's log");
@@ -64,7 +60,7 @@ impl Agent {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]).arg(program());
         command.args(["run", "--cluster", "--health-bind", "127.0.0.1:0", "--node-name", node]);
-        command.args(["--pool-namespace", access.namespace()]);
+        command.args(["--pool-namespace", access.namespace()]).args(arguments);
         for (flag, name) in [
             ("--kubeconfig", "kubeconfig"),
             ("--socket", "agent.sock"),
@@ -92,6 +88,25 @@ impl Agent {
     /// Where it and the plugins of its node leave what has to be released later.
     pub fn tombstones(&self) -> PathBuf {
         self.folder.path().join("state/cluster-tombstones")
+    }
+
+    /// The `--state-dir`, which is the `dataDir` of its node's plugins, too.
+    pub fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
+    /// Runs `octavia-bridge-agent pools` with these words, this agent's credentials and state folder. What it printed.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn pools(&self, access: &Access, words: &[&str]) -> String {
+        let mut command = Command::new(program());
+        command.arg("pools").args(words).args(["--pool-namespace", access.namespace()]);
+        command.arg("--kubeconfig").arg(self.folder.path().join("kubeconfig"));
+        let output = command.arg("--state-dir").arg(self.state()).output().expect("run the agent's program");
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        assert!(output.status.success(), "pools {words:?}: {}", text(&output.stderr));
+        text(&output.stdout)
     }
 
     /// Its process.
@@ -168,9 +183,14 @@ impl Agent {
     /// Claims the lowest free address of a range for the interface `net1` of a container, whose pod is `test/POD`. Of the
     /// same pod's sandboxes, `gone` are known to be.
     pub fn claim(&self, range: &Range, container: &str, pod: &str, gone: &[&str]) -> Value {
+        self.claim_for(range, container, &format!("test/{pod}"), &format!("uid-of-{pod}"), gone)
+    }
+
+    /// As [`Self::claim`], for any pod: `namespace/name` and uid.
+    pub fn claim_for(&self, range: &Range, container: &str, podref: &str, uid: &str, gone: &[&str]) -> Value {
         let Range { subnet, first, last } = range;
         let pool = subnet.replace('/', "-");
-        let owner = json!({"containerId": container, "ifname": "net1", "pod": format!("test/{pod}")});
+        let owner = json!({"containerId": container, "ifname": "net1", "pod": podref});
         let lowest = json!({"subnet": subnet, "first": first, "last": last, "exclude": []});
         let want = json!({"pool": pool, "subnet": subnet, "gateway": null, "choice": {"lowest": lowest}});
         let request = json!({
@@ -179,7 +199,7 @@ impl Agent {
         let sandbox = |id: &&str| json!({"containerId": id, "ifname": "net1", "alive": false});
         let sandboxes: Vec<Value> = gone.iter().map(sandbox).collect();
         let claim = json!({
-            "request": request, "podUid": format!("uid-of-{pod}"), "patienceMs": PATIENCE_MS, "sandboxes": sandboxes,
+            "request": request, "podUid": uid, "patienceMs": PATIENCE_MS, "sandboxes": sandboxes,
         });
         self.ask(&json!({"version": 1, "claim": claim}))
     }

@@ -76,6 +76,13 @@ impl Cluster {
         self.admin.in_namespace(created["metadata"]["name"].as_str().expect("a namespace has a name"))
     }
 
+    /// A node, which nothing runs on. One of that name that exists stays as it is.
+    pub fn node(&self, name: &str) {
+        let object = json!({"metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}}});
+        let created = self.admin.call("POST", "/api/v1/nodes", Some(&object));
+        assert!(matches!(created.status, 201 | 409), "create node {name}: {}", created.body);
+    }
+
     /// A service account in a namespace, created if it is missing, with a token for an hour. It may do nothing until a
     /// manifest with roles and bindings is given to [`Access::apply`].
     pub fn service_account(&self, namespace: &str, name: &str) -> Access {

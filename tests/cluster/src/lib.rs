@@ -57,6 +57,7 @@ mod relay;
 mod rival;
 mod rule;
 mod server;
+mod shipped;
 
 pub use access::Access;
 pub use agent::{Agent, Page, Range};
@@ -69,3 +70,4 @@ pub use proxy::{Exchange, Proxy};
 pub use relay::Relay;
 pub use rival::{Claim, Rival, RivalError};
 pub use rule::{Fault, Hits, Refusal, Rule};
+pub use shipped::shipped_rights;

@@ -1,16 +1,24 @@
 //! What the agent tells of itself when it serves the pools of a cluster.
 
-use octavia_bridge_cluster_tests::{Agent, Cluster, Fault, Page, Proxy, Range, Rule};
+use octavia_bridge_cluster_tests::{Access, Agent, Cluster, Fault, Page, Proxy, Range, Rule};
+
+fn start(access: &Access, node: &str) -> Agent {
+    Cluster::shared().node(node);
+    Agent::start(access, node)
+}
 
 #[test]
 fn it_is_ready_when_it_serves_pools_and_says_how_full_they_are() {
     let admin = Cluster::shared().namespace("ready");
-    let agent = Agent::start(&admin, "node1");
+    let agent = start(&admin, "node1");
     agent.ready();
     let Page { text, .. } = agent.page("/readyz");
-    for line in
-        ["ok    policy   there is none", "ok    api      https://", "ok    pools    0 pools", "ok    socket"]
-    {
+    for line in [
+        "ok    policy   there is none",
+        "ok    api      https://",
+        "ok    pools    watched: 0",
+        "ok    socket",
+    ] {
         assert!(text.contains(line), "{line}\n{text}");
     }
     assert_eq!(agent.page("/healthz").status, 200);
@@ -55,7 +63,7 @@ fn what_others_took_first_is_a_conflict() {
     let proxy = Proxy::start(&admin);
     // Told nothing, it learns of the rival's reservation only when it wants the same.
     proxy.rule(Rule::on("GET", "/overlappingrangeipreservations?watch", Fault::Hang));
-    let agent = Agent::start(&proxy.access(), "node1");
+    let agent = start(&proxy.access(), "node1");
     agent.ready();
     let reservation = serde_json::json!({
         "apiVersion": "whereabouts.cni.cncf.io/v1alpha1", "kind": "OverlappingRangeIPReservation",
@@ -76,7 +84,7 @@ fn an_api_that_is_away_is_told_and_so_is_its_return() {
     let proxy = Proxy::start(&admin);
     proxy.down();
     // It starts all the same.
-    let agent = Agent::start(&proxy.access(), "node1");
+    let agent = start(&proxy.access(), "node1");
     let waits = |agent: &Agent, what: &str| {
         agent.wait(what, |agent| {
             let Page { status, text } = agent.page("/readyz");
@@ -93,6 +101,9 @@ fn an_api_that_is_away_is_told_and_so_is_its_return() {
     assert_eq!(agent.figure("octavia_bridge_pools_synced"), Some(1.0));
     proxy.down();
     waits(&agent, "wait  pools    changes of the pools do not arrive");
+    let log = agent.log();
+    assert!(log.contains("WARN cannot list ippools in "), "{log}");
+    assert!(!log.contains("failed with error"), "each failure once, and by what was attempted\n{log}");
     proxy.up();
     agent.ready();
 }
@@ -100,7 +111,7 @@ fn an_api_that_is_away_is_told_and_so_is_its_return() {
 #[test]
 fn a_pool_that_is_damaged_is_told_and_does_not_make_nodes_unready() {
     let admin = Cluster::shared().namespace("damaged");
-    let agent = Agent::start(&admin, "node1");
+    let agent = start(&admin, "node1");
     agent.ready();
     let pool = serde_json::json!({
         "apiVersion": "whereabouts.cni.cncf.io/v1alpha1", "kind": "IPPool",
@@ -118,7 +129,7 @@ fn a_pool_that_is_damaged_is_told_and_does_not_make_nodes_unready() {
 #[test]
 fn a_socket_that_somebody_removed_is_told() {
     let admin = Cluster::shared().namespace("socket");
-    let agent = Agent::start(&admin, "node1");
+    let agent = start(&admin, "node1");
     agent.ready();
     std::fs::remove_file(agent.socket()).expect("remove the socket");
     let Page { status, text } = agent.page("/readyz");
@@ -130,7 +141,7 @@ fn a_socket_that_somebody_removed_is_told() {
 fn releases_that_wait_are_counted() {
     let admin = Cluster::shared().namespace("tombstones");
     let proxy = Proxy::start(&admin);
-    let agent = Agent::start(&proxy.access(), "node1");
+    let agent = start(&proxy.access(), "node1");
     agent.ready();
     let range = Range::of("10.4.0", 10, 20);
     assert!(agent.claim(&range, "container", "pod", &[])["assigned"].is_array());

@@ -104,6 +104,7 @@ fn another_networks_crowd_does_not_matter() {
 fn five_thousand_allocations_fit_into_twenty_mebibytes() {
     let admin = Cluster::shared().namespace("memory");
     let node = Node::start(&admin, "node-1");
+    println!("at first: {:?}", node.memory());
     // In several pools, so that it is the agent's memory that is measured and not the server's patience.
     for (pool, range) in ["10.10.0.0/19", "10.11.0.0/19"].into_iter().enumerate() {
         let network = Network {
@@ -112,6 +113,7 @@ fn five_thousand_allocations_fit_into_twenty_mebibytes() {
             last: if pool == 0 { "10.10.31.254" } else { "10.11.31.254" },
             overlapping: true,
         };
+        println!("pool {pool}: {:?}", node.memory());
         for batch in 0..10 {
             thread::scope(|scope| {
                 for number in 0..250 {
@@ -125,6 +127,8 @@ fn five_thousand_allocations_fit_into_twenty_mebibytes() {
             });
         }
     }
+    thread::sleep(Duration::from_secs(3));
+    println!("{}", std::process::Command::new("grep").args(["-E", "Rss|Vm|Pss"]).arg(format!("/proc/{}/status", node.pid())).output().map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap());
     let (now, most) = node.memory();
     println!("5000 allocations: {now} KiB now, {most} KiB at most");
     assert_eq!(Ledger::read(&admin).reservations.len(), 5000);

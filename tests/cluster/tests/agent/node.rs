@@ -73,6 +73,8 @@ impl Node {
         agent.args(["run", "--cluster", "--node-name", &self.name, "--pool-namespace", &self.namespace]);
         agent.arg("--kubeconfig").arg(self.path("kubeconfig")).arg("--socket").arg(self.socket());
         agent.arg("--state-dir").arg(self.path("state")).arg("--nmstate-lock").arg(self.path("no-rival"));
+        // Their pods are in no API, and would be taken for gone.
+        agent.args(["--reclaim-grace", "86400"]);
         self.agent = Some(agent.stderr(log).spawn().expect("start the agent"));
         let started = Instant::now();
         while UnixStream::connect(self.socket()).is_err() {
@@ -132,6 +134,10 @@ impl Node {
             assert!(started.elapsed() < DEADLINE, "the agent does not end:\n{}", self.log());
             thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.agent.as_ref().expect("the agent runs").id()
     }
 
     /// Resident memory of the agent in KiB: now, and at most so far.

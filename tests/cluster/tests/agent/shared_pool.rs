@@ -12,7 +12,7 @@ const NARROW: Network =
     Network { range: "172.23.0.0/24", first: "172.23.0.30", last: "172.23.0.45", overlapping: true };
 
 /// How many operations each writer does; more for a long run by hand.
-fn operations() -> usize {
+fn operations() -> u32 {
     std::env::var("OCTAVIA_BRIDGE_TEST_OPERATIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(150)
 }
 
@@ -21,7 +21,7 @@ fn churn(node: &Node, network: &Network, begin: usize, done: &Mutex<Vec<Operatio
     thread::scope(|scope| {
         for slot in 0..5 {
             scope.spawn(move || {
-                for round in 0..operations() / 10 {
+                for round in 0..operations() as usize / 10 {
                     let pod = Pod::new(begin + slot * 10_000 + round);
                     for add in [true, false] {
                         let operation = node.operate(network, &pod, add);

@@ -1,0 +1,253 @@
+//! Conditions in the order, with the reasons and in the words of kubernetes-nmstate, whose users wait for them:
+//! `oc wait nncp … --for jsonpath='{.status.conditions[0].reason}'=SuccessfullyConfigured`.
+
+use k8s_openapi::jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+const AVAILABLE: &str = "Available";
+const PROGRESSING: &str = "Progressing";
+
+/// Longest message, in bytes. The server has no bound; people who read a table have.
+const MAX_MESSAGE: usize = 4096;
+
+/// One entry of `status.conditions`. Not of the usual type of Kubernetes: it has a heartbeat and no generation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Condition {
+    pub(super) r#type: String,
+    /// `True`, `False` or `Unknown`.
+    pub(super) status: String,
+    #[serde(default)]
+    pub(super) reason: String,
+    #[serde(default)]
+    pub(super) message: String,
+    /// When this was written.
+    #[serde(default)]
+    pub(super) last_heartbeat_time: String,
+    /// When `status` became what it is.
+    #[serde(default)]
+    pub(super) last_transition_time: String,
+}
+
+/// How something stands, in one word for programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stage {
+    Done,
+    Failed,
+    Progressing,
+    /// The policy selects no node.
+    NoNode,
+}
+
+impl Stage {
+    /// The reason of all conditions. Whoever waits looks at the first one, whichever that is.
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Self::Done => "SuccessfullyConfigured",
+            Self::Failed => "FailedToConfigure",
+            Self::Progressing => "ConfigurationProgressing",
+            Self::NoNode => "NoMatchingNode",
+        }
+    }
+
+    /// What `conditions` say; `None` if they say nothing of the kind.
+    pub(super) fn of(conditions: &[Condition]) -> Option<Self> {
+        let is_true = |name| conditions.iter().any(|one| one.r#type == name && one.status == "True");
+        [
+            (AVAILABLE, Self::Done),
+            ("Failing", Self::Failed),
+            ("Degraded", Self::Failed),
+            (PROGRESSING, Self::Progressing),
+            ("Ignored", Self::NoNode),
+        ]
+        .into_iter()
+        .find_map(|(name, stage)| is_true(name).then_some(stage))
+    }
+}
+
+/// Those of a policy.
+pub(super) fn of_policy(stage: Stage, message: &str) -> Vec<Condition> {
+    let unknown_or = |status| if stage == Stage::Progressing { "Unknown" } else { status };
+    conditions(
+        stage,
+        message,
+        [
+            (AVAILABLE, if stage == Stage::Done { "True" } else { unknown_or("False") }),
+            ("Degraded", if stage == Stage::Failed { "True" } else { unknown_or("False") }),
+            (PROGRESSING, if stage == Stage::Progressing { "True" } else { "False" }),
+            ("Ignored", if stage == Stage::NoNode { "True" } else { "False" }),
+        ],
+    )
+}
+
+/// Those of an enactment. Of an enactment nothing is ever pending or aborted here: each node acts on its own.
+pub(super) fn of_enactment(stage: Stage, message: &str) -> Vec<Condition> {
+    let unknown_or = |status| if stage == Stage::Progressing { "Unknown" } else { status };
+    conditions(
+        stage,
+        message,
+        [
+            (AVAILABLE, if stage == Stage::Done { "True" } else { unknown_or("False") }),
+            ("Failing", if stage == Stage::Failed { "True" } else { unknown_or("False") }),
+            (PROGRESSING, if stage == Stage::Progressing { "True" } else { "False" }),
+            ("Pending", "False"),
+            ("Aborted", "False"),
+        ],
+    )
+}
+
+/// The message stands with the condition that is true.
+fn conditions<const N: usize>(stage: Stage, message: &str, all: [(&str, &str); N]) -> Vec<Condition> {
+    let message = shortened(message);
+    all.into_iter()
+        .map(|(name, status)| Condition {
+            r#type: name.to_owned(),
+            status: status.to_owned(),
+            reason: stage.reason().to_owned(),
+            message: if status == "True" { message.clone() } else { String::new() },
+            last_heartbeat_time: String::new(),
+            last_transition_time: String::new(),
+        })
+        .collect()
+}
+
+fn shortened(message: &str) -> String {
+    if message.len() <= MAX_MESSAGE {
+        return message.to_owned();
+    }
+    let end = (0..=MAX_MESSAGE - 3).rev().find(|end| message.is_char_boundary(*end)).unwrap_or(0);
+    format!("{}...", &message[..end])
+}
+
+/// The message of the condition that is true.
+pub(super) fn message(conditions: &[Condition]) -> &str {
+    conditions.iter().find(|one| one.status == "True").map_or("", |one| one.message.as_str())
+}
+
+/// `new` with the times that follow from what was written `before`; `None` if there is nothing new to write.
+pub(super) fn renewed(before: &[Condition], new: Vec<Condition>, now: &str) -> Option<Vec<Condition>> {
+    let same = |(old, new): (&Condition, &Condition)| {
+        old.r#type == new.r#type
+            && (&old.status, &old.reason, &old.message) == (&new.status, &new.reason, &new.message)
+    };
+    let nothing = before.len() == new.len() && before.iter().zip(&new).all(same);
+    (!nothing).then(|| dated(before, new, now))
+}
+
+/// `new`, written `now`, with the times of its changes.
+pub(super) fn dated(before: &[Condition], new: Vec<Condition>, now: &str) -> Vec<Condition> {
+    let date = |mut one: Condition| {
+        let unchanged = before.iter().find(|old| old.r#type == one.r#type && old.status == one.status);
+        let since = unchanged.map(|old| old.last_transition_time.clone()).filter(|since| !since.is_empty());
+        one.last_transition_time = since.unwrap_or_else(|| now.to_owned());
+        now.clone_into(&mut one.last_heartbeat_time);
+        one
+    };
+    new.into_iter().map(date).collect()
+}
+
+/// The present moment as the API writes it, in whole seconds.
+pub(super) fn now() -> String {
+    Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(conditions: &[Condition]) -> Vec<(&str, &str, &str, &str)> {
+        conditions
+            .iter()
+            .map(|one| (one.r#type.as_str(), one.status.as_str(), one.reason.as_str(), one.message.as_str()))
+            .collect()
+    }
+
+    #[test]
+    fn the_first_condition_and_all_others_tell_success() {
+        let reason = "SuccessfullyConfigured";
+        assert_eq!(
+            table(&of_policy(Stage::Done, "2/2 nodes successfully configured")),
+            [
+                ("Available", "True", reason, "2/2 nodes successfully configured"),
+                ("Degraded", "False", reason, ""),
+                ("Progressing", "False", reason, ""),
+                ("Ignored", "False", reason, ""),
+            ]
+        );
+    }
+
+    #[test]
+    fn nobody_who_waits_for_success_is_told_of_it_before() {
+        let rows = |stage| -> Vec<String> {
+            of_policy(stage, "")
+                .iter()
+                .map(|one| format!("{}={} {}", one.r#type, one.status, one.reason))
+                .collect()
+        };
+        assert_eq!(
+            rows(Stage::Progressing),
+            [
+                "Available=Unknown ConfigurationProgressing",
+                "Degraded=Unknown ConfigurationProgressing",
+                "Progressing=True ConfigurationProgressing",
+                "Ignored=False ConfigurationProgressing",
+            ]
+        );
+        assert_eq!(
+            rows(Stage::Failed),
+            [
+                "Available=False FailedToConfigure",
+                "Degraded=True FailedToConfigure",
+                "Progressing=False FailedToConfigure",
+                "Ignored=False FailedToConfigure",
+            ]
+        );
+        assert_eq!(
+            rows(Stage::NoNode),
+            [
+                "Available=False NoMatchingNode",
+                "Degraded=False NoMatchingNode",
+                "Progressing=False NoMatchingNode",
+                "Ignored=True NoMatchingNode",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_was_written_is_understood() {
+        for stage in [Stage::Done, Stage::Failed, Stage::Progressing, Stage::NoNode] {
+            assert_eq!(Stage::of(&of_policy(stage, "")), Some(stage));
+        }
+        for stage in [Stage::Done, Stage::Failed, Stage::Progressing] {
+            assert_eq!(Stage::of(&of_enactment(stage, "")), Some(stage));
+        }
+        assert_eq!(Stage::of(&[]), None);
+    }
+
+    #[test]
+    fn times_move_only_with_what_they_are_of() {
+        let first = renewed(&[], of_policy(Stage::Progressing, "0/2"), "1").unwrap();
+        assert!(
+            first.iter().all(
+                |one| (one.last_heartbeat_time.as_str(), one.last_transition_time.as_str()) == ("1", "1")
+            )
+        );
+        assert_eq!(renewed(&first, of_policy(Stage::Progressing, "0/2"), "2"), None, "nothing is new");
+        let second = renewed(&first, of_policy(Stage::Progressing, "1/2"), "2").unwrap();
+        assert!(
+            second.iter().all(
+                |one| (one.last_heartbeat_time.as_str(), one.last_transition_time.as_str()) == ("2", "1")
+            )
+        );
+        let third = renewed(&second, of_policy(Stage::Done, "2/2"), "3").unwrap();
+        let since: Vec<&str> = third.iter().map(|one| one.last_transition_time.as_str()).collect();
+        assert_eq!(since, ["3", "3", "3", "1"], "Ignored was False all the time");
+    }
+
+    #[test]
+    fn a_message_without_end_has_one() {
+        let told = of_enactment(Stage::Failed, &"ä".repeat(MAX_MESSAGE));
+        let message = message(&told);
+        assert!(message.len() <= MAX_MESSAGE && message.ends_with("ä..."), "{}", message.len());
+    }
+}

@@ -1,0 +1,168 @@
+//! This node's enactments: one object per policy, named `<node>.<policy>`, which says how it fares here.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::api::{Api, Error};
+use super::conditions::{self, Stage};
+use super::merge::Candidate;
+use super::objects::{Enactment, Kind, Metadata, NODE_LABEL, POLICY_LABEL, POLICY_UID, is_label};
+use super::patch::replacing;
+
+/// What is to be said of a policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Word {
+    pub(super) stage: Stage,
+    pub(super) message: String,
+}
+
+/// The enactments of one node, as the server has them.
+pub(super) struct Enactments {
+    api: Api,
+    node: String,
+    /// By policy; `None` until they were read.
+    known: Option<BTreeMap<String, Enactment>>,
+}
+
+impl Enactments {
+    pub(super) fn new(api: Api, node: String) -> Self {
+        Self { api, node, known: None }
+    }
+
+    /// What was said last of this very version of a policy; of those of earlier processes, too.
+    pub(super) fn said(&self, policy: &Candidate) -> Option<Word> {
+        let enactment = self.known.as_ref()?.get(&policy.name)?;
+        let status = &enactment.status;
+        if uid_of(enactment) != policy.version.uid || status.policy_generation != policy.version.generation {
+            return None;
+        }
+        let message = conditions::message(&status.conditions).to_owned();
+        Some(Word { stage: Stage::of(&status.conditions)?, message })
+    }
+
+    /// Finds out which there are, unless that is known.
+    pub(super) async fn learn(&mut self) -> Result<(), Error> {
+        if self.known.is_some() {
+            return Ok(());
+        }
+        // A node's name may be longer than a label; its enactments then bear none.
+        let selection = if is_label(&self.node) {
+            format!("labelSelector=nmstate.io%2Fnode%3D{}", self.node)
+        } else {
+            String::new()
+        };
+        let page = self.api.list::<Enactment>(Kind::Enactment, &selection).await?;
+        let named = page.items.into_iter().filter_map(|enactment| {
+            let policy = enactment.metadata.labels.get(POLICY_LABEL)?.clone();
+            (enactment.metadata.name == self.name(&policy)).then_some((policy, enactment))
+        });
+        self.known = Some(named.collect());
+        Ok(())
+    }
+
+    /// Somebody else has changed or deleted it.
+    pub(super) fn forget(&mut self, policy: &str) {
+        if let Some(known) = &mut self.known {
+            known.remove(policy);
+        }
+    }
+
+    /// Deletes those of policies that are not, or no longer, of this node; returns their names.
+    pub(super) async fn keep_only(&mut self, policies: &[Candidate]) -> Result<Vec<String>, Error> {
+        let Some(known) = &mut self.known else { return Ok(Vec::new()) };
+        let gone: Vec<String> = known
+            .keys()
+            .filter(|name| policies.iter().all(|policy| policy.name != **name))
+            .cloned()
+            .collect();
+        for policy in &gone {
+            self.api.delete(Kind::Enactment, &format!("{}.{policy}", self.node)).await?;
+            known.remove(policy);
+        }
+        Ok(gone)
+    }
+
+    /// Says how a policy stands; whether that was anything new. `node` owns the enactment: it goes with the node.
+    pub(super) async fn say(
+        &mut self,
+        policy: &Candidate,
+        word: &Word,
+        node: &Metadata,
+        now: &str,
+    ) -> Result<bool, Error> {
+        let name = self.name(&policy.name);
+        let known = self.known.as_ref().and_then(|known| known.get(&policy.name));
+        let enactment = match known {
+            Some(enactment) if uid_of(enactment) == policy.version.uid => enactment.clone(),
+            known => {
+                // Of a policy that had this name before, or of another program's making.
+                if known.is_some() {
+                    self.api.delete(Kind::Enactment, &name).await?;
+                    self.forget(&policy.name);
+                }
+                self.create(policy, node).await?
+            }
+        };
+        let status = &enactment.status;
+        let said = status.policy_generation == policy.version.generation;
+        let wanted = conditions::of_enactment(word.stage, &word.message);
+        // The same words about another generation are written as well.
+        let before = &status.conditions;
+        let conditions = match conditions::renewed(before, wanted.clone(), now) {
+            None if said => return Ok(false),
+            renewed => renewed.unwrap_or_else(|| conditions::dated(before, wanted, now)),
+        };
+        let document: Value = serde_json::from_str(&policy.text.yaml).unwrap_or_default();
+        let state = &document["spec"]["desiredState"];
+        let patch = json!({
+            "conditions": conditions,
+            "policyGeneration": policy.version.generation,
+            "desiredState": replacing(&status.desired_state, state),
+        });
+        let written = self.api.merge_status::<Enactment>(Kind::Enactment, &name, None, &patch).await;
+        if written.as_ref().is_err_and(Error::is_absent) {
+            self.forget(&policy.name);
+        }
+        self.know(&policy.name, written?);
+        Ok(true)
+    }
+
+    async fn create(&mut self, policy: &Candidate, node: &Metadata) -> Result<Enactment, Error> {
+        let name = self.name(&policy.name);
+        let mut labels = BTreeMap::from([(POLICY_LABEL, policy.name.as_str())]);
+        if is_label(&self.node) {
+            labels.insert(NODE_LABEL, &self.node);
+        }
+        let object = json!({
+            "apiVersion": "nmstate.io/v1beta1",
+            "kind": "NodeNetworkConfigurationEnactment",
+            "metadata": {
+                "name": name,
+                "labels": labels,
+                "annotations": { POLICY_UID: policy.version.uid },
+                "ownerReferences": [{ "apiVersion": "v1", "kind": "Node", "name": self.node, "uid": node.uid }],
+            },
+        });
+        let made = match self.api.create::<Enactment>(Kind::Enactment, &object).await {
+            // Made by a request whose answer was lost.
+            Err(error) if error.is_conflict() => self.api.get(Kind::Enactment, &name).await?.ok_or(error)?,
+            made => made?,
+        };
+        self.know(&policy.name, made.clone());
+        Ok(made)
+    }
+
+    fn know(&mut self, policy: &str, enactment: Enactment) {
+        self.known.get_or_insert_default().insert(policy.to_owned(), enactment);
+    }
+
+    fn name(&self, policy: &str) -> String {
+        format!("{}.{policy}", self.node)
+    }
+}
+
+/// The policy that an enactment says it is of.
+fn uid_of(enactment: &Enactment) -> &str {
+    enactment.metadata.annotations.get(POLICY_UID).map_or("", String::as_str)
+}

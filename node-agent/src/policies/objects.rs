@@ -1,0 +1,218 @@
+//! The objects of the API as far as they are looked at.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::conditions::Condition;
+
+/// The label of an enactment that names its policy, as kubernetes-nmstate has it.
+pub(super) const POLICY_LABEL: &str = "nmstate.io/policy";
+/// The label of an enactment that names its node.
+pub(super) const NODE_LABEL: &str = "nmstate.io/node";
+/// The annotation of an enactment of ours with its policy's uid: another policy may bear the name of one that was
+/// deleted, and its generations begin with 1 again.
+pub(super) const POLICY_UID: &str = "octavia-bridge/policy-uid";
+/// Longest value of a label (`validation.LabelValueMaxLength` in apimachinery).
+const MAX_LABEL: usize = 63;
+
+/// A kind of objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Policy,
+    Enactment,
+    Node,
+    /// Those of the namespace where events of cluster-wide objects go.
+    Event,
+}
+
+impl Kind {
+    /// The plural by which the API knows it.
+    pub(super) fn plural(self) -> &'static str {
+        match self {
+            Self::Policy => "nodenetworkconfigurationpolicies",
+            Self::Enactment => "nodenetworkconfigurationenactments",
+            Self::Node => "nodes",
+            Self::Event => "events",
+        }
+    }
+
+    /// Where its objects are.
+    pub(super) fn path(self) -> &'static str {
+        match self {
+            Self::Policy => "/apis/nmstate.io/v1/nodenetworkconfigurationpolicies",
+            Self::Enactment => "/apis/nmstate.io/v1beta1/nodenetworkconfigurationenactments",
+            Self::Node => "/api/v1/nodes",
+            Self::Event => "/api/v1/namespaces/default/events",
+        }
+    }
+}
+
+/// A list, or a page of one.
+#[derive(Debug, Deserialize)]
+pub(super) struct Page<T> {
+    pub(super) metadata: PageMetadata,
+    pub(super) items: Vec<T>,
+}
+
+/// What the API says of a list.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PageMetadata {
+    pub(super) resource_version: String,
+    #[serde(default, rename = "continue")]
+    pub(super) next: String,
+}
+
+/// What the API says of every object.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Metadata {
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) uid: String,
+    #[serde(default)]
+    pub(super) resource_version: String,
+    /// Grows with each change of the spec.
+    #[serde(default)]
+    pub(super) generation: i64,
+    /// RFC 3339 in UTC, so that the order of texts is that of time.
+    #[serde(default)]
+    pub(super) creation_timestamp: String,
+    #[serde(default)]
+    pub(super) labels: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(super) annotations: BTreeMap<String, String>,
+}
+
+/// An object with a name.
+pub(super) trait Object {
+    fn metadata(&self) -> &Metadata;
+}
+
+/// A `NodeNetworkConfigurationPolicy`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub(super) struct Policy {
+    pub(super) metadata: Metadata,
+    #[serde(default)]
+    pub(super) spec: Value,
+    #[serde(default)]
+    pub(super) status: PolicyStatus,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PolicyStatus {
+    #[serde(default)]
+    pub(super) conditions: Vec<Condition>,
+    /// Nodes that are not done, by generation of the policy. Conditions do not say which generation they are about;
+    /// this does.
+    #[serde(default)]
+    pub(super) unavailable_node_count_map: BTreeMap<String, i64>,
+}
+
+impl Policy {
+    /// The pairs of `nodeSelector`; `None` if it is no mapping of texts.
+    pub(super) fn selector(&self) -> Option<Vec<(&str, &str)>> {
+        match &self.spec["nodeSelector"] {
+            Value::Null => Some(Vec::new()),
+            Value::Object(pairs) => {
+                pairs.iter().map(|(key, value)| Some((key.as_str(), value.as_str()?))).collect()
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether a node with these labels is meant.
+    pub(super) fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.selector().is_some_and(|pairs| {
+            pairs.iter().all(|(key, value)| labels.get(*key).is_some_and(|has| has == value))
+        })
+    }
+
+    /// Whether the status is about the present generation.
+    pub(super) fn is_reported(&self) -> bool {
+        !self.status.conditions.is_empty()
+            && self.status.unavailable_node_count_map.contains_key(&self.metadata.generation.to_string())
+    }
+
+    /// Whether an enactment can name this policy in a label.
+    pub(super) fn can_be_named(&self) -> bool {
+        is_label(&self.metadata.name)
+    }
+}
+
+/// Whether the name of an object is short enough for a label. Its characters are right: names of objects are stricter.
+pub(super) fn is_label(name: &str) -> bool {
+    name.len() <= MAX_LABEL
+}
+
+/// A `NodeNetworkConfigurationEnactment`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub(super) struct Enactment {
+    pub(super) metadata: Metadata,
+    #[serde(default)]
+    pub(super) status: EnactmentStatus,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct EnactmentStatus {
+    #[serde(default)]
+    pub(super) conditions: Vec<Condition>,
+    #[serde(default)]
+    pub(super) policy_generation: i64,
+    #[serde(default)]
+    pub(super) desired_state: Value,
+}
+
+impl Enactment {
+    /// Whether it is about this very policy, and not about one that bore its name before. One that another program wrote
+    /// does not tell.
+    pub(super) fn is_of(&self, policy: &Metadata) -> bool {
+        self.metadata.annotations.get(POLICY_UID).is_none_or(|uid| *uid == policy.uid)
+    }
+}
+
+/// A Node.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub(super) struct Node {
+    pub(super) metadata: Metadata,
+    #[serde(default)]
+    pub(super) status: NodeStatus,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub(super) struct NodeStatus {
+    #[serde(default)]
+    conditions: Vec<NodeCondition>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+struct NodeCondition {
+    r#type: String,
+    status: String,
+}
+
+impl Node {
+    /// Whether kubelet says that it works.
+    pub(super) fn is_ready(&self) -> bool {
+        self.status
+            .conditions
+            .iter()
+            .any(|condition| condition.r#type == "Ready" && condition.status == "True")
+    }
+}
+
+impl Object for Policy {
+    fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+}
+
+impl Object for Node {
+    fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+}

@@ -1,0 +1,164 @@
+//! A policy's status, which all agents write.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::sleep;
+
+use super::api::{Api, Error};
+use super::chance;
+use super::conditions::{self, Condition, Stage};
+use super::merge::Version;
+use super::objects::{Enactment, Kind, Node, Policy};
+use super::patch::replacing;
+use super::summary::{Summary, node_of, sum_up};
+
+/// How often to look again at once after others were faster.
+const TRIES: u32 = 5;
+/// First pause before that.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// What a look at a policy has led to.
+#[derive(Debug)]
+pub(super) enum Look {
+    /// The status says what it should.
+    Well {
+        /// How many nodes the policy selects.
+        nodes: usize,
+        /// Those that have an enactment.
+        enacted: BTreeSet<String>,
+    },
+    /// It does not yet; others are about to write.
+    Again,
+}
+
+/// The writer of this node.
+pub(super) struct Statuses {
+    api: Api,
+    /// Versions whose status this agent has reset.
+    reset: BTreeMap<String, Version>,
+    /// Policies with a new count that nobody has to know at once.
+    counting: BTreeSet<String>,
+}
+
+impl Statuses {
+    pub(super) fn new(api: Api) -> Self {
+        Self { api, reset: BTreeMap::new(), counting: BTreeSet::new() }
+    }
+
+    /// Says that a new version is under way, unless this agent has said so. Whether it tried; another may have been faster.
+    pub(super) async fn reset(&mut self, policy: &Policy) -> Result<bool, Error> {
+        let metadata = &policy.metadata;
+        let version = Version { uid: metadata.uid.clone(), generation: metadata.generation };
+        if self.reset.get(&metadata.name) == Some(&version) {
+            return Ok(false);
+        }
+        let summary = Summary {
+            stage: Stage::Progressing,
+            count: "Policy is progressing".into(),
+            details: String::new(),
+            unavailable: 1,
+            nodes: 1,
+        };
+        match self.write(policy, &summary).await {
+            // Another agent was faster, or it is gone: what comes next says which.
+            Err(error) if error.is_conflict() || error.is_absent() => {}
+            written => {
+                written?;
+                self.reset.insert(metadata.name.clone(), version);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Sums up all nodes, and writes the sum if the status says something else.
+    pub(super) async fn look(&mut self, name: &str) -> Result<Look, Error> {
+        for attempt in 0..TRIES {
+            // In this order: whatever was written to the policy after this reading makes the write below fail.
+            let Some(policy) = self.api.get::<Policy>(Kind::Policy, name).await? else {
+                self.reset.remove(name);
+                self.counting.remove(name);
+                return Ok(Look::Well { nodes: 0, enacted: BTreeSet::new() });
+            };
+            let (summary, enacted) = self.sum_up(&policy).await?;
+            let late = policy.is_reported()
+                && Stage::of(&policy.status.conditions) == Some(Stage::Progressing)
+                && is_only_count(&policy.status.conditions, &summary);
+            if late && self.counting.insert(name.to_owned()) {
+                return Ok(Look::Again);
+            }
+            match self.write(&policy, &summary).await {
+                Err(error) if error.is_conflict() => sleep(chance::spread(PAUSE * 2_u32.pow(attempt))).await,
+                written => {
+                    written?;
+                    self.counting.remove(name);
+                    return Ok(Look::Well { nodes: summary.nodes, enacted });
+                }
+            }
+        }
+        Ok(Look::Again)
+    }
+
+    async fn sum_up(&self, policy: &Policy) -> Result<(Summary, BTreeSet<String>), Error> {
+        let metadata = &policy.metadata;
+        if !policy.can_be_named() {
+            let summary = Summary {
+                stage: Stage::Failed,
+                count: "all nodes failed to configure".into(),
+                details: "metadata.name: at most 63 characters, since enactments bear it as a label".into(),
+                unavailable: 0,
+                nodes: 0,
+            };
+            return Ok((summary, BTreeSet::new()));
+        }
+        let Some(selector) = policy.selector() else {
+            return Ok((sum_up(metadata, &[], &[]), BTreeSet::new()));
+        };
+        let of_policy = format!("labelSelector=nmstate.io%2Fpolicy%3D{}", metadata.name);
+        let enactments = self.api.list::<Enactment>(Kind::Enactment, &of_policy).await?.items;
+        let pairs: Vec<String> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let selection = format!("labelSelector={}", encoded(&pairs.join(",")));
+        let nodes = match self.api.list::<Node>(Kind::Node, &selection).await {
+            Ok(page) => page.items,
+            // Keys or values that no label can have, so no node has them.
+            Err(error) if error.code() == Some(400) => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        let enacted = enactments.iter().map(|one| node_of(one, metadata).to_owned()).collect();
+        Ok((sum_up(metadata, &nodes, &enactments), enacted))
+    }
+
+    /// Writes the summary if it is not what the status says; only if the policy is still as it was read.
+    async fn write(&self, policy: &Policy, summary: &Summary) -> Result<(), Error> {
+        let Policy { metadata, status, .. } = policy;
+        let conditions = conditions::of_policy(summary.stage, &summary.message());
+        let renewed = conditions::renewed(&status.conditions, conditions, &conditions::now());
+        let counts = BTreeMap::from([(metadata.generation.to_string(), summary.unavailable as i64)]);
+        if renewed.is_none() && status.unavailable_node_count_map == counts {
+            return Ok(());
+        }
+        let counts = replacing(&json!(status.unavailable_node_count_map), &json!(counts));
+        let mut patch = json!({ "unavailableNodeCountMap": counts });
+        if let Some(conditions) = renewed {
+            patch["conditions"] = json!(conditions);
+        }
+        let version = Some(metadata.resource_version.as_str());
+        self.api.merge_status::<Policy>(Kind::Policy, &metadata.name, version, &patch).await.map(drop)
+    }
+}
+
+/// Whether the status differs only in how many nodes are done.
+fn is_only_count(conditions: &[Condition], summary: &Summary) -> bool {
+    let said = conditions::message(conditions);
+    let details = said.split_once(": ").map_or("", |(_, details)| details);
+    summary.stage == Stage::Progressing && said != summary.message() && details == summary.details
+}
+
+/// A value within a query.
+fn encoded(text: &str) -> String {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
+    text.bytes()
+        .map(|byte| if is_plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
+}

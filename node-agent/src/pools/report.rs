@@ -1,0 +1,191 @@
+//! What `pools` says, as text and as JSON.
+
+use std::fmt::Write as _;
+
+use ipnet::IpNet;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+/// Pools and who has which of their addresses.
+#[derive(Debug)]
+pub(super) struct Report {
+    /// Where it comes from.
+    pub(super) source: String,
+    pub(super) pools: Vec<Pool>,
+    /// Reservations without an entry.
+    pub(super) alone: Vec<Holder>,
+}
+
+#[derive(Debug)]
+pub(super) struct Pool {
+    pub(super) name: String,
+    /// Range, addresses in use, and how many there are; or what is wrong with its document.
+    pub(super) fill: Result<(IpNet, u128, u128), String>,
+    pub(super) holders: Vec<Holder>,
+}
+
+/// Who has an address.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Holder {
+    pub(super) address: String,
+    pub(super) pod: String,
+    pub(super) interface: String,
+    pub(super) container: String,
+    /// Where the pod is, if its writer said so.
+    pub(super) node: Option<String>,
+    pub(super) since: Option<String>,
+    pub(super) state: State,
+    /// Why it is in that state.
+    pub(super) why: Option<String>,
+    /// What else is worth knowing.
+    pub(super) remark: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum State {
+    Lives,
+    Gone,
+    Unknown,
+}
+
+impl Report {
+    fn holders(&self) -> impl Iterator<Item = &Holder> {
+        self.pools.iter().flat_map(|pool| &pool.holders).chain(&self.alone)
+    }
+
+    pub(super) fn json(&self) -> Value {
+        let pool = |pool: &Pool| match &pool.fill {
+            // Counts as text: readers of JSON lose digits of large numbers.
+            Ok((range, used, capacity)) => json!({
+                "name": pool.name, "range": range, "used": used.to_string(), "capacity": capacity.to_string(),
+                "holders": pool.holders,
+            }),
+            Err(why) => json!({ "name": pool.name, "damaged": why }),
+        };
+        json!({
+            "source": self.source,
+            "pools": self.pools.iter().map(pool).collect::<Vec<_>>(),
+            "reservationsWithoutEntry": self.alone,
+        })
+    }
+
+    pub(super) fn text(&self) -> String {
+        let width = |of: fn(&Holder) -> usize| self.holders().map(of).max().unwrap_or(0);
+        let widths = [
+            width(|holder| holder.address.len()),
+            width(|holder| holder.pod.len()),
+            width(|holder| holder.interface.len()),
+            width(|holder| holder.node().len()),
+        ];
+        let mut text = String::new();
+        if self.pools.is_empty() {
+            let _ = writeln!(text, "{}: no pools", self.source);
+        }
+        for pool in &self.pools {
+            let _ = match &pool.fill {
+                Ok((range, used, capacity)) => {
+                    writeln!(text, "{}: {used} of {capacity} addresses of {range} in use", pool.name)
+                }
+                Err(why) => writeln!(text, "{}: damaged, and left alone by all agents: {why}", pool.name),
+            };
+            pool.holders.iter().for_each(|holder| holder.write(&mut text, widths));
+        }
+        if !self.alone.is_empty() {
+            let _ =
+                writeln!(text, "reservations without an entry, whose addresses are not handed out either:");
+            self.alone.iter().for_each(|holder| holder.write(&mut text, widths));
+        }
+        let gone = self.holders().filter(|holder| holder.state == State::Gone).count();
+        if gone > 0 {
+            let _ = writeln!(
+                text,
+                "{gone} left of pods that are gone. Agents free them after their grace period; \
+                 octavia-bridge-agent pools repair does what no agent answers for"
+            );
+        }
+        text.trim_end().to_owned()
+    }
+}
+
+impl Holder {
+    fn node(&self) -> &str {
+        self.node.as_deref().unwrap_or("-")
+    }
+
+    fn write(&self, text: &mut String, [address, pod, interface, node]: [usize; 4]) {
+        let Self { address: ip, pod: name, interface: ifname, since, .. } = self;
+        let _ = write!(
+            text,
+            "  {ip:address$}  {name:pod$}  {ifname:interface$}  {:node$}  {}",
+            self.node(),
+            since.as_deref().unwrap_or("-")
+        );
+        if let Some(remark) = &self.remark {
+            let _ = write!(text, "  [{remark}]");
+        }
+        let _ = match (self.state, &self.why) {
+            (State::Lives, _) => Ok(()),
+            (State::Gone, why) => write!(text, "  GONE: {}", why.as_deref().unwrap_or_default()),
+            (State::Unknown, why) => write!(text, "  unknown: {}", why.as_deref().unwrap_or_default()),
+        };
+        text.push('\n');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holder(address: &str, pod: &str, state: State) -> Holder {
+        Holder {
+            address: address.into(),
+            pod: pod.into(),
+            interface: "net1".into(),
+            container: "c".into(),
+            node: (state == State::Lives).then(|| "worker-1".into()),
+            since: None,
+            state,
+            why: (state != State::Lives).then(|| format!("there is no pod {pod}")),
+            remark: None,
+        }
+    }
+
+    #[test]
+    fn people_see_who_has_what_and_what_is_left() {
+        let report = Report {
+            source: "ippools in kube-system".into(),
+            pools: vec![
+                Pool {
+                    name: "10.0.0.0-24".into(),
+                    fill: Ok(("10.0.0.0/24".parse().unwrap(), 2, 254)),
+                    holders: vec![
+                        holder("10.0.0.1", "a/long-name", State::Lives),
+                        holder("10.0.0.10", "a/b", State::Gone),
+                    ],
+                },
+                Pool { name: "10.1.0.0-24".into(), fill: Err("no".into()), holders: Vec::new() },
+            ],
+            alone: vec![holder("10.0.0.30", "a/c", State::Unknown)],
+        };
+        let text = report.text();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines[..6],
+            [
+                "10.0.0.0-24: 2 of 254 addresses of 10.0.0.0/24 in use",
+                "  10.0.0.1   a/long-name  net1  worker-1  -",
+                "  10.0.0.10  a/b          net1  -         -  GONE: there is no pod a/b",
+                "10.1.0.0-24: damaged, and left alone by all agents: no",
+                "reservations without an entry, whose addresses are not handed out either:",
+                "  10.0.0.30  a/c          net1  -         -  unknown: there is no pod a/c",
+            ]
+        );
+        assert!(lines[6].starts_with("1 left of pods that are gone."), "{text}");
+        let json = report.json();
+        assert_eq!(json["pools"][0]["capacity"], "254");
+        assert_eq!(json["pools"][0]["holders"][1]["state"], "gone");
+        assert_eq!(json["pools"][1]["damaged"], "no");
+    }
+}

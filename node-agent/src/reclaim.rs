@@ -1,0 +1,191 @@
+//! Reclaim: addresses whose holder is gone become free, and what others took away from those that live is put back.
+//!
+//! A DEL that never came, a node that was lost, a process killed at a bad moment: something is always left behind. An
+//! address is freed only after proof, never because something is missing:
+//! - one that an agent of this project wrote down tells the pod's uid and its node. It is for the agent of that node, when
+//!   the pod of that uid is gone or has ended, has been so for a grace period, and is found so again just before; and not
+//!   while the plugin's record says that the sandbox still stands here;
+//! - of a node that the API does not know any more (asked twice, the grace period apart), it is for one elected agent, by the
+//!   same proof of the pod;
+//! - one of which only the pod's name is known (whereabouts wrote it, or overlapping pools do not matter) is for the elected
+//!   agent, when there is no pod of that name, asked twice, the grace period apart.
+//!
+//! Times are counted on this machine's monotonic clock from when this process first saw something; wall clocks, and when an
+//! object says that it was made, play no part. What is freed is tested to be still what the proof was about, so it does no
+//! harm if two agents take themselves for the elected one, or if whereabouts writes at the same time.
+
+mod api;
+mod election;
+mod figures;
+mod mend;
+mod node;
+mod orphans;
+mod pods;
+mod proof;
+mod sandbox;
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use octavia_bridge_ipam::file::Tombstones;
+use octavia_bridge_ipam::kubernetes::{Store, Watching};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::health::Health;
+pub(crate) use api::{Api, Pod, PodRef};
+use election::Election;
+use figures::Figures;
+pub(crate) use mend::{Freed, Mender};
+pub(crate) use node::in_words;
+pub(crate) use proof::{Basis, Death};
+pub(crate) use sandbox::Sandboxes;
+
+/// What reclaim has to know.
+pub(crate) struct Settings<'a> {
+    /// This node's name in the API.
+    pub(crate) node: &'a str,
+    /// Where the pools are, and so the lease.
+    pub(crate) namespace: &'a str,
+    /// How long a holder must have been seen dead.
+    pub(crate) grace: Duration,
+    /// The plugin's `dataDir`.
+    pub(crate) state_dir: &'a Path,
+}
+
+/// What its parts share.
+struct Reclaim {
+    mender: Mender,
+    pods: Arc<pods::Pods>,
+    election: Arc<Election>,
+    node: String,
+    grace: Duration,
+    figures: Figures,
+}
+
+/// Begins to reclaim. It ends with the set.
+pub(crate) fn start(store: &Store, api: &Api, settings: &Settings<'_>, health: &Health) -> JoinSet<()> {
+    let Settings { node, namespace, grace, state_dir } = *settings;
+    let pods = Arc::new(pods::Pods::default());
+    let election = Arc::new(Election::new(node, namespace, grace));
+    let figures = Figures::new(&health.metrics, election.clone());
+    let mender = Mender {
+        store: store.clone(),
+        api: api.clone(),
+        sandboxes: Sandboxes::under(state_dir),
+        tombstones: Tombstones::new(state_dir.join("cluster-tombstones")),
+    };
+    let (node, followed) = (node.to_owned(), pods.clone());
+    let reclaim =
+        Arc::new(Reclaim { mender, pods, election: election.clone(), node: node.clone(), grace, figures });
+    let mut tasks = JoinSet::new();
+    tasks.spawn(pods::follow(api.clone(), node, followed));
+    tasks.spawn(election.stand(api.clone()));
+    tasks.spawn(node::run(reclaim.clone()));
+    tasks.spawn(node::keep_reservations(reclaim.clone()));
+    tasks.spawn(orphans::run(reclaim));
+    tasks
+}
+
+impl Reclaim {
+    /// Between two looks at what is in memory.
+    fn pace(&self) -> Duration {
+        (self.grace / 6).clamp(Duration::from_millis(100), Duration::from_secs(10))
+    }
+
+    /// Whether the pools in memory are worth being judged.
+    fn can_judge(&self) -> bool {
+        matches!(self.mender.store.watching(), Watching::Well)
+    }
+}
+
+/// Since when what was seen last time has been seen, by a key.
+#[derive(Debug, Default)]
+struct Seen(HashMap<String, Instant>);
+
+impl Seen {
+    /// Forgets what is not among `keys`.
+    fn only<'a>(&mut self, keys: impl Iterator<Item = &'a str>) {
+        let mut still = HashMap::new();
+        for key in keys {
+            if let Some((key, since)) = self.0.remove_entry(key) {
+                still.insert(key, since);
+            }
+        }
+        self.0 = still;
+    }
+
+    /// For how long, if it was seen before; notes it if not.
+    fn for_long(&mut self, key: &str) -> Duration {
+        match self.0.get(key) {
+            Some(since) => since.elapsed(),
+            None => {
+                self.0.insert(key.to_owned(), Instant::now());
+                Duration::ZERO
+            }
+        }
+    }
+
+    fn forget(&mut self, key: &str) {
+        self.0.remove(key);
+    }
+}
+
+/// A warning is not repeated until something else was to be said.
+#[derive(Debug, Default)]
+struct Told(String);
+
+impl Told {
+    fn warn(&mut self, text: String) {
+        if self.0 != text {
+            tracing::warn!("{text}");
+            self.0 = text;
+        }
+    }
+
+    fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+/// Between three quarters of `pause` and the whole of it, so that the agents of a cluster do not march in step.
+fn jitter(pause: Duration) -> Duration {
+    // The standard library keys its hash maps by chance.
+    let chance = RandomState::new().hash_one(0) % 1024;
+    pause.mul_f64(0.75 + chance as f64 / 4096.0)
+}
+
+/// A panic elsewhere has been reported there; nothing is left half-changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_away_for_a_moment_begins_anew() {
+        let mut seen = Seen::default();
+        assert_eq!(seen.for_long("a"), Duration::ZERO);
+        advance(Duration::from_secs(50)).await;
+        seen.only(["a"].into_iter());
+        assert_eq!(seen.for_long("a"), Duration::from_secs(50));
+        seen.only(["b"].into_iter());
+        assert_eq!(seen.for_long("a"), Duration::ZERO);
+    }
+
+    #[test]
+    fn pauses_differ_by_a_quarter_at_most() {
+        let second = Duration::from_secs(1);
+        for _ in 0..100 {
+            let pause = jitter(second);
+            assert!(pause <= second && pause >= second * 3 / 4, "{pause:?}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The acts: proving that a holder is gone and freeing its address, or putting back what one that lives has lost.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use octavia_bridge_ipam::file::{Tombstone, Tombstones};
+use octavia_bridge_ipam::kubernetes::{ApiError, Error, Holding, Mended, Reservation, Store, Turn};
+use octavia_bridge_ipam::wire::{Attachment, Failure};
+use tokio::time::{Instant, timeout_at};
+
+use super::api::Api;
+use super::proof::{Basis, Death};
+use super::sandbox::Sandboxes;
+
+/// How long one act may take.
+const ACT: Duration = Duration::from_secs(20);
+
+/// What the acts need.
+pub(crate) struct Mender {
+    pub(crate) store: Store,
+    pub(crate) api: Api,
+    /// This node's.
+    pub(crate) sandboxes: Sandboxes,
+    pub(crate) tombstones: Tombstones,
+}
+
+/// How a try to free an address ended.
+#[derive(Debug)]
+pub(crate) enum Freed {
+    /// It is free.
+    Done(Death),
+    /// Its pod lives.
+    Lives,
+    /// Its pod is gone, but its sandbox still stands on this node.
+    Stands(PathBuf),
+    /// It is held by somebody else meanwhile, or by nobody.
+    Changed,
+}
+
+/// A try that came to no end.
+#[derive(Debug)]
+pub(crate) struct Failed(pub(crate) String);
+
+impl From<ApiError> for Failed {
+    fn from(error: ApiError) -> Self {
+        Self(format!("{error}: {}", error.why))
+    }
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self(Failure::from(&error).message)
+    }
+}
+
+impl Mender {
+    /// Frees the address if its holder is proven gone now.
+    ///
+    /// # Errors
+    /// Nothing is proven then, or the address is not quite free.
+    pub(crate) async fn free(&self, holding: &Holding) -> Result<Freed, Failed> {
+        let (attachment, deadline) = (holding.attachment(), Instant::now() + ACT);
+        // Whoever claims or releases for it now is done before it is looked at.
+        let turn = self.turn(&attachment, deadline).await?;
+        let death = match Basis::of(holding) {
+            Basis::Uid { podref, uid, .. } => {
+                Death::of_uid(&podref, &uid, self.api.pod(&podref).await?.as_ref())
+            }
+            Basis::Name { podref } => Death::of_name(&podref, self.api.pod(&podref).await?.as_ref()),
+            Basis::Nothing => None,
+        };
+        let Some(death) = death else { return Ok(Freed::Lives) };
+        if let Some(namespace) = self.sandboxes.standing(&attachment) {
+            return Ok(Freed::Stands(namespace));
+        }
+        let freed = self.store.reclaim(&turn, holding, deadline).await?;
+        Ok(if freed { Freed::Done(death) } else { Freed::Changed })
+    }
+
+    /// Writes the entry of a lone reservation whose attachment is known to live on this node; `None` if it is not.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub(crate) async fn restore(&self, lone: &Holding) -> Result<Option<Mended>, Failed> {
+        let (attachment, deadline) = (lone.attachment(), Instant::now() + ACT);
+        let turn = self.turn(&attachment, deadline).await?;
+        let Attachment { container_id, ifname } = &attachment;
+        // One whose release waits is not to get anything back.
+        let waits = self.tombstones.list().map(|all| all.contains(&Tombstone::of(container_id, ifname)));
+        if waits.unwrap_or(true) || self.sandboxes.standing(&attachment).is_none() {
+            return Ok(None);
+        }
+        Ok(Some(self.store.restore(&turn, lone, deadline).await?))
+    }
+
+    /// Makes a deleted reservation of an attachment anew, if its entry still stands.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub(super) async fn reassert(&self, name: &str, lost: &Reservation) -> Result<Mended, Failed> {
+        let (container_id, ifname) = (lost.container.to_string(), lost.ifname.to_string());
+        let deadline = Instant::now() + ACT;
+        let turn = self.turn(&Attachment { container_id, ifname }, deadline).await?;
+        Ok(self.store.reassert(&turn, name, lost, deadline).await?)
+    }
+
+    async fn turn(&self, attachment: &Attachment, deadline: Instant) -> Result<Turn, Failed> {
+        timeout_at(deadline, self.store.turn(attachment)).await.map_err(|_| {
+            let Attachment { container_id, ifname } = attachment;
+            Failed(format!("a call for container {container_id} {ifname} is still at work"))
+        })
+    }
+}

@@ -1,0 +1,154 @@
+//! This node's own: what its agents wrote down with a pod's uid.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use octavia_bridge_ipam::kubernetes::{Holding, Mended};
+use tokio::time::sleep;
+
+use super::mend::Freed;
+use super::proof::Basis;
+use super::{Reclaim, Seen, Told};
+
+/// How long to wait before a reservation is made anew that could not be.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// How one of this node's addresses stands, as far as is known without asking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stands {
+    /// All is well, or it is for somebody else.
+    Well,
+    /// No such pod is among those of this node.
+    Suspect,
+    /// The pod lives, and its reservation has no entry.
+    Lone,
+}
+
+/// Looks again and again, for ever.
+pub(super) async fn run(reclaim: Arc<Reclaim>) {
+    let (mut suspects, mut lone, mut told) = (Seen::default(), Seen::default(), Told::default());
+    loop {
+        if reclaim.can_judge() && reclaim.pods.are_known() {
+            match reclaim.look(&mut suspects, &mut lone).await {
+                Ok(()) => told.clear(),
+                Err(why) => told.warn(format!("what is left on this node cannot be reclaimed now: {why}")),
+            }
+        }
+        sleep(reclaim.pace()).await;
+    }
+}
+
+/// Makes anew what somebody deleted, as whereabouts does after it has lost an address to us. For ever.
+pub(super) async fn keep_reservations(reclaim: Arc<Reclaim>) {
+    let mut told = Told::default();
+    loop {
+        let (name, lost) = reclaim.mender.store.lost().await;
+        loop {
+            match reclaim.mender.reassert(&name, &lost).await {
+                Ok(mended) => {
+                    told.clear();
+                    let holder = format!("{} {} (container {})", lost.podref, lost.ifname, lost.container);
+                    match mended {
+                        Mended::Done => {
+                            tracing::warn!(
+                                "somebody deleted reservation {name} of {holder}; it was made anew"
+                            );
+                            reclaim.figures.restored("reservation");
+                        }
+                        Mended::Taken => {
+                            tracing::error!("reservation {name} of {holder} was taken by somebody else");
+                        }
+                        Mended::Needless => {}
+                    }
+                    break;
+                }
+                Err(failed) => {
+                    told.warn(format!(
+                        "reservation {name} was deleted, and cannot be made anew now: {}",
+                        failed.0
+                    ));
+                    sleep(RETRY).await;
+                }
+            }
+        }
+    }
+}
+
+impl Reclaim {
+    async fn look(&self, suspects: &mut Seen, lone: &mut Seen) -> Result<(), String> {
+        let found = self.mender.store.survey(|holding| self.stands(holding) != Stands::Well);
+        let (doubtful, alone): (Vec<&Holding>, Vec<&Holding>) =
+            found.iter().partition(|holding| self.stands(holding) == Stands::Suspect);
+        suspects.only(doubtful.iter().map(|holding| key(holding)));
+        lone.only(alone.iter().map(|holding| key(holding)));
+        for holding in doubtful {
+            if suspects.for_long(key(holding)) < self.grace {
+                continue;
+            }
+            match self.mender.free(holding).await.map_err(|failed| failed.0)? {
+                Freed::Done(death) => {
+                    tracing::info!("reclaimed {}: {death}", in_words(holding));
+                    self.figures.reclaimed(&death);
+                }
+                // Asked again only after another grace period.
+                Freed::Lives | Freed::Changed => suspects.forget(key(holding)),
+                Freed::Stands(namespace) => {
+                    suspects.forget(key(holding));
+                    tracing::warn!(
+                        "{} is not reclaimed: its pod is gone from the API, but its network namespace {} still exists",
+                        in_words(holding),
+                        namespace.display()
+                    );
+                }
+            }
+        }
+        for holding in alone {
+            if lone.for_long(key(holding)) < self.grace {
+                continue;
+            }
+            lone.forget(key(holding));
+            match self.mender.restore(holding).await.map_err(|failed| failed.0)? {
+                Some(Mended::Done) => {
+                    tracing::warn!("somebody removed {} from its pool; it was put back", in_words(holding));
+                    self.figures.restored("entry");
+                }
+                Some(Mended::Taken) => {
+                    tracing::error!("{} was given to somebody else while it is in use", in_words(holding));
+                }
+                Some(Mended::Needless) | None => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn stands(&self, holding: &Holding) -> Stands {
+        match Basis::of(holding) {
+            Basis::Uid { node, podref, uid } if node == self.node => {
+                if !self.pods.lives(podref.as_str(), &uid) {
+                    Stands::Suspect
+                } else if holding.entry.is_none() && !holding.disputed {
+                    Stands::Lone
+                } else {
+                    Stands::Well
+                }
+            }
+            _ => Stands::Well,
+        }
+    }
+}
+
+/// What is known by a uid has a reservation, and that has a uid of its own.
+fn key(holding: &Holding) -> &str {
+    holding.reservation.as_ref().map(|(_, reservation)| &*reservation.uid).unwrap_or_default()
+}
+
+/// For people.
+pub(crate) fn in_words(holding: &Holding) -> String {
+    let attachment = holding.attachment();
+    let ifname = if attachment.ifname.is_empty() { "unnamed interface" } else { &attachment.ifname };
+    let container = match attachment.container_id.as_str() {
+        "" => "container not told".to_owned(),
+        id => format!("container {id}"),
+    };
+    format!("{} of {} {ifname} ({container})", holding.address(), holding.podref())
+}

@@ -1,0 +1,221 @@
+//! What no node's agent answers for: addresses of nodes that are gone, and those of which only a pod's name is known.
+//! One agent, the elected one, looks after them.
+//!
+//! Pods are asked for one by one, at a bounded rate. A list of all pods of a large cluster is hundreds of megabytes for the
+//! server, and its reader.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use octavia_bridge_ipam::kubernetes::Holding;
+use tokio::time::{Instant, sleep};
+
+use super::api::PodRef;
+use super::mend::{Failed, Freed};
+use super::node::in_words;
+use super::proof::Basis;
+use super::{Reclaim, Told, jitter};
+
+/// Between two questions.
+const PAUSE: Duration = Duration::from_millis(25);
+/// What exists is asked for again after so many grace periods.
+const RECHECK: u32 = 5;
+
+/// What the last answer was.
+#[derive(Debug, Clone, Copy)]
+enum Sight {
+    /// It exists; until then it need not be asked for.
+    Present { until: Instant },
+    /// It does not; first seen so then.
+    Absent { since: Instant },
+}
+
+/// Names and what was found of them.
+#[derive(Debug, Default)]
+struct Sights(HashMap<String, Sight>);
+
+impl Sights {
+    /// Whether it has to be asked for now.
+    fn is_due(&self, name: &str, grace: Duration) -> bool {
+        match self.0.get(name) {
+            None => true,
+            Some(Sight::Present { until }) => Instant::now() >= *until,
+            Some(Sight::Absent { since }) => since.elapsed() >= grace,
+        }
+    }
+
+    /// Notes an answer. Whether it was absent then and is absent now, a grace period later.
+    fn note(&mut self, name: &str, exists: bool, grace: Duration) -> bool {
+        let now = Instant::now();
+        let before = self.0.get(name).copied();
+        if exists {
+            self.0.insert(name.to_owned(), Sight::Present { until: now + jitter(grace * RECHECK) });
+            return false;
+        }
+        match before {
+            Some(Sight::Absent { since }) => since.elapsed() >= grace,
+            _ => {
+                self.0.insert(name.to_owned(), Sight::Absent { since: now });
+                false
+            }
+        }
+    }
+
+    fn only(&mut self, names: &BTreeSet<String>) {
+        self.0.retain(|name, _| names.contains(name));
+    }
+}
+
+/// What is remembered while this agent is the elected one.
+#[derive(Debug, Default)]
+struct Memory {
+    nodes: Sights,
+    pods: Sights,
+    /// Pods of nodes that are gone, by uid: they may live in the API for a while.
+    remains: Sights,
+}
+
+/// Looks again and again, for ever, while this agent is the elected one.
+pub(super) async fn run(reclaim: Arc<Reclaim>) {
+    let (mut memory, mut told) = (Memory::default(), Told::default());
+    loop {
+        if !reclaim.election.is_won() {
+            // Another one's looks are not ours: whoever is elected sees everything for itself, twice.
+            memory = Memory::default();
+        } else if reclaim.can_judge() {
+            match reclaim.look_after_orphans(&mut memory).await {
+                Ok(()) => told.clear(),
+                Err(Failed(why)) => {
+                    told.warn(format!("what nodes that are gone have left cannot be reclaimed now: {why}"));
+                }
+            }
+        }
+        sleep(reclaim.pace()).await;
+    }
+}
+
+impl Reclaim {
+    async fn look_after_orphans(&self, memory: &mut Memory) -> Result<(), Failed> {
+        let (mut nodes, mut names) = (BTreeSet::new(), BTreeSet::new());
+        self.mender.store.survey(|holding| {
+            match Basis::of(holding) {
+                Basis::Uid { node, .. } if node != self.node => drop(nodes.insert(node)),
+                Basis::Name { podref } => drop(names.insert(podref.to_string())),
+                Basis::Uid { .. } | Basis::Nothing => {}
+            }
+            false
+        });
+        memory.nodes.only(&nodes);
+        memory.pods.only(&names);
+        let mut gone = BTreeSet::new();
+        for node in nodes {
+            if !memory.nodes.is_due(&node, self.grace) {
+                continue;
+            }
+            if !self.goes_on().await {
+                return Ok(());
+            }
+            let exists = self.mender.api.has_node(&node).await?;
+            if memory.nodes.note(&node, exists, self.grace) {
+                gone.insert(node);
+            }
+        }
+        self.free_of_nodes(&gone, &mut memory.remains).await?;
+        for name in names {
+            let due = memory.pods.is_due(&name, self.grace);
+            let Some(podref) = PodRef::new(&name).filter(|_| due) else { continue };
+            if !self.goes_on().await {
+                return Ok(());
+            }
+            let exists = self.mender.api.pod(&podref).await?.is_some();
+            if memory.pods.note(&name, exists, self.grace) {
+                let named = |holding: &Holding| Basis::of(holding) == Basis::Name { podref: podref.clone() };
+                for holding in self.mender.store.survey(named) {
+                    self.free_orphan(&holding, "").await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Frees what pods of these nodes, none of which exists, have left.
+    async fn free_of_nodes(&self, gone: &BTreeSet<String>, remains: &mut Sights) -> Result<(), Failed> {
+        let left = self
+            .mender
+            .store
+            .survey(|holding| matches!(Basis::of(holding), Basis::Uid { node, .. } if gone.contains(&node)));
+        let key = |holding: &Holding| holding.reservation.as_ref().map(|(_, seen)| seen.uid.to_string());
+        remains.only(&left.iter().filter_map(key).collect());
+        for holding in left {
+            let key = key(&holding).unwrap_or_default();
+            if !remains.is_due(&key, self.grace) {
+                continue;
+            }
+            if !self.goes_on().await {
+                return Ok(());
+            }
+            let Basis::Uid { node, .. } = Basis::of(&holding) else { continue };
+            let lives = !self.free_orphan(&holding, &format!("node {node} is gone, and ")).await?;
+            remains.note(&key, lives, self.grace);
+        }
+        Ok(())
+    }
+
+    /// Frees the address if its holder is proven gone; `false` if that lives.
+    async fn free_orphan(&self, holding: &Holding, why: &str) -> Result<bool, Failed> {
+        match self.mender.free(holding).await? {
+            Freed::Done(death) => {
+                tracing::info!("reclaimed {}: {why}{death}", in_words(holding));
+                self.figures.reclaimed(&death);
+                Ok(true)
+            }
+            Freed::Lives | Freed::Stands(_) => Ok(false),
+            Freed::Changed => Ok(true),
+        }
+    }
+
+    /// Waits for the next question's time; whether there is to be one.
+    async fn goes_on(&self) -> bool {
+        sleep(PAUSE).await;
+        self.election.is_won()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    const GRACE: Duration = Duration::from_secs(60);
+
+    #[tokio::test(start_paused = true)]
+    async fn absence_is_believed_when_it_is_seen_twice_a_grace_period_apart() {
+        let mut sights = Sights::default();
+        assert!(sights.is_due("a", GRACE));
+        assert!(!sights.note("a", false, GRACE));
+        assert!(!sights.is_due("a", GRACE));
+        advance(GRACE / 2).await;
+        assert!(!sights.note("a", false, GRACE));
+        advance(GRACE / 2).await;
+        assert!(sights.is_due("a", GRACE));
+        assert!(sights.note("a", false, GRACE));
+        // It exists after all, and has to be missed anew.
+        assert!(!sights.note("a", true, GRACE));
+        advance(GRACE).await;
+        assert!(!sights.is_due("a", GRACE), "what exists is not asked for at every look");
+        advance(GRACE * RECHECK).await;
+        assert!(sights.is_due("a", GRACE));
+        assert!(!sights.note("a", false, GRACE));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_speaks_of_any_more_is_forgotten() {
+        let mut sights = Sights::default();
+        assert!(!sights.note("a", false, GRACE));
+        advance(GRACE).await;
+        sights.only(&BTreeSet::new());
+        assert!(!sights.note("a", false, GRACE));
+    }
+}

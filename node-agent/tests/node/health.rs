@@ -1,0 +1,142 @@
+//! run: what it tells of itself over HTTP.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::scene::{Node, POLICY, complete, on_a_node, until};
+
+const START: Duration = Duration::from_secs(20);
+
+/// The answer to a request for one page, status line and all; `None` if nobody listens.
+fn page(path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, 29808)).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: node\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    Some(answer)
+}
+
+fn says(path: &str, status: u16, what: &str) -> bool {
+    page(path).is_some_and(|answer| {
+        answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.lines().any(|line| line == what)
+    })
+}
+
+fn policy(node: &Node) -> String {
+    fs::write(node.path("policy.yaml"), POLICY).unwrap();
+    format!("run -f {}", node.path("policy.yaml").display())
+}
+
+#[test]
+fn it_tells_what_the_policy_waits_for_and_counts_repairs() {
+    on_a_node(|node| {
+        node.ip("link del enp6s0");
+        let words = policy(node);
+        let _daemon = node.start(&words);
+        let waits = "wait  policy   octbr: enp6s0 does not exist";
+        until(START, waits, || says("/readyz", 503, waits));
+        assert!(says("/healthz", 200, "ok"));
+        assert!(says("/metrics", 200, "octavia_bridge_policy_state{state=\"waiting\"} 1"));
+        node.ip("link add enp6s0 type veth peer name wire");
+        let done = "ok    policy   in force: octbr";
+        until(START, done, || says("/readyz", 200, done));
+        assert!(says("/metrics", 200, "octavia_bridge_policy_state{state=\"in_force\"} 1"));
+        assert!(says("/metrics", 200, "octavia_bridge_policy_state{state=\"waiting\"} 0"));
+        assert!(says("/metrics", 200, "octavia_bridge_repairs_total 0"));
+        node.ip("link set octbr down");
+        until(START, "the repair is counted", || says("/metrics", 200, "octavia_bridge_repairs_total 1"));
+        let metrics = page("/metrics").unwrap();
+        assert!(!metrics.contains("pool"), "an agent without a cluster knows no pools\n{metrics}");
+        assert!(metrics.contains("octavia_bridge_apply_duration_seconds_count 2\n"), "{metrics}");
+        assert!(metrics.contains("octavia_bridge_applies_total{result=\"done\"} 2\n"), "{metrics}");
+    });
+}
+
+#[test]
+fn a_policy_that_cannot_be_brought_about_is_told() {
+    on_a_node(|node| {
+        // In the bridge's place stands a link of another kind, which is not the agent's to delete.
+        node.ip("link add octbr type veth peer name other");
+        let words = policy(node);
+        let _daemon = node.start(&words);
+        until(START, "it says what stands in the way", || {
+            page("/readyz").is_some_and(|answer| answer.contains("\r\n\r\nwait  policy   octbr"))
+        });
+        assert!(says("/metrics", 200, "octavia_bridge_policy_state{state=\"failed\"} 1"));
+        assert!(!says("/metrics", 200, "octavia_bridge_applies_total{result=\"failed\"} 0"));
+    });
+}
+
+#[test]
+fn a_wrong_newer_policy_is_noted_until_it_is_mended() {
+    on_a_node(|node| {
+        let words = policy(node);
+        let daemon = node.start(&words);
+        let done = "ok    policy   in force: octbr";
+        until(START, done, || says("/readyz", 200, done));
+        fs::write(node.path("policy.yaml"), "interfaces: [{}]").unwrap();
+        daemon.signal(Signal::SIGHUP);
+        let noted = "note  policy   a newer one is wrong and has no effect: ";
+        until(START, noted, || {
+            page("/readyz").is_some_and(|answer| answer.starts_with("HTTP/1.1 200") && answer.contains(noted))
+        });
+        fs::write(node.path("policy.yaml"), POLICY).unwrap();
+        daemon.signal(Signal::SIGHUP);
+        until(START, "the note is gone", || {
+            says("/readyz", 200, done) && !page("/readyz").unwrap().contains("note")
+        });
+    });
+}
+
+#[test]
+fn kubernetes_nmstate_at_work_is_noted_and_is_no_reason_to_wait() {
+    on_a_node(|node| {
+        let words = policy(node);
+        let lock = File::create(node.path("lock")).unwrap();
+        lock.lock().unwrap();
+        let _daemon = node.start(&words);
+        until(START, "it stands down", || {
+            page("/readyz").is_some_and(|answer| {
+                answer.starts_with("HTTP/1.1 200")
+                    && answer.contains("note  policy   kubernetes-nmstate is at work")
+            })
+        });
+        assert!(says("/metrics", 200, "octavia_bridge_policy_state{state=\"stood_down\"} 1"));
+    });
+}
+
+#[test]
+fn links_are_kept_while_the_port_is_somebody_else_s() {
+    on_a_node(|node| {
+        let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 29808)).unwrap();
+        let words = policy(node);
+        let _daemon = node.start(&words);
+        until(START, "the bridge", || complete(node));
+        until(START, "it says why it does not listen", || {
+            node.log().contains("cannot listen at 127.0.0.1:29808")
+        });
+        drop(other);
+        until(START, "it listens", || says("/healthz", 200, "ok"));
+    });
+}
+
+#[test]
+fn nowhere_means_nowhere() {
+    on_a_node(|node| {
+        let words = policy(node);
+        let _daemon = node.start(&format!("{words} --health-bind none"));
+        until(START, "the bridge", || complete(node));
+        assert_eq!(page("/healthz"), None);
+        let answer = node.run(&format!("{words} --health-bind 29808"), "");
+        assert_eq!(answer.status, 2, "{}", answer.stderr);
+        assert!(
+            answer.stderr.contains("expected ADDRESS:PORT such as 127.0.0.1:29808, or none"),
+            "{}",
+            answer.stderr
+        );
+    });
+}

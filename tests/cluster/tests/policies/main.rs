@@ -1,0 +1,8 @@
+//! Policies of the cluster on nodes with links of their own: what becomes of the links, and what is told of it.
+
+mod away;
+mod conflicts;
+mod files;
+mod force;
+mod many;
+mod scene;

@@ -1,0 +1,10 @@
+//! What is left of pods that are gone becomes free, and nothing else does.
+
+#[path = "reclaim/elected.rs"]
+mod elected;
+#[path = "reclaim/node.rs"]
+mod node;
+#[path = "reclaim/pools.rs"]
+mod pools;
+#[path = "reclaim/scene.rs"]
+mod scene;

@@ -1,0 +1,162 @@
+//! What one agent of all frees: of nodes that are gone, and of pods of which only the name is known.
+
+use octavia_bridge_cluster_tests::{Agent, Claim, Ledger, Range, Rival};
+use serde_json::json;
+
+use crate::scene::{Scene, eventually, some_graces};
+
+fn range() -> Range {
+    Range::of("172.23.0", 30, 70)
+}
+
+fn rival(scene: &Scene) -> Rival {
+    let rival = Rival::new(&scene.admin, "172.23.0.0/24".parse().expect("a range"));
+    rival.between("172.23.0.30".parse().unwrap(), "172.23.0.70".parse().unwrap())
+}
+
+fn is_elected(agent: &Agent) -> bool {
+    agent.figure("octavia_bridge_reclaim_elected") == Some(1.0)
+}
+
+fn lease(scene: &Scene) -> String {
+    let namespace = scene.admin.namespace();
+    format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/octavia-bridge-reclaim")
+}
+
+#[test]
+fn one_of_two_agents_frees_what_a_lost_node_has_left() {
+    let scene = Scene::new("lost-node");
+    let [one, two, lost] = ["worker-1", "worker-2", "worker-3"].map(|name| scene.node(name));
+    let (gone, alive) = (scene.pod("gone", &lost), scene.pod("alive", &lost));
+    let here = scene.pod("here", &one);
+    let (left, kept) = {
+        let agent = scene.agent(&lost);
+        (gone.claims(&agent, &range(), "container-0"), alive.claims(&agent, &range(), "container-1"))
+    };
+    let (first, second) = (scene.agent(&one), scene.agent(&two));
+    let ours = here.claims(&first, &range(), "container-2");
+    let both = [&first, &second];
+    eventually("one is elected", &both, || is_elected(&first) || is_elected(&second));
+    // The pod is gone, but its node is there: its own agent knows more, and comes back.
+    scene.delete(&gone);
+    some_graces();
+    assert!(scene.stands(&left), "{}{}", first.log(), second.log());
+    scene.admin.delete(&format!("/api/v1/nodes/{lost}"));
+    scene.becomes_free(&left, &both);
+    assert!(scene.stands(&kept), "its pod is in the API still, on whichever node");
+    assert!(scene.stands(&ours));
+    scene.delete(&alive);
+    scene.becomes_free(&kept, &both);
+    assert!(scene.stands(&ours));
+    let reclaimed =
+        |agent: &Agent| agent.figure("octavia_bridge_reclaimed_total{reason=\"pod_absent\"}").unwrap_or(0.0);
+    let elected_alone = [reclaimed(&first), reclaimed(&second)];
+    assert!(elected_alone.contains(&2.0) && elected_alone.contains(&0.0), "{elected_alone:?}");
+}
+
+#[test]
+fn the_other_agent_takes_over_and_no_clock_matters() {
+    let scene = Scene::new("takeover");
+    let [one, two] = ["worker-1", "worker-2"].map(|name| scene.node(name));
+    let mut first = scene.agent(&one);
+    eventually("it is elected", &[&first], || is_elected(&first));
+    let second = scene.agent(&two);
+    let before = scene.admin.get(&lease(&scene));
+    assert_eq!(before["spec"]["holderIdentity"], one);
+    // As if the holder's clock were far behind: that it renews the lease is what counts.
+    some_graces();
+    assert!(!is_elected(&second), "{}", second.log());
+    first.kill();
+    // And far ahead, of one that is dead.
+    let late = json!({"spec": {"renewTime": "2099-01-01T00:00:00.000000Z"}});
+    scene.admin.call("PATCH", &lease(&scene), Some(&late)).expect(200);
+    eventually("the other one is elected", &[&second], || is_elected(&second));
+    let after = scene.admin.get(&lease(&scene));
+    assert_eq!(after["spec"]["holderIdentity"], two);
+    assert_eq!(after["spec"]["leaseTransitions"], 1);
+    // It does what the first one would have done.
+    let claim = Claim::new("theirs", &format!("{}/never-was", scene.admin.namespace()));
+    rival(&scene).add(&claim).expect("an address");
+    scene.becomes_free("172.23.0.30", &[&second]);
+}
+
+#[test]
+fn what_whereabouts_wrote_is_freed_when_nobody_is_called_so_and_never_else() {
+    let scene = Scene::new("whereabouts");
+    let node = scene.node("worker-1");
+    let agent = scene.agent(&node);
+    let rival = rival(&scene);
+    let names = ["running", "ended", "replaced", "elsewhere", "gone"];
+    let pods = names.map(|name| scene.pod(name, if name == "elsewhere" { "unknown" } else { &node }));
+    for (n, pod) in pods.iter().enumerate() {
+        rival.add(&Claim::new(&format!("theirs-{n}"), &pod.podref)).expect("an address");
+    }
+    // An ended pod of whereabouts' cannot be told from an earlier one of the name.
+    scene.phase(&pods[1], "Failed");
+    scene.delete(&pods[2]);
+    scene.pod("replaced", &node);
+    scene.delete(&pods[4]);
+    scene.becomes_free("172.23.0.34", &[&agent]);
+    some_graces();
+    for n in 0..4 {
+        assert!(scene.stands(&format!("172.23.0.{}", 30 + n)), "{}\n{}", names[n], agent.log());
+    }
+    Ledger::read(&scene.admin).assert_consistent();
+}
+
+#[test]
+fn halves_are_judged_like_wholes() {
+    let scene = Scene::new("halves");
+    let node = scene.node("worker-1");
+    let agent = scene.agent(&node);
+    let (lives, gone) = (scene.pod("lives", &node), scene.pod("gone", &node));
+    // Without overlapping ranges there are no reservations; upstream #712 leaves reservations without an entry.
+    let entry = |id: &str, podref: &str| json!({"id": id, "podref": podref, "ifname": "net1"});
+    let pool = json!({
+        "apiVersion": "whereabouts.cni.cncf.io/v1alpha1", "kind": "IPPool",
+        "metadata": {"name": "10.9.0.0-24"},
+        "spec": {"range": "10.9.0.0/24", "allocations": {
+            "1": entry("a", &lives.podref), "2": entry("b", &gone.podref), "3": entry("c", "no pod"),
+        }},
+    });
+    scene.admin.create(&scene.admin.whereabouts("ippools"), &pool);
+    for (address, podref) in [("10.9.0.4", &lives.podref), ("10.9.0.5", &gone.podref)] {
+        let reservation = json!({
+            "apiVersion": "whereabouts.cni.cncf.io/v1alpha1", "kind": "OverlappingRangeIPReservation",
+            "metadata": {"name": address}, "spec": {"podref": podref, "ifname": "net1"},
+        });
+        scene.admin.create(&scene.admin.whereabouts("overlappingrangeipreservations"), &reservation);
+    }
+    scene.delete(&gone);
+    scene.becomes_free("10.9.0.2", &[&agent]);
+    scene.becomes_free("10.9.0.5", &[&agent]);
+    some_graces();
+    let ledger = Ledger::read(&scene.admin);
+    let held: Vec<String> = ledger.pools["10.9.0.0-24"].holders.keys().map(ToString::to_string).collect();
+    assert_eq!(
+        held,
+        ["10.9.0.1", "10.9.0.3"],
+        "the last names no pod, so nothing is proven\n{}",
+        agent.log()
+    );
+    assert_eq!(ledger.reservations.keys().collect::<Vec<_>>(), ["10.9.0.4"]);
+}
+
+/// Whereabouts gives a pod's entry to its next sandbox and leaves the reservation as it was.
+#[test]
+fn an_entry_that_whereabouts_took_over_is_not_judged_by_the_uid_of_before() {
+    let scene = Scene::new("taken-over");
+    let node = scene.node("worker-1");
+    let agent = scene.agent(&node);
+    let old = scene.pod("octavia-worker-0", &node);
+    assert_eq!(old.claims(&agent, &range(), "old"), "172.23.0.30");
+    let address = rival(&scene).add(&Claim::new("new", &old.podref)).expect("an address");
+    assert_eq!(address.to_string(), "172.23.0.30");
+    scene.delete(&old);
+    let new = scene.pod("octavia-worker-0", &node);
+    some_graces();
+    assert!(scene.stands("172.23.0.30"), "{}", agent.log());
+    assert_eq!(scene.holder("172.23.0.30").map(|holder| holder.id).as_deref(), Some("new"));
+    scene.delete(&new);
+    scene.becomes_free("172.23.0.30", &[&agent]);
+}

@@ -1,0 +1,295 @@
+//! What a node's own agent frees and puts back.
+
+use octavia_bridge_cluster_tests::{Claim, Fault, Ledger, Proxy, Range, Rival, Rule};
+use serde_json::json;
+
+use crate::scene::{Scene, eventually, record, record_of_the_dead, some_graces};
+
+fn range() -> Range {
+    Range::of("172.23.0", 30, 70)
+}
+
+#[test]
+fn pods_that_are_gone_replaced_or_ended_leave_no_address_behind() {
+    let scene = Scene::new("leaks");
+    let node = scene.node("worker-1");
+    let agent = scene.agent(&node);
+    let pods: Vec<_> = ["lives", "deleted", "replaced", "succeeded", "failed"]
+        .into_iter()
+        .enumerate()
+        .map(|(n, name)| (scene.pod(name, &node), format!("container-{n}")))
+        .collect();
+    for (n, (pod, container)) in pods.iter().enumerate() {
+        assert_eq!(pod.claims(&agent, &range(), container), format!("172.23.0.{}", 30 + n));
+    }
+    // No DEL ever comes.
+    scene.delete(&pods[1].0);
+    scene.delete(&pods[2].0);
+    let replacement = scene.pod("replaced", &node);
+    scene.phase(&pods[3].0, "Succeeded");
+    scene.phase(&pods[4].0, "Failed");
+    // The record of one that died with its node says nothing against it.
+    record_of_the_dead(&agent, "container-1");
+    for n in 1..5 {
+        scene.becomes_free(&format!("172.23.0.{}", 30 + n), &[&agent]);
+    }
+    assert!(scene.stands("172.23.0.30"), "its pod lives");
+    Ledger::read(&scene.admin).assert_consistent();
+    for (reason, count) in [("pod_absent", 1.0), ("pod_replaced", 1.0), ("pod_ended", 2.0)] {
+        let figure = format!("octavia_bridge_reclaimed_total{{reason=\"{reason}\"}}");
+        assert_eq!(agent.figure(&figure), Some(count), "{reason}\n{}", agent.log());
+    }
+    let log = agent.log();
+    let said = format!(
+        "reclaimed 172.23.0.31 of {} net1 (container container-1): there is no pod",
+        pods[1].0.podref
+    );
+    assert!(log.contains(&said), "{log}");
+    assert_eq!(replacement.claims(&agent, &range(), "container-9"), "172.23.0.31", "the lowest that is free");
+}
+
+#[test]
+fn a_pod_of_the_same_name_keeps_what_is_its_own() {
+    let scene = Scene::new("statefulset");
+    let node = scene.node("worker-1");
+    let agent = scene.agent(&node);
+    let old = scene.pod("octavia-worker-0", &node);
+    assert_eq!(old.claims(&agent, &range(), "old"), "172.23.0.30");
+    // The old one's sandbox still stands, as far as the plugin knows, so the new pod gets another address.
+    scene.delete(&old);
+    let new = scene.pod("octavia-worker-0", &node);
+    let answer = agent.claim_for(&range(), "new", &new.podref, &new.uid, &[]);
+    assert_eq!(answer["contested"][0]["containerId"], "old", "{answer}");
+    // It does not, and the new pod takes the address over: now it is its own, and lives.
+    assert_eq!(new.claims_after(&agent, &range(), "new", &["old"]), "172.23.0.30");
+    some_graces();
+    assert!(scene.stands("172.23.0.30"), "{}", agent.log());
+    assert_eq!(scene.holder("172.23.0.30").map(|holder| holder.id).as_deref(), Some("new"));
+    // A sandbox of the new pod, too, and the pod lives: it is for DEL, not for reclaim.
+    assert_eq!(agent.figure("octavia_bridge_reclaimed_total{reason=\"pod_replaced\"}"), Some(0.0));
+}
+
+#[test]
+fn a_pod_that_only_the_watch_does_not_tell_of_lives() {
+    let scene = Scene::new("late-watch");
+    let node = scene.node("worker-1");
+    let proxy = Proxy::start(&scene.admin);
+    // The list is from before the pod, and after it nothing is heard.
+    let watch = proxy.rule(Rule::on("GET", "/api/v1/pods?*watch=1", Fault::Hang));
+    let agent = Scene::agent_at(&proxy.access(), &node);
+    eventually("the watch hangs", &[&agent], || watch.hits() > 0);
+    let pod = scene.pod("unheard-of", &node);
+    let address = pod.claims(&agent, &range(), "container");
+    let asked = || proxy.exchanges().iter().filter(|seen| seen.path.ends_with("/pods/unheard-of")).count();
+    eventually("it is suspected, and asked for", &[&agent], || asked() >= 2);
+    assert!(scene.stands(&address), "{}", agent.log());
+}
+
+#[test]
+fn without_a_right_to_read_pods_nothing_is_proven() {
+    let scene = Scene::new("no-pods");
+    let node = scene.node("worker-1");
+    for denied in ["/api/v1/pods?", "/pods/gone"] {
+        let proxy = Proxy::start(&scene.admin);
+        let hits = proxy.rule(Rule::on("GET", denied, Fault::answer(403)));
+        let agent = Scene::agent_at(&proxy.access(), &node);
+        let pod = scene.pod("gone", &node);
+        let address = pod.claims(&agent, &range(), "container");
+        scene.delete(&pod);
+        eventually("it is refused", &[&agent], || hits.hits() >= 2);
+        some_graces();
+        assert!(scene.stands(&address), "{denied}\n{}", agent.log());
+        let log = agent.log();
+        assert!(log.contains("403 Forbidden"), "{log}");
+        // With the right it goes on by itself.
+        proxy.clear_rules();
+        scene.becomes_free(&address, &[&agent]);
+    }
+}
+
+/// As a load balancer answers that has lost its way.
+#[test]
+fn a_404_of_somebody_else_proves_nothing() {
+    let scene = Scene::new("not-found");
+    let node = scene.node("worker-1");
+    let proxy = Proxy::start(&scene.admin);
+    let watch = proxy.rule(Rule::on("GET", "/api/v1/pods?*watch=1", Fault::Hang));
+    let strange = proxy.rule(Rule::on("GET", "/pods/", Fault::answer(404)));
+    let agent = Scene::agent_at(&proxy.access(), &node);
+    eventually("the watch hangs", &[&agent], || watch.hits() > 0);
+    let address = scene.pod("lives", &node).claims(&agent, &range(), "container");
+    eventually("it is answered so", &[&agent], || strange.hits() >= 2);
+    some_graces();
+    assert!(scene.stands(&address), "{}", agent.log());
+}
+
+#[test]
+fn an_api_that_is_away_proves_nothing_and_is_waited_for() {
+    let scene = Scene::new("away");
+    let node = scene.node("worker-1");
+    let proxy = Proxy::start(&scene.admin);
+    let agent = Scene::agent_at(&proxy.access(), &node);
+    let (gone, lives) = (scene.pod("gone", &node), scene.pod("lives", &node));
+    let left = gone.claims(&agent, &range(), "container-0");
+    let kept = lives.claims(&agent, &range(), "container-1");
+    proxy.down();
+    scene.delete(&gone);
+    some_graces();
+    proxy.up();
+    scene.becomes_free(&left, &[&agent]);
+    assert!(scene.stands(&kept));
+    // An answer that is cut off after the server has done it, and one that is refused before.
+    for (name, path, method, fault) in [
+        ("cut", "/ippools/", "PATCH", Fault::CutAfter),
+        ("conflict", "/ippools/", "PATCH", Fault::answer(409)),
+        ("half", "/overlappingrangeipreservations/", "DELETE", Fault::CutAfter),
+        ("busy", "/overlappingrangeipreservations/", "DELETE", Fault::answer(500)),
+    ] {
+        let pod = scene.pod(name, &node);
+        let address = pod.claims(&agent, &range(), name);
+        let hits = proxy.rule(Rule::on(method, path, fault).first(1));
+        scene.delete(&pod);
+        scene.becomes_free(&address, &[&agent]);
+        assert_eq!(hits.hits(), 1, "{name}");
+        proxy.clear_rules();
+    }
+    assert!(scene.stands(&kept));
+}
+
+#[test]
+fn an_agent_that_starts_finds_what_was_left_while_it_was_away() {
+    let scene = Scene::new("restart");
+    let node = scene.node("worker-1");
+    let (gone, lives) = (scene.pod("gone", &node), scene.pod("lives", &node));
+    let (left, kept) = {
+        let agent = scene.agent(&node);
+        (gone.claims(&agent, &range(), "container-0"), lives.claims(&agent, &range(), "container-1"))
+    };
+    scene.delete(&gone);
+    let agent = scene.agent(&node);
+    scene.becomes_free(&left, &[&agent]);
+    some_graces();
+    assert!(scene.stands(&kept));
+}
+
+#[test]
+fn what_still_stands_on_the_node_is_kept_although_its_pod_was_deleted_by_force() {
+    let scene = Scene::new("force");
+    let node = scene.node("worker-1");
+    let agent = scene.agent(&node);
+    let pod = scene.pod("forced", &node);
+    let address = pod.claims(&agent, &range(), "container");
+    record(&agent, "container");
+    scene.delete(&pod);
+    agent.wait("says why it keeps the address", |agent| {
+        agent
+            .log()
+            .contains("is not reclaimed: its pod is gone from the API, but its network namespace")
+            .then_some(())
+    });
+    assert!(scene.stands(&address));
+    record_of_the_dead(&agent, "container");
+    scene.becomes_free(&address, &[&agent]);
+}
+
+#[test]
+fn a_pod_that_kubelet_has_from_a_file_is_known_by_its_name() {
+    let scene = Scene::new("static");
+    let node = scene.node("worker-1");
+    let agent = scene.agent(&node);
+    // The API's image of it has a uid of its own; plugins are told another one.
+    let mirror = scene.pod_with("static", &node, &json!({"kubernetes.io/config.mirror": "abcdef"}));
+    let answer = agent.claim_for(&range(), "container", &mirror.podref, "uid-of-the-file", &[]);
+    assert!(answer["assigned"].is_array(), "{answer}");
+    some_graces();
+    assert!(scene.stands("172.23.0.30"), "{}", agent.log());
+    scene.delete(&mirror);
+    scene.becomes_free("172.23.0.30", &[&agent]);
+}
+
+/// Whereabouts' DEL after a lost race deletes a reservation by its name, whosever it is.
+#[test]
+fn a_reservation_that_somebody_deleted_is_made_anew() {
+    let scene = Scene::new("reservation");
+    let node = scene.node("worker-1");
+    let agent = scene.agent(&node);
+    let pod = scene.pod("lives", &node);
+    let address = pod.claims(&agent, &range(), "container");
+    let before = scene.reservation(&address).expect("a reservation");
+    scene.admin.delete(&scene.admin.whereabouts(&format!("overlappingrangeipreservations/{address}")));
+    eventually("it is back", &[&agent], || scene.reservation(&address).is_some());
+    let after = scene.reservation(&address).expect("a reservation");
+    assert_eq!(after["spec"], before["spec"]);
+    assert_eq!(after["metadata"]["annotations"], before["metadata"]["annotations"]);
+    assert_ne!(after["metadata"]["uid"], before["metadata"]["uid"]);
+    // Of a release that is under way nothing is put back.
+    assert_eq!(agent.release("container")["released"], 1);
+    some_graces();
+    assert!(scene.is_free(&address), "{}", agent.log());
+    assert_eq!(agent.figure("octavia_bridge_restored_total{kind=\"reservation\"}"), Some(1.0));
+}
+
+/// Whereabouts' reconciler removes entries of pods that it takes for dead.
+#[test]
+fn an_entry_that_somebody_removed_is_put_back_while_its_sandbox_stands() {
+    let scene = Scene::new("entry");
+    let node = scene.node("worker-1");
+    let agent = scene.agent(&node);
+    let remove = |key: &str| {
+        let patch = json!([{"op": "remove", "path": format!("/spec/allocations/{key}")}]);
+        let pool = scene.admin.whereabouts("ippools/172.23.0.0-24");
+        scene.admin.call("PATCH", &pool, Some(&patch)).expect(200);
+    };
+    let (known, unknown) = (scene.pod("known", &node), scene.pod("unknown", &node));
+    assert_eq!(known.claims(&agent, &range(), "known"), "172.23.0.30");
+    assert_eq!(unknown.claims(&agent, &range(), "unknown"), "172.23.0.31");
+    record(&agent, "known");
+    remove("30");
+    remove("31");
+    eventually("it is back", &[&agent], || scene.holder("172.23.0.30").is_some());
+    let holder = scene.holder("172.23.0.30").expect("an entry");
+    assert_eq!((holder.id.as_str(), holder.podref.as_str()), ("known", known.podref.as_str()));
+    // Whether the other one is an attachment, or what a failed ADD has left, nobody knows.
+    assert!(scene.holder("172.23.0.31").is_none());
+    assert!(scene.reservation("172.23.0.31").is_some(), "so nobody gets the address");
+    scene.delete(&unknown);
+    scene.becomes_free("172.23.0.31", &[&agent]);
+}
+
+#[test]
+fn a_rival_that_works_meanwhile_loses_nothing() {
+    let scene = Scene::new("rival");
+    let node = scene.node("worker-1");
+    let agent = scene.agent(&node);
+    let rival = Rival::new(&scene.admin, "172.23.0.0/24".parse().expect("a range"));
+    let rival = rival.between("172.23.0.30".parse().unwrap(), "172.23.0.70".parse().unwrap());
+    let theirs: Vec<_> = (0..4).map(|n| scene.pod(&format!("theirs-{n}"), &node)).collect();
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            for round in 0..3 {
+                for (n, pod) in theirs.iter().enumerate() {
+                    let claim = Claim::new(&format!("theirs-{n}-{round}"), &pod.podref);
+                    rival.add(&claim).expect("an address");
+                    if round < 2 {
+                        rival.del(&claim).expect("released");
+                    }
+                }
+            }
+        });
+        for n in 0..8 {
+            let pod = scene.pod(&format!("ours-{n}"), &node);
+            let address = pod.claims(&agent, &range(), &format!("ours-{n}"));
+            scene.delete(&pod);
+            eventually("it is reclaimed", &[&agent], || {
+                scene.holder(&address).is_none_or(|holder| holder.podref != pod.podref)
+            });
+        }
+    });
+    some_graces();
+    let ledger = Ledger::read(&scene.admin);
+    ledger.assert_consistent();
+    let holders = &ledger.pools["172.23.0.0-24"].holders;
+    let mut ids: Vec<&str> = holders.values().map(|holder| holder.id.as_str()).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, ["theirs-0-2", "theirs-1-2", "theirs-2-2", "theirs-3-2"], "{}", agent.log());
+}
