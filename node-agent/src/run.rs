@@ -22,14 +22,13 @@ use crate::apply::{self, Goal, Targets, chain};
 use crate::cli::{Cli, Cluster, Input, Safety};
 use crate::desired::Desired;
 use crate::health::{self, Bind, Health};
-use crate::plan;
-use crate::policies::{self, Chosen, Following, Outcome, Part};
+use crate::policies::{self, Outcome, Part};
 use crate::state::{Bridges, Kept, State};
 use crate::{broker, rival, verbs};
 use backoff::BackOff;
 use files::Files;
 use standing::{Looked, Standing};
-use wanted::Wanted;
+use wanted::{Wanted, chosen};
 use watch::Watch;
 
 /// Events come in bursts, several to one change: how long to let one pass before reading.
@@ -128,7 +127,7 @@ pub(crate) async fn run(
         outcome: following.as_ref().map(|following| following.outcome.clone()),
     };
     let interval = Duration::from_secs(interval);
-    keeper.merge().await?;
+    keeper.begin().await?;
     if let Some(fault) = fault {
         keeper.wrong_files(fault);
     }
@@ -158,64 +157,7 @@ pub(crate) async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-/// The policies of the cluster, when others than before select this node.
-async fn chosen(following: &mut Option<Following>) -> Arc<Chosen> {
-    if let Some(following) = following {
-        while following.chosen.changed().await.is_ok() {
-            if let Some(chosen) = following.chosen.borrow_and_update().clone() {
-                return chosen;
-            }
-        }
-    }
-    std::future::pending().await
-}
-
 impl Keeper<'_> {
-    /// Begins to keep what is wanted now, if that is anything else.
-    async fn merge(&mut self) -> anyhow::Result<()> {
-        let merged = match self.wanted.merged(&self.good) {
-            Ok(merged) => merged,
-            Err(problems) => {
-                self.wrong_files(problems.to_string());
-                return Ok(());
-            }
-        };
-        for (name, why) in &merged.refused {
-            if self.refused.get(name) != Some(why) {
-                tracing::warn!("policy {name} is not in force: {why}");
-            }
-        }
-        (self.refused, self.parts) = (merged.refused, self.wanted.parts());
-        if merged.desired == self.desired && merged.kept == self.kept {
-            return Ok(());
-        }
-        (self.desired, self.kept) = (merged.desired, merged.kept);
-        self.promised = false;
-        self.standing.begins();
-        self.begin().await
-    }
-
-    /// Policies of the cluster have come, changed or gone.
-    async fn choose(&mut self, chosen: Arc<Chosen>) -> anyhow::Result<()> {
-        self.wanted.choose(chosen);
-        self.held_until = None;
-        self.merge().await
-    }
-
-    /// Begins to keep what is desired now.
-    async fn begin(&mut self) -> anyhow::Result<()> {
-        tracing::info!("keeping {} interfaces", self.desired.interfaces.len());
-        for text in &self.desired.left_alone {
-            tracing::info!("left alone: {text}");
-        }
-        self.find_links().await
-    }
-
-    async fn find_links(&mut self) -> anyhow::Result<()> {
-        let names = plan::scope(&self.desired).names;
-        self.watch.set(self.netlink, names).await.context("find the links that are kept")
-    }
-
     /// Reads, plans and repairs. Returns when to look again if not all is well.
     async fn look(&mut self) -> Option<Duration> {
         if let Err(rival) = rival::stand_down(&self.cli.nmstate_lock) {
@@ -245,7 +187,10 @@ impl Keeper<'_> {
                         );
                     }
                 }
-                self.say(waits.into_iter().map(|what| format!("waiting: {what}")).chain(warnings).collect());
+                let waits = waits.iter().map(|what| format!("waiting: {what}"));
+                let refused =
+                    self.refused.iter().map(|(name, why)| format!("policy {name} is not in force: {why}"));
+                self.say(waits.chain(warnings).chain(refused).collect());
                 self.held_for()
             }
             Err(error) => {
@@ -303,28 +248,6 @@ impl Keeper<'_> {
             }
             self.told = lines;
         }
-    }
-
-    /// Reads the files again. Wrong ones change nothing.
-    async fn reload(&mut self, input: &Input, cluster: bool) -> anyhow::Result<()> {
-        match self.wanted.reload(input, self.state, cluster) {
-            Ok(()) => {
-                tracing::info!("read the desired state again");
-                self.standing.accepted();
-                self.held_until = None;
-                self.merge().await
-            }
-            Err(error) => {
-                self.wrong_files(format!("{error:#}"));
-                Ok(())
-            }
-        }
-    }
-
-    /// What is kept stays.
-    fn wrong_files(&mut self, why: String) {
-        tracing::error!("the desired state stays as it was: {why}");
-        self.standing.refused(why);
     }
 
     /// Waits for a change that may concern us, and for the end of its burst.

@@ -29,6 +29,7 @@
 //! - [`Snapshot`] is everything a namespace and a node's files hold; equal before and after means nothing is left behind.
 //! - [`Agent`] is the node agent on a node. [`Changes`] are what the kernel tells of a namespace's links, addresses and routes.
 //! - [`ScriptedAgent`] stands in for the node agent where it has to fail.
+//! - [`table`] and [`statistics`] are for benches.
 //! - [`traffic`] has an echo service and a ping; [`Stream`] counts packets; [`wire`] hears what pods announce to their neighbours.
 //!
 //! Nothing here uses the project's own crates: a mistake in them must not hide itself from its test.
@@ -44,7 +45,9 @@ pub mod observe;
 pub mod outcome;
 pub mod scripted;
 pub mod snapshot;
+pub mod statistics;
 pub mod stream;
+pub mod table;
 pub mod traffic;
 pub mod wire;
 

@@ -27,8 +27,9 @@ use super::{Store, lock};
 /// What is read again before a refusal, in objects beside the pools.
 const LOOKED_AT: usize = 32;
 
-/// So many of the lowest free addresses share those who have just lost one, at first and at most.
-const SPREAD: usize = 16;
+/// So many of the lowest free addresses share those who have just lost one, at first for each that competes here, and at
+/// most.
+const SPREAD: usize = 8;
 const WIDEST_SPREAD: usize = 4096;
 
 /// How a claim came out.
@@ -59,8 +60,8 @@ pub struct Residue {
 /// What became of a plan.
 enum Outcome {
     Done,
-    /// Somebody else was faster somewhere.
-    Lost,
+    /// Somebody else was faster somewhere; these reservations are theirs, which the cache may not know yet.
+    Lost(Vec<(IpAddr, String)>),
 }
 
 /// Addresses chosen and not yet written down, until dropped.
@@ -121,16 +122,19 @@ impl Store {
         let mut patience = Patience::until(deadline);
         // Whether the claim's pools were read since the last disappointment, and what else was.
         let (mut conflicts, mut fresh, mut looked) = (0, false, BTreeSet::new());
+        // What others were found to have.
+        let mut theirs = BTreeMap::new();
         while !patience.is_over() {
             if self.ready(&patience).await?.is_some() && !fresh {
                 self.refresh(claim, &patience).await?;
                 fresh = true;
             }
-            let (plan, flight) = self.decide(claim, conflicts)?;
+            let (plan, flight) = self.decide(claim, conflicts, &theirs)?;
             let (assigned, plans) = match plan {
                 Plan::Contested(sandboxes) => return Ok(Claimed::Contested(sandboxes)),
                 // No is said only of what was looked at just now. That an entry is gone shows that its reservation is alone.
                 Plan::Refused(refusal, mut pools, mut reservations) => {
+                    reservations.extend(std::mem::take(&mut theirs).into_values());
                     pools.retain(|name| !looked.contains(name));
                     reservations.retain(|name| !looked.contains(name));
                     reservations.truncate(LOOKED_AT.saturating_sub(looked.len()));
@@ -156,8 +160,9 @@ impl Store {
                     self.tidy(&by, claim, &plans, &mut patience).await;
                     return Ok(Claimed::Assigned(assigned));
                 }
-                Outcome::Lost => {
+                Outcome::Lost(found) => {
                     drop(flight);
+                    theirs.extend(found);
                     self.inner.shared.conflicts.fetch_add(1, Ordering::Relaxed);
                     (conflicts, fresh) = (conflicts + 1, false);
                     looked.clear();
@@ -172,7 +177,12 @@ impl Store {
     }
 
     /// Decides by what is known, and keeps others of this agent from choosing the same.
-    fn decide(&self, claim: &Claim, conflicts: u32) -> Result<(Plan, Flight<'_>), Error> {
+    fn decide(
+        &self,
+        claim: &Claim,
+        conflicts: u32,
+        theirs: &BTreeMap<IpAddr, String>,
+    ) -> Result<(Plan, Flight<'_>), Error> {
         let shared = &self.inner.shared;
         let cache = lock(&shared.cache);
         let mut flights = lock(&shared.flights);
@@ -180,12 +190,13 @@ impl Store {
         let skip = if conflicts == 0 {
             0
         } else {
-            // As many as compete here compete elsewhere.
+            // As many as compete here compete on other nodes.
             let here = pools.iter().map(|(name, _)| flights.count(name.as_str())).max().unwrap_or(0);
-            let width = here.max(SPREAD) << (conflicts - 1).min(8);
+            let width = (here.max(1) * SPREAD) << (conflicts - 1).min(8);
             shared.dice.roll(width.min(WIDEST_SPREAD))
         };
-        let plan = plan(&cache, &flights, claim, &shared.node, skip, &shared.api)?;
+        let passed_over = theirs.keys().copied();
+        let plan = plan(&cache, &flights, claim, &shared.node, skip, passed_over, &shared.api)?;
         let mut places = Vec::new();
         if let Plan::Write(_, plans) = &plan {
             for (plan, place) in
@@ -208,13 +219,12 @@ impl Store {
         deadline: Instant,
         residue: &mut Residue,
     ) -> Result<Outcome, Error> {
-        let mut lost = false;
-        let mut failure = None;
-        for (name, reserved) in self.reserve_all(by, plans, deadline).await {
+        let (mut taken, mut lost, mut failure) = (Vec::new(), false, None);
+        for (address, name, reserved) in self.reserve_all(by, plans, deadline).await {
             match reserved {
                 Ok(Reserved::Kept) => {}
                 Ok(Reserved::Made) => drop(residue.reservations.insert(name)),
-                Ok(Reserved::Taken) => lost = true,
+                Ok(Reserved::Taken) => taken.push((address, name)),
                 Err(Unreserved { error, doubtful }) => {
                     if doubtful {
                         residue.reservations.insert(name);
@@ -226,8 +236,8 @@ impl Store {
         if let Some(error) = failure {
             return Err(error);
         }
-        if lost {
-            return Ok(Outcome::Lost);
+        if !taken.is_empty() {
+            return Ok(Outcome::Lost(taken));
         }
         let plans_with_work = || plans.iter().filter(|plan| !plan.changes.is_empty());
         for plan in plans_with_work() {
@@ -251,7 +261,7 @@ impl Store {
         }
         match failure {
             Some(error) => Err(error),
-            None if lost => Ok(Outcome::Lost),
+            None if lost => Ok(Outcome::Lost(Vec::new())),
             None => Ok(Outcome::Done),
         }
     }
@@ -261,14 +271,15 @@ impl Store {
         by: &By<'_>,
         plans: &[PoolPlan],
         deadline: Instant,
-    ) -> Vec<(String, Result<Reserved, Unreserved>)> {
+    ) -> Vec<(IpAddr, String, Result<Reserved, Unreserved>)> {
         let places = plans.iter().flat_map(|plan| plan.addresses.iter().map(move |place| (plan, place)));
-        let reserving = places.filter_map(|(plan, Place { reservation, kept, .. })| {
+        let reserving = places.filter_map(|(plan, Place { address, reservation, kept })| {
             let name = reservation.as_deref()?;
             Some(async move {
                 let lane = self.lane(&plan.name, plan.subnet);
                 let mut patience = Patience::until(deadline);
                 (
+                    *address,
                     name.to_owned(),
                     self.inner.shared.reserve(lane.gate(), name, *kept, by, &mut patience).await,
                 )

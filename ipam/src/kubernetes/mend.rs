@@ -54,16 +54,22 @@ impl Store {
                 return Err(error);
             }
         }
+        // A new sandbox has it, made meanwhile by whereabouts, which leaves the reservation as it is.
+        let taken_over = |now: &Holding| {
+            let same_place =
+                |(now, dead): (&Entry, &Entry)| (&now.pool, now.address) == (&dead.pool, dead.address);
+            let same_name = |((now, _), (dead, _)): (&(String, _), &(String, _))| now == dead;
+            now.entry.as_ref().zip(dead.entry.as_ref()).is_some_and(same_place)
+                || now.entry.is_some()
+                    && now.reservation.as_ref().zip(dead.reservation.as_ref()).is_some_and(same_name)
+        };
+        if !self.survey(taken_over).is_empty() {
+            return Ok(false);
+        }
         if let Some((name, reservation)) = &dead.reservation {
-            // A new sandbox, made meanwhile by whereabouts, which leaves the reservation as it is.
-            let needed = |now: &Holding| {
-                now.entry.is_some() && now.reservation.as_ref().is_some_and(|(other, _)| other == name)
-            };
-            if self.survey(needed).is_empty() {
-                let same = |now: &Reservation| now == reservation;
-                let (gate, mut patience) = (&self.inner.stray, Patience::until(deadline));
-                self.inner.shared.unreserve(gate, name, same, &mut patience).await?;
-            }
+            let same = |now: &Reservation| now == reservation;
+            let (gate, mut patience) = (&self.inner.stray, Patience::until(deadline));
+            self.inner.shared.unreserve(gate, name, same, &mut patience).await?;
         }
         Ok(true)
     }

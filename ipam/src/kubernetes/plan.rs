@@ -1,5 +1,6 @@
 //! What a claim has to do, decided on one view of the pools: nothing is asked and nothing is written here.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -59,7 +60,8 @@ pub(super) struct Place {
     pub(super) kept: bool,
 }
 
-/// Decides for `claim`, whose agent is on `node`; of each range's free addresses `skip` are passed over.
+/// Decides for `claim`, whose agent is on `node`; of each range's free addresses `skip` are passed over, and all of
+/// `passed_over`.
 ///
 /// # Errors
 /// What no later try can mend, and damaged pools.
@@ -69,9 +71,15 @@ pub(super) fn plan(
     claim: &Claim,
     node: &str,
     skip: usize,
+    passed_over: impl Iterator<Item = IpAddr>,
     api: &Api,
 ) -> Result<Plan, Error> {
-    let request = &claim.request;
+    let mut request = Cow::Borrowed(&claim.request);
+    let mut passed_over = passed_over.peekable();
+    if passed_over.peek().is_some() {
+        request.to_mut().reserved.extend(passed_over);
+    }
+    let request = &*request;
     let scope = Scope {
         pools: &request.pools(),
         network_name: request.network_name.as_deref(),

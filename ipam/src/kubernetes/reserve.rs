@@ -98,6 +98,10 @@ impl Shared {
                 }
                 Err(error) => error,
             };
+            // The name is somebody's, and no earlier request of ours can have made it so.
+            if error.code() == Some(409) && !kept && !attempt.doubtful {
+                return Ok(Reserved::Taken);
+            }
             attempt.doubtful |= attempt.asked && error.is_doubtful();
             // A name that is new cannot be missing; 404 then says that the API knows no reservations at all.
             let refused =

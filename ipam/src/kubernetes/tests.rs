@@ -2,6 +2,7 @@
 
 mod answers;
 mod interleavings;
+mod mending;
 mod patch;
 mod sandboxes;
 mod server;

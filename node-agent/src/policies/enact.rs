@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::Verdict;
 use super::api::{Api, Error};
 use super::conditions::{self, Stage};
 use super::merge::Candidate;
@@ -15,6 +16,23 @@ use super::patch::replacing;
 pub(super) struct Word {
     pub(super) stage: Stage,
     pub(super) message: String,
+}
+
+impl Word {
+    /// How it stands on this node.
+    pub(super) fn of(verdict: &Verdict) -> Self {
+        match verdict {
+            Verdict::Done { left_alone } => {
+                let mut message = "successfully reconciled".to_owned();
+                if !left_alone.is_empty() {
+                    message = format!("{message}; left alone: {}", left_alone.join("; "));
+                }
+                Self { stage: Stage::Done, message }
+            }
+            Verdict::Waiting(what) => Self { stage: Stage::Progressing, message: format!("waiting: {what}") },
+            Verdict::Failed(why) => Self { stage: Stage::Failed, message: why.clone() },
+        }
+    }
 }
 
 /// The enactments of one node, as the server has them.

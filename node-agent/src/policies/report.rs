@@ -205,7 +205,7 @@ impl Reporter {
         for policy in &chosen.policies {
             let verdict = outcome.0.get(&policy.name).filter(|(version, _)| *version == policy.version);
             let word = match verdict {
-                Some((_, verdict)) => word(verdict),
+                Some((_, verdict)) => Word::of(verdict),
                 None => match self.under_way(policy) {
                     Ok(word) => word,
                     Err(when) => {
@@ -296,20 +296,5 @@ impl Reporter {
             self.due.insert(name.clone(), Instant::now() + chance::spread(pause));
         }
         Ok(self.due.values().min().copied().unwrap_or_else(|| Instant::now() + ROUND))
-    }
-}
-
-/// A verdict in the words of an enactment.
-fn word(verdict: &Verdict) -> Word {
-    match verdict {
-        Verdict::Done { left_alone } => {
-            let mut message = "successfully reconciled".to_owned();
-            if !left_alone.is_empty() {
-                message = format!("{message}; left alone: {}", left_alone.join("; "));
-            }
-            Word { stage: Stage::Done, message }
-        }
-        Verdict::Waiting(what) => Word { stage: Stage::Progressing, message: format!("waiting: {what}") },
-        Verdict::Failed(why) => Word { stage: Stage::Failed, message: why.clone() },
     }
 }

@@ -37,7 +37,7 @@ impl Keeper<'_> {
         // What could not be taken back is in the journal.
         self.recovered = false;
         let why = chain(&*error);
-        tracing::warn!("{why}; {} policies are new, and are tried by themselves", untried.len());
+        tracing::debug!("{why}; {} policies are new, and are tried by themselves", untried.len());
         for policy in &untried {
             self.wanted.hold(&policy.name, why.clone());
         }

@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use anyhow::Context;
+
+use super::Keeper;
 use crate::cli::Input;
 use crate::desired::{self, Label, Problems};
-use crate::policies::{Candidate, Chosen, Merged, Part, merge};
+use crate::policies::{Candidate, Chosen, Following, Merged, Part, merge};
 use crate::state::{Kept, State};
-use crate::{source, verbs};
+use crate::{plan, source, verbs};
 
 /// The sources as they were read last.
 #[derive(Debug)]
@@ -123,6 +126,91 @@ impl Wanted {
     /// Takes all in again; whether one was left out.
     pub(super) fn release_all(&mut self) -> bool {
         !std::mem::take(&mut self.held).is_empty()
+    }
+}
+
+/// The policies of the cluster, when others than before select this node.
+pub(super) async fn chosen(following: &mut Option<Following>) -> Arc<Chosen> {
+    if let Some(following) = following {
+        while following.chosen.changed().await.is_ok() {
+            if let Some(chosen) = following.chosen.borrow_and_update().clone() {
+                return chosen;
+            }
+        }
+    }
+    std::future::pending().await
+}
+
+impl Keeper<'_> {
+    /// Begins to keep what is wanted now. Whether that is anything else.
+    pub(super) async fn merge(&mut self) -> anyhow::Result<bool> {
+        let merged = match self.wanted.merged(&self.good) {
+            Ok(merged) => merged,
+            Err(problems) => {
+                self.wrong_files(problems.to_string());
+                return Ok(false);
+            }
+        };
+        (self.refused, self.parts) = (merged.refused, self.wanted.parts());
+        if merged.desired == self.desired && merged.kept == self.kept {
+            return Ok(false);
+        }
+        (self.desired, self.kept) = (merged.desired, merged.kept);
+        self.promised = false;
+        self.standing.begins();
+        self.find_links().await?;
+        Ok(true)
+    }
+
+    /// Policies of the cluster have come, changed or gone.
+    pub(super) async fn choose(&mut self, chosen: Arc<Chosen>) -> anyhow::Result<()> {
+        self.wanted.choose(chosen);
+        self.held_until = None;
+        self.begin().await
+    }
+
+    /// Begins to keep what is wanted now, and says so.
+    pub(super) async fn begin(&mut self) -> anyhow::Result<()> {
+        if !self.merge().await? {
+            return Ok(());
+        }
+        match self.desired.interfaces.len() {
+            0 if self.desired.is_empty() => {
+                tracing::info!("nothing is wanted any more, so no links are kept")
+            }
+            some => tracing::info!("keeping {some} interfaces"),
+        }
+        for text in &self.desired.left_alone {
+            tracing::info!("left alone: {text}");
+        }
+        Ok(())
+    }
+
+    pub(super) async fn find_links(&mut self) -> anyhow::Result<()> {
+        let names = plan::scope(&self.desired).names;
+        self.watch.set(self.netlink, names).await.context("find the links that are kept")
+    }
+
+    /// Reads the files again. Wrong ones change nothing.
+    pub(super) async fn reload(&mut self, input: &Input, cluster: bool) -> anyhow::Result<()> {
+        match self.wanted.reload(input, self.state, cluster) {
+            Ok(()) => {
+                tracing::info!("read the desired state again");
+                self.standing.accepted();
+                self.held_until = None;
+                self.begin().await
+            }
+            Err(error) => {
+                self.wrong_files(format!("{error:#}"));
+                Ok(())
+            }
+        }
+    }
+
+    /// What is kept stays.
+    pub(super) fn wrong_files(&mut self, why: String) {
+        tracing::error!("the desired state stays as it was: {why}");
+        self.standing.refused(why);
     }
 }
 

@@ -128,7 +128,15 @@ fn five_thousand_allocations_fit_into_twenty_mebibytes() {
         }
     }
     thread::sleep(Duration::from_secs(3));
-    println!("{}", std::process::Command::new("grep").args(["-E", "Rss|Vm|Pss"]).arg(format!("/proc/{}/status", node.pid())).output().map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap());
+    println!(
+        "{}",
+        std::process::Command::new("grep")
+            .args(["-E", "Rss|Vm|Pss"])
+            .arg(format!("/proc/{}/status", node.pid()))
+            .output()
+            .map(|o| String::from_utf8_lossy(&o.stdout).into_owned())
+            .unwrap()
+    );
     let (now, most) = node.memory();
     println!("5000 allocations: {now} KiB now, {most} KiB at most");
     assert_eq!(Ledger::read(&admin).reservations.len(), 5000);

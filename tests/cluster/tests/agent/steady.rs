@@ -12,7 +12,8 @@ fn asked(access: &Access, work: impl FnOnce()) -> Vec<String> {
     work();
     let here = |request: &Request| request.namespace == access.namespace();
     // Which agent looks after lost nodes is renewed now and then, whatever else goes on.
-    let requests = audit.since(mark).into_iter().filter(|seen| here(seen) && seen.name != "octavia-bridge-reclaim");
+    let requests =
+        audit.since(mark).into_iter().filter(|seen| here(seen) && seen.name != "octavia-bridge-reclaim");
     requests.map(|request| format!("{} {} {}", request.verb, request.resource, request.name)).collect()
 }
 

@@ -1,4 +1,4 @@
-//! A file beside the cluster's policies, such as a ConfigMap that is mounted.
+//! A file beside the cluster's policies, such as a `ConfigMap` that is mounted.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -9,7 +9,7 @@ use crate::scene::{Node, Scene, bridge, message, octbr, until};
 
 const DONE: &str = "SuccessfullyConfigured";
 
-/// What kubelet does when a ConfigMap has changed.
+/// What kubelet does when a `ConfigMap` has changed.
 fn turn(node: &Node, content: &serde_json::Value) {
     let folder =
         node.file(&format!("content-{}", fs::read_dir(node.file("")).expect("read the folder").count()));

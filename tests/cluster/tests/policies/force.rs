@@ -117,7 +117,7 @@ fn an_interface_that_is_dropped_stays_and_is_kept_no_more_and_only_absent_delete
         until(
             "nothing is kept",
             || node.log(),
-            |log| log.ends_with("so no links are kept\n") || log.contains("keeping 0"),
+            |log| log.ends_with("so no links are kept\n") || log.contains("nothing is wanted any more"),
         );
     }
     node.ip("link del internalapi");

@@ -251,6 +251,7 @@ impl Node {
 }
 
 impl Drop for Node {
+    #[expect(clippy::print_stderr, reason = "what the agent said belongs to the failure")]
     fn drop(&mut self) {
         if thread::panicking() {
             eprintln!("log of {}:\n{}", self.name, self.log());

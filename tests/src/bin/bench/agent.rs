@@ -8,9 +8,9 @@ use std::path::Path;
 use octavia_bridge_tests::Lab;
 
 use crate::peers::{Ground, Peer, Scene};
-use crate::statistics::Samples;
-use crate::table::{Row, Unit};
 use crate::{Options, WARM_UP, keeper};
+use octavia_bridge_tests::statistics::Samples;
+use octavia_bridge_tests::table::{Row, Unit};
 
 /// Links of the growing policy; four times as many may take so much longer for each.
 const GROWTH: [usize; 3] = [125, 250, 500];

@@ -10,7 +10,7 @@ use octavia_bridge_tests::lab::REFERENCE_PLUGINS;
 use octavia_bridge_tests::{Pod, conf};
 use serde_json::{Value, json};
 
-use crate::statistics::Sample;
+use octavia_bridge_tests::statistics::Sample;
 
 /// One of the two.
 #[derive(Debug, Clone)]

@@ -8,8 +8,8 @@ use octavia_bridge_tests::Changes;
 use octavia_bridge_tests::changes::{span, until};
 
 use crate::peers::Scene;
-use crate::statistics::quantile;
-use crate::table::{Row, Unit};
+use octavia_bridge_tests::statistics::quantile;
+use octavia_bridge_tests::table::{Row, Unit};
 
 /// How often each fault is made.
 const ROUNDS: usize = 4;

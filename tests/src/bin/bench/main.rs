@@ -8,11 +8,11 @@ mod keeper;
 mod memory;
 mod peers;
 mod plugin;
-mod statistics;
-mod table;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+
+use octavia_bridge_tests::table;
 
 /// Calls before the first that counts: they make the bridges and fill the page cache.
 const WARM_UP: usize = 3;

@@ -11,7 +11,7 @@ use octavia_bridge_tests::{Agent, Lab, Namespace, Node};
 use serde_json::{Value, json};
 
 use crate::contestant::timed;
-use crate::statistics::Sample;
+use octavia_bridge_tests::statistics::Sample;
 
 /// Where the nodes are made.
 pub(crate) struct Ground<'a> {

@@ -9,9 +9,9 @@ use octavia_bridge_tests::{Lab, Pod};
 
 use crate::Options;
 use crate::contestant::Contestant;
-use crate::statistics::{self, Samples};
-use crate::table::{Row, Unit};
 use crate::{WARM_UP, memory};
+use octavia_bridge_tests::statistics::{self, Samples};
+use octavia_bridge_tests::table::{Row, Unit};
 
 /// ADDs of the burst: as many as the range has addresses for.
 const BURST: usize = 40;

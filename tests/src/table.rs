@@ -1,4 +1,4 @@
-//! The figures as a table.
+//! Figures as a table: ours, a peer's, their ratio, and what is aimed at.
 
 use std::fs;
 use std::io::{Write, stdout};
@@ -7,7 +7,8 @@ use std::thread::available_parallelism;
 
 /// What a row's numbers are.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Unit {
+pub enum Unit {
+    /// 10^-3 seconds.
     Milliseconds,
     /// 10^6 bytes.
     Megabytes,
@@ -15,11 +16,13 @@ pub(crate) enum Unit {
     Mebibytes,
     /// Times that something happened.
     Times,
+    /// Requests to an API server.
+    Requests,
 }
 
 /// One figure of ours and a peer's.
 #[derive(Debug)]
-pub(crate) struct Row {
+pub struct Row {
     name: String,
     unit: Unit,
     ours: f64,
@@ -35,22 +38,25 @@ enum Target {
 }
 
 impl Row {
-    pub(crate) fn new(name: impl Into<String>, unit: Unit, ours: f64, peer: f64) -> Self {
+    /// A figure of ours and the same of the peer.
+    pub fn new(name: impl Into<String>, unit: Unit, ours: f64, peer: f64) -> Self {
         Self { name: name.into(), unit, ours, peer: Some(peer), targets: Vec::new() }
     }
 
     /// A figure of ours that has no counterpart.
-    pub(crate) fn alone(name: impl Into<String>, unit: Unit, ours: f64) -> Self {
+    pub fn alone(name: impl Into<String>, unit: Unit, ours: f64) -> Self {
         Self { name: name.into(), unit, ours, peer: None, targets: Vec::new() }
     }
 
     /// The ratio to the peer that is aimed at.
-    pub(crate) fn at_most(self, ratio: f64) -> Self {
+    #[must_use]
+    pub fn at_most(self, ratio: f64) -> Self {
         self.with(Target::Ratio(ratio))
     }
 
     /// The value, in the row's unit, that is aimed at.
-    pub(crate) fn most(self, value: f64) -> Self {
+    #[must_use]
+    pub fn most(self, value: f64) -> Self {
         self.with(Target::Value(value))
     }
 
@@ -78,6 +84,7 @@ impl Row {
             Unit::Megabytes => "MB",
             Unit::Mebibytes => "MiB",
             Unit::Times => "times",
+            Unit::Requests => "requests",
         };
         let figure = |value: f64| format!("{value:.2} {unit}");
         let targets = self.targets.iter().map(|target| match target {
@@ -97,7 +104,7 @@ impl Row {
 }
 
 /// Says what the figures depend on.
-pub(crate) fn introduce(disk: &Path, rounds: usize) {
+pub fn introduce(disk: &Path, rounds: usize) {
     let read = |file: &str| fs::read_to_string(file).unwrap_or_default().trim().to_owned();
     let cpus = available_parallelism().map_or(0, usize::from);
     line(&format!(
@@ -109,7 +116,7 @@ pub(crate) fn introduce(disk: &Path, rounds: usize) {
 }
 
 /// Prints the figures under the names of ours and the peer. Returns whether every target is met.
-pub(crate) fn print([ours, peer]: [&str; 2], rows: &[Row]) -> bool {
+pub fn print([ours, peer]: [&str; 2], rows: &[Row]) -> bool {
     line("");
     print_cells(["", ours, peer, "ratio", "target", ""].map(str::to_owned));
     rows.iter().for_each(|row| print_cells(row.cells()));
