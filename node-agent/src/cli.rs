@@ -97,7 +97,7 @@ pub(crate) struct Input {
     /// A label of this node, for the policies' nodeSelector; may be repeated.
     #[arg(long = "node-label", value_name = "KEY=VALUE")]
     labels: Vec<Label>,
-    /// Take policies whatever their nodeSelector says.
+    /// Take policies in files whatever their nodeSelector says.
     #[arg(long)]
     all_policies: bool,
     /// Leave out entries with something that is not supported, instead of refusing all.
@@ -124,11 +124,12 @@ pub(crate) struct Doctor {
     pub(crate) network_manager_devices: PathBuf,
 }
 
-/// The part of `run` that serves plugins with addresses of the cluster's pools.
+/// The part of `run` that follows the cluster's policies, and serves plugins with addresses of its pools.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Pools of the cluster")]
+#[command(next_help_heading = "Cluster")]
 pub(crate) struct Cluster {
-    /// Serve plugins with addresses from the Kubernetes API. Without a desired state, do nothing else.
+    /// Keep what `NodeNetworkConfigurationPolicies` want of this node, beside the files, and serve plugins with addresses
+    /// from the Kubernetes API.
     #[arg(long)]
     pub(crate) cluster: bool,
     /// Credentials. Without them, those of the pod.
@@ -149,14 +150,13 @@ pub(crate) struct Cluster {
 }
 
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Pools {
     #[command(subcommand)]
     pub(crate) act: Option<PoolsAct>,
     #[command(flatten)]
     pub(crate) place: PoolsPlace,
     /// The pools of the file store in this dataDir of the plugin, instead of the cluster's.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["kubeconfig", "pool_namespace", "node_name"])]
+    #[arg(long, value_name = "DIR", conflicts_with = "kubeconfig")]
     pub(crate) data_dir: Option<PathBuf>,
     /// For programs.
     #[arg(long)]
@@ -167,13 +167,19 @@ pub(crate) struct Pools {
 #[derive(Debug, Args)]
 pub(crate) struct PoolsPlace {
     /// Credentials. Without them, those of the pod.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,
     /// Where the pool objects are.
-    #[arg(long, value_name = "NAMESPACE", env = "WHEREABOUTS_NAMESPACE", default_value = "kube-system")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAMESPACE",
+        env = "WHEREABOUTS_NAMESPACE",
+        default_value = "kube-system"
+    )]
     pub(crate) pool_namespace: String,
-    /// The node whose own leaks to mend, which only its agent does otherwise.
-    #[arg(long, value_name = "NAME", env = "NODE_NAME", value_parser = NonEmptyStringValueParser::new())]
+    /// For repair: the node whose own leaks to mend, which only its agent does otherwise.
+    #[arg(long, global = true, value_name = "NAME", env = "NODE_NAME", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) node_name: Option<String>,
 }
 
@@ -181,8 +187,6 @@ pub(crate) struct PoolsPlace {
 pub(crate) enum PoolsAct {
     /// Free what is left of pods that are gone, by the same proof as the agents that do it by themselves.
     Repair {
-        #[command(flatten)]
-        place: PoolsPlace,
         /// Say what would be done, and do nothing.
         #[arg(long)]
         dry_run: bool,

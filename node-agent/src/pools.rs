@@ -26,9 +26,15 @@ use crate::verbs::print;
 const READING: Duration = Duration::from_secs(20);
 
 pub(crate) async fn pools(cli: &Cli, options: &Pools) -> anyhow::Result<ExitCode> {
-    if let Some(PoolsAct::Repair { place, dry_run, reclaim_grace }) = &options.act {
-        let mender = connect(cli, place).await?;
-        return repair::repair(&mender, place, Duration::from_secs(*reclaim_grace), *dry_run).await;
+    if let Some(PoolsAct::Repair { dry_run, reclaim_grace }) = &options.act {
+        if let Some(folder) = &options.data_dir {
+            anyhow::bail!(
+                "{}: repair is for the cluster's pools; here a DEL or GC frees what is left",
+                folder.display()
+            );
+        }
+        let mender = connect(cli, &options.place).await?;
+        return repair::repair(&mender, &options.place, Duration::from_secs(*reclaim_grace), *dry_run).await;
     }
     let report = match &options.data_dir {
         Some(folder) => files::report(folder)?,

@@ -20,6 +20,7 @@ mod figures;
 mod mend;
 mod node;
 mod orphans;
+mod pod;
 mod pods;
 mod proof;
 mod sandbox;
@@ -36,11 +37,12 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::health::Health;
-pub(crate) use api::{Api, Pod, PodRef};
+pub(crate) use api::Api;
 use election::Election;
 use figures::Figures;
 pub(crate) use mend::{Freed, Mender};
 pub(crate) use node::in_words;
+pub(crate) use pod::{Pod, PodRef};
 pub(crate) use proof::{Basis, Death};
 pub(crate) use sandbox::Sandboxes;
 

@@ -128,6 +128,7 @@ fn print_cells([name, ours, peer, ratio, target, verdict]: [String; 6]) {
     line(text.trim_end());
 }
 
-fn line(text: &str) {
+/// Prints a line among the figures.
+pub fn line(text: &str) {
     writeln!(stdout(), "{text}").expect("write to standard output");
 }

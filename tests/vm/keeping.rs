@@ -9,7 +9,7 @@ use octavia_bridge_tests::{Agent, Changes, Lab, conf};
 use crate::nodes::{PATIENCE, POLICY, attach, report, two_nodes};
 
 /// Longest time from a fault to the last message of its repair. It is 100 ms on a real processor; these are emulated,
-/// two for all tests, and some twenty times slower; and the kernel may tell of a carrier a second late (net/core/link_watch.c).
+/// two for all tests, and some twenty times slower; and the kernel may tell of a carrier a second late (`net/core/link_watch.c`).
 const REPAIR: Duration = Duration::from_secs(3);
 
 /// Everything as the policy says.

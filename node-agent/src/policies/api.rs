@@ -100,8 +100,13 @@ impl Api {
         let mut all: Vec<T> = Vec::new();
         let mut next = String::new();
         loop {
+            let mut path = format!("{}?limit={PAGE}", kind.path());
             // The server makes the token of URL-safe base64.
-            let path = format!("{}?limit={PAGE}&{selection}&continue={next}", kind.path());
+            for (name, value) in [("", selection), ("continue=", next.as_str())] {
+                if !value.is_empty() {
+                    path.push_str(&format!("&{name}{value}"));
+                }
+            }
             let page: Page<T> =
                 self.send(&format!("list {}", kind.plural()), request(Method::GET, path, None)).await?;
             all.extend(page.items);

@@ -178,7 +178,7 @@ impl Reporter {
     ) -> Result<Instant, Error> {
         // First of all, so that nobody takes the success of an earlier generation for this one's.
         for policy in all.values().filter(|policy| policy.can_be_named() && policy.selects(&node.labels)) {
-            if !policy.is_reported() && self.statuses.reset(policy).await? {
+            if !self.statuses.is_reported(policy) && self.statuses.reset(policy).await? {
                 self.due.insert(policy.metadata.name.clone(), Instant::now() + chance::spread(SOON));
             }
         }
@@ -263,9 +263,10 @@ impl Reporter {
         self.due.retain(|name, _| all.contains_key(name));
         for (name, policy) in all {
             let ours = chosen.policies.iter().any(|one| one.name == *name);
+            let reported = self.statuses.is_reported(policy);
             let first = || {
                 Instant::now()
-                    + chance::spread(match (ours, policy.is_reported()) {
+                    + chance::spread(match (ours, reported) {
                         (true, _) => SOON,
                         (false, true) => OTHERS,
                         (false, false) => COURTESY,
@@ -273,7 +274,7 @@ impl Reporter {
             };
             let due = *self.due.entry(name.clone()).or_insert_with(first);
             // A new generation of a policy that selects nobody here: as with a new one.
-            let due = if !ours && !policy.is_reported() { due.min(first()) } else { due };
+            let due = if !ours && !reported { due.min(first()) } else { due };
             self.due.insert(name.clone(), due);
             if due > Instant::now() {
                 continue;

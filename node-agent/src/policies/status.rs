@@ -36,22 +36,30 @@ pub(super) enum Look {
 /// The writer of this node.
 pub(super) struct Statuses {
     api: Api,
-    /// Versions whose status this agent has reset.
-    reset: BTreeMap<String, Version>,
+    /// Versions whose status this agent has written, or found right.
+    told: BTreeMap<String, Version>,
     /// Policies with a new count that nobody has to know at once.
     counting: BTreeSet<String>,
+    /// The server's definition is an older one, without the count by generation.
+    pruned: bool,
 }
 
 impl Statuses {
     pub(super) fn new(api: Api) -> Self {
-        Self { api, reset: BTreeMap::new(), counting: BTreeSet::new() }
+        Self { api, told: BTreeMap::new(), counting: BTreeSet::new(), pruned: false }
+    }
+
+    /// Whether the status is about the present generation, as far as can be told.
+    pub(super) fn is_reported(&self, policy: &Policy) -> bool {
+        let known = || self.told.get(&policy.metadata.name) == Some(&version(policy));
+        policy.is_reported() || (self.pruned && known() && !policy.status.conditions.is_empty())
     }
 
     /// Says that a new version is under way, unless this agent has said so. Whether it tried; another may have been faster.
     pub(super) async fn reset(&mut self, policy: &Policy) -> Result<bool, Error> {
         let metadata = &policy.metadata;
-        let version = Version { uid: metadata.uid.clone(), generation: metadata.generation };
-        if self.reset.get(&metadata.name) == Some(&version) {
+        let version = version(policy);
+        if self.told.get(&metadata.name) == Some(&version) {
             return Ok(false);
         }
         let summary = Summary {
@@ -66,7 +74,7 @@ impl Statuses {
             Err(error) if error.is_conflict() || error.is_absent() => {}
             written => {
                 written?;
-                self.reset.insert(metadata.name.clone(), version);
+                self.told.insert(metadata.name.clone(), version);
             }
         }
         Ok(true)
@@ -77,27 +85,34 @@ impl Statuses {
         for attempt in 0..TRIES {
             // In this order: whatever was written to the policy after this reading makes the write below fail.
             let Some(policy) = self.api.get::<Policy>(Kind::Policy, name).await? else {
-                self.reset.remove(name);
-                self.counting.remove(name);
-                return Ok(Look::Well { nodes: 0, enacted: BTreeSet::new() });
+                return Ok(self.gone(name));
             };
             let (summary, enacted) = self.sum_up(&policy).await?;
-            let late = policy.is_reported()
+            let late = self.is_reported(&policy)
                 && Stage::of(&policy.status.conditions) == Some(Stage::Progressing)
                 && is_only_count(&policy.status.conditions, &summary);
             if late && self.counting.insert(name.to_owned()) {
                 return Ok(Look::Again);
             }
             match self.write(&policy, &summary).await {
+                Err(error) if error.is_absent() => return Ok(self.gone(name)),
                 Err(error) if error.is_conflict() => sleep(chance::spread(PAUSE * 2_u32.pow(attempt))).await,
                 written => {
                     written?;
                     self.counting.remove(name);
+                    self.told.insert(name.to_owned(), version(&policy));
                     return Ok(Look::Well { nodes: summary.nodes, enacted });
                 }
             }
         }
         Ok(Look::Again)
+    }
+
+    /// There is nothing to tell any more.
+    fn gone(&mut self, name: &str) -> Look {
+        self.told.remove(name);
+        self.counting.remove(name);
+        Look::Well { nodes: 0, enacted: BTreeSet::new() }
     }
 
     async fn sum_up(&self, policy: &Policy) -> Result<(Summary, BTreeSet<String>), Error> {
@@ -130,12 +145,13 @@ impl Statuses {
     }
 
     /// Writes the summary if it is not what the status says; only if the policy is still as it was read.
-    async fn write(&self, policy: &Policy, summary: &Summary) -> Result<(), Error> {
+    async fn write(&mut self, policy: &Policy, summary: &Summary) -> Result<(), Error> {
         let Policy { metadata, status, .. } = policy;
         let conditions = conditions::of_policy(summary.stage, &summary.message());
         let renewed = conditions::renewed(&status.conditions, conditions, &conditions::now());
-        let counts = BTreeMap::from([(metadata.generation.to_string(), summary.unavailable as i64)]);
-        if renewed.is_none() && status.unavailable_node_count_map == counts {
+        let generation = metadata.generation.to_string();
+        let counts = BTreeMap::from([(generation.clone(), summary.unavailable as i64)]);
+        if renewed.is_none() && (self.pruned || status.unavailable_node_count_map == counts) {
             return Ok(());
         }
         let counts = replacing(&json!(status.unavailable_node_count_map), &json!(counts));
@@ -144,8 +160,14 @@ impl Statuses {
             patch["conditions"] = json!(conditions);
         }
         let version = Some(metadata.resource_version.as_str());
-        self.api.merge_status::<Policy>(Kind::Policy, &metadata.name, version, &patch).await.map(drop)
+        let written = self.api.merge_status::<Policy>(Kind::Policy, &metadata.name, version, &patch).await?;
+        self.pruned = !written.status.unavailable_node_count_map.contains_key(&generation);
+        Ok(())
     }
+}
+
+fn version(policy: &Policy) -> Version {
+    Version { uid: policy.metadata.uid.clone(), generation: policy.metadata.generation }
 }
 
 /// Whether the status differs only in how many nodes are done.

@@ -101,7 +101,9 @@ fn death(
 
 impl Census {
     pub(super) fn report(self, source: String, pools: &[PoolStatus]) -> Report {
-        let mut report = Report { source, pools: Vec::new(), alone: Vec::new() };
+        let remedy = "Agents free them after their grace period; octavia-bridge-agent pools repair does it for nodes \
+                      that are gone, and with --node-name for that node";
+        let mut report = Report { source, remedy, pools: Vec::new(), alone: Vec::new() };
         report.pools.extend(pools.iter().map(|status| {
             Pool {
                 name: status.name.clone(),

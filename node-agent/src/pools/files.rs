@@ -27,7 +27,12 @@ pub(super) fn report(data_dir: &Path) -> anyhow::Result<Report> {
     names.sort();
     let waiting = Tombstones::new(data_dir.join("tombstones")).list()?;
     let sandboxes = Sandboxes::under(data_dir);
-    let mut report = Report { source: folder.display().to_string(), pools: Vec::new(), alone: Vec::new() };
+    let mut report = Report {
+        source: folder.display().to_string(),
+        remedy: "The next ADD or DEL frees them.",
+        pools: Vec::new(),
+        alone: Vec::new(),
+    };
     for name in names {
         let text = fs::read(folder.join(format!("{name}.json"))).map_err(|error| error.to_string());
         let parsed = text.and_then(|text| Document::parse(&name, &text).map_err(|error| error.to_string()));
@@ -64,4 +69,49 @@ pub(super) fn report(data_dir: &Path) -> anyhow::Result<Report> {
         report.pools.push(Pool { name, fill, holders });
     }
     Ok(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_host_s_own_pools_are_shown_with_what_the_records_say() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for folder in ["pools", "attachments", "tombstones"] {
+            fs::create_dir(path(folder)).unwrap();
+        }
+        let entry = |id: &str| json!({ "id": id, "podref": format!("a/{id}"), "ifname": "net1" });
+        let pool = json!({
+            "apiVersion": "whereabouts.cni.cncf.io/v1alpha1", "kind": "IPPool",
+            "metadata": { "name": "10.0.0.0-24" },
+            "spec": { "range": "10.0.0.0/24", "allocations": {
+                "1": entry("stands"), "2": entry("unknown"), "3": entry("waits"),
+            } },
+        });
+        fs::write(path("pools/10.0.0.0-24.json"), pool.to_string()).unwrap();
+        fs::write(path("pools/10.1.0.0-24.json"), "{").unwrap();
+        fs::write(path("pools/.lock"), "").unwrap();
+        fs::write(path("tombstones/waits@net1"), "").unwrap();
+        let there = fs::metadata(dir.path()).unwrap();
+        let netns = json!({ "path": dir.path(), "device": there.dev(), "inode": there.ino() });
+        let record = json!({ "version": 1, "netns": netns });
+        fs::write(path("attachments/stands@net1.jsonl"), format!("{record}\n")).unwrap();
+        let report = report(dir.path()).unwrap();
+        let states: Vec<(&str, State)> =
+            report.pools[0].holders.iter().map(|holder| (holder.pod.as_str(), holder.state)).collect();
+        assert_eq!(
+            states,
+            [("a/stands", State::Lives), ("a/unknown", State::Unknown), ("a/waits", State::Gone)]
+        );
+        let damaged = report.pools[1].fill.as_ref().unwrap_err();
+        assert!(damaged.contains("EOF"), "{damaged}");
+        let text = report.text();
+        assert!(text.contains("10.0.0.0-24: 3 of 254 addresses of 10.0.0.0/24 in use"), "{text}");
+    }
 }

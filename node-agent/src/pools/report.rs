@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 pub(super) struct Report {
     /// Where it comes from.
     pub(super) source: String,
+    /// What becomes of what is left.
+    pub(super) remedy: &'static str,
     pub(super) pools: Vec<Pool>,
     /// Reservations without an entry.
     pub(super) alone: Vec<Holder>,
@@ -99,11 +101,7 @@ impl Report {
         }
         let gone = self.holders().filter(|holder| holder.state == State::Gone).count();
         if gone > 0 {
-            let _ = writeln!(
-                text,
-                "{gone} left of pods that are gone. Agents free them after their grace period; \
-                 octavia-bridge-agent pools repair does what no agent answers for"
-            );
+            let _ = writeln!(text, "{gone} left of pods that are gone. {}", self.remedy);
         }
         text.trim_end().to_owned()
     }
@@ -156,6 +154,7 @@ mod tests {
     fn people_see_who_has_what_and_what_is_left() {
         let report = Report {
             source: "ippools in kube-system".into(),
+            remedy: "Agents free them.",
             pools: vec![
                 Pool {
                     name: "10.0.0.0-24".into(),
@@ -182,7 +181,7 @@ mod tests {
                 "  10.0.0.30  a/c          net1  -         -  unknown: there is no pod a/c",
             ]
         );
-        assert!(lines[6].starts_with("1 left of pods that are gone."), "{text}");
+        assert_eq!(lines[6..], ["1 left of pods that are gone. Agents free them."]);
         let json = report.json();
         assert_eq!(json["pools"][0]["capacity"], "254");
         assert_eq!(json["pools"][0]["holders"][1]["state"], "gone");

@@ -1,8 +1,5 @@
 //! What reclaim asks of the API server beside the pools: pods, nodes, and one lease.
-//!
-//! Pods are read whole and kept in a few words: the rest of them, some ten kilobytes each, is skipped while reading.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,11 +7,10 @@ use futures_util::AsyncBufRead;
 use kube::Client;
 use kube::client::Body;
 use octavia_bridge_ipam::kubernetes::{ApiError, Why, ask};
-use octavia_bridge_ipam::name::is_object_name;
-use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::Value;
 use tokio::time::timeout;
+
+use super::pod::{Event, Page, Pod, PodRef, RawPod};
 
 /// How long a request may take: nobody waits for these.
 const REQUEST: Duration = Duration::from_secs(10);
@@ -28,146 +24,6 @@ const PAGE: usize = 25;
 pub(crate) struct Api {
     client: Client,
     server: Arc<str>,
-}
-
-/// `namespace/name` of a pod, both of which can stand in a URL.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct PodRef(String);
-
-impl PodRef {
-    /// `None`: no pod can be called so.
-    pub(crate) fn new(text: &str) -> Option<Self> {
-        let (namespace, name) = text.split_once('/')?;
-        (is_object_name(namespace) && is_object_name(name)).then(|| Self(text.to_owned()))
-    }
-
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    fn parts(&self) -> (&str, &str) {
-        self.0.split_once('/').unwrap_or_default()
-    }
-
-    fn path(&self) -> String {
-        let (namespace, name) = self.parts();
-        format!("/api/v1/namespaces/{namespace}/pods/{name}")
-    }
-}
-
-impl fmt::Display for PodRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// A pod, as far as it matters whether it lives.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Pod {
-    pub(crate) podref: String,
-    pub(crate) uid: Box<str>,
-    /// The phase that it never leaves: `Succeeded` or `Failed`.
-    pub(crate) ended: Option<Box<str>>,
-    /// The API's image of a pod that kubelet has from a file. That pod's own uid, which plugins are told, is another one.
-    pub(crate) mirror: bool,
-}
-
-/// One line of a watch.
-pub(crate) enum Event {
-    Put(Pod, String),
-    Deleted(Pod, String),
-    Bookmark(String),
-    /// Nothing more comes; HTTP status and reason.
-    Failed(u16, String),
-}
-
-/// One page of this node's pods, from which version to watch, and where the next page begins.
-pub(crate) struct Page {
-    pub(crate) pods: Vec<Pod>,
-    pub(crate) version: String,
-    pub(crate) next: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawPod {
-    metadata: Metadata,
-    #[serde(default)]
-    status: Status,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-#[derive(Default)]
-struct Metadata {
-    namespace: String,
-    name: String,
-    uid: String,
-    resource_version: String,
-    #[serde(rename = "continue")]
-    next: String,
-    annotations: Option<Annotations>,
-}
-
-#[derive(Deserialize)]
-struct Annotations {
-    #[serde(rename = "kubernetes.io/config.mirror")]
-    mirror: Option<IgnoredAny>,
-}
-
-#[derive(Deserialize, Default)]
-struct Status {
-    #[serde(default)]
-    phase: String,
-}
-
-impl RawPod {
-    fn pod(self) -> (Pod, String) {
-        let Metadata { namespace, name, uid, resource_version, annotations, .. } = self.metadata;
-        let ended = matches!(self.status.phase.as_str(), "Succeeded" | "Failed");
-        let pod = Pod {
-            podref: format!("{namespace}/{name}"),
-            uid: uid.into(),
-            ended: ended.then(|| self.status.phase.into()),
-            mirror: annotations.is_some_and(|annotations| annotations.mirror.is_some()),
-        };
-        (pod, resource_version)
-    }
-}
-
-impl Event {
-    fn read(line: &str) -> serde_json::Result<Self> {
-        #[derive(Deserialize)]
-        struct Line<'a> {
-            #[serde(rename = "type")]
-            kind: &'a str,
-            #[serde(borrow)]
-            object: &'a serde_json::value::RawValue,
-        }
-        #[derive(Deserialize)]
-        struct Mark {
-            metadata: Metadata,
-        }
-        #[derive(Deserialize)]
-        struct Refusal {
-            code: u16,
-            #[serde(default)]
-            message: String,
-        }
-        let Line { kind, object } = serde_json::from_str(line)?;
-        let object = object.get();
-        Ok(match kind {
-            "BOOKMARK" => Self::Bookmark(serde_json::from_str::<Mark>(object)?.metadata.resource_version),
-            "ERROR" => {
-                let Refusal { code, message } = serde_json::from_str(object)?;
-                Self::Failed(code, message)
-            }
-            _ => {
-                let (pod, version) = serde_json::from_str::<RawPod>(object)?.pod();
-                if kind == "DELETED" { Self::Deleted(pod, version) } else { Self::Put(pod, version) }
-            }
-        })
-    }
 }
 
 impl Api {
@@ -192,20 +48,10 @@ impl Api {
 
     /// One page of a node's pods; `next` is empty for the first.
     pub(super) async fn pods(&self, node: &str, next: &str) -> Result<Page, ApiError> {
-        #[derive(Deserialize)]
-        struct List {
-            metadata: Metadata,
-            items: Vec<RawPod>,
-        }
         // The server makes `next` of URL-safe base64.
         let next = if next.is_empty() { String::new() } else { format!("&continue={next}") };
         let path = format!("/api/v1/pods?fieldSelector=spec.nodeName%3D{node}&limit={PAGE}{next}");
-        let read = |text: &str| {
-            let List { metadata, items } = serde_json::from_str(text)?;
-            let pods = items.into_iter().map(|item| item.pod().0).collect();
-            Ok(Page { pods, version: metadata.resource_version, next: metadata.next })
-        };
-        self.send("list", of_node(node), get(path), read).await
+        self.send("list", of_node(node), get(path), Page::read).await
     }
 
     /// What changes among a node's pods after `version`, a line each, see [`Self::event`].
@@ -325,23 +171,6 @@ fn is_missing(why: &Why, resource: &str, name: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn pod(text: &str) -> Pod {
-        serde_json::from_str::<RawPod>(text).unwrap().pod().0
-    }
-
-    #[test]
-    fn of_a_pod_is_kept_what_tells_whether_it_lives() {
-        let text = r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a","namespace":"n","uid":"u",
-            "resourceVersion":"7","annotations":{"x":"y"}},"spec":{"nodeName":"w"},"status":{"phase":"Running"}}"#;
-        let running = Pod { podref: "n/a".into(), uid: "u".into(), ended: None, mirror: false };
-        assert_eq!(pod(text), running);
-        let ended = pod(&text.replace("Running", "Failed"));
-        assert_eq!(ended.ended.as_deref(), Some("Failed"));
-        assert!(pod(&text.replace(r#""x""#, r#""kubernetes.io/config.mirror""#)).mirror);
-        // Just created.
-        assert_eq!(pod(r#"{"metadata":{"name":"a","namespace":"n","uid":"u"}}"#), running);
-    }
-
     #[test]
     fn only_the_api_itself_says_that_something_does_not_exist() {
         let refused = |code, message: &str| Why::Refused { code, message: message.into(), retry_after: None };
@@ -354,14 +183,6 @@ mod tests {
             refused(403, "pods \"a\" not found"),
         ] {
             assert!(!is_missing(&other, "pods", "a"), "{other}");
-        }
-    }
-
-    #[test]
-    fn a_pod_that_no_url_can_name_is_none() {
-        assert!(PodRef::new("openstack/octavia-worker-0").is_some());
-        for text in ["", "a", "a/", "/b", "a/b/c", "../../nodes", "a/b?x=y", "A/b"] {
-            assert_eq!(PodRef::new(text), None, "{text}");
         }
     }
 }

@@ -11,9 +11,9 @@ use std::time::Duration;
 use octavia_bridge_ipam::kubernetes::Holding;
 use tokio::time::{Instant, sleep};
 
-use super::api::PodRef;
 use super::mend::{Failed, Freed};
 use super::node::in_words;
+use super::pod::PodRef;
 use super::proof::Basis;
 use super::{Reclaim, Told, jitter};
 

@@ -12,7 +12,8 @@ use futures_util::AsyncBufReadExt;
 use octavia_bridge_ipam::kubernetes::{ApiError, Why};
 use tokio::time::{sleep, timeout};
 
-use super::api::{Api, Event, Page, Pod};
+use super::api::Api;
+use super::pod::{Event, Page, Pod};
 use super::{jitter, lock};
 
 /// A server sends at least a bookmark a minute.

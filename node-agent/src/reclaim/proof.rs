@@ -5,7 +5,7 @@ use std::fmt;
 use octavia_bridge_ipam::kubernetes::Holding;
 use octavia_bridge_ipam::name::is_object_name;
 
-use super::api::{Pod, PodRef};
+use super::pod::{Pod, PodRef};
 
 /// By what the holder of an address can be told dead.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -176,7 +176,7 @@ impl Keeper<'_> {
         }
         match self.desired.interfaces.len() {
             0 if self.desired.is_empty() => {
-                tracing::info!("nothing is wanted any more, so no links are kept")
+                tracing::info!("nothing is wanted any more, so no links are kept");
             }
             some => tracing::info!("keeping {some} interfaces"),
         }

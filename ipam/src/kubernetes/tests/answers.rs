@@ -233,3 +233,28 @@ async fn questions_are_answered_from_what_is_known() {
     assert_eq!((usage[0].capacity, usage[0].used, usage[0].free), (41, 1, 40));
     assert_eq!(server.requests(), Vec::<String>::new());
 }
+
+/// Its entry comes before its reservation, which fails for good when ours stands in the way.
+#[tokio::test(start_paused = true)]
+async fn whereabouts_is_given_way_before_anything_else() {
+    let server = Server::new(14);
+    let store = agent(&server, "node-1", 14);
+    add(&store, &claim(&octavia(), 1)).await.unwrap();
+    server.deafen(true);
+    let mut pool = server.object(POOLS, "172.23.0.0-24").unwrap();
+    pool["spec"]["allocations"]["31"] = json!({ "id": "w1", "podref": "openstack/w", "ifname": "net1" });
+    server.put(POOLS, "172.23.0.0-24", Some(pool));
+    server.requests();
+    add(&store, &claim(&octavia(), 2)).await.unwrap();
+    assert_eq!(
+        server.requests(),
+        [
+            "POST kube-system/overlappingrangeipreservations",
+            "PATCH kube-system/ippools/172.23.0.0-24",
+            "GET kube-system/ippools/172.23.0.0-24",
+            "DELETE kube-system/overlappingrangeipreservations/172.23.0.31",
+            "POST kube-system/overlappingrangeipreservations",
+            "PATCH kube-system/ippools/172.23.0.0-24",
+        ]
+    );
+}

@@ -17,7 +17,7 @@ async fn heard(store: &Store, is_so: impl Fn(&[Holding]) -> bool) {
         if is_so(&store.survey(|_| true)) {
             return;
         }
-        sleep(std::time::Duration::from_millis(5)).await;
+        sleep(Duration::from_millis(5)).await;
     }
     panic!("never heard: {:#?}", store.survey(|_| true));
 }
@@ -159,7 +159,7 @@ async fn an_entry_that_somebody_removed_is_put_back_where_it_can_only_have_been(
     let wider = json!({ "spec": { "range": "172.23.0.0/16", "allocations": {} }, "metadata": {} });
     server.put(POOLS, "172.23.0.0-16", Some(wider));
     heard(&store, |all| all[0].entry.is_none()).await;
-    sleep(std::time::Duration::from_secs(1)).await;
+    sleep(Duration::from_secs(1)).await;
     assert_eq!(store.restore(&turn, &lone, soon()).await.unwrap(), Mended::Needless);
     assert_eq!(entries(&server, POOL), [""; 0]);
 }

@@ -116,3 +116,21 @@ async fn half_a_claim_is_completed_or_released() {
     assert_eq!(del(&store, &attachment(2)).await.unwrap(), 0);
     assert_eq!(reservations(&server), ["172.23.0.30 c1"]);
 }
+
+/// Another agent has taken over what this one has not heard of yet.
+#[tokio::test(start_paused = true)]
+async fn a_release_deletes_only_what_it_has_seen() {
+    let server = Server::new(27);
+    let store = agent(&server, "node-1", 27);
+    add(&store, &claim(&octavia(), 1)).await.unwrap();
+    server.deafen(true);
+    let mut pool = server.object(POOLS, "172.23.0.0-24").unwrap();
+    pool["spec"]["allocations"]["30"]["id"] = "d1".into();
+    server.put(POOLS, "172.23.0.0-24", Some(pool));
+    let mut reservation = server.object(RESERVATIONS, "172.23.0.30").unwrap();
+    reservation["spec"]["containerid"] = "d1".into();
+    server.put(RESERVATIONS, "172.23.0.30", Some(reservation));
+    del(&store, &attachment(1)).await.unwrap();
+    assert_eq!(entries(&server, "172.23.0.0-24"), ["30 d1"]);
+    assert_eq!(reservations(&server), ["172.23.0.30 d1"]);
+}

@@ -136,10 +136,6 @@ impl Node {
         }
     }
 
-    pub(crate) fn pid(&self) -> u32 {
-        self.agent.as_ref().expect("the agent runs").id()
-    }
-
     /// Resident memory of the agent in KiB: now, and at most so far.
     pub(crate) fn memory(&self) -> (u64, u64) {
         let agent = self.agent.as_ref().expect("the agent runs");
@@ -194,6 +190,7 @@ impl Node {
 }
 
 impl Drop for Node {
+    #[expect(clippy::print_stderr, reason = "a test that fails shows what its agents said")]
     fn drop(&mut self) {
         if let Some(mut agent) = self.agent.take() {
             agent.kill().expect("kill the agent");

@@ -1,7 +1,10 @@
 //! The API is away, or has no policies.
 
-use octavia_bridge_cluster_tests::Cluster;
-use serde_json::json;
+use std::thread;
+use std::time::Duration;
+
+use octavia_bridge_cluster_tests::{Cluster, Fault, Rule};
+use serde_json::{Value, json};
 
 use crate::scene::{Scene, octbr, until};
 
@@ -35,6 +38,32 @@ fn without_the_api_what_was_in_force_is_kept_and_afterwards_what_has_changed_is_
     assert!(node.link("br-gone").is_some(), "it stays");
 }
 
+#[test]
+fn requests_that_fail_are_made_again_until_all_is_told() {
+    let scene = Scene::new("troubles");
+    let node = scene.node(0);
+    let faults =
+        || [Fault::answer(409), Fault::answer(500), Fault::answer(429), Fault::CutBefore, Fault::CutAfter];
+    for (method, pattern) in [
+        ("POST", "/nodenetworkconfigurationenactments"),
+        ("PATCH", "/nodenetworkconfigurationenactments"),
+        ("PATCH", "/nodenetworkconfigurationpolicies"),
+        ("GET", "/nodenetworkconfigurationenactments"),
+        ("DELETE", "/nodenetworkconfigurationenactments"),
+    ] {
+        for fault in faults() {
+            let hits = node.proxy().rule(Rule::on(method, pattern, fault).first(1));
+            scene.post("octavia", &octbr(1500));
+            let policy = scene.wait("octavia", DONE);
+            assert_eq!(policy["status"]["conditions"][0]["message"], "1/1 nodes successfully configured");
+            assert!(scene.enactment(&node, "octavia").is_some());
+            scene.delete("octavia");
+            until("the enactment is gone", || scene.enactment(&node, "octavia"), Option::is_none);
+            assert_eq!(hits.hits(), 1, "{method} {pattern}: the fault must have happened");
+        }
+    }
+}
+
 /// A server of its own: definitions are for the whole of it.
 #[test]
 fn a_cluster_without_such_policies_is_looked_at_again() {
@@ -59,6 +88,12 @@ fn a_cluster_without_such_policies_is_looked_at_again() {
         object[key] = json!({"name": "nodenetworkconfigurationpolicies.nmstate.io"});
     }
     object["status"].take();
+    // As it was in earlier versions of kubernetes-nmstate.
+    for version in object["spec"]["versions"].as_array_mut().expect("versions") {
+        let status = version.pointer_mut("/schema/openAPIV3Schema/properties/status/properties");
+        let status = status.and_then(Value::as_object_mut).expect("the status");
+        status.remove("unavailableNodeCountMap").expect("it is in the definition");
+    }
     cluster.admin().create("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", &object);
     until(
         "the kind is back",
@@ -66,6 +101,17 @@ fn a_cluster_without_such_policies_is_looked_at_again() {
         |status| *status == 200,
     );
     scene.post("octavia", &octbr(1500));
+    let told = scene.wait("octavia", DONE);
+    // Several times as long as until the next look.
+    thread::sleep(Duration::from_secs(20));
+    assert_eq!(scene.policy("octavia"), told, "what is told already is not told again and again");
+    scene.patch("octavia", &octbr(1400));
+    node.wait_link("octbr", |link| link["mtu"] == 1400);
+    until(
+        "the new generation is told of",
+        || scene.enactment(&node, "octavia"),
+        |enactment| enactment.as_ref().is_some_and(|enactment| enactment["status"]["policyGeneration"] == 2),
+    );
     scene.wait("octavia", DONE);
     assert_eq!(node.log().matches("the API server has no").count(), 1, "said once\n{}", node.log());
 }

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
+use octavia_bridge_cluster_tests::{Fault, Rule};
 use serde_json::{Value, json};
 
 use crate::scene::{Scene, bridge, conditions, message, octbr, text, until};
@@ -185,6 +186,15 @@ fn a_new_generation_takes_back_the_old_success_before_it_has_one_of_its_own() {
     let node = scene.node(0);
     scene.post("octavia", &octbr(1500));
     let first = scene.wait("octavia", DONE);
+    // Also while all else that there is to tell does not get through.
+    let hang = node.proxy().rule(Rule::on("PATCH", "/nodenetworkconfigurationenactments", Fault::Hang));
+    scene.patch("octavia", &octbr(1300));
+    let now = scene.wait("octavia", "ConfigurationProgressing");
+    assert_eq!(message(&now).as_deref(), Some("Policy is progressing"));
+    node.wait_link("octbr", |link| link["mtu"] == 1300);
+    until("the enactment is tried", || hang.hits(), |hits| *hits > 0);
+    node.proxy().clear_rules();
+    scene.wait("octavia", DONE);
     // One that cannot come into force yet.
     scene.patch(
         "octavia",

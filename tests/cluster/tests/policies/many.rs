@@ -1,5 +1,8 @@
 //! Several nodes tell of one policy.
 
+use std::time::Duration;
+
+use octavia_bridge_cluster_tests::{Exchange, Fault, Rule};
 use serde_json::{Value, json};
 
 use crate::scene::{Node, Scene, octbr, until};
@@ -33,6 +36,30 @@ fn three_nodes_at_once_agree_and_one_that_vanishes_is_not_counted() {
     nodes[1].vanish(&[scene.called("octavia")]);
     let policy = scene.wait_for_message("octavia", "2/2 nodes successfully configured");
     assert_eq!(policy["status"]["conditions"][0]["reason"], DONE);
+}
+
+/// A sum that was true when it was made does not replace a later one.
+#[test]
+fn what_a_slow_node_has_to_say_comes_too_late() {
+    let scene = Scene::new("late");
+    let slow = scene.bare_node(0, &[]);
+    let other = scene.bare_node(1, &[]);
+    // The first says that the policy is under way, the second that the other node is waited for.
+    let delay = Fault::Delay(Duration::from_secs(8));
+    let late = slow.proxy().rule(Rule::on("PATCH", "/nodenetworkconfigurationpolicies", delay).nth(2));
+    slow.start();
+    scene.post("octavia", &octbr(1500));
+    until("it begins to say so", || late.hits(), |hits| *hits == 1);
+    other.start();
+    scene.wait_for_message("octavia", "2/2 nodes successfully configured");
+    let answered = || {
+        let patches =
+            |one: &&Exchange| one.method == "PATCH" && one.path.contains("/nodenetworkconfigurationpolicies");
+        slow.proxy().exchanges().iter().filter(patches).filter_map(|one| one.status).collect::<Vec<_>>()
+    };
+    let answers = until("it has said so", answered, |answers| answers.len() >= 2);
+    assert_eq!(answers[..2], [200, 409]);
+    scene.wait_for_message("octavia", "2/2 nodes successfully configured");
 }
 
 #[test]

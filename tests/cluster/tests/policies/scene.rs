@@ -206,7 +206,8 @@ impl Node {
     }
 
     pub(crate) fn log(&self) -> String {
-        fs::read_to_string(self.file("log")).expect("read the agent's log")
+        // None until the agent was started.
+        fs::read_to_string(self.file("log")).unwrap_or_default()
     }
 
     /// The API as the agent sees it.

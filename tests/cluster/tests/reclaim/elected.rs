@@ -1,17 +1,12 @@
 //! What one agent of all frees: of nodes that are gone, and of pods of which only the name is known.
 
-use octavia_bridge_cluster_tests::{Agent, Claim, Ledger, Range, Rival};
+use octavia_bridge_cluster_tests::{Agent, Claim, Ledger, Range};
 use serde_json::json;
 
 use crate::scene::{Scene, eventually, some_graces};
 
 fn range() -> Range {
     Range::of("172.23.0", 30, 70)
-}
-
-fn rival(scene: &Scene) -> Rival {
-    let rival = Rival::new(&scene.admin, "172.23.0.0/24".parse().expect("a range"));
-    rival.between("172.23.0.30".parse().unwrap(), "172.23.0.70".parse().unwrap())
 }
 
 fn is_elected(agent: &Agent) -> bool {
@@ -76,7 +71,7 @@ fn the_other_agent_takes_over_and_no_clock_matters() {
     assert_eq!(after["spec"]["leaseTransitions"], 1);
     // It does what the first one would have done.
     let claim = Claim::new("theirs", &format!("{}/never-was", scene.admin.namespace()));
-    rival(&scene).add(&claim).expect("an address");
+    scene.rival().add(&claim).expect("an address");
     scene.becomes_free("172.23.0.30", &[&second]);
 }
 
@@ -85,7 +80,7 @@ fn what_whereabouts_wrote_is_freed_when_nobody_is_called_so_and_never_else() {
     let scene = Scene::new("whereabouts");
     let node = scene.node("worker-1");
     let agent = scene.agent(&node);
-    let rival = rival(&scene);
+    let rival = scene.rival();
     let names = ["running", "ended", "replaced", "elsewhere", "gone"];
     let pods = names.map(|name| scene.pod(name, if name == "elsewhere" { "unknown" } else { &node }));
     for (n, pod) in pods.iter().enumerate() {
@@ -98,8 +93,8 @@ fn what_whereabouts_wrote_is_freed_when_nobody_is_called_so_and_never_else() {
     scene.delete(&pods[4]);
     scene.becomes_free("172.23.0.34", &[&agent]);
     some_graces();
-    for n in 0..4 {
-        assert!(scene.stands(&format!("172.23.0.{}", 30 + n)), "{}\n{}", names[n], agent.log());
+    for (n, name) in names[..4].iter().enumerate() {
+        assert!(scene.stands(&format!("172.23.0.{}", 30 + n)), "{name}\n{}", agent.log());
     }
     Ledger::read(&scene.admin).assert_consistent();
 }
@@ -150,7 +145,7 @@ fn an_entry_that_whereabouts_took_over_is_not_judged_by_the_uid_of_before() {
     let agent = scene.agent(&node);
     let old = scene.pod("octavia-worker-0", &node);
     assert_eq!(old.claims(&agent, &range(), "old"), "172.23.0.30");
-    let address = rival(&scene).add(&Claim::new("new", &old.podref)).expect("an address");
+    let address = scene.rival().add(&Claim::new("new", &old.podref)).expect("an address");
     assert_eq!(address.to_string(), "172.23.0.30");
     scene.delete(&old);
     let new = scene.pod("octavia-worker-0", &node);

@@ -1,6 +1,6 @@
 //! What a node's own agent frees and puts back.
 
-use octavia_bridge_cluster_tests::{Claim, Fault, Ledger, Proxy, Range, Rival, Rule};
+use octavia_bridge_cluster_tests::{Agent, Claim, Fault, Ledger, Proxy, Range, Rule};
 use serde_json::json;
 
 use crate::scene::{Scene, eventually, record, record_of_the_dead, some_graces};
@@ -52,20 +52,21 @@ fn pods_that_are_gone_replaced_or_ended_leave_no_address_behind() {
 fn a_pod_of_the_same_name_keeps_what_is_its_own() {
     let scene = Scene::new("statefulset");
     let node = scene.node("worker-1");
-    let agent = scene.agent(&node);
+    let patient = Agent::start(&scene.admin, &node);
     let old = scene.pod("octavia-worker-0", &node);
-    assert_eq!(old.claims(&agent, &range(), "old"), "172.23.0.30");
-    // The old one's sandbox still stands, as far as the plugin knows, so the new pod gets another address.
+    assert_eq!(old.claims(&patient, &range(), "old"), "172.23.0.30");
     scene.delete(&old);
     let new = scene.pod("octavia-worker-0", &node);
-    let answer = agent.claim_for(&range(), "new", &new.podref, &new.uid, &[]);
+    let answer = patient.claim_for(&range(), "new", &new.podref, &new.uid, &[]);
     assert_eq!(answer["contested"][0]["containerId"], "old", "{answer}");
-    // It does not, and the new pod takes the address over: now it is its own, and lives.
-    assert_eq!(new.claims_after(&agent, &range(), "new", &["old"]), "172.23.0.30");
+    // The old one's sandbox is gone, and the new pod takes the address over: now it is its own, and lives.
+    assert_eq!(new.claims_after(&patient, &range(), "new", &["old"]), "172.23.0.30");
+    drop(patient);
+    let agent = scene.agent(&node);
+    agent.ready();
     some_graces();
     assert!(scene.stands("172.23.0.30"), "{}", agent.log());
     assert_eq!(scene.holder("172.23.0.30").map(|holder| holder.id).as_deref(), Some("new"));
-    // A sandbox of the new pod, too, and the pod lives: it is for DEL, not for reclaim.
     assert_eq!(agent.figure("octavia_bridge_reclaimed_total{reason=\"pod_replaced\"}"), Some(0.0));
 }
 
@@ -261,8 +262,7 @@ fn a_rival_that_works_meanwhile_loses_nothing() {
     let scene = Scene::new("rival");
     let node = scene.node("worker-1");
     let agent = scene.agent(&node);
-    let rival = Rival::new(&scene.admin, "172.23.0.0/24".parse().expect("a range"));
-    let rival = rival.between("172.23.0.30".parse().unwrap(), "172.23.0.70".parse().unwrap());
+    let rival = scene.rival();
     let theirs: Vec<_> = (0..4).map(|n| scene.pod(&format!("theirs-{n}"), &node)).collect();
     std::thread::scope(|threads| {
         threads.spawn(|| {

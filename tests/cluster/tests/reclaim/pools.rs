@@ -1,6 +1,6 @@
 //! `octavia-bridge-agent pools`.
 
-use octavia_bridge_cluster_tests::{Agent, Claim, Range, Rival};
+use octavia_bridge_cluster_tests::{Agent, Claim, Range};
 use serde_json::Value;
 
 use crate::scene::{Scene, eventually};
@@ -17,8 +17,7 @@ fn pools_shows_who_has_what_and_repair_frees_what_is_proven() {
     for (n, agent) in [&mine, &mine, &theirs, &dead].into_iter().enumerate() {
         assert_eq!(pods[n].claims(agent, &range, &format!("c{n}")), format!("172.23.0.{}", 30 + n));
     }
-    let rival = Rival::new(&scene.admin, "172.23.0.0/24".parse().expect("a range"));
-    let rival = rival.between("172.23.0.30".parse().unwrap(), "172.23.0.70".parse().unwrap());
+    let rival = scene.rival();
     rival.add(&Claim::new("rival", &format!("{}/never-was", scene.admin.namespace()))).expect("an address");
     pods[1..].iter().for_each(|pod| scene.delete(pod));
     scene.admin.delete(&format!("/api/v1/nodes/{lost}"));

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use octavia_bridge_cluster_tests::{Access, Agent, Cluster, Holder, Ledger, Range};
+use octavia_bridge_cluster_tests::{Access, Agent, Cluster, Holder, Ledger, Range, Rival};
 use serde_json::{Value, json};
 
 /// The agents' grace period.
@@ -45,6 +45,13 @@ impl Scene {
     /// The same, by another way to the server.
     pub(crate) fn agent_at(access: &Access, node: &str) -> Agent {
         Agent::start_with(access, node, &["--reclaim-grace", &GRACE.as_secs().to_string()])
+    }
+
+    /// Whereabouts on the same range as the tests' own pods.
+    pub(crate) fn rival(&self) -> Rival {
+        let address = |last: u8| [172, 23, 0, last].into();
+        let rival = Rival::new(&self.admin, "172.23.0.0/24".parse().expect("a range"));
+        rival.between(address(30), address(70))
     }
 
     /// Adds a pod that runs on a node.

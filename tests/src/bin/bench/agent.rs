@@ -6,11 +6,11 @@ use std::fs;
 use std::path::Path;
 
 use octavia_bridge_tests::Lab;
+use octavia_bridge_tests::statistics::Samples;
+use octavia_bridge_tests::table::{Row, Unit};
 
 use crate::peers::{Ground, Peer, Scene};
 use crate::{Options, WARM_UP, keeper};
-use octavia_bridge_tests::statistics::Samples;
-use octavia_bridge_tests::table::{Row, Unit};
 
 /// Links of the growing policy; four times as many may take so much longer for each.
 const GROWTH: [usize; 3] = [125, 250, 500];

@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::resource::{UsageWho, getrusage};
 use octavia_bridge_tests::lab::REFERENCE_PLUGINS;
+use octavia_bridge_tests::statistics::Sample;
 use octavia_bridge_tests::{Pod, conf};
 use serde_json::{Value, json};
-
-use octavia_bridge_tests::statistics::Sample;
 
 /// One of the two.
 #[derive(Debug, Clone)]

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use octavia_bridge_tests::Changes;
 use octavia_bridge_tests::changes::{span, until};
-
-use crate::peers::Scene;
 use octavia_bridge_tests::statistics::quantile;
 use octavia_bridge_tests::table::{Row, Unit};
+
+use crate::peers::Scene;
 
 /// How often each fault is made.
 const ROUNDS: usize = 4;

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::{env, fs};
 
+use octavia_bridge_tests::statistics::Sample;
 use octavia_bridge_tests::{Agent, Lab, Namespace, Node};
 use serde_json::{Value, json};
 
 use crate::contestant::timed;
-use octavia_bridge_tests::statistics::Sample;
 
 /// Where the nodes are made.
 pub(crate) struct Ground<'a> {

@@ -5,13 +5,13 @@
 
 use std::fs;
 
+use octavia_bridge_tests::statistics::{self, Samples};
+use octavia_bridge_tests::table::{Row, Unit};
 use octavia_bridge_tests::{Lab, Pod};
 
 use crate::Options;
 use crate::contestant::Contestant;
 use crate::{WARM_UP, memory};
-use octavia_bridge_tests::statistics::{self, Samples};
-use octavia_bridge_tests::table::{Row, Unit};
 
 /// ADDs of the burst: as many as the range has addresses for.
 const BURST: usize = 40;

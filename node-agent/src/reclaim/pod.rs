@@ -1,0 +1,190 @@
+//! Pods in the few words that are kept of them. The rest, some ten kilobytes each, is skipped while reading.
+
+use std::fmt;
+
+use octavia_bridge_ipam::name::is_object_name;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+/// `namespace/name` of a pod, both of which can stand in a URL.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct PodRef(String);
+
+impl PodRef {
+    /// `None`: no pod can be called so.
+    pub(crate) fn new(text: &str) -> Option<Self> {
+        let (namespace, name) = text.split_once('/')?;
+        (is_object_name(namespace) && is_object_name(name)).then(|| Self(text.to_owned()))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub(super) fn parts(&self) -> (&str, &str) {
+        self.0.split_once('/').unwrap_or_default()
+    }
+
+    pub(super) fn path(&self) -> String {
+        let (namespace, name) = self.parts();
+        format!("/api/v1/namespaces/{namespace}/pods/{name}")
+    }
+}
+
+impl fmt::Display for PodRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A pod, as far as it matters whether it lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Pod {
+    pub(crate) podref: String,
+    pub(crate) uid: Box<str>,
+    /// The phase that it never leaves: `Succeeded` or `Failed`.
+    pub(crate) ended: Option<Box<str>>,
+    /// The API's image of a pod that kubelet has from a file. That pod's own uid, which plugins are told, is another one.
+    pub(crate) mirror: bool,
+}
+
+/// One line of a watch.
+pub(crate) enum Event {
+    Put(Pod, String),
+    Deleted(Pod, String),
+    Bookmark(String),
+    /// Nothing more comes; HTTP status and reason.
+    Failed(u16, String),
+}
+
+/// One page of this node's pods, from which version to watch, and where the next page begins.
+pub(crate) struct Page {
+    pub(crate) pods: Vec<Pod>,
+    pub(crate) version: String,
+    pub(crate) next: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RawPod {
+    metadata: Metadata,
+    #[serde(default)]
+    status: Status,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[derive(Default)]
+struct Metadata {
+    namespace: String,
+    name: String,
+    uid: String,
+    resource_version: String,
+    #[serde(rename = "continue")]
+    next: String,
+    annotations: Option<Annotations>,
+}
+
+#[derive(Deserialize)]
+struct Annotations {
+    #[serde(rename = "kubernetes.io/config.mirror")]
+    mirror: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize, Default)]
+struct Status {
+    #[serde(default)]
+    phase: String,
+}
+
+impl RawPod {
+    pub(super) fn pod(self) -> (Pod, String) {
+        let Metadata { namespace, name, uid, resource_version, annotations, .. } = self.metadata;
+        let ended = matches!(self.status.phase.as_str(), "Succeeded" | "Failed");
+        let pod = Pod {
+            podref: format!("{namespace}/{name}"),
+            uid: uid.into(),
+            ended: ended.then(|| self.status.phase.into()),
+            mirror: annotations.is_some_and(|annotations| annotations.mirror.is_some()),
+        };
+        (pod, resource_version)
+    }
+}
+
+impl Event {
+    pub(super) fn read(line: &str) -> serde_json::Result<Self> {
+        #[derive(Deserialize)]
+        struct Line<'a> {
+            #[serde(rename = "type")]
+            kind: &'a str,
+            #[serde(borrow)]
+            object: &'a serde_json::value::RawValue,
+        }
+        #[derive(Deserialize)]
+        struct Mark {
+            metadata: Metadata,
+        }
+        #[derive(Deserialize)]
+        struct Refusal {
+            code: u16,
+            #[serde(default)]
+            message: String,
+        }
+        let Line { kind, object } = serde_json::from_str(line)?;
+        let object = object.get();
+        Ok(match kind {
+            "BOOKMARK" => Self::Bookmark(serde_json::from_str::<Mark>(object)?.metadata.resource_version),
+            "ERROR" => {
+                let Refusal { code, message } = serde_json::from_str(object)?;
+                Self::Failed(code, message)
+            }
+            _ => {
+                let (pod, version) = serde_json::from_str::<RawPod>(object)?.pod();
+                if kind == "DELETED" { Self::Deleted(pod, version) } else { Self::Put(pod, version) }
+            }
+        })
+    }
+}
+
+impl Page {
+    pub(super) fn read(text: &str) -> serde_json::Result<Self> {
+        #[derive(Deserialize)]
+        struct List {
+            metadata: Metadata,
+            items: Vec<RawPod>,
+        }
+        let List { metadata, items } = serde_json::from_str(text)?;
+        let pods = items.into_iter().map(|item| item.pod().0).collect();
+        Ok(Self { pods, version: metadata.resource_version, next: metadata.next })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(text: &str) -> Pod {
+        serde_json::from_str::<RawPod>(text).unwrap().pod().0
+    }
+
+    #[test]
+    fn of_a_pod_is_kept_what_tells_whether_it_lives() {
+        let text = r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a","namespace":"n","uid":"u",
+            "resourceVersion":"7","annotations":{"x":"y"}},"spec":{"nodeName":"w"},"status":{"phase":"Running"}}"#;
+        let running = Pod { podref: "n/a".into(), uid: "u".into(), ended: None, mirror: false };
+        assert_eq!(pod(text), running);
+        let ended = pod(&text.replace("Running", "Failed"));
+        assert_eq!(ended.ended.as_deref(), Some("Failed"));
+        assert!(pod(&text.replace(r#""x""#, r#""kubernetes.io/config.mirror""#)).mirror);
+        // Just created.
+        assert_eq!(pod(r#"{"metadata":{"name":"a","namespace":"n","uid":"u"}}"#), running);
+    }
+
+    #[test]
+    fn a_pod_that_no_url_can_name_is_none() {
+        assert!(PodRef::new("openstack/octavia-worker-0").is_some());
+        for text in ["", "a", "a/", "/b", "a/b/c", "../../nodes", "a/b?x=y", "A/b"] {
+            assert_eq!(PodRef::new(text), None, "{text}");
+        }
+    }
+}
