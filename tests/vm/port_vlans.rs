@@ -116,7 +116,7 @@ fn a_pod_that_sends_early_does_not_pass_before_its_port_has_the_vlans() {
     let node = Lab::new().node("node1");
     let pod = node.pod("worker");
     // Every message to the kernel waits, so that there is time to look between them.
-    let late = "inject=sendto:delay_enter=100000";
+    let late = "inject=sendto:delay_enter=500000";
     let add = pod.add(&conf::layer2_with(json!({"vlan": 100})));
     let add =
         add.under(&["/usr/bin/strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=sendto", "-e", late]);
