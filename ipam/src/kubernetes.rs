@@ -30,8 +30,10 @@
 //! ours already is done. What a failed claim has written, or may have, is handed to the caller as [`Residue`] and taken
 //! back by [`Store::undo`]; what cannot be taken back now goes with a later [`Store::release`].
 
+mod answer;
 mod api;
 mod cache;
+mod carry;
 mod change;
 mod claim;
 mod error;

@@ -14,8 +14,9 @@ use kube::client::Body;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
+use super::answer::{Page, Refusal};
 use super::error::{ApiError, Why};
-use super::object::{Object, Page, Preconditions, Refusal, Stored, Version};
+use super::object::{Object, Preconditions, Stored, Version};
 
 /// How long a reading of all objects may take to answer, and a watch to begin.
 const READING: Duration = Duration::from_secs(10);

@@ -9,9 +9,10 @@ use futures_util::AsyncBufReadExt;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::answer::{Event, Head, Page};
 use super::cache::Cached;
 use super::error::{ApiError, Why};
-use super::object::{Event, Head, POOLS, Page, Version};
+use super::object::{POOLS, Version};
 use super::{Shared, lock};
 
 /// A server sends at least a bookmark a minute. Without a line for longer the connection is dead, which the kernel may

@@ -147,6 +147,7 @@ impl Store {
             podref: &lost.podref,
             pod_uid: Some(&*lost.pod_uid).filter(|uid| !uid.is_empty()),
             node: &lost.node,
+            sandboxes: &[],
         };
         let (gate, mut patience) = (&self.inner.stray, Patience::until(deadline));
         match self.inner.shared.reserve(gate, name, false, &by, &mut patience).await {

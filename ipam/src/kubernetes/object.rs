@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 
 use crate::pool::{API_VERSION, Allocation, KIND, Pool};
 use crate::request::Owner;
+use crate::wire::Sandbox;
 
 /// The plural by which the API knows pools.
 pub(super) const POOLS: &str = "ippools";
@@ -195,103 +196,6 @@ impl Object for Reservation {
     }
 }
 
-/// One page of a list.
-pub(super) struct Page<T> {
-    pub(super) version: Version,
-    /// Where the next page begins; empty after the last.
-    pub(super) next: String,
-    pub(super) items: Vec<Stored<T>>,
-}
-
-impl<T: Object> Page<T> {
-    pub(super) fn read(text: &str) -> serde_json::Result<Self> {
-        #[derive(Deserialize)]
-        struct List<'a> {
-            #[serde(borrow)]
-            metadata: ListMetadata<'a>,
-            #[serde(borrow)]
-            items: Vec<&'a RawValue>,
-        }
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct ListMetadata<'a> {
-            resource_version: Version,
-            #[serde(borrow, rename = "continue", default)]
-            next: Cow<'a, str>,
-        }
-        let list: List<'_> = serde_json::from_str(text)?;
-        let items = list.items.iter().map(|item| T::read(item.get())).collect::<Result<_, _>>()?;
-        Ok(Self { version: list.metadata.resource_version, next: list.metadata.next.into_owned(), items })
-    }
-}
-
-/// One line of a watch. Objects are text still: of our own writes the reply was read already, and of what is gone only the
-/// name matters.
-pub(super) enum Event<'a> {
-    Put(Head, &'a str),
-    Deleted(Head),
-    /// Nothing has changed up to this version.
-    Bookmark(Version),
-    /// The server cannot go on; its status as HTTP would say it.
-    Failed {
-        code: u16,
-        message: String,
-    },
-}
-
-/// What tells an object, and when it was so.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Head {
-    #[serde(default)]
-    pub(super) name: String,
-    #[serde(rename = "resourceVersion")]
-    pub(super) version: Version,
-}
-
-impl<'a> Event<'a> {
-    pub(super) fn read(line: &'a str) -> serde_json::Result<Self> {
-        #[derive(Deserialize)]
-        struct Line<'a> {
-            #[serde(borrow, rename = "type")]
-            kind: Cow<'a, str>,
-            #[serde(borrow)]
-            object: &'a RawValue,
-        }
-        #[derive(Deserialize)]
-        struct Headed {
-            metadata: Head,
-        }
-        let line: Line<'a> = serde_json::from_str(line)?;
-        let object = line.object.get();
-        let head = || serde_json::from_str::<Headed>(object).map(|headed| headed.metadata);
-        Ok(match &*line.kind {
-            "ADDED" | "MODIFIED" => Self::Put(head()?, object),
-            "DELETED" => Self::Deleted(head()?),
-            "BOOKMARK" => Self::Bookmark(head()?.version),
-            _ => {
-                let Refusal { code, message, .. } = serde_json::from_str(object)?;
-                Self::Failed { code, message }
-            }
-        })
-    }
-}
-
-/// The body of a refusal, `kind: Status`.
-#[derive(Deserialize, Default)]
-#[serde(default)]
-pub(super) struct Refusal {
-    pub(super) code: u16,
-    pub(super) message: String,
-    pub(super) details: Option<Details>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct Details {
-    pub(super) retry_after_seconds: Option<u64>,
-}
-
 /// A pool that does not exist yet, with its first entries.
 pub(super) fn new_pool(name: &str, subnet: IpNet, entries: &[(u128, &Allocation)]) -> Value {
     let allocations: Map<String, Value> =
@@ -307,6 +211,8 @@ pub(super) struct By<'a> {
     pub(super) podref: &'a str,
     pub(super) pod_uid: Option<&'a str>,
     pub(super) node: &'a str,
+    /// What is known of other sandboxes of the same pod.
+    pub(super) sandboxes: &'a [Sandbox],
 }
 
 impl By<'_> {
@@ -315,9 +221,13 @@ impl By<'_> {
         seen.is_of(&self.owner.container_id, &self.owner.ifname)
     }
 
-    /// Whether an earlier sandbox of the same pod had it, as far as it says.
+    /// Whether a sandbox of the same pod had it that is gone, or nobody knows which of them it was.
     pub(super) fn may_take(&self, seen: &Reservation) -> bool {
-        *seen.podref == *self.podref && (seen.ifname.is_empty() || *seen.ifname == self.owner.ifname)
+        let is_gone =
+            |sandbox: &&Sandbox| !sandbox.alive && *sandbox.attachment.container_id == *seen.container;
+        *seen.podref == *self.podref
+            && (seen.ifname.is_empty() || *seen.ifname == self.owner.ifname)
+            && (seen.container.is_empty() || self.sandboxes.iter().any(|sandbox| is_gone(&sandbox)))
     }
 
     fn annotations(&self) -> Map<String, Value> {

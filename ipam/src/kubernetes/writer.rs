@@ -3,6 +3,7 @@
 //! The server changes an object for one writer after the other. A hundred claims with a request each would queue there,
 //! collide and come again; together they are a handful of requests. Pools do not wait for each other.
 
+use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +35,12 @@ pub(super) struct Job {
     pub(super) reply: oneshot::Sender<Written>,
 }
 
+impl Job {
+    fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.changes.iter().map(|(address, _)| *address)
+    }
+}
+
 /// What has become of a job.
 #[derive(Debug, Clone)]
 pub(super) enum Written {
@@ -51,19 +58,28 @@ pub(super) struct Writer {
     name: String,
     subnet: IpNet,
     jobs: mpsc::UnboundedReceiver<Job>,
+    /// Taken in and not yet begun.
+    waiting: VecDeque<Job>,
 }
 
 impl Writer {
     /// Begins to write to one pool; ends when the sender is dropped.
     pub(super) fn begin(shared: Arc<Shared>, name: String, subnet: IpNet) -> mpsc::UnboundedSender<Job> {
         let (sender, jobs) = mpsc::unbounded_channel();
-        let writer = Self { shared, name, subnet, jobs };
+        let writer = Self { shared, name, subnet, jobs, waiting: VecDeque::new() };
         tokio::spawn(writer.run());
         sender
     }
 
     async fn run(mut self) {
-        while let Some(first) = self.jobs.recv().await {
+        loop {
+            let first = match self.waiting.pop_front() {
+                Some(job) => job,
+                None => match self.jobs.recv().await {
+                    Some(job) => job,
+                    None => return,
+                },
+            };
             self.write(vec![first]).await;
         }
     }
@@ -122,15 +138,21 @@ impl Writer {
         }
     }
 
-    /// Takes in what waits, as far as it goes into one request.
+    /// Adds what waits to a batch, as far as it goes into one request. A sandbox' release and the takeover of its entry
+    /// by the next one can both be done, but not both in one.
     fn join(&mut self, batch: &mut Vec<Job>, patience: &mut Patience) {
-        let mut size: usize = batch.iter().map(|job| job.changes.len()).sum();
-        while size < BATCH
-            && let Ok(job) = self.jobs.try_recv()
-        {
-            size += job.changes.len();
-            patience.extend(job.deadline);
-            batch.push(job);
+        while let Ok(job) = self.jobs.try_recv() {
+            self.waiting.push_back(job);
+        }
+        let mut touched: BTreeSet<IpAddr> = batch.iter().flat_map(Job::addresses).collect();
+        for job in std::mem::take(&mut self.waiting) {
+            if touched.len() < BATCH && job.addresses().all(|address| !touched.contains(&address)) {
+                touched.extend(job.addresses());
+                patience.extend(job.deadline);
+                batch.push(job);
+            } else {
+                self.waiting.push_back(job);
+            }
         }
     }
 
@@ -168,9 +190,11 @@ impl Writer {
         if !matches!(error, Error::Api(cause) if cause.is_passing()) {
             return;
         }
+        let mut waiting = std::mem::take(&mut self.waiting);
         while let Ok(job) = self.jobs.try_recv() {
-            answer(job, Written::Failed(error.clone()));
+            waiting.push_back(job);
         }
+        waiting.into_iter().for_each(|job| answer(job, Written::Failed(error.clone())));
     }
 
     /// The pool as it is known.

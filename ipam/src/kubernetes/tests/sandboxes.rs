@@ -134,3 +134,25 @@ async fn a_release_deletes_only_what_it_has_seen() {
     assert_eq!(entries(&server, "172.23.0.0-24"), ["30 d1"]);
     assert_eq!(reservations(&server), ["172.23.0.30 d1"]);
 }
+
+/// The runtime deletes the old sandbox while it attaches the new one: both go to one entry, and neither may wait for the
+/// other for ever.
+#[tokio::test(start_paused = true)]
+async fn a_takeover_and_the_old_ones_release_at_once_both_succeed() {
+    for seed in 100..130 {
+        let server = Server::new(seed);
+        let store = agent(&server, "node-1", seed);
+        add(&store, &claim(&octavia(), 1)).await.unwrap();
+        // Something is being written already, so that both wait together.
+        let (other, new, old) = (claim(&octavia(), 2), second(1, &[("c1", false)]), attachment(1));
+        let (other, added, deleted) = tokio::join!(add(&store, &other), add(&store, &new), del(&store, &old));
+        let address = added.unwrap()[0].split('/').next().unwrap().to_owned();
+        other.unwrap();
+        deleted.unwrap();
+        let offset = address.rsplit('.').next().unwrap();
+        assert!(entries(&server, "172.23.0.0-24").contains(&format!("{offset} d1")), "seed {seed}");
+        assert!(reservations(&server).contains(&format!("{address} d1")), "seed {seed}");
+        assert_eq!(entries(&server, "172.23.0.0-24").len(), 2, "seed {seed}");
+        assert_eq!(reservations(&server).len(), 2, "seed {seed}");
+    }
+}

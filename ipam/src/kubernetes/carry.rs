@@ -1,0 +1,153 @@
+//! Carrying out what a claim has decided.
+
+use std::net::IpAddr;
+
+use futures_util::future::join_all;
+use tokio::time::Instant;
+
+use crate::pool::Allocation;
+use crate::wire::Claim;
+
+use super::change::Change;
+use super::claim::Residue;
+use super::error::Error;
+use super::name::of_address;
+use super::object::{By, Reservation};
+use super::patience::Patience;
+use super::plan::{Place, PoolPlan};
+use super::reserve::{Reserved, Unreserved};
+use super::writer::Written;
+use super::{Store, lock};
+
+/// What became of a plan.
+pub(super) enum Outcome {
+    Done,
+    /// Somebody else was faster somewhere; these reservations are theirs, which the cache may not know yet.
+    Lost(Vec<(IpAddr, String)>),
+}
+
+impl Store {
+    /// Writes a plan down: the reservations first, so that whoever looks for one before writing to an overlapping pool
+    /// finds it, then the entries.
+    pub(super) async fn carry_out(
+        &self,
+        by: &By<'_>,
+        plans: &[PoolPlan],
+        deadline: Instant,
+        residue: &mut Residue,
+    ) -> Result<Outcome, Error> {
+        let (mut taken, mut lost, mut failure) = (Vec::new(), false, None);
+        for (address, name, reserved) in self.reserve_all(by, plans, deadline).await {
+            match reserved {
+                Ok(Reserved::Kept) => {}
+                Ok(Reserved::Made) => drop(residue.reservations.insert(name)),
+                Ok(Reserved::Taken) => taken.push((address, name)),
+                Err(Unreserved { error, doubtful }) => {
+                    if doubtful {
+                        residue.reservations.insert(name);
+                    }
+                    failure = Some(error);
+                }
+            }
+        }
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        if !taken.is_empty() {
+            return Ok(Outcome::Lost(taken));
+        }
+        let plans_with_work = || plans.iter().filter(|plan| !plan.changes.is_empty());
+        for plan in plans_with_work() {
+            let added = plan.changes.iter().filter(|(_, change)| matches!(change, Change::Add(_)));
+            let entries = residue.entries.entry((plan.name.clone(), plan.subnet)).or_default();
+            entries.extend(added.map(|(address, _)| *address));
+        }
+        let written = join_all(plans_with_work().map(|plan| async move {
+            let lane = self.lane(&plan.name, plan.subnet);
+            (plan, lane.write(plan.changes.clone(), deadline).await)
+        }));
+        for (plan, written) in written.await {
+            match written {
+                Written::Done => {}
+                Written::Lost(addresses) => {
+                    lost = true;
+                    self.give_way(by, plan, &addresses, deadline).await?;
+                }
+                Written::Failed(error) => failure = Some(error),
+            }
+        }
+        match failure {
+            Some(error) => Err(error),
+            None if lost => Ok(Outcome::Lost(Vec::new())),
+            None => Ok(Outcome::Done),
+        }
+    }
+
+    async fn reserve_all(
+        &self,
+        by: &By<'_>,
+        plans: &[PoolPlan],
+        deadline: Instant,
+    ) -> Vec<(IpAddr, String, Result<Reserved, Unreserved>)> {
+        let places = plans.iter().flat_map(|plan| plan.addresses.iter().map(move |place| (plan, place)));
+        let reserving = places.filter_map(|(plan, Place { address, reservation, kept })| {
+            let name = reservation.as_deref()?;
+            Some(async move {
+                let lane = self.lane(&plan.name, plan.subnet);
+                let mut patience = Patience::until(deadline);
+                (
+                    *address,
+                    name.to_owned(),
+                    self.inner.shared.reserve(lane.gate(), name, *kept, by, &mut patience).await,
+                )
+            })
+        });
+        join_all(reserving).await
+    }
+
+    /// Gives back the reservations of addresses whose entry is somebody else's: who has the entry wants the reservation,
+    /// too, and whereabouts fails for good when it is ours.
+    async fn give_way(
+        &self,
+        by: &By<'_>,
+        plan: &PoolPlan,
+        lost: &[IpAddr],
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        let lane = &self.lane(&plan.name, plan.subnet);
+        let theirs = plan.addresses.iter().filter(|place| lost.contains(&place.address));
+        let giving = theirs.filter_map(|place| place.reservation.as_deref()).map(|name| async move {
+            let mine = |seen: &Reservation| by.has(seen);
+            self.inner.shared.unreserve(lane.gate(), name, mine, &mut Patience::until(deadline)).await
+        });
+        join_all(giving).await.into_iter().collect()
+    }
+
+    /// Deletes the reservations of addresses that the claimant had, or that an earlier try of it reserved, and does not
+    /// have now. What cannot be deleted goes with the attachment's release.
+    pub(super) async fn tidy(&self, by: &By<'_>, claim: &Claim, plans: &[PoolPlan], patience: &mut Patience) {
+        let Some(first) = plans.first() else { return };
+        let places = || plans.iter().flat_map(|plan| &plan.addresses);
+        let needed = |name: &str| places().any(|place| place.reservation.as_deref() == Some(name));
+        let mut surplus: Vec<(String, Option<&Allocation>)> = {
+            let cache = lock(&self.inner.shared.cache);
+            let mine = cache.reservations.iter().filter(|(name, _, seen)| by.has(seen) && !needed(name));
+            mine.map(|(name, _, _)| (name.to_owned(), None)).collect()
+        };
+        for (address, change) in plans.iter().flat_map(|plan| &plan.changes) {
+            if let Change::Remove(old) = change
+                && let Ok(name) = of_address(claim.request.network_name.as_deref(), *address)
+                && !needed(&name)
+            {
+                surplus.push((name, Some(old)));
+            }
+        }
+        let lane = self.lane(&first.name, first.subnet);
+        for (name, entry) in surplus {
+            let mine = |seen: &Reservation| by.has(seen) || entry.is_some_and(|entry| seen.goes_with(entry));
+            if let Err(error) = self.inner.shared.unreserve(lane.gate(), &name, mine, patience).await {
+                tracing::warn!("reservation {name} is not needed and stays for now: {error}");
+            }
+        }
+    }
+}
