@@ -86,6 +86,7 @@ pub fn subnet_of(network_name: Option<&str>, name: &str) -> Option<IpNet> {
 }
 
 /// The network name in the name of a pool of `subnet`, if there is one.
+#[cfg(feature = "kubernetes")]
 pub(crate) fn network_of<'a>(name: &'a str, subnet: &IpNet) -> Option<&'a str> {
     name.strip_suffix(&of_subnet(subnet))?.strip_suffix('-')
 }
