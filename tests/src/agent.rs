@@ -41,6 +41,11 @@ impl Agent {
         Self { node: node.clone(), state }
     }
 
+    /// The agent of this node with its files where the plugin has its own, so that each knows of the other.
+    pub fn beside_plugin(node: &Node) -> Self {
+        Self { node: node.clone(), state: node.data_dir() }
+    }
+
     /// A file of the agent's.
     pub fn path(&self, name: &str) -> PathBuf {
         self.state.join(name)

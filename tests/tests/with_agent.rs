@@ -1,15 +1,13 @@
 //! Where a policy that the node agent keeps names the bridge, the plugin waits for the agent and never makes a bridge of
 //! its own, which would have no uplink.
 
-use std::env;
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use octavia_bridge_tests::{Lab, Node, Pod, conf};
+use octavia_bridge_tests::{Agent, Lab, Node, Pod, conf};
 use serde_json::{Value, json};
 
 /// A bridge over `enp6s0`, as the Octavia policy has it over a VLAN.
@@ -24,24 +22,9 @@ interfaces:
 /// How long an ADD waits for the agent.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The agent, built beside this test as the plugin is.
-fn agent_binary() -> PathBuf {
-    let binary = env::var_os("OCTAVIA_BRIDGE_AGENT_BIN").map_or_else(
-        || {
-            let test = env::current_exe().expect("path of the test binary");
-            let profile = test.parent().and_then(Path::parent).expect("folder of the build profile");
-            profile.join("octavia-bridge-agent")
-        },
-        PathBuf::from,
-    );
-    assert!(binary.is_file(), "{} does not exist: run `cargo build` first", binary.display());
-    binary
-}
-
 /// Runs the agent to its end; its files are where the plugin has its own.
 fn agent(node: &Node, words: &str, policy: &str) -> Output {
-    let mut command = Command::new(agent_binary());
-    command.args(words.split_whitespace()).arg("--state-dir").arg(node.data_dir());
+    let mut command = Agent::beside_plugin(node).command(&[], words);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = node.spawn(&mut command);
     // One that takes no policy may have ended already.

@@ -6,7 +6,7 @@ use octavia_bridge_tests::changes::{span, until};
 use octavia_bridge_tests::traffic::{Echo, expect_answer};
 use octavia_bridge_tests::{Agent, Changes, Lab, conf};
 
-use crate::nodes::{PATIENCE, POLICY, attach, report, two_nodes};
+use crate::nodes::{PATIENCE, POLICY, attach, report, two_kept_nodes, two_nodes};
 
 /// Longest time from a fault to the last message of its repair. It is 100 ms on a real processor; these are emulated,
 /// two for all tests, and some twenty times slower; and the kernel may tell of a carrier a second late (`net/core/link_watch.c`).
@@ -86,10 +86,7 @@ fn a_parent_that_shrinks_takes_the_vlan_along_and_brings_it_back() {
 #[test]
 fn a_parent_that_goes_down_and_up_by_hand_carries_pods_again_without_the_daemon() {
     let lab = Lab::new();
-    let [first, second] = two_nodes(&lab);
-    let (node, other) = (Agent::on(&first, "node1"), Agent::on(&second, "node2"));
-    node.ok("apply", POLICY);
-    other.ok("apply", POLICY);
+    let [node, other] = two_kept_nodes(&lab);
     let (worker, _) = attach(&node, "worker", &conf::octavia());
     let (manager, there) = attach(&other, "healthmanager", &conf::octavia());
     let _echo = Echo::start(&manager, there.ip());

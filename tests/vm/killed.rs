@@ -3,7 +3,7 @@
 use octavia_bridge_tests::traffic::{Echo, expect_answer};
 use octavia_bridge_tests::{Agent, Lab, conf};
 
-use crate::nodes::{PATIENCE, POLICY, attach, report, two_nodes};
+use crate::nodes::{PATIENCE, POLICY, attach, report, two_kept_nodes, two_nodes};
 
 /// Not at every request, for each takes the better part of a second here; node-agent's own tests kill at every one.
 const STRIDE: usize = 3;
@@ -42,10 +42,7 @@ fn a_first_apply_killed_half_way_is_completed_by_the_next() {
 #[test]
 fn a_change_of_the_vlan_id_killed_half_way_costs_no_pod_its_port() {
     let lab = Lab::new();
-    let [first, second] = two_nodes(&lab);
-    let (node, other) = (Agent::on(&first, "node1"), Agent::on(&second, "node2"));
-    node.ok("apply", POLICY);
-    other.ok("apply", POLICY);
+    let [node, other] = two_kept_nodes(&lab);
     let (worker, _) = attach(&node, "worker", &conf::octavia());
     let (manager, there) = attach(&other, "healthmanager", &conf::octavia());
     let _echo = Echo::start(&manager, there.ip());

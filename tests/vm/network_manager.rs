@@ -9,9 +9,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use octavia_bridge_tests::changes::until;
 use octavia_bridge_tests::traffic::{Echo, expect_answer};
-use octavia_bridge_tests::{Agent, Lab, Node, Stream, conf};
+use octavia_bridge_tests::{Lab, Node, Stream, conf};
 
-use crate::nodes::{PATIENCE, POLICY, attach, report, two_nodes};
+use crate::nodes::{PATIENCE, POLICY, attach, report, two_kept_nodes};
 
 /// NetworkManager's start, of which an emulated processor makes 5 s and more.
 const START: Duration = Duration::from_secs(60);
@@ -180,10 +180,7 @@ fn ours(node: &Node) -> Vec<String> {
 #[test]
 fn network_manager_may_start_reload_reapply_and_stop_and_leaves_links_and_packets_alone() {
     let lab = Lab::new();
-    let [first, second] = two_nodes(&lab);
-    let (node, other) = (Agent::on(&first, "node1"), Agent::on(&second, "node2"));
-    node.ok("apply", POLICY);
-    other.ok("apply", POLICY);
+    let [node, other] = two_kept_nodes(&lab);
     let (worker, here) = attach(&node, "worker", &conf::octavia());
     let (manager, there) = attach(&other, "healthmanager", &conf::octavia());
     let _echoes = [Echo::start(&manager, there.ip()), Echo::start(&worker, here.ip())];
@@ -205,7 +202,7 @@ fn network_manager_may_start_reload_reapply_and_stop_and_leaves_links_and_packet
          ipv6.method disabled",
     );
     nm.cli("connection up trunk");
-    assert_eq!(first.expect_link("enp6s0").addresses(), ["10.0.0.1/24"], "the profile is not in force");
+    assert_eq!(node.expect_link("enp6s0").addresses(), ["10.0.0.1/24"], "the profile is not in force");
     nm.cli("device modify enp6s0 ipv4.addresses 10.0.0.2/24");
     nm.cli("device reapply enp6s0");
     assert_eq!(ours(&node), before);

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use octavia_bridge_tests::{Attached, Lab, Namespace, Node, Pod};
+use octavia_bridge_tests::{Agent, Attached, Lab, Namespace, Node, Pod};
 use serde_json::Value;
 
 /// Octavia's node policy, word for word.
@@ -21,6 +21,16 @@ pub(crate) fn two_nodes(lab: &Lab) -> [Node; 2] {
     let second = lab.node_on_disk_of("node2", &first);
     lab.trunk(&first, &second);
     [first, second]
+}
+
+/// Two nodes whose agents have brought the policy about.
+pub(crate) fn two_kept_nodes(lab: &Lab) -> [Agent; 2] {
+    let [first, second] = two_nodes(lab);
+    let agents = [Agent::on(&first, "node1"), Agent::on(&second, "node2")];
+    for agent in &agents {
+        agent.ok("apply", POLICY);
+    }
+    agents
 }
 
 pub(crate) fn attach(node: &Node, name: &str, conf: &Value) -> (Pod, Attached) {

@@ -1,9 +1,9 @@
 //! The agent applies what is in force already, over a VLAN, with pods attached and talking.
 
 use octavia_bridge_tests::traffic::{Echo, expect_answer};
-use octavia_bridge_tests::{Agent, Changes, Lab, Stream, conf};
+use octavia_bridge_tests::{Changes, Lab, Stream, conf};
 
-use crate::nodes::{PATIENCE, POLICY, attach, report, two_nodes};
+use crate::nodes::{PATIENCE, POLICY, attach, report, two_kept_nodes};
 
 /// Fewer than over a veth (`tests/reapplied.rs`), for each takes a tenth of a second here.
 const ROUNDS: usize = 100;
@@ -11,10 +11,7 @@ const ROUNDS: usize = 100;
 #[test]
 fn a_hundred_times_it_writes_nothing_and_costs_no_packet() {
     let lab = Lab::new();
-    let [first, second] = two_nodes(&lab);
-    let (node, other) = (Agent::on(&first, "node1"), Agent::on(&second, "node2"));
-    node.ok("apply", POLICY);
-    other.ok("apply", POLICY);
+    let [node, other] = two_kept_nodes(&lab);
     let (worker, here) = attach(&node, "worker", &conf::octavia());
     let (manager, there) = attach(&other, "healthmanager", &conf::octavia());
     let _echoes = [Echo::start(&manager, there.ip()), Echo::start(&worker, here.ip())];
