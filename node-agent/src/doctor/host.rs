@@ -145,8 +145,7 @@ pub(super) fn rivals(cli: &Cli, options: &Doctor, desired: &Desired, links: &[Li
         let state = fs::read_to_string(options.network_manager_devices.join(link.index.to_string()));
         if state.is_ok_and(|state| state.lines().any(|line| line.trim() == "managed=true")) {
             let text = format!("NetworkManager counts {} among its own, and may change it", entry.name);
-            let remedy =
-                format!("list it in NetworkManager's unmanaged-devices (interface-name:{})", entry.name);
+            let remedy = "`octavia-bridge-agent install --network-manager`, then restart NetworkManager";
             findings.push(Finding::warn(RIVALS, text, remedy));
         }
     }
