@@ -21,6 +21,10 @@ pub(crate) struct Cli {
     /// Lock file of kubernetes-nmstate's handler: while that runs, nothing is changed.
     #[arg(long, global = true, value_name = "FILE", default_value = "/var/k8s_nmstate/handler_lock")]
     pub(crate) nmstate_lock: PathBuf,
+    /// Where the kernel's settings can be written. A container has its own /proc/sys read-only, and the host's mounted at
+    /// another place.
+    #[arg(long, global = true, value_name = "DIR", default_value = "/proc/sys")]
+    pub(crate) proc_sys: PathBuf,
     #[command(subcommand)]
     pub(crate) verb: Verb,
 }

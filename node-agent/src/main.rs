@@ -36,6 +36,7 @@ fn main() -> ExitCode {
     let told = Targets::new().with_default(LevelFilter::INFO).with_target("kube_client", LevelFilter::OFF);
     let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_target(false);
     log.finish().with(told).init();
+    observed::find_settings_below(&cli.proc_sys);
     match answer(&cli) {
         Ok(status) => status,
         Err(error) => {

@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use ipv6::{Ipv6, Setting, write as write_ipv6};
+pub(crate) use ipv6::{Ipv6, Setting, find_below as find_settings_below, write as write_ipv6};
 pub(crate) use read::{MAIN_TABLE, read};
 pub(crate) use scope::{Scope, read_scope};
 

@@ -1,10 +1,13 @@
 //! IPv6 settings of a link, which live below `/proc/sys/net/ipv6/conf` only.
 //!
 //! The kernel resolves these paths by the network namespace of the thread that opens them, which for
-//! this program is the one it was started in.
+//! this program is the one it was started in. That holds for the host's `/proc/sys/net` as well when it is mounted
+//! somewhere else in a container.
 
 use std::fs;
 use std::io::{Error, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
@@ -47,8 +50,17 @@ impl Setting {
     }
 }
 
-fn path(link: &str, setting: Setting) -> String {
-    format!("/proc/sys/net/ipv6/conf/{link}/{}", setting.key())
+/// Like `/proc` itself the same for the whole process, and known before the first link is looked at.
+static PROC_SYS: OnceLock<PathBuf> = OnceLock::new();
+
+/// Says that the settings are found below `folder`, which holds what `/proc/sys` does; once, at the start.
+pub(crate) fn find_below(folder: &Path) {
+    PROC_SYS.get_or_init(|| folder.to_owned());
+}
+
+fn path(link: &str, setting: Setting) -> PathBuf {
+    let folder = PROC_SYS.get().map_or(Path::new("/proc/sys"), PathBuf::as_path);
+    folder.join("net/ipv6/conf").join(link).join(setting.key())
 }
 
 /// Reads the settings of a link; `None` where the kernel has no IPv6, or the link is gone.
@@ -72,6 +84,11 @@ pub(crate) fn write(link: &str, setting: Setting, on: bool) -> Result<(), Error>
         }
         _ => {}
     }
-    fs::write(&path, value)
-        .map_err(|cause| Error::new(cause.kind(), format!("write {value} to {path}: {cause}")))
+    fs::write(&path, value).map_err(|cause| {
+        let hint = match cause.kind() {
+            ErrorKind::ReadOnlyFilesystem => "; in a container, mount the host's and name it with --proc-sys",
+            _ => "",
+        };
+        Error::new(cause.kind(), format!("write {value} to {}: {cause}{hint}", path.display()))
+    })
 }

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "everything here is a test, also what clippy does not see as one")]
 
 mod applying;
+mod confined;
 mod daemon;
 mod doctor;
 mod health;
