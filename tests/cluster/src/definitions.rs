@@ -1,6 +1,6 @@
 //! The custom resources of `daemonset/crds`, as an administrator would install them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
@@ -13,11 +13,8 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Installs those that are missing, and waits until all are served.
 pub(crate) fn install(admin: &Access) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../daemonset/crds");
-    let files = fs::read_dir(&folder).unwrap_or_else(|e| panic!("read {}: {e}", folder.display()));
     let mut collections = Vec::new();
-    for file in files {
-        let file = file.expect("read the folder of definitions").path();
+    for file in files() {
         let text = fs::read_to_string(&file).unwrap_or_else(|e| panic!("read {}: {e}", file.display()));
         let definition: Value =
             serde_saphyr::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
@@ -36,7 +33,6 @@ pub(crate) fn install(admin: &Access) {
             collections.push(format!("/apis/{group}/{version}/{plural}?limit=1"));
         }
     }
-    assert!(!collections.is_empty(), "no definitions in {}", folder.display());
     let started = Instant::now();
     for collection in collections {
         // 404 while the server has not noticed, 429 while it prepares the storage of a new kind.
@@ -47,4 +43,18 @@ pub(crate) fn install(admin: &Access) {
             thread::sleep(Duration::from_millis(50));
         }
     }
+}
+
+/// The definitions, which lie in a folder for each project that they are of, beside its kustomization.
+fn files() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../daemonset/crds");
+    let entries = |folder: &Path| -> Vec<PathBuf> {
+        let read = fs::read_dir(folder).unwrap_or_else(|e| panic!("read {}: {e}", folder.display()));
+        read.map(|entry| entry.expect("read the folder of definitions").path()).collect()
+    };
+    let projects = entries(&folder).into_iter().filter(|path| path.is_dir());
+    let mut files: Vec<PathBuf> = projects.flat_map(|project| entries(&project)).collect();
+    files.retain(|file| file.file_name().is_some_and(|name| name != "kustomization.yaml"));
+    assert!(!files.is_empty(), "no definitions in {}", folder.display());
+    files
 }
