@@ -247,7 +247,10 @@ impl Range {
 
 /// The agent: what `OCTAVIA_BRIDGE_AGENT_BIN` names, or else what was built beside this test,
 /// `target/<profile>/deps/<test>` → `target/<profile>/octavia-bridge-agent`.
-fn program() -> PathBuf {
+///
+/// # Panics
+/// When it is not there.
+pub fn program() -> PathBuf {
     let variable = "OCTAVIA_BRIDGE_AGENT_BIN";
     let beside = || {
         let test = env::current_exe().expect("path of the test binary");

@@ -27,6 +27,7 @@
 //!   so a node of the black-box tests reaches the server. [`Relay`] does only that, without a second TLS.
 //! - [`Ledger`] reads pools and reservations and tells whether each address has one owner.
 //! - [`Agent`] is the project's own agent as a process of one node; a test asks it as plugins do.
+//! - [`kustomize`] builds what is in `daemonset/`, and [`Access::kubectl`] applies it, by a kubectl as users have it.
 //! - [`Rival`] writes as whereabouts v0.9 does. The program `rival` is the same as a process, and prints an
 //!   [`Operation`] a line. [`doubles`] finds addresses that two had at once, in the operations of all writers together.
 //!
@@ -49,6 +50,7 @@ mod definitions;
 mod driver;
 mod external;
 mod history;
+mod kubectl;
 mod ledger;
 mod manifest;
 mod namespace;
@@ -60,11 +62,12 @@ mod server;
 mod shipped;
 
 pub use access::Access;
-pub use agent::{Agent, Page, Range};
+pub use agent::{Agent, Page, Range, program as agent_program};
 pub use audit::{Audit, Mark, Request};
 pub use call::Answer;
 pub use cluster::Cluster;
 pub use history::{Operation, doubles};
+pub use kubectl::{Said, daemonset, kustomize};
 pub use ledger::{Holder, Ledger, Pool, Reservation};
 pub use proxy::{Exchange, Proxy};
 pub use relay::Relay;

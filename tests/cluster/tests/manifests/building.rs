@@ -1,0 +1,118 @@
+//! Kustomize puts everything where it belongs, and nothing anywhere else.
+
+use std::path::Path;
+use std::process::Command;
+
+use octavia_bridge_cluster_tests::daemonset;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{PLACEHOLDER, build, document, kustomizations, list, name, text, with_pods};
+
+#[test]
+fn nothing_is_left_open() {
+    for folder in kustomizations() {
+        for object in build(&folder) {
+            assert!(!object.to_string().contains(PLACEHOLDER), "{}: {object}", name(&folder));
+        }
+    }
+}
+
+/// Kustomize's selectors may match less than they seem to, or more, and neither is an error.
+#[test]
+fn each_setting_goes_to_its_places_and_to_no_others() {
+    let copy = TempDir::new().expect("make a folder");
+    let copied = Command::new("cp").arg("--recursive").arg(daemonset()).arg(copy.path()).status();
+    assert!(copied.is_ok_and(|status| status.success()), "copy daemonset/");
+    let overlay = copy.path().join("daemonset/overlays/kubernetes/without-crds");
+    let mut settings = document(&overlay.join("settings.yaml"));
+    let data = settings["data"].as_object_mut().expect("settings");
+    for (key, value) in data.iter_mut() {
+        *value = json!(format!("/the-{key}-of-this-test"));
+    }
+    let keys: Vec<String> = data.keys().cloned().collect();
+    std::fs::write(overlay.join("settings.yaml"), settings.to_string()).expect("write the settings");
+    let built: String = build(&overlay).iter().map(Value::to_string).collect();
+
+    let component = document(&daemonset().join("components/settings/kustomization.yaml"));
+    let replacements = list(&component, "/replacements");
+    assert_eq!(replacements.len(), keys.len(), "each setting is used");
+    for key in keys {
+        let of_key = |r: &&Value| r["source"]["fieldPath"] == json!(format!("data.{key}"));
+        let replacement = replacements.iter().find(of_key).unwrap_or_else(|| panic!("{key} is used nowhere"));
+        let places: usize =
+            list(replacement, "/targets").iter().map(|target| list(target, "/fieldPaths").len()).sum();
+        let found = built.matches(&format!("/the-{key}-of-this-test")).count();
+        assert_eq!(found, places, "{key}: {built}");
+    }
+}
+
+/// A patch with a selector that matches nothing is no error to kustomize.
+#[test]
+fn patches_by_selector_are_of_something_that_exists() {
+    let base = build(&daemonset().join("base"));
+    let components = std::fs::read_dir(daemonset().join("components")).expect("read the components");
+    let mut seen = 0;
+    let files = components.map(|entry| entry.expect("an entry").path().join("kustomization.yaml"));
+    for file in files.chain(kustomizations().iter().map(|folder| folder.join("kustomization.yaml"))) {
+        for patch in list(&document(&file), "/patches") {
+            let Some(target) = patch.get("target") else { continue };
+            let matches = |object: &&Value| {
+                object["kind"] == target["kind"] && object["metadata"]["name"] == target["name"]
+            };
+            assert!(base.iter().any(|object| matches(&object)), "{}: {target}", file.display());
+            seen += 1;
+        }
+    }
+    assert!(seen >= 3, "{seen} patches");
+}
+
+#[test]
+fn the_image_is_this_version_s_and_named_once() {
+    let ours = format!("ghcr.io/octavia-bridge/octavia-bridge:{}", env!("CARGO_PKG_VERSION"));
+    for (overlay, set) in with_pods() {
+        let expected = match overlay.as_str() {
+            "examples/own-overlay" => {
+                format!("registry.example.com/octavia-bridge:{}", env!("CARGO_PKG_VERSION"))
+            }
+            _ => ours.clone(),
+        };
+        for containers in ["/spec/template/spec/containers", "/spec/template/spec/initContainers"] {
+            for container in list(&set, containers) {
+                assert_eq!(text(container, "/image"), expected, "{overlay}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_kinds_are_those_of_one_folder_each() {
+    let kinds = |folder: &str| -> Vec<String> {
+        let objects = build(&daemonset().join(folder));
+        let definitions = objects.iter().filter(|object| object["kind"] == "CustomResourceDefinition");
+        definitions.map(|object| text(object, "/metadata/name").to_owned()).collect()
+    };
+    let (both, whereabouts, nmstate) = (kinds("crds"), kinds("crds/whereabouts"), kinds("crds/nmstate"));
+    assert_eq!((whereabouts.len(), nmstate.len(), both.len()), (3, 3, 6));
+    for flavour in ["kubernetes", "k3s"] {
+        let mut all = kinds(&format!("overlays/{flavour}"));
+        all.sort();
+        assert_eq!(
+            all,
+            {
+                let mut both = both.clone();
+                both.sort();
+                both
+            },
+            "{flavour}"
+        );
+    }
+    assert_eq!(kinds("overlays/openshift"), nmstate, "OpenShift brings whereabouts' kinds");
+    for flavour in ["kubernetes", "k3s", "openshift"] {
+        for part in ["without-crds", "uninstall"] {
+            assert_eq!(kinds(&format!("overlays/{flavour}/{part}")), [""; 0], "{flavour}/{part}");
+        }
+    }
+    let file = |folder: &str| Path::new(folder).join("kustomization.yaml");
+    assert!(daemonset().join(file("crds")).is_file());
+}
