@@ -52,7 +52,8 @@ fn the_figures_exist() {
     let cluster = Cluster::shared();
     let admin = cluster.namespace("figures");
     cluster.node("figures");
-    let agent = Agent::start(&admin, "figures");
+    // A folder in which it cannot install the plugin: whether it has is told all the same.
+    let agent = Agent::start_with(&admin, "figures", &["--cni-bin-dir", "/no-such-folder"]);
     // Not until it is ready, which it is not where another test has applied a policy.
     agent.wait("follows the pools", |agent| {
         (agent.figure("octavia_bridge_pools_synced") == Some(1.0)).then_some(())
