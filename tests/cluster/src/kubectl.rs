@@ -73,11 +73,17 @@ impl Access {
 
 /// A released kubectl, as users have it, and not the one that this machine may have.
 fn program() -> PathBuf {
-    if let Some(file) = env::var_os("OCTAVIA_BRIDGE_TEST_KUBECTL") {
-        return PathBuf::from(file);
-    }
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/kube/kubectl");
-    let output = Command::new(&script).output().unwrap_or_else(|e| panic!("run {}: {e}", script.display()));
+    env::var_os("OCTAVIA_BRIDGE_TEST_KUBECTL").map_or_else(|| tool("kubectl"), PathBuf::from)
+}
+
+/// A program that `scripts/kube/tool` has downloaded.
+///
+/// # Panics
+/// When it has not, and cannot.
+pub fn tool(name: &str) -> PathBuf {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/kube/tool");
+    let output = Command::new(&script).arg(name).output();
+    let output = output.unwrap_or_else(|e| panic!("run {}: {e}", script.display()));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     PathBuf::from(str::from_utf8(&output.stdout).expect("a path").trim_end())
 }

@@ -67,7 +67,7 @@ pub use audit::{Audit, Mark, Request};
 pub use call::Answer;
 pub use cluster::Cluster;
 pub use history::{Operation, doubles};
-pub use kubectl::{Said, daemonset, kustomize};
+pub use kubectl::{Said, daemonset, kustomize, tool};
 pub use ledger::{Holder, Ledger, Pool, Reservation};
 pub use proxy::{Exchange, Proxy};
 pub use relay::Relay;

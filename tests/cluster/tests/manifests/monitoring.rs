@@ -2,9 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 
-use octavia_bridge_cluster_tests::{Agent, Cluster, Range, daemonset};
-use serde_json::Value;
+use octavia_bridge_cluster_tests::{Agent, Cluster, Range, daemonset, tool};
+use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::{build, list, text};
 
@@ -30,6 +33,17 @@ fn alerts() -> Vec<Value> {
     let rules = list(&rules.expect("the alerts"), "/spec/groups/0/rules").to_vec();
     assert!(rules.len() > 5, "{rules:?}");
     rules
+}
+
+/// The dashboard's expressions.
+fn panels() -> Vec<String> {
+    let is_it = |object: &Value| object["metadata"]["name"] == "octavia-bridge-dashboard";
+    let dashboard = objects().into_iter().find(is_it).expect("the dashboard");
+    let dashboard: Value = serde_json::from_str(text(&dashboard, "/data/octavia-bridge.json")).expect("JSON");
+    let targets = list(&dashboard, "/panels").iter().flat_map(|panel| list(panel, "/targets"));
+    let found: Vec<String> = targets.map(|target| text(target, "/expr").to_owned()).collect();
+    assert!(found.len() > 5, "{found:?}");
+    found
 }
 
 #[test]
@@ -77,15 +91,35 @@ fn the_figures_exist() {
         });
     }
 
-    let dashboard =
-        objects().into_iter().find(|object| object["metadata"]["name"] == "octavia-bridge-dashboard");
-    let dashboard = dashboard.expect("the dashboard");
-    let dashboard: Value = serde_json::from_str(text(&dashboard, "/data/octavia-bridge.json")).expect("JSON");
-    let targets = list(&dashboard, "/panels").iter().flat_map(|panel| list(panel, "/targets"));
-    let mut asked: Vec<String> = targets.map(|target| text(target, "/expr").to_owned()).collect();
+    let mut asked = panels();
     asked.extend(alerts().iter().map(|alert| text(alert, "/expr").to_owned()));
     let names: BTreeSet<String> = asked.iter().flat_map(|expression| figures(expression)).collect();
     assert!(names.len() > 8, "{names:?}");
     let missing: Vec<&String> = names.difference(&exist).collect();
     assert!(missing.is_empty(), "no such figures: {missing:?}\n{told}");
+}
+
+/// By Prometheus' own program: alerts fire when they should and are silent on a cluster that is well, and the dashboard's
+/// expressions are well-formed.
+#[test]
+fn alerts_fire_when_they_should() {
+    let folder = TempDir::new().expect("make a folder");
+    let record = |(n, expression): (usize, String)| {
+        // Grafana's, by the dashboard's resolution.
+        json!({"record": format!("panel:{n}"), "expr": expression.replace("$__rate_interval", "5m")})
+    };
+    let panels: Vec<Value> = panels().into_iter().enumerate().map(record).collect();
+    let rules = json!({"groups": [
+        {"name": "octavia-bridge", "rules": alerts()},
+        {"name": "dashboard", "rules": panels},
+    ]});
+    // JSON is YAML.
+    fs::write(folder.path().join("alerts.yaml"), rules.to_string()).expect("write the rules");
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/alerts-test.yaml");
+    fs::copy(&cases, folder.path().join("test.yaml")).expect("copy the cases");
+    let mut command = Command::new(tool("promtool"));
+    let output = command.args(["test", "rules", "test.yaml"]).current_dir(folder.path()).output();
+    let output = output.expect("run promtool");
+    let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    assert!(output.status.success(), "{}", said.join("\n"));
 }
