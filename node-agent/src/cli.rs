@@ -8,6 +8,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand};
 
 use crate::desired::{Choice, Label};
 use crate::health::Bind;
+use crate::install::AlsoAs;
 
 /// Keeps a node's VLAN interfaces and bridges as a policy describes them, in nmstate's YAML.
 ///
@@ -60,15 +61,21 @@ pub(crate) enum Verb {
         #[command(flatten)]
         safety: Safety,
     },
-    /// Tell the host's own programs about the state that was applied last.
+    /// Put the plugin where the container runtime looks for it, and tell the host's own programs about the state that was
+    /// applied last.
     Install {
         #[command(flatten)]
         places: Places,
+        #[command(flatten)]
+        plugin: Plugin,
     },
-    /// Take back what install did; links and the kept state stay.
+    /// Take back what install did; links, pods' addresses and the kept state stay.
     Uninstall {
         #[command(flatten)]
         places: Places,
+        /// Remove the state directory's content, too: refused while a pod, a release or a policy needs it.
+        #[arg(long, group = "whom")]
+        state: bool,
     },
     /// Look for what keeps pods from their network, and say what to do; changes nothing. Status 1 if something fails.
     Doctor(Doctor),
@@ -82,6 +89,12 @@ pub(crate) enum Verb {
         safety: Safety,
         #[command(flatten)]
         cluster: Cluster,
+        /// The folder where the container runtime looks for plugins: the plugin is put there, and put back. Without
+        /// it no folder is touched.
+        #[arg(long, value_name = "DIR", env = "CNI_BIN_DIR", help_heading = "Plugin")]
+        cni_bin_dir: Option<PathBuf>,
+        #[command(flatten)]
+        plugin: Plugin,
         /// Where to answer HTTP requests for /healthz, /readyz and /metrics; none for nowhere.
         #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:29808")]
         health_bind: Bind,
@@ -126,6 +139,19 @@ pub(crate) struct Doctor {
     /// Where NetworkManager notes the state of its devices.
     #[arg(long, value_name = "DIR", default_value = "/run/NetworkManager/devices")]
     pub(crate) network_manager_devices: PathBuf,
+}
+
+/// The plugin, and under which names to install it.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Plugin")]
+pub(crate) struct Plugin {
+    /// The plugin to install; by default octavia-bridge beside this program.
+    #[arg(long = "plugin", value_name = "FILE", env = "PLUGIN_FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Install it under these names, too, so that networks of other plugins get it: bridge, whereabouts, or both with a comma
+    /// between. A file of that name that is there already is left alone, which is an error.
+    #[arg(long, value_name = "NAMES", env = "ALSO_AS", default_value = "", hide_default_value = true)]
+    pub(crate) also_as: AlsoAs,
 }
 
 /// The part of `run` that follows the cluster's policies, and serves plugins with addresses of its pools.
@@ -209,8 +235,11 @@ pub(crate) struct Safety {
 }
 
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("whom").args(["systemd", "network_manager"]).required(true).multiple(true))]
+#[command(group = ArgGroup::new("whom").args(["cni_bin_dir", "systemd", "network_manager"]).required(true).multiple(true))]
 pub(crate) struct Places {
+    /// The container runtime: the folder where it looks for plugins, such as /opt/cni/bin.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cni_bin_dir: Option<PathBuf>,
     /// systemd: a unit that brings the state about at each boot, before kubelet starts.
     #[arg(long)]
     pub(crate) systemd: bool,

@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use crate::cli::{Cli, Doctor};
 use crate::verbs::print;
+pub(crate) use plugin::versions;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

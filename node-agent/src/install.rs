@@ -1,28 +1,46 @@
-//! What the host's own programs are told: systemd by a unit that brings the kept desired state about before kubelet starts,
-//! so that after a reboot pods find their bridge with its uplink, whether or not an API server can be reached; and
-//! NetworkManager which links are not its own.
+//! What is put on the host for others: the plugin into the folder where the container runtime looks for it; for systemd a
+//! unit that brings the kept desired state about before kubelet starts, so that after a reboot pods find their bridge with
+//! its uplink, whether or not an API server can be reached; for NetworkManager which links are not its own.
 
+mod leftovers;
 mod network_manager;
+mod plugin;
 
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 
-use crate::cli::{Cli, Places};
+use crate::cli::{Cli, Places, Plugin};
+use crate::state::State;
+use crate::verbs::print;
+pub(crate) use plugin::{AlsoAs, Installation, start};
 
 const NAME: &str = "octavia-bridge-agent.service";
 /// Whom it is started for. kubelet is named by `Before=` only, so that a host without it works too.
 const TARGET: &str = "multi-user.target.wants";
 
-/// Writes what was asked for: the unit, enabled for the next boot, and NetworkManager's file.
+/// Writes what was asked for: the plugin, the unit, enabled for the next boot, and NetworkManager's file.
 ///
 /// # Errors
-/// Those of writing; paths that systemd, and names that NetworkManager could misread; nothing kept to tell NetworkManager.
-pub(crate) fn install(cli: &Cli, places: &Places) -> anyhow::Result<ExitCode> {
+/// Those of writing; a file of somebody else's in the plugin's place; paths that systemd, and names that NetworkManager
+/// could misread; nothing kept to tell NetworkManager.
+pub(crate) fn install(cli: &Cli, places: &Places, plugin: &Plugin) -> anyhow::Result<ExitCode> {
+    if let Some(folder) = &places.cni_bin_dir {
+        let state = State::lock(&cli.state_dir)?;
+        let look = Installation::new(folder, plugin, state.directory())?.bring_about()?;
+        for line in look.done() {
+            print(&line)?;
+        }
+        let complaints = look.complaints();
+        anyhow::ensure!(complaints.is_empty(), "{}", complaints.join("\n"));
+        if look.done().is_empty() {
+            print("nothing to do")?;
+        }
+    }
     if places.systemd {
         let program = std::env::current_exe().context("find this program's own path")?;
         let state =
@@ -49,8 +67,34 @@ pub(crate) fn install(cli: &Cli, places: &Places) -> anyhow::Result<ExitCode> {
 /// Removes what was asked for; what is not there is removed already.
 ///
 /// # Errors
-/// Those of removing.
-pub(crate) fn uninstall(places: &Places) -> anyhow::Result<ExitCode> {
+/// Those of removing; a state directory that is still needed.
+pub(crate) fn uninstall(cli: &Cli, places: &Places, with_state: bool) -> anyhow::Result<ExitCode> {
+    if with_state || places.cni_bin_dir.is_some() {
+        let state = State::lock(&cli.state_dir)?;
+        let shown = cli.state_dir.display();
+        let needed = match leftovers::needed(&cli.state_dir) {
+            Err(error) if with_state => return Err(error),
+            needed => needed.unwrap_or_else(|error| vec![format!("{error:#}")]),
+        };
+        anyhow::ensure!(
+            !with_state || needed.is_empty(),
+            "the state in {shown} is still needed, and nothing was removed: {}",
+            needed.join("; ")
+        );
+        if let Some(folder) = &places.cni_bin_dir {
+            for line in plugin::uninstall(folder, &state)? {
+                print(&line)?;
+            }
+        }
+        if with_state {
+            print(&leftovers::remove(&cli.state_dir)?)?;
+        } else {
+            print(&format!("{shown}: stays, for the ends of pods"))?;
+            for what in needed {
+                tracing::warn!("{what}");
+            }
+        }
+    }
     let mut paths = Vec::new();
     if places.systemd {
         paths.extend([wanted(places), places.unit_dir.join(NAME)]);
@@ -70,20 +114,21 @@ fn wanted(places: &Places) -> PathBuf {
 
 /// Writes a file so that it is there whole or not at all, also after a power cut.
 fn put(path: &Path, text: &str) -> anyhow::Result<()> {
+    write(path, text).with_context(|| format!("write {}", path.display()))
+}
+
+fn write(path: &Path, text: &str) -> io::Result<()> {
     // Neither program reads a file with this ending.
     let mut draft = path.as_os_str().to_owned();
     draft.push(".tmp");
-    let write = || {
-        let mut file = File::create(&draft)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&draft, path)?;
-        File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
-    };
-    write().with_context(|| format!("write {}", path.display()))
+    let mut file = File::create(&draft)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&draft, path)?;
+    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 
-fn remove(path: &Path) -> std::io::Result<()> {
+fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(cause) if cause.kind() != ErrorKind::NotFound => Err(cause),
         _ => Ok(()),

@@ -54,12 +54,13 @@ fn answer(cli: &Cli) -> anyhow::Result<ExitCode> {
             Verb::Apply { input, safety } => verbs::apply(cli, input, safety).await,
             Verb::Show { json } => verbs::show(*json).await,
             Verb::Remove { safety } => verbs::remove(cli, safety).await,
-            Verb::Install { places } => install::install(cli, places),
-            Verb::Uninstall { places } => install::uninstall(places),
+            Verb::Install { places, plugin } => install::install(cli, places, plugin),
+            Verb::Uninstall { places, state } => install::uninstall(cli, places, *state),
             Verb::Doctor(options) => doctor::doctor(cli, options).await,
             Verb::Pools(options) => pools::pools(cli, options).await,
-            Verb::Run { input, safety, cluster, health_bind, interval } => {
-                run::run(cli, input, safety, cluster, *health_bind, *interval).await
+            Verb::Run { input, safety, cluster, cni_bin_dir, plugin, health_bind, interval } => {
+                let place = cni_bin_dir.as_deref().map(|folder| (folder, plugin));
+                run::run(cli, input, safety, cluster, place, *health_bind, *interval).await
             }
         }
     })

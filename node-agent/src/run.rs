@@ -8,6 +8,7 @@ mod wanted;
 mod watch;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,9 +20,10 @@ use tokio::sync::watch::Sender;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::apply::{self, Goal, Targets, chain};
-use crate::cli::{Cli, Cluster, Input, Safety};
+use crate::cli::{Cli, Cluster, Input, Plugin, Safety};
 use crate::desired::Desired;
 use crate::health::{self, Bind, Health};
+use crate::install::{self, Installation};
 use crate::policies::{self, Outcome, Part};
 use crate::state::{Bridges, Kept, State};
 use crate::{broker, rival, verbs};
@@ -70,8 +72,8 @@ struct Keeper<'a> {
     standing: Standing,
 }
 
-/// Keeps the desired state until SIGTERM or SIGINT, and serves plugins beside that if `cluster` says so. Links stay as
-/// they are.
+/// Keeps the desired state until SIGTERM or SIGINT, and the plugin in its folder if there is one, and serves plugins beside
+/// that if `cluster` says so. Links stay as they are.
 ///
 /// # Errors
 /// Wrong input at the start, and a netlink socket that fails. What cannot be reached now is no error: it
@@ -81,6 +83,7 @@ pub(crate) async fn run(
     input: &Input,
     safety: &Safety,
     cluster: &Cluster,
+    plugin: Option<(&Path, &Plugin)>,
     health_bind: Bind,
     interval: u64,
 ) -> anyhow::Result<ExitCode> {
@@ -90,6 +93,13 @@ pub(crate) async fn run(
     let state = State::lock(&cli.state_dir)?;
     let health = Arc::new(Health::default());
     let standing = Standing::new(&health);
+    let installing = match plugin {
+        Some((folder, plugin)) => {
+            let installation = Installation::new(folder, plugin, state.directory())?;
+            Some(install::start(installation, &health))
+        }
+        None => None,
+    };
     let broker =
         if cluster.cluster { Some(broker::start(cluster, &cli.state_dir, &health).await?) } else { None };
     if let Bind::At(address) = health_bind {
@@ -153,6 +163,9 @@ pub(crate) async fn run(
     tracing::info!("stopping; every link stays");
     if let Some(broker) = broker {
         broker.stop().await;
+    }
+    if let Some(installing) = installing {
+        installing.stop().await;
     }
     Ok(ExitCode::SUCCESS)
 }

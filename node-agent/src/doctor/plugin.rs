@@ -22,8 +22,8 @@ pub(super) fn look(program: &Path) -> Finding {
     }
 }
 
-/// Asks as a runtime does.
-fn versions(program: &Path) -> Result<String, String> {
+/// Asks a plugin as a runtime does for the versions of CNI that it speaks; or says why it is none, or none for this machine.
+pub(crate) fn versions(program: &Path) -> Result<String, String> {
     let mut command = Command::new(program);
     command.env_clear().env("CNI_COMMAND", "VERSION");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());

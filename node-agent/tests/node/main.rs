@@ -13,6 +13,8 @@ mod health;
 mod input;
 mod installing;
 mod killed;
+mod plugin_folder;
+mod plugin_kept;
 mod reaching;
 mod restarting;
 mod scene;

@@ -1,0 +1,46 @@
+//! Why the plugin is not in its folder, in words that name the file and what to do.
+
+use std::io::{self, ErrorKind};
+use std::path::PathBuf;
+
+/// Why a file is not in the folder as it should be, by what can be done about it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("{attempt}{}", advice(source))]
+    Io { attempt: String, source: io::Error },
+    #[error(
+        "the CNI folder {} cannot be used: name the folder in which the container runtime looks for plugins, \
+         mounted from the host where this runs in a container", path.display()
+    )]
+    Folder { path: PathBuf, source: io::Error },
+    #[error("the plugin {} cannot be read: name the one to install with --plugin (PLUGIN_FILE)", path.display())]
+    Source { path: PathBuf, source: io::Error },
+    #[error("{}, which was to be installed: {why}; name the plugin with --plugin (PLUGIN_FILE)", path.display())]
+    Unfit { path: PathBuf, why: String },
+    #[error(
+        "{} is not what was written there; nothing is installed as long as it cannot be told which files are this \
+         program's. Without it those that are the plugin, byte for byte, are", path.display()
+    )]
+    Record { path: PathBuf, source: serde_json::Error },
+    #[error(
+        "{} is not this program's ({what}) and was left alone; remove it, or {instead}", path.display()
+    )]
+    Foreign { path: PathBuf, what: &'static str, instead: &'static str },
+    #[error(
+        "nothing that was installed is in {}: it was installed in {}, which may be the same folder's name in a \
+         container; name the right one", folder.display(), installed.display()
+    )]
+    Elsewhere { folder: PathBuf, installed: PathBuf },
+}
+
+pub(super) fn io_error(attempt: impl Into<String>, source: io::Error) -> Error {
+    Error::Io { attempt: attempt.into(), source }
+}
+
+fn advice(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        ErrorKind::ReadOnlyFilesystem => " (it has to be writable for this program, also as a mount)",
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => " (make room there)",
+        _ => "",
+    }
+}

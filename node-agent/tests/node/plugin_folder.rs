@@ -1,0 +1,283 @@
+//! install and uninstall of the plugin in the folder where a container runtime looks for it.
+
+use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+use std::process::Command;
+
+use crate::scene::{AGENT, Answer, Node, POLICY, answer, on_a_node};
+
+/// A plugin as far as installing goes: it answers VERSION. `mark` tells one version from another.
+pub(crate) fn plugin(node: &Node, mark: &str) -> String {
+    let path = node.path(mark);
+    fs::write(&path, format!("#!/bin/sh\n# {mark}\necho '{{\"supportedVersions\":[\"1.1.0\"]}}'\n")).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+    path.display().to_string()
+}
+
+/// An empty CNI folder.
+pub(crate) fn folder(node: &Node) -> String {
+    fs::create_dir(node.path("bin")).unwrap();
+    node.path("bin").display().to_string()
+}
+
+/// Every file of a folder: its mode and its content.
+fn files(folder: &Path) -> BTreeMap<String, (u32, String)> {
+    let describe = |entry: fs::DirEntry| {
+        let mode = entry.metadata().unwrap().mode() & 0o7777;
+        let text = String::from_utf8(fs::read(entry.path()).unwrap()).unwrap();
+        (entry.file_name().into_string().unwrap(), (mode, text))
+    };
+    fs::read_dir(folder).unwrap().map(|entry| describe(entry.unwrap())).collect()
+}
+
+/// The mark of the plugin in a place, and its mode.
+fn there(node: &Node, name: &str) -> (u32, String) {
+    let (mode, text) = files(&node.path("bin")).remove(name).unwrap_or_default();
+    (mode, text.lines().nth(1).unwrap_or_default().trim_start_matches("# ").to_owned())
+}
+
+fn install(node: &Node, mark: &str, more: &str) -> Answer {
+    let (plugin, bin) = (plugin(node, mark), node.path("bin"));
+    node.run(&format!("install --cni-bin-dir {} --plugin {plugin} {more}", bin.display()), "")
+}
+
+fn uninstall(node: &Node, more: &str) -> Answer {
+    node.run(&format!("uninstall --cni-bin-dir {} {more}", node.path("bin").display()), "")
+}
+
+#[track_caller]
+fn done(answer: &Answer) -> &str {
+    assert_eq!(answer.status, 0, "{}{}", answer.stdout, answer.stderr);
+    &answer.stdout
+}
+
+#[track_caller]
+fn refused(answer: &Answer, words: &[&str]) {
+    assert_eq!(answer.status, 1, "{}{}", answer.stdout, answer.stderr);
+    for word in words {
+        assert!(answer.stderr.contains(word), "{word:?} is not in {}", answer.stderr);
+    }
+}
+
+#[test]
+fn it_is_installed_upgraded_rolled_back_and_removed_and_nothing_else_is_touched() {
+    on_a_node(|node| {
+        let bin = folder(node);
+        fs::write(node.path("bin/loopback"), "another's").unwrap();
+        let before = files(&node.path("bin"));
+        let said = install(node, "v1", "");
+        assert_eq!(done(&said).lines().count(), 2, "{}", said.stdout);
+        for name in ["octavia-bridge", "octavia-ipam"] {
+            assert_eq!(there(node, name), (0o755, "v1".into()));
+        }
+        assert_eq!(files(&node.path("bin")).len(), 3, "nothing but these is written");
+        let inode = || fs::metadata(node.path("bin/octavia-bridge")).unwrap().ino();
+        let first = inode();
+        assert_eq!(done(&install(node, "v1", "")), "nothing to do\n");
+        assert_eq!(inode(), first);
+
+        done(&install(node, "v2", ""));
+        assert_ne!(inode(), first, "those that run keep theirs");
+        assert_eq!(there(node, "octavia-ipam"), (0o755, "v2".into()));
+        assert_eq!(there(node, ".octavia-bridge.previous"), (0o700, "v1".into()));
+        let back = format!("install --cni-bin-dir {bin} --plugin {bin}/.octavia-bridge.previous");
+        node.ok(&back, "");
+        for name in ["octavia-bridge", "octavia-ipam"] {
+            assert_eq!(there(node, name), (0o755, "v1".into()));
+        }
+        assert_eq!(there(node, ".octavia-bridge.previous"), (0o700, "v2".into()));
+
+        // A mode that somebody has changed.
+        fs::set_permissions(node.path("bin/octavia-ipam"), Permissions::from_mode(0o644)).unwrap();
+        assert!(done(&install(node, "v1", "")).contains("octavia-ipam with its mode"));
+        assert_eq!(there(node, "octavia-ipam"), (0o755, "v1".into()));
+
+        assert!(done(&uninstall(node, "")).contains("/bin/octavia-ipam: removed"));
+        assert_eq!(files(&node.path("bin")), before);
+        assert!(done(&uninstall(node, "")).contains("nothing was installed"));
+        assert!(node.path("state").exists());
+    });
+}
+
+#[test]
+fn what_others_have_put_there_is_left_alone_and_named() {
+    on_a_node(|node| {
+        folder(node);
+        fs::write(node.path("bin/octavia-ipam"), "a package's").unwrap();
+        symlink("/dev/null", node.path("bin/bridge")).unwrap();
+        let answer = install(node, "v1", "--also-as bridge,whereabouts");
+        refused(
+            &answer,
+            &["bin/octavia-ipam is not", "was there before", "bin/bridge is not", "no regular file"],
+        );
+        refused(&answer, &["remove it, or do without that name in --also-as"]);
+        assert_eq!(there(node, "octavia-bridge").1, "v1");
+        assert_eq!(there(node, "whereabouts").1, "v1");
+        // Put there by somebody after it was installed.
+        fs::write(node.path("bin/octavia-bridge"), "an administrator's").unwrap();
+        refused(&install(node, "v2", ""), &["bin/octavia-bridge is not", "has replaced what was installed"]);
+        assert!(done(&uninstall(node, "")).contains("bin/octavia-bridge: left alone"));
+        assert_eq!(files(&node.path("bin")).len(), 3);
+        assert_eq!(fs::read(node.path("bin/octavia-ipam")).unwrap(), b"a package's");
+        assert_eq!(fs::read(node.path("bin/octavia-bridge")).unwrap(), b"an administrator's");
+        assert_eq!(node.run("install --cni-bin-dir / --also-as macvlan", "").status, 2);
+    });
+}
+
+#[test]
+fn a_name_that_is_not_asked_for_any_more_stays_for_its_pods() {
+    on_a_node(|node| {
+        folder(node);
+        done(&install(node, "v1", "--also-as whereabouts"));
+        done(&install(node, "v2", ""));
+        assert_eq!(there(node, "whereabouts"), (0o755, "v2".into()));
+        done(&uninstall(node, ""));
+        assert_eq!(files(&node.path("bin")).len(), 0);
+    });
+}
+
+#[test]
+fn without_its_record_only_the_very_plugin_is_known() {
+    on_a_node(|node| {
+        folder(node);
+        done(&install(node, "v1", ""));
+        fs::remove_file(node.path("state/agent/installed.json")).unwrap();
+        refused(&install(node, "v2", ""), &["was there before"]);
+        assert_eq!(there(node, "octavia-bridge").1, "v1");
+        assert_eq!(done(&install(node, "v1", "")), "nothing to do\n");
+        done(&install(node, "v2", ""));
+        // One that cannot be read is not guessed at.
+        fs::write(node.path("state/agent/installed.json"), "{").unwrap();
+        refused(&install(node, "v3", ""), &["installed.json is not what was written there", "EOF"]);
+        assert_eq!(there(node, "octavia-bridge").1, "v2");
+    });
+}
+
+#[test]
+fn a_folder_of_another_name_is_told_from_one_where_nothing_is() {
+    on_a_node(|node| {
+        let bin = folder(node);
+        done(&install(node, "v1", ""));
+        fs::create_dir(node.path("other")).unwrap();
+        let other = node.run(&format!("uninstall --cni-bin-dir {}", node.path("other").display()), "");
+        refused(&other, &["nothing that was installed is in", "/other", &bin]);
+        // As a container has another name for it.
+        symlink(&bin, node.path("mounted")).unwrap();
+        node.ok(&format!("uninstall --cni-bin-dir {}", node.path("mounted").display()), "");
+        assert_eq!(files(&node.path("bin")).len(), 0);
+    });
+}
+
+#[test]
+fn killed_at_any_file_it_leaves_whole_ones_that_the_next_start_knows() {
+    on_a_node(|node| {
+        let bin = folder(node);
+        done(&install(node, "v1", ""));
+        let (old, new) = (node.path("v1"), plugin(node, "v2"));
+        let mut kills = 0;
+        for call in 1.. {
+            let mut killed = Command::new("strace");
+            let calls = "rename,renameat,renameat2,fsync,fchmod,unlink";
+            killed.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={calls}")]);
+            killed.arg("-e").arg(format!("inject={calls}:signal=KILL:when={call}"));
+            killed.arg(AGENT).args(["install", "--cni-bin-dir", &bin, "--plugin", &new, "--state-dir"]);
+            let ended = answer(killed.arg(node.path("state")), "");
+            for name in ["octavia-bridge", "octavia-ipam"] {
+                let (mode, mark) = there(node, name);
+                assert!(
+                    mode == 0o755 && (mark == "v1" || mark == "v2"),
+                    "call {call}: {name} {mode:o} {mark}"
+                );
+            }
+            if ended.status == 0 {
+                break;
+            }
+            kills += usize::from(there(node, "octavia-bridge").1 != there(node, "octavia-ipam").1);
+            // Of yet another version: it has to know the one before and the one meant.
+            done(&install(node, "v3", ""));
+            for name in ["octavia-bridge", "octavia-ipam"] {
+                assert_eq!(there(node, name), (0o755, "v3".into()), "call {call}");
+            }
+            let drafts = files(&node.path("bin")).into_keys().filter(|name| name.ends_with(".new"));
+            assert_eq!(drafts.collect::<Vec<_>>(), [""; 0], "call {call}");
+            node.ok(&format!("install --cni-bin-dir {bin} --plugin {}", old.display()), "");
+        }
+        assert!(kills > 0, "no kill came between the two files");
+        done(&uninstall(node, ""));
+        assert_eq!(files(&node.path("bin")).len(), 0);
+    });
+}
+
+#[test]
+fn a_folder_that_cannot_be_used_and_a_plugin_that_is_none_are_named() {
+    on_a_node(|node| {
+        let bin = node.path("bin");
+        refused(&install(node, "v1", ""), &["the CNI folder", "/bin cannot be used", "No such file"]);
+        fs::write(&bin, "").unwrap();
+        refused(&install(node, "v1", ""), &["/bin cannot be used", "not a directory"]);
+        fs::remove_file(&bin).unwrap();
+        let mount = |options: &str| {
+            let mut command = Command::new("mount");
+            command.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(&bin);
+            assert!(command.status().unwrap().success(), "mount needs the sandbox");
+        };
+        fs::create_dir(&bin).unwrap();
+        mount("ro");
+        refused(
+            &install(node, "v1", ""),
+            &["install ", "/bin/octavia-bridge", "Read-only", "has to be writable"],
+        );
+        mount("size=4096");
+        fs::write(bin.join("loopback"), [b'x'; 4096]).unwrap();
+        refused(
+            &install(node, "v1", ""),
+            &["install ", "/bin/octavia-bridge", "No space left", "make room there"],
+        );
+        assert_eq!(files(&bin).len(), 1, "half a file is no use");
+        let words = format!("install --cni-bin-dir {} --plugin", bin.display());
+        refused(
+            &node.run(&format!("{words} /nowhere"), ""),
+            &["the plugin /nowhere cannot be read", "--plugin"],
+        );
+        refused(
+            &node.run(&format!("{words} /bin/true"), ""),
+            &["/bin/true, which was to be installed", "is no CNI plugin"],
+        );
+        for _ in 0..2 {
+            assert!(Command::new("umount").arg(&bin).status().unwrap().success());
+        }
+    });
+}
+
+#[test]
+fn the_state_goes_when_it_is_told_to_and_nobody_needs_it() {
+    on_a_node(|node| {
+        folder(node);
+        done(&install(node, "v1", ""));
+        node.ok("apply -f -", POLICY);
+        let state = |name: &str| node.path("state").join(name);
+        fs::create_dir(state("attachments")).unwrap();
+        fs::write(state("attachments/3f2a@net1.jsonl"), "").unwrap();
+        fs::create_dir(state("cluster-tombstones")).unwrap();
+        fs::write(state("cluster-tombstones/77aa@net1"), "").unwrap();
+        let refusal = uninstall(node, "--state");
+        refused(&refusal, &["1 attachments are recorded (3f2a@net1)", "1 releases", "a policy is kept"]);
+        assert_eq!(there(node, "octavia-bridge").1, "v1", "nothing was removed");
+        // The plugin alone may go, and who is left is told.
+        let answer = uninstall(node, "");
+        assert!(done(&answer).contains("stays, for the ends of pods"));
+        assert!(answer.stderr.contains("1 attachments are recorded"), "{}", answer.stderr);
+        for file in ["attachments/3f2a@net1.jsonl", "cluster-tombstones/77aa@net1"] {
+            fs::remove_file(state(file)).unwrap();
+        }
+        node.ok("remove", "");
+        fs::write(state("notes"), "an administrator's").unwrap();
+        assert!(node.ok("uninstall --state", "").contains("the folder itself stays"));
+        assert_eq!(files(&node.path("state")).into_keys().collect::<Vec<_>>(), ["notes"]);
+        fs::remove_file(state("notes")).unwrap();
+        assert!(node.ok("uninstall --state", "").contains("state: removed"));
+        assert!(!node.path("state").exists());
+    });
+}
