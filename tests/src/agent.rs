@@ -104,8 +104,13 @@ impl Agent {
 
     /// Starts the daemon with this policy.
     pub fn keep(&self, policy: &str) -> Keeper {
+        self.keep_with(policy, "")
+    }
+
+    /// As [`keep`](Self::keep), with further words of its command line.
+    pub fn keep_with(&self, policy: &str, words: &str) -> Keeper {
         let log = File::create(self.path("log")).expect("create the log");
-        let mut command = self.command(&[], "run");
+        let mut command = self.command(&[], &format!("run {words}"));
         command.arg("-f").arg(self.file(policy)).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         Keeper { process: self.spawn(&mut command), log: self.path("log") }
     }
