@@ -4,6 +4,9 @@
 //! that a plugin and an agent of different releases, which every upgrade brings together, understand each other or
 //! say why not. Lines end with a newline and have at most [`MAX_LINE`] bytes.
 //!
+//! Within a version keys may be added that a reader can do without, and kinds of failures; what is written today has to be
+//! read by every later release of it. Another version is refused by [`Kind::Version`], which names both.
+//!
 //! A claim may need to know whether another sandbox of the same pod still exists, and only the plugin can tell. The
 //! agent answers [`Answer::Contested`] then, having changed nothing, and the plugin claims again with what it found.
 
@@ -163,6 +166,8 @@ pub enum Kind {
     /// It would never succeed as it is configured, as with a pool that outgrows one object.
     Unsupported,
     /// The API, or the agent itself, cannot answer now: try again later. Nothing is reserved, or a release follows.
+    /// Also what a later release may add: its message says what it is.
+    #[serde(other)]
     Unavailable,
 }
 
@@ -228,6 +233,50 @@ mod tests {
                 + r#""patienceMs":25000,"sandboxes":[{"containerId":"3f2a","ifname":"net1","alive":false}]}}"#
         );
         assert_eq!(serde_json::from_str::<Call>(&text).unwrap(), call());
+    }
+
+    #[test]
+    fn other_questions_are_written_as_every_release_of_this_version_reads_them() {
+        let attachment = Attachment { container_id: "3f2a".into(), ifname: "net1".into() };
+        let subnet: IpNet = "172.23.0.0/24".parse().unwrap();
+        let (range, _) = Range::new(subnet, None, None, Vec::new()).unwrap();
+        let pools = vec![(PoolName::new(None, &subnet).unwrap(), subnet)];
+        let inquiry =
+            Inquiry { network_name: None, overlapping: true, ranges: vec![range], reserved: Vec::new() };
+        for (verb, text) in [
+            (
+                Verb::Release(attachment.clone()),
+                r#"{"version":1,"release":{"containerId":"3f2a","ifname":"net1"}}"#.to_owned(),
+            ),
+            (
+                Verb::Held(Lookup { attachment, pools }),
+                r#"{"version":1,"held":{"containerId":"3f2a","ifname":"net1","#.to_owned()
+                    + r#""pools":[["172.23.0.0-24","172.23.0.0/24"]]}}"#,
+            ),
+            (
+                Verb::Usage(inquiry),
+                r#"{"version":1,"usage":{"overlapping":true,"ranges":[{"subnet":"172.23.0.0/24","#.to_owned()
+                    + r#""first":"172.23.0.1","last":"172.23.0.254"}],"reserved":[]}}"#,
+            ),
+        ] {
+            let call = Call { version: VERSION, verb };
+            assert_eq!(serde_json::to_string(&call).unwrap(), text);
+            assert_eq!(serde_json::from_str::<Call>(&text).unwrap(), call);
+        }
+    }
+
+    #[test]
+    fn what_a_later_release_adds_is_passed_over() {
+        let text = serde_json::to_string(&call()).unwrap();
+        let more = text.replace(r#""podUid""#, r#""zone":{"name":"a"},"podUid""#);
+        let more = more
+            .replace(r#""pool":"#, r#""weight":3,"pool":"#)
+            .replace(r#"{"version":1,"#, r#"{"version":1,"trace":"7","#);
+        assert_ne!(more, text);
+        assert_eq!(serde_json::from_str::<Call>(&more).unwrap(), call());
+        let refusal = r#"{"version":1,"failed":{"kind":"quotaExceeded","message":"no more","retryMs":5}}"#;
+        let failure = Failure { kind: Kind::Unavailable, message: "no more".into() };
+        assert_eq!(serde_json::from_str::<Reply>(refusal).unwrap().answer, Answer::Failed(failure));
     }
 
     #[test]
