@@ -130,3 +130,30 @@ fn a_stopping_agent_finishes_what_it_has_begun() {
     assert!(!node.socket().exists(), "the next one finds no stale socket");
     Ledger::read(&admin).assert_consistent();
 }
+
+#[test]
+fn an_agent_that_is_replaced_moves_nothing() {
+    let admin = Cluster::shared().namespace("replaced");
+    let mut node = Node::start(&admin, "node-1");
+    for number in 0..3 {
+        node.add(&OCTAVIA, &Pod::new(number));
+    }
+    // With uid and version: what was written again, though with the same content, is another object.
+    let read = || {
+        let ledger = Ledger::read(&admin);
+        ledger.assert_consistent();
+        let objects = ledger.reservations.into_values().map(|reservation| reservation.object);
+        let pools = ledger.pools.into_values().map(|pool| pool.holders);
+        (objects.collect::<Vec<_>>(), pools.collect::<Vec<_>>())
+    };
+    let before = read();
+    for _ in 0..2 {
+        node.terminate();
+        assert!(node.ended().success());
+        node.restart();
+        // It knows what is in use when it gives out the next one.
+        assert_eq!(node.add(&OCTAVIA, &Pod::new(9)).to_string(), "172.23.0.33");
+        node.del(&Pod::new(9));
+        assert_eq!(read(), before);
+    }
+}
