@@ -121,8 +121,12 @@ impl AsFd for Namespace {
     }
 }
 
-/// Moves the calling thread, for good.
+/// Moves the calling thread, for good. One that is there already stays: the system call would want `CAP_SYS_ADMIN` of it all
+/// the same, which a container in the host's network does not have.
 pub(crate) fn enter(namespace: &Namespace) -> io::Result<()> {
+    if Namespace::current().is_ok_and(|current| current.identity == namespace.identity) {
+        return Ok(());
+    }
     setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET).map_err(|errno| match errno {
         // What the kernel says of the namespace of another kind.
         Errno::EINVAL => io::Error::other("it is not a network namespace"),
