@@ -18,6 +18,7 @@ mod follow;
 mod merge;
 mod objects;
 mod patch;
+mod refusals;
 mod report;
 mod status;
 mod summary;

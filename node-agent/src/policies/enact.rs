@@ -79,26 +79,24 @@ impl Enactments {
         Ok(())
     }
 
-    /// Somebody else has changed or deleted it.
+    /// It is not as it was known.
     pub(super) fn forget(&mut self, policy: &str) {
         if let Some(known) = &mut self.known {
             known.remove(policy);
         }
     }
 
-    /// Deletes those of policies that are not, or no longer, of this node; returns their names.
-    pub(super) async fn keep_only(&mut self, policies: &[Candidate]) -> Result<Vec<String>, Error> {
-        let Some(known) = &mut self.known else { return Ok(Vec::new()) };
-        let gone: Vec<String> = known
-            .keys()
-            .filter(|name| policies.iter().all(|policy| policy.name != **name))
-            .cloned()
-            .collect();
-        for policy in &gone {
-            self.api.delete(Kind::Enactment, &format!("{}.{policy}", self.node)).await?;
-            known.remove(policy);
-        }
-        Ok(gone)
+    /// Policies that are not, or no longer, of this node and have an enactment.
+    pub(super) fn surplus(&self, policies: &[Candidate]) -> Vec<String> {
+        let known = self.known.iter().flat_map(BTreeMap::keys);
+        known.filter(|name| policies.iter().all(|policy| policy.name != **name)).cloned().collect()
+    }
+
+    /// Deletes the enactment of a policy.
+    pub(super) async fn delete(&mut self, policy: &str) -> Result<(), Error> {
+        self.api.delete(Kind::Enactment, &self.name(policy)).await?;
+        self.forget(policy);
+        Ok(())
     }
 
     /// Says how a policy stands; whether that was anything new. `node` owns the enactment: it goes with the node.
@@ -116,8 +114,7 @@ impl Enactments {
             known => {
                 // Of a policy that had this name before, or of another program's making.
                 if known.is_some() {
-                    self.api.delete(Kind::Enactment, &name).await?;
-                    self.forget(&policy.name);
+                    self.delete(&policy.name).await?;
                 }
                 self.create(policy, node).await?
             }

@@ -15,6 +15,7 @@ use super::event::Event;
 use super::follow::Known;
 use super::merge::{Candidate, Version};
 use super::objects::{Metadata, Node, Policy};
+use super::refusals::Refusals;
 use super::status::{Look, Statuses};
 use super::{Chosen, Outcome, Verdict, chance};
 use crate::health::{Line, Report};
@@ -22,8 +23,9 @@ use crate::rival;
 
 /// A policy that is not decided by then is said to be under way. Nearly all are: nothing is said in between then.
 const UNDER_WAY: Duration = Duration::from_millis(300);
-/// Pause before what failed is tried again.
+/// First and longest pause before what failed is tried again.
 const RETRY: Duration = Duration::from_secs(2);
+const LONGEST_RETRY: Duration = Duration::from_secs(16);
 /// Between two looks at a policy, over all its nodes.
 const ROUND: Duration = Duration::from_secs(10);
 /// Between two looks of a node at a policy that does not select it.
@@ -55,8 +57,9 @@ pub(super) struct Reporter {
     undecided: BTreeMap<String, (Version, Instant)>,
     /// Policies whose present version was in force once: one event tells of it.
     succeeded: BTreeMap<String, Version>,
-    /// What failed last, said once.
+    /// What failed last, said once, and how many rounds in a row something has.
     told: String,
+    failures: u32,
 }
 
 impl Reporter {
@@ -72,6 +75,7 @@ impl Reporter {
             undecided: BTreeMap::new(),
             succeeded: BTreeMap::new(),
             told: String::new(),
+            failures: 0,
         }
     }
 
@@ -150,23 +154,22 @@ impl Reporter {
             self.report.set(vec![Line::Note("kubernetes-nmstate tells how they stand".into())]);
             return Instant::now() + RETRY;
         }
-        match self.tell(all, node, outcome, chosen).await {
-            Ok(next) => {
-                if !self.told.is_empty() {
-                    tracing::info!("what is told of policies arrives again");
-                    self.told.clear();
-                }
-                next
-            }
-            Err(error) => {
-                let error = error.to_string();
-                if self.told != error {
-                    tracing::warn!("{error}; trying again");
-                }
-                self.told = error;
-                Instant::now() + chance::spread(RETRY)
-            }
+        let mut refusals = Refusals::default();
+        let told = self.tell(all, node, outcome, chosen, &mut refusals).await;
+        let next = told.map_err(|error| refusals.push(error)).ok();
+        let errors = refusals.to_string();
+        if errors.is_empty() && !self.told.is_empty() {
+            tracing::info!("what is told of policies arrives again");
+        } else if self.told != errors {
+            tracing::warn!("{errors}; trying again");
         }
+        self.failures = if errors.is_empty() { 0 } else { self.failures + 1 };
+        self.told = errors;
+        let retry = (self.failures > 0).then(|| {
+            let pause = RETRY * 2_u32.pow((self.failures - 1).min(8));
+            Instant::now() + chance::spread(pause.min(LONGEST_RETRY))
+        });
+        next.into_iter().chain(retry).min().unwrap_or_else(|| Instant::now() + RETRY)
     }
 
     async fn tell(
@@ -175,15 +178,18 @@ impl Reporter {
         node: &Metadata,
         outcome: &Outcome,
         chosen: &Chosen,
+        refusals: &mut Refusals,
     ) -> Result<Instant, Error> {
         // First of all, so that nobody takes the success of an earlier generation for this one's.
         for policy in all.values().filter(|policy| policy.can_be_named() && policy.selects(&node.labels)) {
-            if !self.statuses.is_reported(policy) && self.statuses.reset(policy).await? {
+            if !self.statuses.is_reported(policy)
+                && refusals.note(self.statuses.reset(policy).await)? == Some(true)
+            {
                 self.due.insert(policy.metadata.name.clone(), Instant::now() + chance::spread(SOON));
             }
         }
-        let undecided = self.enact(node, outcome, chosen).await?;
-        let next = self.look(all, chosen).await?;
+        let undecided = self.enact(node, outcome, chosen, refusals).await?;
+        let next = self.look(all, chosen, refusals).await?;
         Ok(undecided.into_iter().chain([next]).min().unwrap_or(next))
     }
 
@@ -193,10 +199,13 @@ impl Reporter {
         node: &Metadata,
         outcome: &Outcome,
         chosen: &Chosen,
+        refusals: &mut Refusals,
     ) -> Result<Option<Instant>, Error> {
         self.enactments.learn().await?;
-        for policy in self.enactments.keep_only(&chosen.policies).await? {
-            self.due.insert(policy, Instant::now());
+        for policy in self.enactments.surplus(&chosen.policies) {
+            if refusals.note(self.enactments.delete(&policy).await)?.is_some() {
+                self.due.insert(policy, Instant::now());
+            }
         }
         let names: BTreeSet<&String> = chosen.policies.iter().map(|policy| &policy.name).collect();
         self.undecided.retain(|name, _| names.contains(name));
@@ -215,7 +224,8 @@ impl Reporter {
                 },
             };
             let before = self.enactments.said(policy);
-            if self.enactments.say(policy, &word, node, &conditions::now()).await? {
+            let said = self.enactments.say(policy, &word, node, &conditions::now()).await;
+            if refusals.note(said)? == Some(true) {
                 self.due.insert(policy.name.clone(), Instant::now());
                 self.publish(policy, before.as_ref(), &word, verdict.is_some()).await;
             }
@@ -259,7 +269,12 @@ impl Reporter {
     }
 
     /// Looks at the statuses that are due. Returns when the next one is.
-    async fn look(&mut self, all: &BTreeMap<String, Policy>, chosen: &Chosen) -> Result<Instant, Error> {
+    async fn look(
+        &mut self,
+        all: &BTreeMap<String, Policy>,
+        chosen: &Chosen,
+        refusals: &mut Refusals,
+    ) -> Result<Instant, Error> {
         self.due.retain(|name, _| all.contains_key(name));
         for (name, policy) in all {
             let ours = chosen.policies.iter().any(|one| one.name == *name);
@@ -279,7 +294,10 @@ impl Reporter {
             if due > Instant::now() {
                 continue;
             }
-            let looked = self.statuses.look(name).await?;
+            let Some(looked) = refusals.note(self.statuses.look(name).await)? else {
+                self.due.insert(name.clone(), Instant::now() + chance::spread(RETRY));
+                continue;
+            };
             let pause = match looked {
                 Look::Again => SOON,
                 Look::Well { .. } if !ours => OTHERS,

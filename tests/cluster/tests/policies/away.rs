@@ -64,6 +64,28 @@ fn requests_that_fail_are_made_again_until_all_is_told() {
     }
 }
 
+/// As by a webhook or a quota. Of the older policy the server hears nothing, of the younger one all.
+#[test]
+fn what_the_server_refuses_to_hear_of_one_policy_does_not_silence_another() {
+    let scene = Scene::new("refused");
+    let node = scene.node(0);
+    let name = format!("{}.{}", node.name, scene.called("older"));
+    for (method, path) in [
+        ("PATCH", format!("/nodenetworkconfigurationenactments/{name}/status")),
+        ("PATCH", format!("/nodenetworkconfigurationpolicies/{}/status", scene.called("older"))),
+    ] {
+        node.proxy().rule(Rule::on(method, &path, Fault::answer(422)));
+    }
+    scene.post("older", &json!([{"name": "br-older", "type": "linux-bridge", "bridge": {"port": []}}]));
+    node.wait_link("br-older", |_| true);
+    scene.post("octavia", &octbr(1500));
+    scene.wait_for_message("octavia", "1/1 nodes successfully configured");
+    scene.delete("octavia");
+    until("the enactment of what is gone", || scene.enactment(&node, "octavia"), Option::is_none);
+    node.proxy().clear_rules();
+    scene.wait("older", DONE);
+}
+
 /// A server of its own: definitions are for the whole of it.
 #[test]
 fn a_cluster_without_such_policies_is_looked_at_again() {

@@ -1,0 +1,37 @@
+//! What the server refused while it was told of the policies.
+
+use std::fmt;
+
+use super::api::Error;
+
+/// The refusals of one round. A policy of which the server will hear nothing does not keep it from hearing of others.
+#[derive(Debug, Default)]
+pub(super) struct Refusals(Vec<Error>);
+
+impl Refusals {
+    /// The result, `None` for a refusal.
+    ///
+    /// # Errors
+    /// A server that does not answer will not for the next policy either.
+    pub(super) fn note<T>(&mut self, asked: Result<T, Error>) -> Result<Option<T>, Error> {
+        match asked {
+            Ok(result) => Ok(Some(result)),
+            Err(error) if error.code().is_some() => {
+                self.push(error);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) fn push(&mut self, error: Error) {
+        self.0.push(error);
+    }
+}
+
+impl fmt::Display for Refusals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let texts: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&texts.join("; "))
+    }
+}
