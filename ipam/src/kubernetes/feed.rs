@@ -15,8 +15,9 @@ use super::error::{ApiError, Why};
 use super::object::{POOLS, Version};
 use super::{Shared, lock};
 
-/// A server sends at least a bookmark a minute. Without a line for longer the connection is dead, which the kernel may
-/// take a quarter of an hour to notice.
+/// A watch that has said nothing for so long is begun anew. That is no fault: a server sends a bookmark a minute, but none
+/// for a kind of which it has not seen a change since its start (apiserver's cacher.go). Yet what lies between may keep a
+/// connection alive that leads nowhere, and only another watch tells.
 const QUIET: Duration = Duration::from_secs(90);
 /// First and longest pause before a failed reading or watch is begun again.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -162,12 +163,11 @@ async fn watch_from<T: Cached>(shared: &Shared, from: Version) -> Result<Option<
     loop {
         line.clear();
         line.shrink_to(LINE);
-        let read = timeout(QUIET, lines.read_until(b'\n', &mut line)).await;
-        match read.map_err(|_| failed(Why::Silent(QUIET)))? {
-            Ok(0) => return Ok(Some(version)),
-            Ok(_) => {}
-            // As every load balancer does to connections it finds old; the next one tells whether the server is well.
-            Err(_) => return Ok(Some(version)),
+        match timeout(QUIET, lines.read_until(b'\n', &mut line)).await {
+            Ok(Ok(1..)) => {}
+            // Ended, cut as every load balancer does to connections it finds old, or quiet: the next one tells whether the
+            // server is well.
+            Ok(Ok(0) | Err(_)) | Err(_) => return Ok(Some(version)),
         }
         let unreadable = |error| failed(Why::Unreadable(error));
         let text = std::str::from_utf8(&line).map_err(serde::de::Error::custom).map_err(unreadable)?;

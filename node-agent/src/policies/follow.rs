@@ -14,8 +14,8 @@ use super::api::{Api, Error};
 use super::chance;
 use super::objects::{Kind, Object};
 
-/// A server sends at least a bookmark a minute. Without a line for longer the connection is dead, which the kernel may
-/// take a quarter of an hour to notice.
+/// A watch that has said nothing for so long is begun anew. That is no fault: a server sends a bookmark a minute, but none
+/// for a kind of which it has not seen a change since its start. Yet the connection may lead nowhere by now.
 const QUIET: Duration = Duration::from_secs(90);
 /// First and longest pause before what failed is tried again.
 const PAUSE: Duration = Duration::from_millis(100);

@@ -10,17 +10,20 @@ use std::time::Duration;
 
 use futures_util::AsyncBufReadExt;
 use octavia_bridge_ipam::kubernetes::{ApiError, Why};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::api::Api;
 use super::pod::{Event, Page, Pod};
 use super::{jitter, lock};
 
-/// A server sends at least a bookmark a minute.
+/// A watch that has said nothing for so long is begun anew. That is no fault: a server sends a bookmark a minute, but none
+/// for a kind of which it has not seen a change since its start. Yet the connection may lead nowhere by now.
 const QUIET: Duration = Duration::from_secs(90);
 /// First and longest pause before a failed reading or watch is begun again.
 const PAUSE: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(10);
+/// A watch that ends sooner than this was no use.
+const SHORT: Duration = Duration::from_secs(1);
 /// The server has forgotten what came after our version.
 const EXPIRED: u16 = 410;
 
@@ -57,14 +60,14 @@ pub(super) async fn follow(api: Api, node: String, pods: Arc<Pods>) {
     let mut failures = 0;
     let mut told = String::new();
     loop {
+        let begun = Instant::now();
         let turn = match &version {
             None => read_all(&api, &node, &pods).await.map(Some),
             Some(from) => watch(&api, &node, from, &pods).await,
         };
         match turn {
             Ok(next) => {
-                // A watch that ends at once time and again is no better than one that fails.
-                failures = if next.is_some() && next != version { 0 } else { failures + 1 };
+                failures = if version.is_none() || begun.elapsed() >= SHORT { 0 } else { failures + 1 };
                 version = next;
                 told.clear();
             }
@@ -108,11 +111,10 @@ async fn watch(api: &Api, node: &str, from: &str, pods: &Pods) -> Result<Option<
     let mut line = Vec::new();
     loop {
         line.clear();
-        let read = timeout(QUIET, lines.read_until(b'\n', &mut line)).await;
-        match read.map_err(|_| api.watch_failed(node, Why::Silent(QUIET)))? {
-            // Ended, or cut as every load balancer does; the next one tells whether the server is well.
-            Ok(0) | Err(_) => return Ok(Some(version)),
-            Ok(_) => {}
+        match timeout(QUIET, lines.read_until(b'\n', &mut line)).await {
+            Ok(Ok(1..)) => {}
+            // Ended, cut as every load balancer does, or quiet: the next one tells whether the server is well.
+            Ok(Ok(0) | Err(_)) | Err(_) => return Ok(Some(version)),
         }
         match api.event(node, &line)? {
             Event::Put(pod, now) => {

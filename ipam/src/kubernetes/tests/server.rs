@@ -81,6 +81,8 @@ struct World {
     storm: usize,
     /// No watch comes about.
     deaf: bool,
+    /// Watches lead nowhere, and are not ended.
+    dead: bool,
 }
 
 /// The server; clones are the same one.
@@ -126,6 +128,11 @@ impl Server {
         lock(&self.world).deaf = deaf;
         self.compact();
         self.changed.send_modify(|_| {});
+    }
+
+    /// While it is so, watches that have something to say never say anything again.
+    pub(super) fn lose_watches(&self, dead: bool) {
+        lock(&self.world).dead = dead;
     }
 
     /// Forgets the past: watches from before have to begin with a reading.
@@ -303,6 +310,9 @@ impl Server {
                         changed.changed().await.ok()?;
                         continue;
                     };
+                    if lock(&server.world).dead {
+                        std::future::pending::<()>().await;
+                    }
                     left = left.checked_sub(1)?;
                     from = version;
                     let line = format!("{}\n", json!({ "type": kind, "object": object }));

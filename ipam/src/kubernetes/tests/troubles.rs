@@ -194,6 +194,28 @@ async fn while_nothing_is_heard_pools_are_read_before_use() {
     assert_eq!(del(&store, &attachment(3)).await.unwrap(), 0);
 }
 
+/// A watch of which nothing is heard is no fault, be it that there is nothing to tell or that it leads nowhere.
+#[tokio::test(start_paused = true)]
+async fn a_quiet_watch_is_begun_anew_and_nobody_is_told() {
+    let server = Server::new(65);
+    let store = agent(&server, "node-1", 65);
+    add(&store, &claim(&octavia(), 1)).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    let told = store.inner.shared.feeds.subscribe();
+    sleep(Duration::from_secs(600)).await;
+    server.lose_watches(true);
+    let mut pool = server.object(POOLS, "172.23.0.0-24").unwrap();
+    pool["spec"]["allocations"]["31"] = json!({ "id": "c9", "podref": "ns/pod", "ifname": "net1" });
+    server.put(POOLS, "172.23.0.0-24", Some(pool));
+    sleep(Duration::from_secs(10)).await;
+    server.lose_watches(false);
+    let known = || store.pools()[0].content.as_ref().unwrap().used;
+    assert_eq!(known(), 1);
+    sleep(Duration::from_secs(90)).await;
+    assert_eq!(known(), 2);
+    assert!(!told.has_changed().unwrap(), "{:?}", *told.borrow());
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_pools_trouble_is_not_anothers() {
     let server = Server::new(71);
