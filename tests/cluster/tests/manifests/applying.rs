@@ -143,3 +143,35 @@ fn kinds_that_are_there_stay_as_they_are() {
     assert!(said.stdout.contains("daemonset.apps/octavia-bridge-agent"), "the rest: {}", said.stdout);
     assert_eq!(admin.get(path)["spec"], before);
 }
+
+/// A merge that left something of the agent before, such as `CNI_BIN_DIR`, would have the plugin installed again.
+#[test]
+fn uninstalling_replaces_the_agent_by_one_that_has_nothing_of_the_node() {
+    let (_alone, admin) = prepared();
+    let path = "/apis/apps/v1/namespaces/kube-system/daemonsets/octavia-bridge-agent";
+    let [agents, uninstall] =
+        ["without-crds", "uninstall"].map(|part| daemonset().join("overlays/kubernetes").join(part));
+    // As docs/install.md says it, after an installation in either way.
+    let by_server: &[&str] = &["--server-side", "--force-conflicts"];
+    for installed in [&[], by_server] {
+        admin.call("DELETE", path, None);
+        apply(admin, &agents, installed);
+        apply(admin, &uninstall, by_server);
+        let pod = &admin.get(path)["spec"]["template"]["spec"];
+        let agent = &pod["containers"][0];
+        assert_eq!(agent["args"][0], "run", "{installed:?}: {pod}");
+        assert!(agent.get("env").is_none(), "{installed:?}: {pod}");
+        assert_eq!(agent["volumeMounts"].as_array().map(Vec::len), Some(2), "{installed:?}: {pod}");
+        assert_eq!(
+            agent["securityContext"]["capabilities"],
+            json!({"drop": ["ALL"]}),
+            "{installed:?}: {pod}"
+        );
+        assert_eq!(pod["initContainers"][0]["args"][0], "uninstall", "{installed:?}: {pod}");
+        // Somebody thinks better of it.
+        apply(admin, &agents, by_server);
+        let pod = &admin.get(path)["spec"]["template"]["spec"];
+        assert!(pod.get("initContainers").is_none(), "{installed:?}: {pod}");
+        assert_eq!(pod["volumes"].as_array().map(Vec::len), Some(6), "{installed:?}: {pod}");
+    }
+}
