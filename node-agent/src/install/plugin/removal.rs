@@ -37,7 +37,8 @@ pub(in crate::install) fn uninstall(folder: &Path, state: &State) -> Result<Vec<
             }
         };
         lines.push(format!("{}: {line}", target.display()));
-        for aside in [file::draft(&target), file::previous(&target)] {
+        let previous = file::previous(&target);
+        for aside in [file::draft(&target), file::draft(&previous), previous] {
             if file::remove(&aside).map_err(|cause| io_error(format!("remove {}", aside.display()), cause))? {
                 found = true;
                 lines.push(format!("{}: removed", aside.display()));
