@@ -1,12 +1,11 @@
 //! A new agent and a new plugin beside pods that run: nobody is cut off, nothing is given out anew, and a runtime that starts
 //! the plugin at any moment finds one.
 
-use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{env, fs, thread};
 
 use octavia_bridge_tests::agent::Keeper;
 use octavia_bridge_tests::{Agent, Lab, Node, Stream, conf};
@@ -21,6 +20,8 @@ interfaces:
 ";
 /// For a busy machine.
 const SOON: Duration = Duration::from_secs(60);
+/// Names the plugin of an earlier release, to upgrade from that. Without it both are this one.
+const EARLIER: &str = "OCTAVIA_BRIDGE_EARLIER_BIN";
 const POOL: &str = "172.23.0.0-24";
 
 /// A host whose plugin the agent installs, from one of two releases.
@@ -43,16 +44,17 @@ impl Host {
         for name in ["octavia-bridge", "octavia-ipam", "whereabouts"] {
             fs::remove_file(bin.join(name)).expect("empty the CNI folder");
         }
-        // What follows the end of a program is nothing to the kernel: two files, one behaviour.
-        let release = |name: &str| {
+        let earlier = env::var_os(EARLIER).map_or_else(|| built.clone(), PathBuf::from);
+        // What follows the end of a program is nothing to the kernel: two files, also where it is one program.
+        let release = |name: &str, program: &Path| {
             let path = node.disk().join(name);
-            let mut bytes = fs::read(&built).expect("read the plugin");
+            let mut bytes = fs::read(program).expect("read the plugin");
             bytes.extend(name.as_bytes());
             fs::write(&path, bytes).expect("write a release");
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("make it a program");
             path
         };
-        let releases = [release("first"), release("second")];
+        let releases = [release("first", &earlier), release("second", &built)];
         let agent = Agent::beside_plugin(&node);
         // The daemon's log and policy lie there, too.
         fs::create_dir_all(node.data_dir()).expect("create the state folder");
