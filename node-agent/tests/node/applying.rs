@@ -36,8 +36,8 @@ fn applied_again_nothing_is_written_and_pods_stay() {
         runtime.block_on(async {
             let netlink = Netlink::open().await.unwrap();
             let mut events = netlink.events(EventGroups::ALL).await.unwrap();
-            // The pod's own events pass first.
-            while tokio::time::timeout(std::time::Duration::from_millis(300), events.next()).await.is_ok() {}
+            // The links' own events pass first, also the end of their addresses' duplicate detection, which takes 1 to 2 s.
+            while tokio::time::timeout(std::time::Duration::from_millis(2500), events.next()).await.is_ok() {}
             for _ in 0..20 {
                 assert_eq!(node.ok("apply -f -", POLICY), "nothing to do\n");
             }
