@@ -83,6 +83,7 @@ pub(crate) async fn doctor(cli: &Cli, options: &Doctor) -> anyhow::Result<ExitCo
         findings.extend(host::rivals(cli, options, desired, &seen));
     }
     findings.extend(pools::look(&cli.state_dir));
+    findings.extend(plugin::installed(&cli.state_dir));
     findings.extend(options.plugin.as_deref().map(plugin::look));
     if options.json {
         print(&serde_json::to_string_pretty(&findings)?)?;

@@ -17,7 +17,7 @@ use anyhow::Context;
 use crate::cli::{Cli, Places, Plugin};
 use crate::state::State;
 use crate::verbs::print;
-pub(crate) use plugin::{AlsoAs, Installation, start};
+pub(crate) use plugin::{AlsoAs, Installation, Standing, installed, start};
 
 const NAME: &str = "octavia-bridge-agent.service";
 /// Whom it is started for. kubelet is named by `Before=` only, so that a host without it works too.

@@ -67,7 +67,7 @@ impl State {
     /// # Errors
     /// [`Error::Busy`] at once if another process holds it.
     pub(crate) fn lock(state_dir: &Path) -> Result<Self, Error> {
-        let directory = state_dir.join(FOLDER);
+        let directory = Self::folder(state_dir);
         let shown = directory.display().to_string();
         DirBuilder::new()
             .recursive(true)
@@ -80,6 +80,11 @@ impl State {
             Err(TryLockError::WouldBlock) => Err(Error::Busy(directory)),
             Err(TryLockError::Error(cause)) => Err(failed(format!("lock {shown}"))(cause)),
         }
+    }
+
+    /// The agent's directory below `state_dir`, for those who only look.
+    pub(crate) fn folder(state_dir: &Path) -> PathBuf {
+        state_dir.join(FOLDER)
     }
 
     /// Where the journal is.
@@ -104,7 +109,7 @@ impl State {
     /// # Errors
     /// A file that is there and cannot be read.
     pub(crate) fn peek(state_dir: &Path) -> Result<Option<Kept>, Error> {
-        read_kept(&state_dir.join(FOLDER).join(KEPT))
+        read_kept(&Self::folder(state_dir).join(KEPT))
     }
 
     /// Keeps a desired state that was reached, so that it survives a power cut. Writes nothing if it is

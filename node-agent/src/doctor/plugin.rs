@@ -1,16 +1,39 @@
-//! Whether the plugin is where the runtime looks for it, and runs there.
+//! Whether the plugin is where the runtime looks for it, and runs there; and whether what was installed is still there.
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Finding;
+use crate::apply::chain;
+use crate::install::{self, Standing};
 
 const CHECK: &str = "plugin";
 /// It answers within milliseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What this program has installed, if anything.
+pub(super) fn installed(state_dir: &Path) -> Vec<Finding> {
+    let files = match install::installed(state_dir) {
+        Ok(files) => files,
+        Err(error) => return vec![Finding::fail(CHECK, chain(&error), "mend the file, or remove it")],
+    };
+    let remedy =
+        "`run --cni-bin-dir` puts its own files back, and says what is in their way; `install` does it once";
+    let finding = |(path, standing): (PathBuf, Standing)| {
+        let shown = path.display();
+        match standing {
+            Standing::Right => Finding::ok(CHECK, format!("{shown} is as it was installed")),
+            Standing::Changed => Finding::warn(CHECK, format!("{shown} is not what was installed"), remedy),
+            Standing::Unseen(cause) => {
+                Finding::warn(CHECK, format!("{shown}, which was installed, is not seen: {cause}"), remedy)
+            }
+        }
+    };
+    files.into_iter().map(finding).collect()
+}
 
 pub(super) fn look(program: &Path) -> Finding {
     match versions(program) {

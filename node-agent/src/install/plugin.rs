@@ -28,6 +28,7 @@ pub(crate) use error::Error;
 use error::io_error;
 use file::{Content, PROGRAM, PUT_ASIDE, Stamp};
 use record::{Installed, Record};
+pub(crate) use record::{Standing, installed};
 pub(super) use removal::uninstall;
 
 /// The plugin's name, and that of its IPAM-only face.

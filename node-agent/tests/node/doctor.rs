@@ -157,6 +157,24 @@ fn pools_that_cannot_be_read_and_releases_to_be_done_are_told() {
 }
 
 #[test]
+fn what_was_installed_is_looked_for() {
+    on_a_node(|node| {
+        healthy(node);
+        let bin = crate::plugin_folder::folder(node);
+        let plugin = crate::plugin_folder::plugin(node, "v1");
+        node.ok(&format!("install --cni-bin-dir {bin} --plugin {plugin}"), "");
+        says(&doctor(node, ""), "ok", "plugin", "bin/octavia-ipam is as it was installed");
+        fs::remove_file(node.path("bin/octavia-ipam")).unwrap();
+        fs::write(node.path("bin/octavia-bridge"), "another's").unwrap();
+        let answer = doctor(node, "");
+        says(&answer, "warn", "plugin", "bin/octavia-ipam, which was installed, is not seen: No such file");
+        says(&answer, "warn", "plugin", "bin/octavia-bridge is not what was installed");
+        fs::write(node.path("state/agent/installed.json"), "{").unwrap();
+        says(&doctor(node, ""), "fail", "plugin", "installed.json is not what was written there");
+    });
+}
+
+#[test]
 fn the_plugin_is_asked_where_the_runtime_finds_it() {
     on_a_node(|node| {
         healthy(node);

@@ -5,8 +5,8 @@
 //! the one meant, and the record says both.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::ErrorKind;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::error::{Error, io_error};
 use super::file::{self, Content};
 use crate::install;
+use crate::state::State;
 
 const FILE: &str = "installed.json";
 
@@ -81,4 +82,32 @@ impl Record {
             .and_then(|_| file::sync_folder(&path))
             .map_err(|cause| io_error(format!("remove {}", path.display()), cause))
     }
+}
+
+/// Each file that was installed, and whether it is there as it was.
+///
+/// # Errors
+/// A record that cannot be read.
+pub(crate) fn installed(state_dir: &Path) -> Result<Vec<(PathBuf, Standing)>, Error> {
+    let record = Record::read(&State::folder(state_dir))?;
+    let stands = |(name, known): (&String, &Installed)| {
+        let path = record.folder.join(name);
+        let standing = match File::open(&path).and_then(|file| Content::of(&file)) {
+            Ok(content) if content == known.content => Standing::Right,
+            Ok(_) => Standing::Changed,
+            Err(cause) => Standing::Unseen(cause),
+        };
+        (path, standing)
+    };
+    Ok(record.files.iter().map(stands).collect())
+}
+
+/// How a file stands that was installed.
+#[derive(Debug)]
+pub(crate) enum Standing {
+    Right,
+    /// It holds something else.
+    Changed,
+    /// It is not there, or cannot be read.
+    Unseen(io::Error),
 }
