@@ -15,6 +15,7 @@ mod installing;
 mod killed;
 mod plugin_folder;
 mod plugin_kept;
+mod plugin_label;
 mod reaching;
 mod restarting;
 mod scene;

@@ -40,6 +40,9 @@ pub(super) fn io_error(attempt: impl Into<String>, source: io::Error) -> Error {
 fn advice(cause: &io::Error) -> &'static str {
     match cause.kind() {
         ErrorKind::ReadOnlyFilesystem => " (it has to be writable for this program, also as a mount)",
+        ErrorKind::PermissionDenied => {
+            " (the folder has to belong to root: this program may run without the right to pass over permissions)"
+        }
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => " (make room there)",
         _ => "",
     }

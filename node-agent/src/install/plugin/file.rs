@@ -10,7 +10,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use ring::digest::{Context, SHA256};
-use rustix::fs::{CWD, RenameFlags, XattrFlags, fsetxattr, lgetxattr, renameat_with};
+use rustix::fs::{CWD, RenameFlags, XattrFlags, fgetxattr, fsetxattr, lgetxattr, renameat_with};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -122,12 +122,26 @@ fn write(mut source: &File, content: &Content, target: &Path, draft: &Path, mode
 /// Gives a file the `SELinux` label of the one whose place it takes. Where there was none, the kernel has given it the one of its
 /// folder's other files already: a new file gets its folder's type.
 fn keep_label(target: &Path, file: &File) -> io::Result<()> {
-    let mut label = vec![0; LONGEST_LABEL];
-    match lgetxattr(target, LABEL, &mut label) {
-        Ok(length) => Ok(fsetxattr(file, LABEL, &label[..length], XattrFlags::empty())?),
+    let read = |result: rustix::io::Result<usize>, label: Vec<u8>| match result {
+        Ok(length) => Ok(Some(label[..length].to_vec())),
         // No such file, no label, no kind of file system that has labels.
-        Err(Errno::NOENT | Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
-        Err(cause) => Err(cause.into()),
+        Err(Errno::NOENT | Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
+        Err(cause) => Err(io::Error::from(cause)),
+    };
+    let mut buffer = vec![0; LONGEST_LABEL];
+    let Some(label) = read(lgetxattr(target, LABEL, &mut buffer), buffer)? else { return Ok(()) };
+    let mut buffer = vec![0; LONGEST_LABEL];
+    if read(fgetxattr(file, LABEL, &mut buffer), buffer)?.as_ref() == Some(&label) {
+        return Ok(());
+    }
+    match fsetxattr(file, LABEL, &label, XattrFlags::empty()) {
+        // A label that is left over on a host where SELinux is off can be set by CAP_SYS_ADMIN only, and means nothing.
+        Err(cause @ (Errno::PERM | Errno::ACCESS)) => {
+            let label = String::from_utf8_lossy(&label);
+            tracing::warn!("{} loses its SELinux label {label}: {cause}", target.display());
+            Ok(())
+        }
+        result => Ok(result?),
     }
 }
 
