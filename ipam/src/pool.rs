@@ -14,6 +14,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde_json::{Map, Value};
@@ -79,7 +80,8 @@ pub enum PoolError {
 pub struct Pool {
     name: String,
     subnet: IpNet,
-    allocations: BTreeMap<u128, Allocation>,
+    /// Shared with the pools that this one was cloned to: each claim looks at a clone, and may change a few.
+    allocations: BTreeMap<u128, Arc<Allocation>>,
     metadata: Map<String, Value>,
     spec_extra: Map<String, Value>,
     extra: Map<String, Value>,
@@ -140,17 +142,11 @@ impl Pool {
             let expected = format!("the subnet that \"{name}\" names");
             return Err(PoolError::Foreign { field: "spec.range", found: spec.range, expected });
         };
-        let mut allocations = BTreeMap::new();
         let last = Span::of(&subnet).last - Span::of(&subnet).first;
-        for (key, allocation) in spec.allocations.0 {
-            // "030" and "+30" would be second spellings of one address.
-            let offset = key.parse::<u128>().ok().filter(|n| *n <= last && n.to_string() == key);
-            match offset {
-                Some(offset) if !allocations.contains_key(&offset) => {
-                    allocations.insert(offset, allocation);
-                }
-                _ => return Err(PoolError::Key { key, subnet }),
-            }
+        let json::Entries { by_offset: allocations, wrong } = spec.allocations;
+        let beyond = allocations.last_key_value().map(|(offset, _)| offset).filter(|offset| **offset > last);
+        if let Some(key) = wrong.or(beyond.map(u128::to_string)) {
+            return Err(PoolError::Key { key, subnet });
         }
         let (name, spec_extra) = (name.to_owned(), spec.extra);
         Ok(Self { name, subnet, allocations, metadata, spec_extra, extra, changed: false })
@@ -188,13 +184,14 @@ impl Pool {
 
     /// The entry for `address`, if it is in use.
     pub fn get(&self, address: IpAddr) -> Option<&Allocation> {
-        self.allocations.get(&self.offset(address)?)
+        self.allocations.get(&self.offset(address)?).map(Arc::as_ref)
     }
 
     /// All addresses in use with their entries, lowest first.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (IpAddr, &Allocation)> {
         let base = bits(self.subnet.addr());
-        self.allocations.iter().map(move |(offset, entry)| (from_bits(base + offset, &self.subnet), entry))
+        let entries = self.allocations.iter();
+        entries.map(move |(offset, entry)| (from_bits(base + offset, &self.subnet), &**entry))
     }
 
     /// All addresses in use with their holders, lowest first.
@@ -210,16 +207,16 @@ impl Pool {
         let new = Allocation::new(id, podref.unwrap_or_default(), ifname);
         match self.allocations.get_mut(&offset) {
             None => {
-                self.allocations.insert(offset, new);
+                self.allocations.insert(offset, Arc::new(new));
                 self.changed = true;
             }
             Some(entry) => {
                 // A caller that knows no pod does not erase what an earlier one knew.
                 let podref = podref.map_or_else(|| entry.podref.clone(), str::to_owned);
-                let new = Allocation { podref, extra: std::mem::take(&mut entry.extra), ..new };
+                let new = Allocation { podref, extra: entry.extra.clone(), ..new };
                 self.changed |=
                     new.id != entry.id || new.podref != entry.podref || new.ifname != entry.ifname;
-                *entry = new;
+                *entry = Arc::new(new);
             }
         }
         true

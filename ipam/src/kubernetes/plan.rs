@@ -115,11 +115,7 @@ pub(super) fn plan(
         let known = sound(cache, name.as_str(), subnet, api)?;
         let before = known.unwrap_or_else(|| Arc::new(Pool::new(&name, subnet)));
         // What others here are about to write is theirs to write.
-        let mut changes = difference(&before, after);
-        changes.retain(|(address, change)| match change {
-            Change::Add(new) => !flights.has(name.as_str(), *address, new),
-            Change::Take { .. } | Change::Remove(_) => true,
-        });
+        let changes = difference(&before, after, |address, new| flights.has(name.as_str(), address, new));
         fits(cache, flights, &name, &changes, api)?;
         let mut addresses = Vec::new();
         let mine = assigned.iter().zip(&request.wants).filter(|(_, want)| want.pool == name);

@@ -3,7 +3,9 @@
 //! A pool may hold 60,000 entries and is read on every ADD and DEL, so there is no tree of JSON values in
 //! between. Members that the schema does not name are kept aside and written back.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
@@ -25,8 +27,13 @@ pub(super) struct Spec {
     pub(super) extra: Map<String, Value>,
 }
 
-/// Allocations in document order with their keys as written; the pool judges the keys.
-pub(super) struct Entries(pub(super) Vec<(String, Allocation)>);
+/// Allocations by their keys.
+#[derive(Default)]
+pub(super) struct Entries {
+    pub(super) by_offset: BTreeMap<u128, Arc<Allocation>>,
+    /// A key that is no number, or not as it is to be written, or a second one of the same number.
+    pub(super) wrong: Option<String>,
+}
 
 impl<'de> Deserialize<'de> for Document {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -109,11 +116,17 @@ impl<'de> Deserialize<'de> for Entries {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    entries.push(entry);
+                let mut entries = Entries::default();
+                while let Some((key, allocation)) = map.next_entry::<String, Allocation>()? {
+                    // "030" and "+30" would be second spellings of one address.
+                    match key.parse::<u128>().ok().filter(|n| n.to_string() == key) {
+                        Some(offset) if !entries.by_offset.contains_key(&offset) => {
+                            entries.by_offset.insert(offset, Arc::new(allocation));
+                        }
+                        _ => entries.wrong = entries.wrong.or(Some(key)),
+                    }
                 }
-                Ok(Entries(entries))
+                Ok(entries)
             }
         }
         deserializer.deserialize_map(Reader)
@@ -182,11 +195,19 @@ impl Serialize for SpecOf<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("range", &self.0.subnet.to_string())?;
-        map.serialize_entry("allocations", &self.0.allocations)?;
+        map.serialize_entry("allocations", &EntriesOf(self.0))?;
         for (key, value) in &self.0.spec_extra {
             map.serialize_entry(key, value)?;
         }
         map.end()
+    }
+}
+
+struct EntriesOf<'a>(&'a Pool);
+
+impl Serialize for EntriesOf<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.allocations.iter().map(|(offset, entry)| (offset, &**entry)))
     }
 }
 
