@@ -3,8 +3,8 @@
 //! Whether to ask again is the caller's to decide, because only the caller knows what it means that a request may have
 //! been carried out. So the HTTP client must not retry by itself (`kube::Config::default_retry`).
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::AsyncBufRead;
@@ -12,11 +12,13 @@ use http::{Method, Request, header};
 use kube::Client;
 use kube::client::Body;
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::answer::{Page, Refusal};
 use super::error::{ApiError, Why};
+use super::lock;
 use super::object::{Object, Preconditions, Stored, Version};
+use super::patience::{Limit, TROUBLE};
 
 /// How long a reading of all objects may take to answer, and a watch to begin.
 const READING: Duration = Duration::from_secs(10);
@@ -36,12 +38,34 @@ pub(super) struct Api {
     server: Arc<str>,
     namespace: String,
     requests: AtomicU64,
+    /// When the server has last said anything.
+    heard: Mutex<Instant>,
 }
 
 impl Api {
     /// `server` is its URL, for messages. `namespace` must be a valid name.
     pub(super) fn new(client: Client, server: String, namespace: String) -> Self {
-        Self { client, server: server.into(), namespace, requests: AtomicU64::new(0) }
+        let (requests, heard) = (AtomicU64::new(0), Mutex::new(Instant::now()));
+        Self { client, server: server.into(), namespace, requests, heard }
+    }
+
+    /// The server has said something, be it a refusal.
+    pub(super) fn heard(&self) {
+        *lock(&self.heard) = Instant::now();
+    }
+
+    /// Waits until the server has been silent to everybody for so long, and for [`TROUBLE`] after its last word. Returns
+    /// how long that took.
+    async fn silence(&self, least: Duration) -> Duration {
+        let begun = Instant::now();
+        let mut until = begun + least;
+        loop {
+            sleep_until(until).await;
+            until = *lock(&self.heard) + TROUBLE;
+            if until <= Instant::now() {
+                return begun.elapsed();
+            }
+        }
     }
 
     /// Requests sent so far, watches included.
@@ -58,7 +82,7 @@ impl Api {
     pub(super) async fn get<T: Object>(
         &self,
         name: &str,
-        within: Duration,
+        within: Limit,
     ) -> Result<Option<Stored<T>>, ApiError> {
         let request = self.request::<T>(Method::GET, name, "", None, "");
         match self.send::<T, _>("read", name, request, within, T::read).await {
@@ -73,7 +97,7 @@ impl Api {
         &self,
         name: &str,
         object: &Value,
-        within: Duration,
+        within: Limit,
     ) -> Result<Stored<T>, ApiError> {
         let query = format!("?fieldManager={FIELD_MANAGER}");
         let request = self.request::<T>(Method::POST, "", &query, Some(object), "application/json");
@@ -85,7 +109,7 @@ impl Api {
         &self,
         name: &str,
         operations: &Value,
-        within: Duration,
+        within: Limit,
     ) -> Result<Stored<T>, ApiError> {
         self.change(name, operations, JSON_PATCH, within).await
     }
@@ -95,7 +119,7 @@ impl Api {
         &self,
         name: &str,
         part: &Value,
-        within: Duration,
+        within: Limit,
     ) -> Result<Stored<T>, ApiError> {
         self.change(name, part, MERGE_PATCH, within).await
     }
@@ -105,7 +129,7 @@ impl Api {
         name: &str,
         body: &Value,
         content: &str,
-        within: Duration,
+        within: Limit,
     ) -> Result<Stored<T>, ApiError> {
         let query = format!("?fieldManager={FIELD_MANAGER}");
         let request = self.request::<T>(Method::PATCH, name, &query, Some(body), content);
@@ -118,7 +142,7 @@ impl Api {
         name: &str,
         uid: &str,
         version: Version,
-        within: Duration,
+        within: Limit,
     ) -> Result<(), ApiError> {
         let preconditions = Preconditions { uid, resource_version: version.0.to_string() };
         let body = json!({ "apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions });
@@ -135,7 +159,7 @@ impl Api {
             query.push_str(next);
         }
         let request = self.request::<T>(Method::GET, "", &query, None, "");
-        self.send::<T, _>("list", "", request, READING, Page::read).await
+        self.send::<T, _>("list", "", request, Limit { silence: READING, answer: READING }, Page::read).await
     }
 
     /// What changes after `version`, a line each.
@@ -184,11 +208,20 @@ impl Api {
         attempt: &'static str,
         name: &str,
         request: Request<Body>,
-        within: Duration,
+        within: Limit,
         read: impl FnOnce(&str) -> serde_json::Result<R>,
     ) -> Result<R, ApiError> {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        let answer = ask(&self.client, request, within, read).await;
+        let answer = tokio::select! {
+            biased;
+            answer = ask(&self.client, request, within.answer, read) => answer,
+            // One that is not answered while others are waits for a busy server: whoever goes away and asks again makes it
+            // no less busy.
+            silent = self.silence(within.silence) => Err(Why::Silent(silent)),
+        };
+        if !matches!(answer, Err(Why::Silent(_) | Why::Cut(_))) {
+            self.heard();
+        }
         answer.map_err(|why| self.failed::<T>(attempt, name, why))
     }
 

@@ -123,6 +123,13 @@ impl Change {
     }
 }
 
+/// Ends the server's bookkeeping of who has written which field of the object, as the API's documentation describes it
+/// ("Clearing managedFields"). Nobody applies pools; but the server's notes are half as large as a pool, and most of the
+/// work of changing a large one is to bring them up to date.
+pub(super) fn forget_managers() -> Value {
+    json!({ "op": "add", "path": "/metadata/managedFields", "value": [{}] })
+}
+
 /// Whether two states of an entry name the same holder.
 fn same(a: &Allocation, b: &Allocation) -> bool {
     a.id == b.id && a.podref == b.podref && a.ifname == b.ifname

@@ -164,7 +164,7 @@ async fn watch_from<T: Cached>(shared: &Shared, from: Version) -> Result<Option<
         line.clear();
         line.shrink_to(LINE);
         match timeout(QUIET, lines.read_until(b'\n', &mut line)).await {
-            Ok(Ok(1..)) => {}
+            Ok(Ok(1..)) => shared.api.heard(),
             // Ended, cut as every load balancer does to connections it finds old, or quiet: the next one tells whether the
             // server is well.
             Ok(Ok(0) | Err(_)) | Err(_) => return Ok(Some(version)),

@@ -9,8 +9,11 @@ use tokio::time::Instant;
 use super::error::ApiError;
 use super::lock;
 
-/// A server that is away or silent is known to be within this time, so that a user reads the cause within five seconds.
-const TROUBLE: Duration = Duration::from_secs(4);
+/// A server that is away, or silent to everybody, is known to be within this time, so that a user reads the cause within
+/// five seconds.
+pub(super) const TROUBLE: Duration = Duration::from_secs(4);
+/// Longest time for one request to a server that answers others. It is busy then, or the request is lost.
+const BUSY: Duration = Duration::from_secs(10);
 /// The least that a request is given, else its failure would say nothing about the server.
 const LEAST: Duration = Duration::from_millis(50);
 /// First pause before a server in trouble is asked again.
@@ -18,6 +21,15 @@ const TROUBLE_PAUSE: Duration = Duration::from_millis(50);
 /// First pause after somebody else was faster, and the longest.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(4);
 const LONGEST_CONFLICT_PAUSE: Duration = Duration::from_millis(400);
+
+/// How long a request may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limit {
+    /// In this time somebody has to be answered, if not this one.
+    pub(super) silence: Duration,
+    /// In this time it has to be this one.
+    pub(super) answer: Duration,
+}
 
 /// The time an operation has.
 #[derive(Debug, Clone)]
@@ -52,8 +64,10 @@ impl Patience {
     }
 
     /// How long the next request may take.
-    pub(super) fn request(&self) -> Duration {
-        self.silence().saturating_duration_since(Instant::now()).max(LEAST)
+    pub(super) fn request(&self) -> Limit {
+        let now = Instant::now();
+        let silence = self.silence().saturating_duration_since(now).max(LEAST);
+        Limit { silence, answer: self.deadline.saturating_duration_since(now).min(BUSY).max(silence) }
     }
 
     /// The server answered.

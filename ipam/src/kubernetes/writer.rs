@@ -11,20 +11,24 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::address::bits;
 use crate::pool::{Allocation, Pool};
 
-use super::change::{Change, Standing};
+use super::change::{Change, Standing, forget_managers};
 use super::error::{ApiError, Error};
 use super::object::{CachedPool, Stored, new_pool};
-use super::patience::Patience;
+use super::patience::{Limit, Patience};
 use super::view::sound;
 use super::{Shared, lock};
 
 /// Changes in one request. The server takes 10,000 operations.
 const BATCH: usize = 500;
+/// Longest time that a request waits for claims that are on their way to it.
+const GATHERING: Duration = Duration::from_millis(400);
+/// After a pause of this length nothing is known of how busy the server is.
+const CALM: Duration = Duration::from_secs(1);
 /// So often the server may refuse what, by its own word, it could do.
 const RIDDLES: u32 = 4;
 
@@ -60,13 +64,15 @@ pub(super) struct Writer {
     jobs: mpsc::UnboundedReceiver<Job>,
     /// Taken in and not yet begun.
     waiting: VecDeque<Job>,
+    /// How long the last request took that was done.
+    took: Duration,
 }
 
 impl Writer {
     /// Begins to write to one pool; ends when the sender is dropped.
     pub(super) fn begin(shared: Arc<Shared>, name: String, subnet: IpNet) -> mpsc::UnboundedSender<Job> {
         let (sender, jobs) = mpsc::unbounded_channel();
-        let writer = Self { shared, name, subnet, jobs, waiting: VecDeque::new() };
+        let writer = Self { shared, name, subnet, jobs, waiting: VecDeque::new(), took: Duration::ZERO };
         tokio::spawn(writer.run());
         sender
     }
@@ -75,10 +81,14 @@ impl Writer {
         loop {
             let first = match self.waiting.pop_front() {
                 Some(job) => job,
-                None => match self.jobs.recv().await {
-                    Some(job) => job,
-                    None => return,
-                },
+                None => {
+                    let idle = Instant::now();
+                    let Some(job) = self.jobs.recv().await else { return };
+                    if idle.elapsed() >= CALM {
+                        self.took = Duration::ZERO;
+                    }
+                    job
+                }
             };
             self.write(vec![first]).await;
         }
@@ -88,6 +98,7 @@ impl Writer {
     async fn write(&mut self, mut batch: Vec<Job>) {
         let mut patience = Patience::until(batch[0].deadline);
         let (mut conflicts, mut riddles) = (0, 0);
+        self.gather(&mut batch, &mut patience).await;
         loop {
             self.join(&mut batch, &mut patience);
             let pool = match self.pool() {
@@ -101,6 +112,7 @@ impl Writer {
             let (sent, jobs) = (Instant::now(), batch.len());
             let error = match self.request(&batch, pool.as_deref(), patience.request()).await {
                 Ok(stored) => {
+                    self.took = sent.elapsed();
                     lock(&self.shared.cache).pools.put(stored);
                     batch.into_iter().for_each(|job| answer(job, Written::Done));
                     return;
@@ -138,6 +150,26 @@ impl Writer {
         }
     }
 
+    /// Waits for claims of this node that are on their way to the pool, for as long as the last request took.
+    ///
+    /// The server makes the changes of all nodes one after the other: of ten patches that it has at once nine are worked out
+    /// in vain, and again, and which of them comes through is chance. So a request that took long was one of many, and
+    /// fewer and larger ones are sooner done, here and elsewhere. A claim that is alone waits for nobody.
+    async fn gather(&mut self, batch: &mut Vec<Job>, patience: &mut Patience) {
+        let until = Instant::now() + self.took.min(GATHERING);
+        loop {
+            self.join(batch, patience);
+            let jobs = batch.iter().chain(&self.waiting);
+            if jobs.flat_map(Job::addresses).count() >= lock(&self.shared.flights).count(&self.name) {
+                return;
+            }
+            match timeout_at(until, self.jobs.recv()).await {
+                Ok(Some(job)) => self.waiting.push_back(job),
+                Ok(None) | Err(_) => return,
+            }
+        }
+    }
+
     /// Adds what waits to a batch, as far as it goes into one request. A sandbox' release and the takeover of its entry
     /// by the next one can both be done, but not both in one.
     fn join(&mut self, batch: &mut Vec<Job>, patience: &mut Patience) {
@@ -161,7 +193,7 @@ impl Writer {
         &self,
         batch: &[Job],
         pool: Option<&Pool>,
-        within: Duration,
+        within: Limit,
     ) -> Result<Stored<CachedPool>, ApiError> {
         let changes = batch.iter().flat_map(|job| &job.changes);
         let open = changes.filter(|(address, change)| change.standing(*address, pool) == Standing::Open);
@@ -171,6 +203,7 @@ impl Writer {
         if pool.is_some() {
             let mut operations: Vec<Value> = Vec::new();
             open.for_each(|(address, change)| change.write(offset(address), &mut operations));
+            operations.push(forget_managers());
             return api.patch(&self.name, &Value::from(operations), within).await;
         }
         let added = open.filter_map(|(address, change)| match change {

@@ -42,6 +42,8 @@ pub(super) enum Fault {
     Silent,
     /// Everything is done, and no answer comes.
     SilentAfter,
+    /// It is done after so long, unless nobody waits any more.
+    Late(Duration),
 }
 
 /// Faults that a storm of them consists of.
@@ -187,6 +189,7 @@ impl Server {
             Some(Fault::Status(code)) => return Ok(refusal(code, "injected")),
             Some(Fault::Cut) => return Err("connection reset".into()),
             Some(Fault::Silent) => sleep(Duration::from_secs(3600)).await,
+            Some(Fault::Late(time)) => sleep(time).await,
             _ => {}
         }
         let (code, answer) = self.change(&method, &uri, body);

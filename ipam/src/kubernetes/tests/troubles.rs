@@ -239,3 +239,59 @@ async fn one_pools_trouble_is_not_anothers() {
     assert!(stuck.iter().all(Result::is_err));
     assert!(took < Duration::from_millis(300), "{took:?}");
 }
+
+/// One request of a pool is not answered in time, and those of another pool are, or nobody asks for one.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_answers_others_is_busy_and_waited_for() {
+    let second = Duration::from_secs(1);
+    let blue = json!({ "range": "10.0.0.0/24" });
+    for (fault, others, error, took) in [
+        (Fault::Late(7 * second), true, "", 7),
+        (Fault::Late(7 * second), false, "no answer within 4.0 s", 4),
+        // Lost on the way.
+        (Fault::Silent, true, "no answer within 10.0 s", 10),
+    ] {
+        let server = Server::new(81);
+        let store = agent(&server, "node-1", 81);
+        add(&store, &claim(&octavia(), 1)).await.unwrap();
+        server.fail("PATCH", "172.23.0.0-24", 1, fault);
+        let begun = Instant::now();
+        let one = async { (add(&store, &claim(&octavia(), 2)).await, begun.elapsed()) };
+        let rest = async {
+            for n in 0..if others { 12 } else { 0 } {
+                add(&store, &claim(&blue, 10 + n)).await.unwrap();
+                sleep(second).await;
+            }
+        };
+        let ((added, after), ()) = tokio::join!(one, rest);
+        assert_eq!(after.as_secs(), took, "{fault:?}, others: {others}");
+        match added {
+            Ok(addresses) => assert_eq!((error, addresses), ("", vec!["172.23.0.31/24".to_owned()])),
+            Err(failure) => assert!(!error.is_empty() && failure.message.contains(error), "{failure}"),
+        }
+    }
+}
+
+/// Claims come in as their reservations are made. While the server is slow, a few large requests are made of them.
+#[tokio::test(start_paused = true)]
+async fn claims_on_their_way_to_a_slow_server_are_waited_for() {
+    let milliseconds = Duration::from_millis;
+    let server = Server::new(91);
+    let store = agent(&server, "node-1", 91);
+    add(&store, &claim(&octavia(), 0)).await.unwrap();
+    server.requests();
+    server.fail("POST", "", usize::MAX, Fault::Late(milliseconds(100)));
+    server.fail("PATCH", "", usize::MAX, Fault::Late(milliseconds(300)));
+    let claims: Vec<Claim> = (1..=40).map(|n| claim(&octavia(), n)).collect();
+    for added in futures_util::future::join_all(claims.iter().map(|claim| add(&store, claim))).await {
+        added.unwrap();
+    }
+    let patches = server.requests().iter().filter(|request| request.starts_with("PATCH")).count();
+    assert!(patches <= 2, "{patches} requests");
+    // Nobody else is coming: nothing is waited for, however slow the last one was.
+    server.heal();
+    let begun = Instant::now();
+    del(&store, &attachment(0)).await.unwrap();
+    add(&store, &claim(&octavia(), 41)).await.unwrap();
+    assert!(begun.elapsed() < milliseconds(100), "{:?}", begun.elapsed());
+}
