@@ -14,33 +14,59 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use octavia_bridge_cluster_tests::Cluster;
-use octavia_bridge_tests::table;
+use octavia_bridge_tests::table::{self, Row};
 
 /// Calls before the first that counts: they make pool and bridge.
 const WARM_UP: usize = 3;
 
+/// Figures of one part, from so many calls each.
+type Figures = fn(&Cluster, usize) -> Vec<Row>;
+
+const PARTS: [(&str, Figures); 4] = [
+    ("single", single::figures),
+    ("burst", |cluster, _| burst::figures(cluster)),
+    ("faults", |cluster, _| faults::figures(cluster)),
+    ("memory", |cluster, _| memory::figures(cluster)),
+];
+
 fn main() -> ExitCode {
-    let Some((check, rounds)) = options() else { return ExitCode::from(2) };
+    let Some(Options { check, rounds, only }) = options() else { return ExitCode::from(2) };
     table::introduce(Path::new("/run"), rounds);
     let cluster = Cluster::shared();
-    let mut rows = single::figures(cluster, rounds);
-    rows.extend(burst::figures(cluster));
-    rows.extend(faults::figures(cluster));
-    rows.push(memory::figure(cluster));
+    let mut rows = Vec::new();
+    for (name, figures) in PARTS {
+        if only.as_deref().is_none_or(|only| only == name) {
+            rows.extend(figures(cluster, rounds));
+        }
+    }
     let met = table::print(["octavia-bridge", "whereabouts' writes"], &rows);
     if check && !met { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// Whether to check, and how many calls for each figure; `None` for arguments that scripts/bench does not pass.
-fn options() -> Option<(bool, usize)> {
-    let (mut check, mut rounds) = (false, 60);
+/// What scripts/bench passes on.
+struct Options {
+    check: bool,
+    /// Calls for each figure.
+    rounds: usize,
+    /// One part alone.
+    only: Option<String>,
+}
+
+/// `None` for arguments that scripts/bench does not pass.
+fn options() -> Option<Options> {
+    let (mut check, mut rounds, mut only) = (false, 60, None);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--check" => check = true,
             "--rounds" => rounds = arguments.next()?.parse().ok().filter(|&rounds| rounds > 0)?,
+            "--only" => {
+                let name = arguments.next()?;
+                PARTS.iter().find(|(part, _)| *part == name)?;
+                only = Some(name);
+            }
             _ => return None,
         }
     }
-    Some((check, rounds))
+    Some(Options { check, rounds, only })
 }
