@@ -1,6 +1,7 @@
 //! The built agent as a process that serves the pools of a cluster.
 
 use std::env;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::Access;
+use crate::{Access, WallClock};
 
 /// How long the agent may take for anything, on however busy a machine.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -52,6 +53,18 @@ impl Agent {
     /// # Panics
     /// When it does not come up.
     pub fn start_with(access: &Access, node: &str, arguments: &[&str]) -> Self {
+        Self::start_in(access, node, arguments, &[])
+    }
+
+    /// As [`Self::start_with`], by another wall clock than the machine's.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn start_by(clock: &WallClock, access: &Access, node: &str, arguments: &[&str]) -> Self {
+        Self::start_in(access, node, arguments, &clock.environment())
+    }
+
+    fn start_in(access: &Access, node: &str, arguments: &[&str], variables: &[(&str, OsString)]) -> Self {
         let folder = TempDir::with_prefix_in("agent-", "/run").expect("create the agent's folder in /run");
         let path = |name: &str| folder.path().join(name);
         access.write_kubeconfig(&path("kubeconfig"));
@@ -69,6 +82,7 @@ impl Agent {
         ] {
             command.arg(flag).arg(path(name));
         }
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let process = command.spawn().expect("start the agent");
         let mut agent = Self { process, folder, health: ([127, 0, 0, 1], 0).into() };

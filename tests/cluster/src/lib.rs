@@ -26,8 +26,8 @@
 //!   while, and adds a delay to each request. It also listens inside other network namespaces ([`Proxy::listen_in`]):
 //!   so a node of the black-box tests reaches the server. [`Relay`] does only that, without a second TLS.
 //! - [`Ledger`] reads pools and reservations and tells whether each address has one owner.
-//! - [`Agent`] is the project's own agent as a process of one node; a test asks it as plugins do.
 //! - [`kustomize`] builds what is in `daemonset/`, and [`Access::kubectl`] applies it, by a kubectl as users have it.
+//! - [`Agent`] is the project's own agent as a process of one node; a test asks it as plugins do. Its [`WallClock`] may jump.
 //! - [`Rival`] writes as whereabouts v0.9 does. The program `rival` is the same as a process, and prints an
 //!   [`Operation`] a line. [`doubles`] finds addresses that two had at once, in the operations of all writers together.
 //!
@@ -60,6 +60,7 @@ mod rival;
 mod rule;
 mod server;
 mod shipped;
+mod wall_clock;
 
 pub use access::Access;
 pub use agent::{Agent, Page, Range, program as agent_program};
@@ -74,3 +75,4 @@ pub use relay::Relay;
 pub use rival::{Claim, Rival, RivalError};
 pub use rule::{Fault, Hits, Refusal, Rule};
 pub use shipped::shipped_rights;
+pub use wall_clock::WallClock;

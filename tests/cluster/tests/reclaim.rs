@@ -1,5 +1,7 @@
 //! What is left of pods that are gone becomes free, and nothing else does.
 
+#[path = "reclaim/clock.rs"]
+mod clock;
 #[path = "reclaim/elected.rs"]
 mod elected;
 #[path = "reclaim/node.rs"]
