@@ -6,6 +6,7 @@ mod crowd;
 mod faults;
 mod life;
 mod node;
+mod plugins;
 mod shared_pool;
 mod socket;
 mod steady;

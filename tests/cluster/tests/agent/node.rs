@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use std::{env, thread};
 
 use octavia_bridge_cluster_tests::{Access, Operation};
+use octavia_bridge_tests::Node as Host;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -52,16 +53,27 @@ pub(crate) struct Node {
     name: String,
     namespace: String,
     dir: TempDir,
+    /// The network namespace, if it is not the test's, and the `dataDir` of the plugins there.
+    host: Option<(PathBuf, PathBuf)>,
     agent: Option<Child>,
 }
 
 impl Node {
     /// Starts an agent and waits until it listens.
     pub(crate) fn start(access: &Access, name: &str) -> Self {
+        Self::start_somewhere(access, name, None)
+    }
+
+    /// The same on a host with plugins, where the server is found by `access`.
+    pub(crate) fn start_on(host: &Host, access: &Access, name: &str) -> Self {
+        Self::start_somewhere(access, name, Some((host.path().to_owned(), host.data_dir())))
+    }
+
+    fn start_somewhere(access: &Access, name: &str, host: Option<(PathBuf, PathBuf)>) -> Self {
         let dir = TempDir::new().expect("create a folder");
         access.write_kubeconfig(&dir.path().join("kubeconfig"));
         let namespace = access.namespace().to_owned();
-        let mut node = Self { name: name.to_owned(), namespace, dir, agent: None };
+        let mut node = Self { name: name.to_owned(), namespace, dir, host, agent: None };
         node.restart();
         node
     }
@@ -69,10 +81,17 @@ impl Node {
     /// Starts the agent anew, after it has ended.
     pub(crate) fn restart(&mut self) {
         let log = File::options().create(true).append(true).open(self.path("log")).expect("open the log");
-        let mut agent = Command::new(program());
+        let mut agent = match &self.host {
+            None => Command::new(program()),
+            Some((namespace, _)) => {
+                let mut inside = Command::new("nsenter");
+                inside.arg(format!("--net={}", namespace.display())).arg("--").arg(program());
+                inside
+            }
+        };
         agent.args(["run", "--cluster", "--node-name", &self.name, "--pool-namespace", &self.namespace]);
         agent.arg("--kubeconfig").arg(self.path("kubeconfig")).arg("--socket").arg(self.socket());
-        agent.arg("--state-dir").arg(self.path("state")).arg("--nmstate-lock").arg(self.path("no-rival"));
+        agent.arg("--state-dir").arg(self.state()).arg("--nmstate-lock").arg(self.path("no-rival"));
         // Their pods are in no API, and would be taken for gone.
         agent.args(["--reclaim-grace", "86400"]);
         self.agent = Some(agent.stderr(log).spawn().expect("start the agent"));
@@ -87,6 +106,11 @@ impl Node {
         self.dir.path().join(name)
     }
 
+    /// The agent's `--state-dir`.
+    fn state(&self) -> PathBuf {
+        self.host.as_ref().map_or_else(|| self.path("state"), |(_, state)| state.clone())
+    }
+
     pub(crate) fn socket(&self) -> PathBuf {
         self.path("run/agent.sock")
     }
@@ -97,14 +121,14 @@ impl Node {
 
     /// Names of the tombstones.
     pub(crate) fn tombstones(&self) -> Vec<String> {
-        let Ok(entries) = fs::read_dir(self.path("state/cluster-tombstones")) else { return Vec::new() };
+        let Ok(entries) = fs::read_dir(self.state().join("cluster-tombstones")) else { return Vec::new() };
         let name = |entry: std::io::Result<fs::DirEntry>| entry.expect("list tombstones").file_name();
         entries.map(|entry| name(entry).into_string().expect("a name is text")).collect()
     }
 
     /// Leaves a tombstone, as a plugin does that finds no agent.
     pub(crate) fn entomb(&self, pod: &Pod) {
-        let folder = self.path("state/cluster-tombstones");
+        let folder = self.state().join("cluster-tombstones");
         fs::create_dir_all(&folder).expect("create the folder of tombstones");
         fs::write(folder.join(format!("{}@net1", pod.id)), "").expect("write a tombstone");
     }
