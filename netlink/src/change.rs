@@ -7,7 +7,7 @@ use rtnetlink::packet_route::link::{
 };
 
 use crate::name::{alias_attribute, validate_index, validate_link_name};
-use crate::{BridgeOptions, Error, MacAddress, Netlink, PortFlags, Result};
+use crate::{BridgeOptions, Error, LinkId, MacAddress, Netlink, PortFlags, Result};
 
 /// What to change of a link; `None` leaves a value alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,17 +30,18 @@ pub struct LinkChange {
 }
 
 impl Netlink {
-    /// Changes a link with one message; sends none if nothing is to be changed.
+    /// Changes a link with one message; sends none if nothing is to be changed. To rename it, name its index.
     ///
     /// The kernel applies the values one after the other (`do_setlink` in net/core/rtnetlink.c) and
     /// keeps what it did before one was refused: read back after an error.
     ///
     /// # Errors
     /// [`Error::is_not_found`] if there is no such link; every other [`Error`] of a request.
-    pub async fn change_link(&self, index: u32, change: &LinkChange) -> Result<()> {
-        let attempt = || format!("change link {index} ({})", change.summary());
-        let Some(message) = change.message(index)? else { return Ok(()) };
-        self.change_existing(message, attempt).await
+    pub async fn change_link(&self, link: impl Into<LinkId<'_>>, change: &LinkChange) -> Result<()> {
+        let link = link.into();
+        let attempt = || format!("change {link} ({})", change.summary());
+        let Some(message) = change.message(link)? else { return Ok(()) };
+        self.change(RouteNetlinkMessage::NewLink(message), 0, attempt).await
     }
 
     /// Changes options of a bridge with one message; sends none if nothing is to be changed.
@@ -108,16 +109,31 @@ fn informed(index: u32, info: Vec<LinkInfo>) -> LinkMessage {
 
 impl LinkChange {
     /// The message, or `None` if nothing is to be changed.
-    fn message(&self, index: u32) -> Result<Option<LinkMessage>> {
+    fn message(&self, link: LinkId<'_>) -> Result<Option<LinkMessage>> {
         if *self == Self::default() {
             return Ok(None);
         }
         let mut message = LinkMessage::default();
-        message.header.index = index;
         let attributes = &mut message.attributes;
-        if let Some(name) = &self.name {
+        // The kernel takes a name for the new one if there is an index, else it looks the link up by it.
+        let name = match link {
+            LinkId::Index(index) => {
+                validate_index(index, || format!("change {link} ({})", self.summary()))?;
+                message.header.index = index;
+                self.name.as_deref()
+            }
+            LinkId::Name(name) if self.name.is_none() => Some(name),
+            LinkId::Name(_) => {
+                let attempt = format!("change {link} ({})", self.summary());
+                return Err(Error::Invalid {
+                    attempt,
+                    reason: "to be renamed, a link needs to be known by its index".into(),
+                });
+            }
+        };
+        if let Some(name) = name {
             validate_link_name(name)?;
-            attributes.push(LinkAttribute::IfName(name.clone()));
+            attributes.push(LinkAttribute::IfName(name.to_owned()));
         }
         if let Some(alias) = &self.alias {
             attributes.push(alias_attribute(alias)?);
@@ -125,7 +141,7 @@ impl LinkChange {
         attributes.extend(self.mtu.map(LinkAttribute::Mtu));
         attributes.extend(self.mac.map(|mac| LinkAttribute::Address(mac.octets().to_vec())));
         if self.master == Some(Some(0)) {
-            validate_index(0, || format!("make link {index} a port"))?;
+            validate_index(0, || format!("make {link} a port"))?;
         }
         // Index 0 is how "no master" is said on the wire.
         attributes.extend(self.master.map(|master| LinkAttribute::Controller(master.unwrap_or(0))));
@@ -163,13 +179,13 @@ mod tests {
 
     #[test]
     fn nothing_stated_is_no_message() {
-        assert!(LinkChange::default().message(7).unwrap().is_none());
+        assert!(LinkChange::default().message(7.into()).unwrap().is_none());
     }
 
     #[test]
     fn only_stated_flags_are_in_the_mask() {
         let change = LinkChange { up: Some(false), ..LinkChange::default() };
-        let header = change.message(7).unwrap().unwrap().header;
+        let header = change.message(7.into()).unwrap().unwrap().header;
         assert_eq!((header.flags, header.change_mask), (LinkFlags::empty(), LinkFlags::Up));
     }
 

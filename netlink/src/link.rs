@@ -9,7 +9,7 @@ use rtnetlink::packet_core::{
 };
 use rtnetlink::packet_route::link::{InfoVlan, InfoVrf, LinkHeader};
 
-use crate::{BridgeOptions, MacAddress, Port, PortState};
+use crate::{BridgeOptions, LinkIpv6, MacAddress, Port, PortState};
 
 /// Length of `struct ifinfomsg`.
 pub(crate) const LINK_HEADER: usize = 16;
@@ -52,6 +52,8 @@ pub struct Link {
     pub parent: Option<u32>,
     /// Where `parent` is an index of another namespace: the kernel's id of that one, as seen here.
     pub parent_namespace: Option<i32>,
+    /// IPv6 settings; `None` where it cannot have IPv6 addresses at all.
+    pub ipv6: Option<LinkIpv6>,
     /// What sort of link, with the options of the sorts this crate can make.
     pub kind: LinkKind,
     /// State and flags as a bridge port; `None` unless the master is a bridge.
@@ -195,6 +197,7 @@ impl Link {
                 self.alias = Some(String::from_utf8_lossy(text).into_owned()).filter(|text| !text.is_empty());
             }
             libc::IFLA_LINKINFO => self.read_info(value)?,
+            libc::IFLA_AF_SPEC => self.ipv6 = LinkIpv6::decode(value)?,
             _ => {}
         }
         Ok(())

@@ -1,9 +1,12 @@
 //! Links: creating, reading, changing, deleting, and what the kernel says when it refuses.
 
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use octavia_bridge_netlink::{
-    BridgeOptions, Error, LinkChange, LinkKind, MacAddress, Netlink, NewBridge, NewVlan, NewVrf, PortFlags,
+    BridgeOptions, Error, LinkChange, LinkIpv6, LinkKind, MacAddress, Netlink, NewBridge, NewVlan, NewVrf,
+    PortFlags,
 };
 
 use crate::scene::{bridge, in_new_namespace, new_namespace, up, veth};
@@ -46,6 +49,27 @@ fn a_bridge_is_made_as_described_by_one_message() {
         // The same link by index, and in the table.
         assert_eq!(netlink.link(link.index).await.unwrap().as_ref(), Some(&link));
         assert_eq!(netlink.links().await.unwrap()[1..], [link]);
+    });
+}
+
+#[test]
+fn a_link_tells_the_ipv6_settings_that_its_files_have() {
+    in_new_namespace(async || {
+        let netlink = Netlink::open().await.unwrap();
+        bridge(&netlink, "octbr").await;
+        let told = async || netlink.link("octbr").await.unwrap().unwrap().ipv6;
+        for (disabled, accept_ra) in [("1", "0"), ("0", "2"), ("0", "0"), ("1", "1")] {
+            let folder = Path::new("/proc/sys/net/ipv6/conf/octbr");
+            fs::write(folder.join("disable_ipv6"), disabled).unwrap();
+            fs::write(folder.join("accept_ra"), accept_ra).unwrap();
+            let written = LinkIpv6 { disabled: disabled != "0", accept_ra: accept_ra != "0" };
+            assert_eq!(told().await, Some(written));
+        }
+        // Too small for IPv6.
+        let small = LinkChange { mtu: Some(1200), ..LinkChange::default() };
+        let index = netlink.link("octbr").await.unwrap().unwrap().index;
+        netlink.change_link(index, &small).await.unwrap();
+        assert_eq!(told().await, None);
     });
 }
 
@@ -120,6 +144,26 @@ fn options_of_a_bridge_and_flags_of_a_port_change() {
         assert!(seen.hairpin && seen.isolated && !seen.learning && !seen.unicast_flood, "{seen:?}");
         assert_eq!((seen.path_cost, seen.priority), (77, 5));
         assert!(seen.multicast_flood && seen.broadcast_flood, "what was not stated stays: {seen:?}");
+    });
+}
+
+#[test]
+fn a_link_is_changed_by_its_name_but_not_renamed() {
+    in_new_namespace(async || {
+        let netlink = Netlink::open().await.unwrap();
+        let octbr = bridge(&netlink, "octbr").await;
+        let down = LinkChange { up: Some(false), mtu: Some(1400), ..LinkChange::default() };
+        netlink.change_link("octbr", &down).await.unwrap();
+        let after = netlink.link(octbr.index).await.unwrap().unwrap();
+        assert_eq!((after.up, after.mtu), (false, 1400));
+
+        let missing = netlink.change_link("other", &down).await.unwrap_err();
+        assert!(missing.is_not_found(), "{missing}");
+        assert!(missing.to_string().starts_with("change link other (MTU 1400, down): "), "{missing}");
+        // The message has room for one name, and the kernel would look for a link of the new one.
+        let rename = LinkChange { name: Some("renamed".into()), ..LinkChange::default() };
+        let refused = netlink.change_link("octbr", &rename).await.unwrap_err();
+        assert!(matches!(refused, Error::Invalid { .. }), "{refused}");
     });
 }
 

@@ -1,0 +1,45 @@
+//! IPv6 settings of a link, which the kernel tells along with it.
+
+use nix::libc;
+use rtnetlink::packet_core::{DecodeError, NlasIterator};
+
+/// `IFLA_INET6_CONF` of `include/uapi/linux/if_link.h`: the link's settings as one array of 32 bits each.
+const INET6_CONF: u16 = 2;
+/// `DEVCONF_ACCEPT_RA` of `include/uapi/linux/ipv6.h`, the place in that array.
+const ACCEPT_RA: usize = 3;
+/// `DEVCONF_DISABLE_IPV6`.
+const DISABLE_IPV6: usize = 26;
+
+/// What `/proc/sys/net/ipv6/conf/<link>` has, too, where it would be two more files to be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkIpv6 {
+    /// `disable_ipv6`: no IPv6 address at all, not even a link-local one.
+    pub disabled: bool,
+    /// `accept_ra` is not 0: routers on the link may give addresses and routes.
+    pub accept_ra: bool,
+}
+
+impl LinkIpv6 {
+    /// Reads the value of `IFLA_AF_SPEC`. `None` where the kernel has no IPv6, or none on this link, as when its MTU is
+    /// below 1280 bytes; then it has no such folder either.
+    pub(crate) fn decode(families: &[u8]) -> Result<Option<Self>, DecodeError> {
+        for family in NlasIterator::new(families) {
+            let family = family?;
+            if i32::from(family.kind()) != libc::AF_INET6 {
+                continue;
+            }
+            for nla in NlasIterator::new(family.value()) {
+                let nla = nla?;
+                if nla.kind() == INET6_CONF {
+                    return Ok(Self::of(nla.value()));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn of(settings: &[u8]) -> Option<Self> {
+        let is_on = |place: usize| Some(settings.chunks_exact(4).nth(place)?.iter().any(|byte| *byte != 0));
+        Some(Self { disabled: is_on(DISABLE_IPV6)?, accept_ra: is_on(ACCEPT_RA)? })
+    }
+}
