@@ -17,7 +17,7 @@ mod step;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::desired::{Desired, Interface, Kind, State};
 use crate::observed::{MAIN_TABLE, Observed, Scope};
@@ -76,7 +76,7 @@ pub(crate) fn plan(desired: &Desired, observed: &Observed) -> Result<Plan, Confl
 /// What it takes to tell whether there is anything to do for `desired`. What is to be done takes the whole of it
 /// ([`Scope::whole`]).
 pub(crate) fn scope(desired: &Desired) -> Scope {
-    let mut scope = Scope { names: BTreeSet::from(["lo".to_owned()]), ..Scope::default() };
+    let mut scope = Scope::default();
     for interface in &desired.interfaces {
         let names = &mut scope.names;
         names.insert(interface.name.clone());

@@ -1,8 +1,7 @@
-//! IPv6 settings of a link, which live below `/proc/sys/net/ipv6/conf` only.
+//! IPv6 settings of a link. The kernel tells them by netlink; changed they can be below `/proc/sys/net/ipv6/conf` only.
 //!
-//! The kernel resolves these paths by the network namespace of the thread that opens them, which for
-//! this program is the one it was started in. That holds for the host's `/proc/sys/net` as well when it is mounted
-//! somewhere else in a container.
+//! It resolves these paths by the network namespace of the thread that opens them, which for this program is the one it
+//! was started in. That holds for the host's `/proc/sys/net` as well when it is mounted somewhere else in a container.
 
 use std::fs;
 use std::io::{Error, ErrorKind};
@@ -58,37 +57,27 @@ pub(crate) fn find_below(folder: &Path) {
     PROC_SYS.get_or_init(|| folder.to_owned());
 }
 
-fn path(link: &str, setting: Setting) -> PathBuf {
-    let folder = PROC_SYS.get().map_or(Path::new("/proc/sys"), PathBuf::as_path);
-    folder.join("net/ipv6/conf").join(link).join(setting.key())
-}
-
-/// Reads the settings of a link; `None` where the kernel has no IPv6, or the link is gone.
-pub(crate) fn read(link: &str) -> Option<Ipv6> {
-    let on = |setting| fs::read_to_string(path(link, setting)).ok().map(|value| value.trim() != "0");
-    Some(Ipv6 { disabled: on(Setting::Disabled)?, accept_ra: on(Setting::AcceptRa)? })
-}
-
-/// Writes one setting, unless it is so already: a container often has `/proc/sys` read-only.
+/// Writes one setting. That it is so already is no less, even where it could not be written: a container often has
+/// `/proc/sys` read-only.
 ///
 /// # Errors
 /// The operating system's, with the path.
 pub(crate) fn write(link: &str, setting: Setting, on: bool) -> Result<(), Error> {
-    let path = path(link, setting);
+    let folder = PROC_SYS.get().map_or(Path::new("/proc/sys"), PathBuf::as_path);
+    let path = folder.join("net/ipv6/conf").join(link).join(setting.key());
     let value = if on { "1" } else { "0" };
-    match fs::read_to_string(&path) {
-        Ok(now) if (now.trim() != "0") == on => return Ok(()),
+    let Err(cause) = fs::write(&path, value) else { return Ok(()) };
+    let is_so = match fs::read_to_string(&path) {
+        Ok(now) => (now.trim() != "0") == on,
         // A kernel without IPv6 has nothing to switch off.
-        Err(cause) if cause.kind() == ErrorKind::NotFound && on == (setting == Setting::Disabled) => {
-            return Ok(());
-        }
-        _ => {}
+        Err(cause) => cause.kind() == ErrorKind::NotFound && on == (setting == Setting::Disabled),
+    };
+    if is_so {
+        return Ok(());
     }
-    fs::write(&path, value).map_err(|cause| {
-        let hint = match cause.kind() {
-            ErrorKind::ReadOnlyFilesystem => "; in a container, mount the host's and name it with --proc-sys",
-            _ => "",
-        };
-        Error::new(cause.kind(), format!("write {value} to {}: {cause}{hint}", path.display()))
-    })
+    let hint = match cause.kind() {
+        ErrorKind::ReadOnlyFilesystem => "; in a container, mount the host's and name it with --proc-sys",
+        _ => "",
+    };
+    Err(Error::new(cause.kind(), format!("write {value} to {}: {cause}{hint}", path.display())))
 }

@@ -1,12 +1,12 @@
 //! Reading a namespace through netlink.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use ipnet::IpNet;
 use nl::{LinkKind, Netlink, RouteFilter, RouteKind};
 use octavia_bridge_netlink as nl;
 
-use super::{Hop, Kind, Link, Observed, Route, ipv6};
+use super::{Hop, Ipv6, Kind, Link, Observed, Route};
 
 /// Protocol of routes the kernel makes with an address (`RTPROT_KERNEL`); they come and go with it.
 const KERNEL: u8 = 2;
@@ -23,31 +23,18 @@ const LOCAL_TABLE: u32 = 255;
 /// Those of reading.
 pub(crate) async fn read(netlink: &Netlink) -> nl::Result<Observed> {
     let links = netlink.links().await?;
-    let names = links.iter().map(|link| link.name.clone()).collect();
-    read_links(netlink, links, &names).await
-}
-
-/// As [`read`], of links that were read already, and the IPv6 settings of those named: they are files, two to be
-/// read for each link.
-pub(super) async fn read_links(
-    netlink: &Netlink,
-    links: Vec<nl::Link>,
-    names: &BTreeSet<String>,
-) -> nl::Result<Observed> {
     let addresses = netlink.all_addresses().await?;
     let routes = netlink.routes(&RouteFilter::default()).await?;
     let index = links.iter().map(|link| (link.index, link.name.clone())).collect();
-    Ok(assemble(links, &addresses, &routes, &index, names))
+    Ok(assemble(links, &addresses, &routes, &index))
 }
 
-/// What was read, by name. `index` has the names of all links that the rest speaks of; the IPv6 settings are
-/// read of those in `names`.
+/// What was read, by name. `index` has the names of all links that the rest speaks of.
 pub(super) fn assemble(
     links: Vec<nl::Link>,
     addresses: &[nl::Address],
     routes: &[nl::Route],
     index: &HashMap<u32, String>,
-    names: &BTreeSet<String>,
 ) -> Observed {
     let named = |number: u32| index.get(&number).cloned();
     let mut by_name = BTreeMap::new();
@@ -66,7 +53,7 @@ pub(super) fn assemble(
             mac: link.mac.map(|mac| mac.to_string()),
             master: link.master.and_then(named),
             addresses: own,
-            ipv6: if names.contains(&link.name) { ipv6::read(&link.name) } else { None },
+            ipv6: link.ipv6.map(|nl::LinkIpv6 { disabled, accept_ra }| Ipv6 { disabled, accept_ra }),
             kind: kind(&link, named),
             alias: link.alias,
         };

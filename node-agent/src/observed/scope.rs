@@ -6,7 +6,7 @@ use std::path::Path;
 use nl::{Family, LinkKind, Netlink, RouteFilter};
 use octavia_bridge_netlink as nl;
 
-use super::read::{assemble, default_links, read_links};
+use super::read::{assemble, default_links, read};
 use super::{MAIN_TABLE, Observed};
 
 /// From so many links on, reading them one by one costs more than reading all.
@@ -15,7 +15,7 @@ const FEW: usize = 48;
 /// What a plan looks at.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Scope {
-    /// Links. What they stand on and belong to comes with them.
+    /// Links. What they stand on and belong to comes with them, and the loopback.
     pub(crate) names: BTreeSet<String>,
     /// Links whose ports matter, since the link may have to go.
     pub(crate) ports_of: BTreeSet<String>,
@@ -42,7 +42,7 @@ pub(crate) async fn read_scope(netlink: &Netlink, scope: &Scope) -> nl::Result<O
     let few = scope.names.len() <= FEW;
     match if few { some(netlink, scope).await? } else { None } {
         Some(observed) => Ok(observed),
-        None => read_links(netlink, netlink.links().await?, &scope.names).await,
+        None => read(netlink).await,
     }
 }
 
@@ -108,8 +108,12 @@ async fn some(netlink: &Netlink, scope: &Scope) -> nl::Result<Option<Observed>> 
             index.insert(link.index, link.name);
         }
     }
+    // Which every namespace has, to tell whether the kernel has IPv6.
+    if !found.links.values().any(|link| link.loopback) {
+        found.add(netlink.link("lo").await?.into_iter().collect());
+    }
     let links = found.links.into_values().collect();
-    Ok(Some(assemble(links, &addresses, &routes, &index, &scope.names)))
+    Ok(Some(assemble(links, &addresses, &routes, &index)))
 }
 
 impl Found<'_> {

@@ -7,7 +7,6 @@ use std::thread;
 use nix::sched::{CloneFlags, unshare};
 
 use super::*;
-use crate::observed::read;
 
 fn ip(words: &str) {
     let output = Command::new("ip").args(words.split_whitespace()).output().unwrap();
@@ -53,19 +52,21 @@ async fn compare() {
     }
     let netlink = Netlink::open().await.unwrap();
     let mut whole = read(&netlink).await.unwrap();
-    let names: BTreeSet<String> = ["lo", "octbr", "enp6s0", "missing"].map(Into::into).into();
+    let names: BTreeSet<String> = ["octbr", "enp6s0", "missing"].map(Into::into).into();
     let tables = BTreeSet::from([(11, true)]);
-    let scope = Scope { names: names.clone(), tables, whole: true, ..Scope::default() };
+    let scope = Scope { names, tables, whole: true, ..Scope::default() };
     let part = read_scope(&netlink, &scope).await.unwrap();
 
     let links: Vec<&str> = part.links.keys().map(String::as_str).collect();
     assert_eq!(links, ["br0", "enp6s0", "eth0", "lo", "octbr"]);
     for (name, link) in &part.links {
-        let known = whole.links.get_mut(name).unwrap();
-        if !names.contains(name) {
-            known.ipv6 = None;
+        let known = &whole.links[name];
+        // Nobody has named the loopback; it is here for what it says of the kernel.
+        if name == "lo" {
+            assert_eq!(link.ipv6, known.ipv6);
+        } else {
+            assert_eq!(link, known, "{name}");
         }
-        assert_eq!(link, known, "{name}");
     }
     assert_eq!(part.default_links, BTreeSet::from(["br0".to_owned()]));
     whole.routes.retain(|route| route.table == 11 || links.iter().any(|link| route.uses(link)));
