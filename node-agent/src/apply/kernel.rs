@@ -31,31 +31,25 @@ pub(crate) enum Error {
 /// # Errors
 /// The kernel's; a link half made is removed again.
 pub(crate) async fn carry_out(netlink: &Netlink, step: &Step) -> Result<(), Error> {
-    let change = |change: LinkChange| move |index| async move { netlink.change_link(index, &change).await };
     let name = step.link().unwrap_or_default();
+    let change = async |change: LinkChange| Ok(netlink.change_link(name, &change).await?);
     match step {
         Step::Create(new) => create(netlink, new).await,
         Step::Delete(new) => delete(netlink, &new.name).await,
-        Step::SetUp { up, .. } => {
-            on(netlink, name, change(LinkChange { up: Some(*up), ..LinkChange::default() })).await
-        }
-        Step::SetMtu { mtu, .. } => {
-            on(netlink, name, change(LinkChange { mtu: Some(*mtu), ..LinkChange::default() })).await
-        }
+        Step::SetUp { up, .. } => change(LinkChange { up: Some(*up), ..LinkChange::default() }).await,
+        Step::SetMtu { mtu, .. } => change(LinkChange { mtu: Some(*mtu), ..LinkChange::default() }).await,
         Step::SetMac { mac, .. } => {
-            let mac = Some(parse_mac(mac)?);
-            on(netlink, name, change(LinkChange { mac, ..LinkChange::default() })).await
+            change(LinkChange { mac: Some(parse_mac(mac)?), ..LinkChange::default() }).await
         }
         Step::SetMaster { master, .. } => {
             let master = match master {
                 Some(master) => Some(index(netlink, master).await?),
                 None => None,
             };
-            on(netlink, name, change(LinkChange { master: Some(master), ..LinkChange::default() })).await
+            change(LinkChange { master: Some(master), ..LinkChange::default() }).await
         }
         Step::SetAlias { alias, .. } => {
-            let alias = Some(alias.clone());
-            on(netlink, name, change(LinkChange { alias, ..LinkChange::default() })).await
+            change(LinkChange { alias: Some(alias.clone()), ..LinkChange::default() }).await
         }
         Step::SetStp { on: stp, .. } => {
             let options = BridgeOptions { stp: Some(*stp), ..BridgeOptions::default() };
@@ -95,13 +89,6 @@ pub(crate) async fn take_back(netlink: &Netlink, step: &Step) -> Result<(), Erro
     }
 }
 
-async fn on<F>(netlink: &Netlink, name: &str, act: impl FnOnce(u32) -> F) -> Result<(), Error>
-where
-    F: Future<Output = nl::Result<()>>,
-{
-    Ok(act(index(netlink, name).await?).await?)
-}
-
 async fn index(netlink: &Netlink, name: &str) -> Result<u32, Error> {
     Ok(netlink.link(name).await?.ok_or_else(|| Error::Gone(name.to_owned()))?.index)
 }
@@ -111,9 +98,10 @@ fn parse_mac(mac: &str) -> Result<MacAddress, Error> {
 }
 
 async fn create(netlink: &Netlink, new: &NewLink) -> Result<(), Error> {
-    let (name, alias) = (new.name.clone(), new.alias.clone());
+    let name = new.name.clone();
     let mac = new.mac.as_deref().map(parse_mac).transpose()?;
-    let mut later = LinkChange::default();
+    // The creating message cannot carry an alias; it goes with what else is left to be said.
+    let mut later = LinkChange { alias: new.alias.clone(), ..LinkChange::default() };
     match &new.kind {
         Kind::Bridge { stp } => {
             later.mtu = new.mtu;
@@ -122,33 +110,31 @@ async fn create(netlink: &Netlink, new: &NewLink) -> Result<(), Error> {
             // (`br_change_mtu`, which `dev_set_mtu` does not call for the value there is), and
             // any other follows the smallest port.
             let mtu = new.mtu.map(|mtu| if mtu > SMALLEST_MTU { mtu - 1 } else { mtu + 1 });
-            let bridge = NewBridge { name, mac, mtu, alias, up: false, options };
-            netlink.create_bridge(&bridge).await?;
+            netlink.create_bridge(&NewBridge { name, mac, mtu, options, ..NewBridge::default() }).await?;
         }
         Kind::Vlan { base, id } => {
             let parent = index(netlink, base).await?;
-            let vlan = NewVlan { name, parent, id: *id, mtu: new.mtu, master: None, alias, up: false };
-            netlink.create_vlan(&vlan).await?;
+            netlink
+                .create_vlan(&NewVlan { name, parent, id: *id, mtu: new.mtu, ..NewVlan::default() })
+                .await?;
             later.mac = mac;
         }
         Kind::Vrf { table } => {
-            netlink.create_vrf(&NewVrf { name, table: *table, mtu: new.mtu, alias, up: false }).await?;
+            netlink.create_vrf(&NewVrf { name, table: *table, mtu: new.mtu, ..NewVrf::default() }).await?;
             later.mac = mac;
         }
         other => return Err(Error::Refused(format!("no link of type {} can be made", other.word()))),
     }
     let completed = complete(netlink, new, &later).await;
     if completed.is_err() {
-        delete(netlink, &new.name).await?;
+        delete_half_made(netlink, new).await?;
     }
     completed
 }
 
 /// What the creating message cannot carry, before the link is up.
 async fn complete(netlink: &Netlink, new: &NewLink, later: &LinkChange) -> Result<(), Error> {
-    if *later != LinkChange::default() {
-        netlink.change_link(index(netlink, &new.name).await?, later).await?;
-    }
+    netlink.change_link(&new.name, later).await?;
     if let Some(ipv6) = new.ipv6 {
         write_ipv6(&new.name, Setting::AcceptRa, ipv6.accept_ra)?;
         write_ipv6(&new.name, Setting::Disabled, ipv6.disabled)?;

@@ -32,7 +32,7 @@ fn killed_on_its_way_to_a_new_state_it_comes_back_to_the_kept_one() {
         let before = node.snapshot();
         fs::write(node.path("larger.yaml"), larger()).unwrap();
         let mut interrupted = 0;
-        for request in (60..).step_by(10) {
+        for request in (30..).step_by(6) {
             killed_at(node, request, "run", "larger.yaml");
             // It got there: from now on the larger state is the kept one.
             if fs::read_to_string(node.path("state/agent/desired.json")).unwrap().contains("extra0") {
