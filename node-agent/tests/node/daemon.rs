@@ -7,8 +7,8 @@ use nix::sys::signal::Signal;
 
 use crate::scene::{POLICY, complete, on_a_node, until};
 
-/// Longest time a repair may take. The work takes a few milliseconds; the test machine is a busy one.
-const REPAIR: Duration = Duration::from_millis(100);
+/// Longest time a repair may take on a busy test machine; scripts/bench tells what it takes.
+const REPAIR: Duration = Duration::from_secs(1);
 const START: Duration = Duration::from_secs(5);
 
 #[test]
