@@ -186,8 +186,8 @@ impl Keeper<'_> {
         self.tell(self.outcome_of(failed.as_deref().map_or(Ok(waits), Err)));
         match result {
             Ok(looked) => {
-                self.standing.looked(&looked, started.elapsed(), &self.desired);
-                let Looked { steps, waits, warnings } = looked;
+                self.standing.looked(&looked, &self.desired);
+                let Looked { steps, waits, warnings, took: _ } = looked;
                 for step in &steps {
                     tracing::info!("{step}");
                 }
@@ -228,21 +228,34 @@ impl Keeper<'_> {
             self.state.promise(&Bridges::of(&self.desired, &self.kept))?;
             self.promised = true;
         }
+        let started = Instant::now();
         let plan = apply::plan_now(self.netlink, &self.desired).await?;
         let waits = plan.missing.clone();
         let warnings = plan.warnings.clone();
         let goal = plan.missing.is_empty().then(|| Goal::Keep(self.kept.clone()));
+        // With nothing to keep there is nothing to bring about at the next boot either.
+        let keeps = goal.is_some() && !self.desired.is_empty();
+        let draft = if keeps { self.state.draft(&self.kept) } else { Ok(None) };
         // With a journal as in `apply`: killed on its way to a state that was never kept, the next start, which may
         // know only the kept one, would not know what of the other to take away.
         let journal = self.state.directory();
-        let done = apply::carry_out(self.netlink, &self.desired, plan, &self.targets, journal, goal.as_ref())
-            .await?;
+        let done =
+            apply::carry_out(self.netlink, &self.desired, plan, &self.targets, journal, goal.as_ref()).await;
+        let done = match done {
+            Ok(done) => done,
+            Err(error) => {
+                if let Err(left) = draft.and_then(|draft| self.state.discard(draft)) {
+                    tracing::warn!("{}", chain(&left));
+                }
+                return Err(error.into());
+            }
+        };
+        let took = started.elapsed();
         if goal.is_some() {
-            // With nothing to keep there is nothing to bring about at the next boot either.
-            let kept = match self.desired.is_empty() {
-                true if self.good == self.kept => Ok(()),
-                true => self.state.forget(),
-                false => self.state.keep(&self.kept),
+            let kept = match keeps {
+                true => draft.and_then(|draft| self.state.publish(draft)),
+                false if self.good == self.kept => Ok(()),
+                false => self.state.forget(),
             };
             if let Err(error) = kept {
                 tracing::warn!("{}", chain(&error));
@@ -250,7 +263,7 @@ impl Keeper<'_> {
             self.good.clone_from(&self.kept);
         }
         let steps = done.end()?.iter().map(|planned| planned.apply.to_string()).collect();
-        Ok(Looked { steps, waits, warnings })
+        Ok(Looked { steps, waits, warnings, took })
     }
 
     /// Warns, unless it has just said the same.

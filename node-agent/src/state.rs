@@ -135,14 +135,15 @@ impl State {
         let text = serde_json::to_vec_pretty(kept).map_err(|cause| failed(&attempt)(cause.into()))?;
         let promise = self.promise_path();
         let write = move || {
-            match File::open(promise) {
-                Ok(promise) => promise.sync_all()?,
-                Err(cause) if cause.kind() == ErrorKind::NotFound => {}
-                Err(cause) => return Err(cause),
-            }
             let mut file = File::create(path)?;
             file.write_all(&text)?;
-            file.sync_all()
+            file.sync_all()?;
+            // Afterwards: what a journalling file system has written for the one, is written for both.
+            match File::open(promise) {
+                Ok(promise) => promise.sync_all(),
+                Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(()),
+                Err(cause) => Err(cause),
+            }
         };
         let writing = thread::Builder::new().name("keep".into()).spawn(write);
         writing.map(|writing| Some(Draft(writing))).map_err(failed(attempt))

@@ -106,6 +106,7 @@ pub(crate) struct Links {
     applies: Family<Label, Counter>,
     repairs: Counter,
     took: Times,
+    checked: Times,
 }
 
 impl Links {
@@ -128,6 +129,10 @@ impl Links {
             ),
             took: metrics
                 .add_times("apply_duration", "From the first reading to the last, where there was a step"),
+            checked: metrics.add_times(
+                "check_duration",
+                "From the first reading to the last, where there was nothing to do",
+            ),
         };
         // Known from the start, so that the first one is seen as an increase.
         for result in ["done", "failed"] {
@@ -153,6 +158,11 @@ impl Links {
         }
     }
 
+    /// There was nothing to do.
+    pub(crate) fn checked(&self, took: Duration) {
+        self.checked.took(took);
+    }
+
     /// Reading, planning or carrying out failed.
     pub(crate) fn failed(&self) {
         self.applies.get_or_create(&[("result", "failed")]).inc();
@@ -170,6 +180,7 @@ mod tests {
         links.stands(PolicyState::InForce);
         links.applied(Duration::from_millis(3), false);
         links.applied(Duration::from_millis(30), true);
+        links.checked(Duration::from_millis(1));
         let told = metrics.told().unwrap();
         for line in [
             "octavia_bridge_policy_state{state=\"in_force\"} 1",
@@ -180,6 +191,7 @@ mod tests {
             "# UNIT octavia_bridge_apply_duration_seconds seconds",
             "octavia_bridge_apply_duration_seconds_bucket{le=\"0.005\"} 1",
             "octavia_bridge_apply_duration_seconds_count 2",
+            "octavia_bridge_check_duration_seconds_sum 0.001",
         ] {
             assert!(told.lines().any(|told| told == line), "{line}\n{told}");
         }

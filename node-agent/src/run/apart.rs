@@ -49,8 +49,9 @@ impl Keeper<'_> {
             self.wanted.release(&policy.name);
             self.merge().await?;
             match self.repair().await {
-                Ok(Looked { steps, waits, warnings }) => {
+                Ok(Looked { steps, waits, warnings, took }) => {
                     all.steps.extend(steps);
+                    all.took += took;
                     (all.waits, all.warnings) = (waits, warnings);
                 }
                 Err(error) => {

@@ -26,6 +26,8 @@ pub(super) struct Looked {
     pub(super) waits: Vec<Missing>,
     /// What people should know.
     pub(super) warnings: Vec<String>,
+    /// From the first reading of the kernel to the last. Keeping the policy on disk comes after that.
+    pub(super) took: Duration,
 }
 
 impl Standing {
@@ -58,10 +60,12 @@ impl Standing {
         self.links.stands(PolicyState::StoodDown);
     }
 
-    /// A look with all that it led to took so long.
-    pub(super) fn looked(&mut self, looked: &Looked, took: Duration, desired: &Desired) {
-        if !looked.steps.is_empty() {
-            self.links.applied(took, self.reached);
+    /// A look, and all that it led to, is over.
+    pub(super) fn looked(&mut self, looked: &Looked, desired: &Desired) {
+        if looked.steps.is_empty() {
+            self.links.checked(looked.took);
+        } else {
+            self.links.applied(looked.took, self.reached);
         }
         let mut lines: Vec<Line> =
             looked.waits.iter().map(|missing| Line::Missing(missing.to_string())).collect();
