@@ -1,33 +1,83 @@
-//! The agent against the crate `nmstate` without NetworkManager and against `ip -batch`: as programs, from start to end.
+//! The agent against the crate `nmstate` without NetworkManager and against `ip -batch`: the work alone, in programs that
+//! run already, and whole programs, from start to end.
 //!
-//! nmstate is given less to do, since without NetworkManager it sets neither MTU nor STP; `ip` does not read back.
+//! nmstate is given less to do, since without NetworkManager it sets neither MTU nor STP; `ip` does not read back. Neither
+//! keeps anything on disk.
 
 use std::fs;
 use std::path::Path;
 
 use octavia_bridge_tests::Lab;
-use octavia_bridge_tests::statistics::Samples;
+use octavia_bridge_tests::statistics::{Samples, quantile};
 use octavia_bridge_tests::table::{Row, Unit};
 
 use crate::peers::{Ground, Peer, Scene};
+use crate::running::{Asked, Daemon};
 use crate::{Options, WARM_UP, keeper};
 
+/// Whole programs, against nmstate's: to start one takes about as long as the work.
+const WHOLE: f64 = 0.33;
 /// Links of the growing policy; four times as many may take so much longer for each.
 const GROWTH: [usize; 3] = [125, 250, 500];
 const LINEAR: f64 = 1.5;
 /// A policy of hundreds is long enough to need few repetitions.
 const GROWTH_ROUNDS: usize = 3;
 
-/// Every figure of the agent.
-pub(crate) fn figures(options: &Options) -> Vec<Row> {
+/// Every figure of the agent, in tables with the names of their two columns.
+pub(crate) fn figures(options: &Options) -> Vec<([&'static str; 2], Vec<Row>)> {
     let lab = Lab::new();
     let ground = Ground::new(&lab, &options.disk);
     let what = if ground.vlans { "VLAN + bridge" } else { "bridge + port (no 8021q here)" };
-    let mut rows = create_and_again(&ground, options.rounds, what);
-    rows.push(writes(&ground));
-    rows.extend(growth(&ground, what));
-    rows.extend(keeper::figures(&Scene::new(&ground, "keeper", 1)));
-    rows
+    let mut programs = create_and_again(&ground, options.rounds, what);
+    programs.push(writes(&ground));
+    programs.extend(growth(&ground, what));
+    vec![
+        (["our daemon, running", "peer, running"], work_alone(&ground, options.rounds, what)),
+        (["our program, whole", "peer, whole"], programs),
+        (["our daemon", ""], keeper::figures(&Scene::new(&ground, "keeper", 1))),
+    ]
+}
+
+/// Making one, and looking again, by programs that were started before: what it takes in a daemon, and nothing of what it
+/// takes to start one.
+fn work_alone(ground: &Ground<'_>, rounds: usize, what: &str) -> Vec<Row> {
+    let scenes = ["daemon", "calls", "commands"].map(|name| Scene::new(ground, name, 1));
+    let daemon = Daemon::in_scene(&scenes[0]);
+    let mut nmstate = Asked::nmstate(&scenes[1]);
+    let [mut made, mut kept, mut checked, mut called, mut again, mut commanded]: [Vec<f64>; 6] =
+        Default::default();
+    for round in 0..rounds + WARM_UP {
+        for turn in 0..3 {
+            match (round + turn) % 3 {
+                0 => {
+                    let [links, whole] = daemon.make();
+                    made.push(links);
+                    kept.push(whole);
+                    checked.push(daemon.again());
+                }
+                1 => {
+                    called.push(nmstate.apply());
+                    again.push(nmstate.apply());
+                }
+                _ => commanded.push(Asked::ip(&scenes[2]).batch()),
+            }
+        }
+        daemon.forget();
+        scenes.iter().for_each(|scene| scene.clear(1));
+    }
+    let row = |name: String, ours: &[f64], peer: &[f64], share: f64| {
+        let of = |values: &[f64]| quantile(&mut values[WARM_UP..].to_vec(), share);
+        Row::new(name, Unit::Milliseconds, of(ours), of(peer))
+    };
+    let named = |name: &str| name.to_owned();
+    vec![
+        row(format!("{what}, median (nmstate)"), &made, &called, 0.5).most(2.0).at_most(0.1),
+        row(format!("{what}, median (ip -batch)"), &made, &commanded, 0.5),
+        row(named("the same, 90th percentile (nmstate)"), &made, &called, 0.9),
+        row(named("the same, and kept on disk (nmstate keeps not)"), &kept, &called, 0.5),
+        row(named("nothing to do, median (nmstate)"), &checked, &again, 0.5).most(1.0),
+        row(named("nothing to do, 90th percentile (nmstate)"), &checked, &again, 0.9),
+    ]
 }
 
 /// Making one, and applying again, one of each program in every round, the first one changing places.
@@ -58,11 +108,11 @@ fn create_and_again(ground: &Ground<'_>, rounds: usize, what: &str) -> Vec<Row> 
     let [ours, nmstate, ip] = create.each_ref().map(Samples::median);
     let ms = Unit::Milliseconds;
     vec![
-        Row::new(format!("{what}, median (nmstate)"), ms, ours, nmstate).most(2.0).at_most(0.1),
+        Row::new(format!("{what}, median (nmstate)"), ms, ours, nmstate).at_most(WHOLE),
         Row::new(format!("{what}, median (ip -batch)"), ms, ours, ip),
         Row::new("the same, 90th percentile (nmstate)", ms, create[0].p90(), create[1].p90()),
         Row::new("the same, processor (nmstate)", ms, create[0].median_cpu(), create[1].median_cpu()),
-        Row::new("applied again, median (nmstate)", ms, again[0].median(), again[1].median()).most(1.0),
+        Row::new("applied again, median (nmstate)", ms, again[0].median(), again[1].median()).at_most(WHOLE),
         Row::new("applied again, 90th percentile (nmstate)", ms, again[0].p90(), again[1].p90()),
     ]
 }

@@ -8,6 +8,7 @@ mod keeper;
 mod memory;
 mod peers;
 mod plugin;
+mod running;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -33,7 +34,9 @@ fn main() -> ExitCode {
         met &= table::print(["octavia-bridge", "bridge + host-local"], &plugin::figures(&options));
     }
     if options.agent {
-        met &= table::print(["octavia-bridge-agent", "peer"], &agent::figures(&options));
+        for (names, rows) in agent::figures(&options) {
+            met &= table::print(names, &rows);
+        }
     }
     if options.check && !met { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

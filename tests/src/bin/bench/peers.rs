@@ -73,7 +73,7 @@ impl Scene {
     }
 
     /// The same for nmstate, less what its kernel mode cannot do: `mtu` and `stp`.
-    fn for_nmstate(&self, count: usize) -> String {
+    pub(crate) fn for_nmstate(&self, count: usize) -> String {
         let mut state: Value = serde_json::from_str(&self.policy(count)).expect("our own text");
         for interface in state["interfaces"].as_array_mut().into_iter().flatten() {
             if let Some(interface) = interface.as_object_mut() {
@@ -87,7 +87,7 @@ impl Scene {
     }
 
     /// The same for `ip -batch`.
-    fn for_ip(&self, count: usize) -> String {
+    pub(crate) fn for_ip(&self, count: usize) -> String {
         let mut batch = String::new();
         for number in self.numbers(count) {
             if self.vlans {
@@ -129,6 +129,13 @@ impl Scene {
     }
 }
 
+/// The program that calls nmstate.
+pub(crate) fn bench_peer() -> PathBuf {
+    env::var_os("OCTAVIA_BRIDGE_BENCH_PEER")
+        .expect("OCTAVIA_BRIDGE_BENCH_PEER names scripts/bench-peer")
+        .into()
+}
+
 fn batch_in(node: &Node, batch: &str) {
     let file = node.disk().join("batch");
     fs::write(&file, batch).expect("write a batch for ip");
@@ -157,9 +164,7 @@ impl Peer {
             }
             Self::Nmstate => {
                 let file = node.file(&scene.for_nmstate(count));
-                let program = env::var_os("OCTAVIA_BRIDGE_BENCH_PEER").map(PathBuf::from);
-                let mut command =
-                    Command::new(program.expect("OCTAVIA_BRIDGE_BENCH_PEER names scripts/bench-peer"));
+                let mut command = Command::new(bench_peer());
                 command.arg(file);
                 command
             }
