@@ -9,6 +9,7 @@
 
 mod lease;
 mod pool;
+mod reconcile;
 mod work;
 
 use std::net::IpAddr;
