@@ -1,5 +1,7 @@
 //! NetworkManager on the same node: it manages the trunk's end, the agent what is above it, and neither minds the other.
 
+mod nmstate;
+
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
