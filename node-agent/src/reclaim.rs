@@ -15,6 +15,7 @@
 //! harm if two agents take themselves for the elected one, or if whereabouts writes at the same time.
 
 mod api;
+mod bare;
 mod election;
 mod figures;
 mod mend;
@@ -88,6 +89,7 @@ pub(crate) fn start(store: &Store, api: &Api, settings: &Settings<'_>, health: &
     tasks.spawn(election.stand(api.clone()));
     tasks.spawn(node::run(reclaim.clone()));
     tasks.spawn(node::keep_reservations(reclaim.clone()));
+    tasks.spawn(bare::run(reclaim.clone()));
     tasks.spawn(orphans::run(reclaim));
     tasks
 }

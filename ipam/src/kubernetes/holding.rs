@@ -38,6 +38,13 @@ pub struct Entry {
     pub allocation: Allocation,
 }
 
+impl Entry {
+    /// The name of the reservation that belongs to it; `None` for the few IPv6 addresses that can have none.
+    pub fn reservation_name(&self) -> Option<String> {
+        of_address(network_of(self.pool.as_str(), &self.subnet), self.address).ok()
+    }
+}
+
 impl Holding {
     /// `namespace/name` of the pod, as its writer said.
     pub fn podref(&self) -> &str {

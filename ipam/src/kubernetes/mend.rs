@@ -127,11 +127,7 @@ impl Store {
         let attachment = turn.attachment();
         let of_pod = |now: &Holding| {
             let entry = now.entry.as_ref().filter(|_| now.reservation.is_none())?;
-            let address = super::name::of_address(
-                crate::name::network_of(entry.pool.as_str(), &entry.subnet),
-                entry.address,
-            );
-            Some(address.ok()? == name && lost.goes_with(&entry.allocation))
+            Some(entry.reservation_name()? == name && lost.goes_with(&entry.allocation))
         };
         let standing = self.survey(|now| now.attachment() == *attachment && of_pod(now) == Some(true));
         if standing.is_empty() {

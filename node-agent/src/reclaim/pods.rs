@@ -42,6 +42,13 @@ impl Pods {
         lock(&self.0).as_ref().and_then(|pods| pods.get(podref)).is_some_and(|pod| pod.is_alive(uid))
     }
 
+    /// The uid of the pod of this name, if it is known and may still run.
+    pub(super) fn uid(&self, podref: &str) -> Option<String> {
+        let pods = lock(&self.0);
+        let pod = pods.as_ref()?.get(podref)?;
+        pod.is_alive(&pod.uid).then(|| pod.uid.to_string())
+    }
+
     fn see(&self, change: impl FnOnce(&mut HashMap<String, Pod>)) {
         change(lock(&self.0).get_or_insert_default());
     }

@@ -293,3 +293,33 @@ fn a_rival_that_works_meanwhile_loses_nothing() {
     ids.sort_unstable();
     assert_eq!(ids, ["theirs-0-2", "theirs-1-2", "theirs-2-2", "theirs-3-2"], "{}", agent.log());
 }
+
+#[test]
+fn a_reservation_deleted_while_no_agent_was_there_is_made_anew() {
+    let scene = Scene::new("unseen");
+    let node = scene.node("worker-1");
+    let first = Agent::start(&scene.admin, &node);
+    let pods: Vec<_> = (0..3).map(|n| scene.pod(&format!("octavia-worker-{n}"), &node)).collect();
+    for (n, pod) in pods.iter().enumerate() {
+        assert_eq!(pod.claims(&first, &range(), &format!("container-{n}")), format!("172.23.0.{}", 30 + n));
+    }
+    drop(first);
+    for address in ["172.23.0.30", "172.23.0.31"] {
+        let path = format!("{}/{address}", scene.admin.whereabouts("overlappingrangeipreservations"));
+        scene.admin.delete(&path);
+    }
+    let agent = scene.agent(&node);
+    // Of the other one it is not known that its sandbox stands here.
+    record(&agent, "container-0");
+    eventually("the reservation is back", &[&agent], || scene.reservation("172.23.0.30").is_some());
+    let again = scene.reservation("172.23.0.30").expect("just seen");
+    assert_eq!(again["spec"]["containerid"], "container-0", "{again}");
+    assert_eq!(again["metadata"]["annotations"]["octavia-bridge/pod-uid"], pods[0].uid.as_str(), "{again}");
+    some_graces();
+    assert!(scene.reservation("172.23.0.31").is_none());
+    let restored = agent.figure("octavia_bridge_restored_total{kind=\"reservation\"}");
+    assert_eq!(restored, Some(1.0), "{}", agent.log());
+    // Its release takes it away again.
+    assert_eq!(agent.release("container-0")["released"], 1);
+    assert!(scene.is_free("172.23.0.30"));
+}

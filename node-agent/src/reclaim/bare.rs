@@ -1,0 +1,88 @@
+//! Entries of this node without a reservation: it was deleted while no agent was there to see it.
+//!
+//! Whereabouts deletes a reservation by its name after it has lost an address to one of ours. An agent at work sees that
+//! (`node::keep_reservations`); one that starts afterwards finds an entry that looks like those of networks whose overlapping
+//! ranges do not matter, which have no reservations. So two things are asked for: the plugin's record says that the
+//! attachment stands here, and another entry of the same pool has a reservation.
+
+use std::collections::BTreeSet;
+
+use octavia_bridge_ipam::kubernetes::{Entry, Holding, Mended, Reservation};
+use tokio::time::sleep;
+
+use super::{Reclaim, Seen, Told};
+
+/// Looks again and again, for ever.
+pub(super) async fn run(reclaim: std::sync::Arc<Reclaim>) {
+    let (mut seen, mut told) = (Seen::default(), Told::default());
+    loop {
+        if reclaim.can_judge() && reclaim.pods.are_known() {
+            match reclaim.mend_bare(&mut seen).await {
+                Ok(()) => told.clear(),
+                Err(why) => told.warn(format!("a reservation cannot be made anew now: {why}")),
+            }
+        }
+        sleep(reclaim.pace()).await;
+    }
+}
+
+impl Reclaim {
+    async fn mend_bare(&self, seen: &mut Seen) -> Result<(), String> {
+        let mut reserved = BTreeSet::new();
+        let mut bare = self.mender.store.survey(|holding| {
+            let (Some(entry), None) = (&holding.entry, &holding.reservation) else {
+                reserved.extend(holding.entry.as_ref().map(|entry| entry.pool.to_string()));
+                return false;
+            };
+            entry.allocation.ifname.is_some()
+        });
+        bare.retain(|holding| {
+            holding.entry.as_ref().is_some_and(|entry| reserved.contains(entry.pool.as_str()))
+        });
+        let keys: Vec<String> = bare.iter().map(key).collect();
+        seen.only(keys.iter().map(String::as_str));
+        for (holding, key) in bare.iter().zip(&keys) {
+            // As long as a claim or a release may be half-way, and then once in so long: a record is a file.
+            if seen.for_long(key) < self.grace {
+                continue;
+            }
+            seen.forget(key);
+            let Some((name, lost)) = self.lost_by(holding) else { continue };
+            let mended = self.mender.reassert(&name, &lost).await.map_err(|failed| failed.0)?;
+            let holder = format!("{} {} (container {})", lost.podref, lost.ifname, lost.container);
+            match mended {
+                Mended::Done => {
+                    tracing::warn!("reservation {name} of {holder} was missing; it was made anew");
+                    self.figures.restored("reservation");
+                }
+                Mended::Taken => {
+                    tracing::error!("reservation {name} of {holder} was taken by somebody else");
+                }
+                Mended::Needless => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The reservation that an entry should have, if its attachment stands on this node and its pod lives.
+    fn lost_by(&self, holding: &Holding) -> Option<(String, Reservation)> {
+        let Entry { allocation, .. } = holding.entry.as_ref()?;
+        let name = holding.entry.as_ref()?.reservation_name()?;
+        self.mender.sandboxes.standing(&holding.attachment())?;
+        let lost = Reservation {
+            uid: "".into(),
+            podref: allocation.podref.as_str().into(),
+            ifname: allocation.ifname.as_deref()?.into(),
+            container: allocation.id.as_str().into(),
+            node: self.node.as_str().into(),
+            pod_uid: self.pods.uid(&allocation.podref)?.into(),
+            created: "".into(),
+        };
+        Some((name, lost))
+    }
+}
+
+fn key(holding: &Holding) -> String {
+    let pool = holding.entry.as_ref().map(|entry| entry.pool.as_str()).unwrap_or_default();
+    format!("{pool} {} {}", holding.address(), holding.attachment().container_id)
+}
