@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures_util::AsyncBufRead;
 use http::{Method, Request, header};
+use http_body_util::BodyExt;
 use kube::Client;
 use kube::client::Body;
 use serde_json::{Value, json};
@@ -100,15 +101,16 @@ impl Api {
         within: Limit,
     ) -> Result<Stored<T>, ApiError> {
         let query = format!("?fieldManager={FIELD_MANAGER}");
-        let request = self.request::<T>(Method::POST, "", &query, Some(object), "application/json");
+        let request =
+            self.request::<T>(Method::POST, "", &query, Some(object.to_string()), "application/json");
         self.send::<T, _>("create", name, request, within, T::read).await
     }
 
-    /// Carries out all of `operations` (RFC 6902) on the object, or none.
+    /// Carries out all of `operations`, a JSON array (RFC 6902), on the object, or none.
     pub(super) async fn patch<T: Object>(
         &self,
         name: &str,
-        operations: &Value,
+        operations: String,
         within: Limit,
     ) -> Result<Stored<T>, ApiError> {
         self.change(name, operations, JSON_PATCH, within).await
@@ -121,13 +123,13 @@ impl Api {
         part: &Value,
         within: Limit,
     ) -> Result<Stored<T>, ApiError> {
-        self.change(name, part, MERGE_PATCH, within).await
+        self.change(name, part.to_string(), MERGE_PATCH, within).await
     }
 
     async fn change<T: Object>(
         &self,
         name: &str,
-        body: &Value,
+        body: String,
         content: &str,
         within: Limit,
     ) -> Result<Stored<T>, ApiError> {
@@ -146,7 +148,7 @@ impl Api {
     ) -> Result<(), ApiError> {
         let preconditions = Preconditions { uid, resource_version: version.0.to_string() };
         let body = json!({ "apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions });
-        let request = self.request::<T>(Method::DELETE, name, "", Some(&body), "application/json");
+        let request = self.request::<T>(Method::DELETE, name, "", Some(body.to_string()), "application/json");
         self.send::<T, _>("delete", name, request, within, |_| Ok(())).await
     }
 
@@ -186,7 +188,7 @@ impl Api {
         method: Method,
         name: &str,
         query: &str,
-        body: Option<&Value>,
+        body: Option<String>,
         content: &str,
     ) -> Request<Body> {
         let slash = if name.is_empty() { "" } else { "/" };
@@ -199,7 +201,7 @@ impl Api {
         if body.is_some() {
             request = request.header(header::CONTENT_TYPE, content);
         }
-        let body = body.map_or_else(Body::empty, |body| body.to_string().into_bytes().into());
+        let body = body.map_or_else(Body::empty, |body| body.into_bytes().into());
         request.body(body).expect("names of objects are valid in a URL")
     }
 
@@ -214,7 +216,8 @@ impl Api {
         self.requests.fetch_add(1, Ordering::Relaxed);
         let answer = tokio::select! {
             biased;
-            answer = ask(&self.client, request, within.answer, read) => answer,
+            // In a box: of the many that wait for their turn to ask, each would keep room for it.
+            answer = Box::pin(ask(&self.client, request, within.answer, read)) => answer,
             // One that is not answered while others are waits for a busy server: whoever goes away and asks again makes it
             // no less busy.
             silent = self.silence(within.silence) => Err(Why::Silent(silent)),
@@ -246,8 +249,15 @@ pub async fn ask<R>(
     read: impl FnOnce(&str) -> serde_json::Result<R>,
 ) -> Result<R, Why> {
     let exchange = async {
-        let (head, body) = client.send(request).await.map_err(Why::from)?.into_parts();
-        let body = body.collect_bytes().await.map_err(Why::from)?;
+        let (head, mut body) = client.send(request).await.map_err(Why::from)?.into_parts();
+        // Not gathered in parts and then put together: a pool's megabyte would be there twice.
+        let mut text = Vec::new();
+        while let Some(frame) = body.frame().await {
+            if let Ok(data) = frame.map_err(Why::from)?.into_data() {
+                text.extend_from_slice(&data);
+            }
+        }
+        let body = text;
         if head.status.is_success() {
             let text = std::str::from_utf8(&body)
                 .map_err(|error| Why::Unreadable(serde::de::Error::custom(error)))?;

@@ -51,7 +51,8 @@ impl Cached for Reservation {
 /// The objects of one kind by name.
 #[derive(Debug)]
 pub(super) struct Objects<T> {
-    held: BTreeMap<String, (Version, T)>,
+    /// In boxes, because nodes of the tree are half empty.
+    held: BTreeMap<String, (Version, Box<T>)>,
     /// Names whose object up to this version is gone, and since when that is known.
     gone: HashMap<String, (Version, Instant)>,
 }
@@ -64,12 +65,12 @@ impl<T> Default for Objects<T> {
 
 impl<T> Objects<T> {
     pub(super) fn get(&self, name: &str) -> Option<&T> {
-        self.held.get(name).map(|(_, object)| object)
+        self.held.get(name).map(|(_, object)| &**object)
     }
 
     /// The object with its name as it is kept here.
     pub(super) fn entry(&self, name: &str) -> Option<(&str, &T)> {
-        self.held.get_key_value(name).map(|(name, (_, object))| (name.as_str(), object))
+        self.held.get_key_value(name).map(|(name, (_, object))| (name.as_str(), &**object))
     }
 
     pub(super) fn version(&self, name: &str) -> Option<Version> {
@@ -78,7 +79,7 @@ impl<T> Objects<T> {
 
     /// All objects by name.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, Version, &T)> {
-        self.held.iter().map(|(name, (version, object))| (name.as_str(), *version, object))
+        self.held.iter().map(|(name, (version, object))| (name.as_str(), *version, &**object))
     }
 
     /// An object was seen in this version.
@@ -86,7 +87,7 @@ impl<T> Objects<T> {
         let Stored { name, version, object } = seen;
         let ended = self.gone.get(&name).is_some_and(|(end, _)| version <= *end);
         if !ended && self.version(&name).is_none_or(|held| held < version) {
-            self.held.insert(name, (version, object));
+            self.held.insert(name, (version, Box::new(object)));
         }
     }
 
@@ -99,7 +100,7 @@ impl<T> Objects<T> {
         }
         let known = self.gone.get(name).map_or(version, |(end, _)| version.max(*end));
         self.gone.insert(name.to_owned(), (known, Instant::now()));
-        ended.map(|(_, object)| object)
+        ended.map(|(_, object)| *object)
     }
 
     /// The server has no such object. `known` is its version in this cache when the server was asked: one that
@@ -111,11 +112,12 @@ impl<T> Objects<T> {
 
     /// At `version` these were all objects there are; younger ones stay. Returns those that do not.
     pub(super) fn listed(&mut self, version: Version, names: &BTreeSet<String>) -> Vec<(String, T)> {
-        let ended = |(name, (held, _)): &(&String, &(Version, T))| *held <= version && !names.contains(*name);
+        let ended =
+            |(name, (held, _)): &(&String, &(Version, Box<T>))| *held <= version && !names.contains(*name);
         let ended: Vec<String> = self.held.iter().filter(ended).map(|(name, _)| name.clone()).collect();
         let gone = |name: String| {
             let (_, object) = self.held.remove(&name)?;
-            Some((name, object))
+            Some((name, *object))
         };
         ended.into_iter().filter_map(gone).collect()
     }

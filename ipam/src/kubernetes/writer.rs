@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -201,10 +200,15 @@ impl Writer {
         let offset = |address: &IpAddr| bits(*address) - base;
         let api = &self.shared.api;
         if pool.is_some() {
-            let mut operations: Vec<Value> = Vec::new();
-            open.for_each(|(address, change)| change.write(offset(address), &mut operations));
-            operations.push(forget_managers());
-            return api.patch(&self.name, &Value::from(operations), within).await;
+            let (mut text, mut operations) = (String::from("["), vec![forget_managers()]);
+            for (address, change) in open {
+                // As text at once: as values they take ten times as much.
+                change.write(offset(address), &mut operations);
+                operations.drain(..).for_each(|operation| text.push_str(&format!("{operation},")));
+            }
+            text.pop();
+            text.push(']');
+            return api.patch(&self.name, text, within).await;
         }
         let added = open.filter_map(|(address, change)| match change {
             Change::Add(new) => Some((offset(address), new)),

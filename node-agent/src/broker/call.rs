@@ -16,6 +16,8 @@ use super::Broker;
 
 /// How long a caller may take to say what it wants, and to take in the answer.
 const SPEECH: Duration = Duration::from_secs(5);
+/// Read ahead of a caller, in bytes: a call is one line, and hundreds may come at once.
+const BUFFER: usize = 1 << 10;
 /// The longest that a claim may take, whatever its plugin's patience.
 const LONGEST: Duration = Duration::from_secs(25);
 /// The answer is on its way this long before the plugin's patience ends.
@@ -39,7 +41,7 @@ impl Broker {
                 return;
             }
         }
-        let mut stream = BufReader::new(stream);
+        let mut stream = BufReader::with_capacity(BUFFER, stream);
         let line = match timeout(SPEECH, line(&mut stream)).await {
             Ok(Ok(line)) if line.is_empty() => return,
             Ok(Ok(line)) => line,
