@@ -113,7 +113,8 @@ impl Store {
         }
     }
 
-    /// Makes a reservation anew whose entry still stands.
+    /// Makes a reservation anew whose entry still stands, or, where the caller knows that the attachment is `alive`, one whose
+    /// entry is gone as well: [`Store::restore`] then finds it.
     ///
     /// # Errors
     /// Those of writing.
@@ -122,6 +123,7 @@ impl Store {
         turn: &Turn,
         name: &str,
         lost: &Reservation,
+        alive: bool,
         deadline: Instant,
     ) -> Result<Mended, Error> {
         let attachment = turn.attachment();
@@ -130,7 +132,7 @@ impl Store {
             Some(entry.reservation_name()? == name && lost.goes_with(&entry.allocation))
         };
         let standing = self.survey(|now| now.attachment() == *attachment && of_pod(now) == Some(true));
-        if standing.is_empty() {
+        if standing.is_empty() && !alive {
             return Ok(Mended::Needless);
         }
         let owner = Owner {

@@ -84,24 +84,39 @@ impl Mender {
     pub(crate) async fn restore(&self, lone: &Holding) -> Result<Option<Mended>, Failed> {
         let (attachment, deadline) = (lone.attachment(), Instant::now() + ACT);
         let turn = self.turn(&attachment, deadline).await?;
-        let Attachment { container_id, ifname } = &attachment;
-        // One whose release waits is not to get anything back.
-        let waits = self.tombstones.list().map(|all| all.contains(&Tombstone::of(container_id, ifname)));
-        if waits.unwrap_or(true) || self.sandboxes.standing(&attachment).is_none() {
+        if !self.lives(&attachment) {
             return Ok(None);
         }
         Ok(Some(self.store.restore(&turn, lone, deadline).await?))
     }
 
-    /// Makes a deleted reservation of an attachment anew, if its entry still stands.
+    /// Makes a deleted reservation of an attachment anew, if its entry still stands, or, where that may be gone (`bare`), the
+    /// attachment does.
     ///
     /// # Errors
     /// Those of writing.
-    pub(super) async fn reassert(&self, name: &str, lost: &Reservation) -> Result<Mended, Failed> {
-        let (container_id, ifname) = (lost.container.to_string(), lost.ifname.to_string());
+    pub(super) async fn reassert(
+        &self,
+        name: &str,
+        lost: &Reservation,
+        bare: bool,
+    ) -> Result<Mended, Failed> {
         let deadline = Instant::now() + ACT;
-        let turn = self.turn(&Attachment { container_id, ifname }, deadline).await?;
-        Ok(self.store.reassert(&turn, name, lost, deadline).await?)
+        let turn = self.turn(&attachment_of(lost), deadline).await?;
+        let alive = bare && self.holds(lost);
+        Ok(self.store.reassert(&turn, name, lost, alive, deadline).await?)
+    }
+
+    /// Whether the attachment of a reservation is known to live on this node.
+    pub(super) fn holds(&self, reservation: &Reservation) -> bool {
+        self.lives(&attachment_of(reservation))
+    }
+
+    /// Whether the attachment is known to live on this node. One whose release waits is not to get anything back.
+    fn lives(&self, attachment: &Attachment) -> bool {
+        let Attachment { container_id, ifname } = attachment;
+        let waits = self.tombstones.list().map(|all| all.contains(&Tombstone::of(container_id, ifname)));
+        !waits.unwrap_or(true) && self.sandboxes.standing(attachment).is_some()
     }
 
     async fn turn(&self, attachment: &Attachment, deadline: Instant) -> Result<Turn, Failed> {
@@ -110,4 +125,9 @@ impl Mender {
             Failed(format!("a call for container {container_id} {ifname} is still at work"))
         })
     }
+}
+
+fn attachment_of(reservation: &Reservation) -> Attachment {
+    let (container_id, ifname) = (reservation.container.to_string(), reservation.ifname.to_string());
+    Attachment { container_id, ifname }
 }

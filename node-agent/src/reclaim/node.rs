@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use octavia_bridge_ipam::kubernetes::{Holding, Mended};
+use octavia_bridge_ipam::kubernetes::{Holding, Mended, Reservation};
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::mend::Freed;
@@ -12,6 +13,9 @@ use super::{Reclaim, Seen, Told};
 
 /// How long to wait before a reservation is made anew that could not be.
 const RETRY: Duration = Duration::from_secs(2);
+/// How long the record of an attachment may still be there after its release, of which we may have been told. Not longer:
+/// meanwhile somebody else may get the address.
+const AFTER_RELEASE: Duration = Duration::from_secs(2);
 
 /// How one of this node's addresses stands, as far as is known without asking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,13 +42,33 @@ pub(super) async fn run(reclaim: Arc<Reclaim>) {
     }
 }
 
-/// Makes anew what somebody deleted, as whereabouts does after it has lost an address to us. For ever.
+/// Makes anew what somebody deleted: whereabouts does so after it has lost an address to us, and its reconciler of a pod that
+/// does not yet tell of its address, there with the entry. For ever.
 pub(super) async fn keep_reservations(reclaim: Arc<Reclaim>) {
     let mut told = Told::default();
+    let mut bare = JoinSet::new();
     loop {
-        let (name, lost) = reclaim.mender.store.lost().await;
+        let (name, lost) = tokio::select! {
+            lost = reclaim.mender.store.lost() => lost,
+            Some(_ended) = bare.join_next() => continue,
+        };
+        let mended = reclaim.keep_reservation(&name, &lost, false, &mut told).await;
+        if mended == Mended::Needless && reclaim.mender.holds(&lost) {
+            // Not waited for: of a DEL that is about to end it may come to nothing.
+            let reclaim = reclaim.clone();
+            bare.spawn(async move {
+                sleep(AFTER_RELEASE).await;
+                reclaim.keep_reservation(&name, &lost, true, &mut Told::default()).await;
+            });
+        }
+    }
+}
+
+impl Reclaim {
+    /// Makes a reservation anew, `bare` if also without its entry, and says so. Tries until it is known what becomes of it.
+    async fn keep_reservation(&self, name: &str, lost: &Reservation, bare: bool, told: &mut Told) -> Mended {
         loop {
-            match reclaim.mender.reassert(&name, &lost).await {
+            match self.mender.reassert(name, lost, bare).await {
                 Ok(mended) => {
                     told.clear();
                     let holder = format!("{} {} (container {})", lost.podref, lost.ifname, lost.container);
@@ -53,14 +77,14 @@ pub(super) async fn keep_reservations(reclaim: Arc<Reclaim>) {
                             tracing::warn!(
                                 "somebody deleted reservation {name} of {holder}; it was made anew"
                             );
-                            reclaim.figures.restored("reservation");
+                            self.figures.restored("reservation");
                         }
                         Mended::Taken => {
                             tracing::error!("reservation {name} of {holder} was taken by somebody else");
                         }
                         Mended::Needless => {}
                     }
-                    break;
+                    return mended;
                 }
                 Err(failed) => {
                     told.warn(format!(
@@ -72,9 +96,7 @@ pub(super) async fn keep_reservations(reclaim: Arc<Reclaim>) {
             }
         }
     }
-}
 
-impl Reclaim {
     async fn look(&self, suspects: &mut Seen, lone: &mut Seen) -> Result<(), String> {
         let found = self.mender.store.survey(|holding| self.stands(holding) != Stands::Well);
         let (doubtful, alone): (Vec<&Holding>, Vec<&Holding>) =

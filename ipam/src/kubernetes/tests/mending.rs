@@ -116,26 +116,30 @@ async fn a_reservation_that_somebody_deleted_is_told_and_made_anew() {
     let (name, lost) = store.lost().await;
     assert_eq!(name, "172.23.0.30");
     let turn = store.turn(&attachment(0)).await;
-    assert_eq!(store.reassert(&turn, &name, &lost, soon()).await.unwrap(), Mended::Done);
+    assert_eq!(store.reassert(&turn, &name, &lost, false, soon()).await.unwrap(), Mended::Done);
     let after = server.object(RESERVATIONS, "172.23.0.30").unwrap();
     assert_eq!(
         (&after["spec"], &after["metadata"]["annotations"]),
         (&before["spec"], &before["metadata"]["annotations"])
     );
     // Once more, and when somebody else has it.
-    assert_eq!(store.reassert(&turn, &name, &lost, soon()).await.unwrap(), Mended::Needless);
+    assert_eq!(store.reassert(&turn, &name, &lost, false, soon()).await.unwrap(), Mended::Needless);
     let foreign = json!({ "spec": { "podref": "other/pod" }, "metadata": {} });
     server.put(RESERVATIONS, &name, None);
     server.put(RESERVATIONS, &name, Some(foreign));
     store.lost().await;
-    assert_eq!(store.reassert(&turn, &name, &lost, soon()).await.unwrap(), Mended::Taken);
+    assert_eq!(store.reassert(&turn, &name, &lost, false, soon()).await.unwrap(), Mended::Taken);
     drop(turn);
     // Of what was released nothing comes back.
     assert_eq!(del(&store, &attachment(0)).await.unwrap(), 1);
     let turn = store.turn(&attachment(0)).await;
     server.put(RESERVATIONS, &name, None);
-    assert_eq!(store.reassert(&turn, &name, &lost, soon()).await.unwrap(), Mended::Needless);
+    assert_eq!(store.reassert(&turn, &name, &lost, false, soon()).await.unwrap(), Mended::Needless);
     assert!(!server.names(RESERVATIONS).contains(&name));
+    // Unless it is known to be in use all the same.
+    heard(&store, |all| all.len() == 1).await;
+    assert_eq!(store.reassert(&turn, &name, &lost, true, soon()).await.unwrap(), Mended::Done);
+    assert!(server.names(RESERVATIONS).contains(&name));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,7 @@
 //! What a node's own agent frees and puts back.
 
+use std::fs;
+
 use octavia_bridge_cluster_tests::{Agent, Claim, Fault, Ledger, Proxy, Range, Rule};
 use serde_json::json;
 
@@ -255,6 +257,30 @@ fn an_entry_that_somebody_removed_is_put_back_while_its_sandbox_stands() {
     assert!(scene.reservation("172.23.0.31").is_some(), "so nobody gets the address");
     scene.delete(&unknown);
     scene.becomes_free("172.23.0.31", &[&agent]);
+}
+
+/// Whereabouts' reconciler takes both away from a pod whose network-status does not tell of the address yet.
+#[test]
+fn an_address_that_whereabouts_reconciler_freed_is_kept_from_others_while_its_sandbox_stands() {
+    let scene = Scene::new("reconciler");
+    let node = scene.node("worker-1");
+    let agent = scene.agent(&node);
+    let (lives, ends) = (scene.pod("lives", &node), scene.pod("ends", &node));
+    assert_eq!(lives.claims(&agent, &range(), "lives"), "172.23.0.30");
+    assert_eq!(ends.claims(&agent, &range(), "ends"), "172.23.0.31");
+    record(&agent, "lives");
+    let freed = scene.rival().reconcile().expect("the reconciler's run");
+    assert_eq!(freed.iter().map(ToString::to_string).collect::<Vec<_>>(), ["172.23.0.30", "172.23.0.31"]);
+    eventually("it is whole again", &[&agent], || {
+        !scene.is_free("172.23.0.30") && scene.holder("172.23.0.30").is_some()
+    });
+    assert!(scene.stands("172.23.0.30"));
+    assert!(scene.is_free("172.23.0.31"), "nobody knows whether that one lives\n{}", agent.log());
+    // After its DEL nothing comes back.
+    assert_eq!(agent.release("lives")["released"], 1);
+    fs::remove_file(agent.state().join("attachments/lives@net1.jsonl")).expect("remove the record");
+    some_graces();
+    assert!(scene.is_free("172.23.0.30"), "{}", agent.log());
 }
 
 #[test]
