@@ -51,7 +51,8 @@ impl Journal {
         let path = path(state);
         let failed = |cause| format!("write the journal {}: {cause}", path.display());
         let mut file = File::create(&path).map_err(failed)?;
-        writeln!(file, "{}", boot_id()?).map_err(failed)?;
+        // In one piece, or it would be two requests.
+        file.write_all((boot_id()? + "\n").as_bytes()).map_err(failed)?;
         Ok(Self { path, file })
     }
 
