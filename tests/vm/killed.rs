@@ -6,7 +6,7 @@ use octavia_bridge_tests::{Agent, Lab, conf};
 use crate::nodes::{PATIENCE, POLICY, attach, report, two_kept_nodes, two_nodes};
 
 /// Not at every request, for each takes the better part of a second here; node-agent's own tests kill at every one.
-const STRIDE: usize = 3;
+const STRIDE: usize = 2;
 
 /// Applies a policy and kills the agent at its so-many-th request. Returns whether it came to that.
 fn killed_at(node: &Agent, request: usize, policy: &str) -> bool {
