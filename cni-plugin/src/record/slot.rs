@@ -179,7 +179,12 @@ impl Slot {
 
     /// Writes down what is about to be done, replacing what stood there.
     pub(crate) fn begin(&mut self, intent: Intent) -> Result<(), Error> {
-        self.file.set_len(0).and_then(|()| self.append(&intent)).map_err(|cause| self.failed(&cause))?;
+        let anew = || match self.file.metadata()?.len() {
+            // To be told of a truncation makes ext4 write the file out when it is closed (`auto_da_alloc`).
+            0 => self.append(&intent),
+            _ => self.file.set_len(0).and_then(|()| self.append(&intent)),
+        };
+        anew().map_err(|cause| self.failed(&cause))?;
         self.record = Some(Record { intent, outcome: None });
         Ok(())
     }
