@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 
 use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
 use nix::unistd::Pid;
-use octavia_bridge_netlink::{Inside, MacAddress, Namespace, Netlink};
+use octavia_bridge_netlink::{Inside, Link, MacAddress, Namespace, Netlink};
 
 use crate::attachment::{Addressing, Attachment};
 use crate::bridge;
@@ -34,12 +34,12 @@ pub(crate) async fn add(environment: &Environment, document: &Document) -> Resul
     if !matches!(attachment.addressing, Addressing::Delegated(_)) {
         stay_on_this_processor();
     }
-    let (inside, pod) = open_netns(environment).await?;
-    let netns = inside.namespace();
     let host = Netlink::open().await.map_err(|cause| Error::kernel("open netlink on the node", &cause))?;
+    let (inside, pod) = open_netns(environment, host.namespace()).await?;
+    let netns = inside.namespace();
     // Before anything is locked or written: this may take a while.
     policy::await_bridge(&host, &attachment).await?;
-    bridge::observe(&host, &attachment).await?;
+    let bridge = bridge::observe(&host, &attachment).await?;
     if let Addressing::Delegated(program) = &attachment.addressing {
         Delegate::find(program, &environment.path, &document.raw)?;
     }
@@ -49,7 +49,7 @@ pub(crate) async fn add(environment: &Environment, document: &Document) -> Resul
     let teardown = Teardown::new(&host, &attachment.data_dir, &environment.path);
     let bridge_mac = identity::random_mac();
     let begun = match clear_way(&teardown, netns, &pod, &attachment, &slot).await {
-        Ok(()) => begin(&mut slot, &attachment, &inside, &host, bridge_mac, document).await,
+        Ok(()) => begin(&mut slot, &attachment, &inside, &host, bridge, bridge_mac, document).await,
         Err(error) => Err(error),
     };
     if let Err(error) = begun {
@@ -68,7 +68,11 @@ pub(crate) async fn add(environment: &Environment, document: &Document) -> Resul
         bridge_mac,
     };
     match work.carry_out(environment, document, &mut slot).await {
-        Ok(()) => Ok(Reply::Printed),
+        Ok(()) => {
+            // Taken along by the end of the process, as the event loop is: a thread that has to be woken to end, sockets.
+            std::mem::forget((slot, inside, pod, host));
+            Ok(Reply::Printed)
+        }
         Err(Failed { error, claimed_nothing, linked_nothing }) => {
             if let Some(Record { intent, .. }) = &mut slot.record {
                 // What was not begun is not undone: an IPAM plugin that was never started need not be found, nor a stuck
@@ -103,7 +107,7 @@ fn stay_on_this_processor() {
 }
 
 /// A thread in the pod's namespace, and a socket there: entering it proves that it is one.
-async fn open_netns(environment: &Environment) -> Result<(Inside, Netlink), Error> {
+async fn open_netns(environment: &Environment, own: &Namespace) -> Result<(Inside, Netlink), Error> {
     let path = environment.netns.as_deref().unwrap_or_default();
     let unusable = |cause: octavia_bridge_netlink::Error| {
         let code = match &cause {
@@ -117,7 +121,6 @@ async fn open_netns(environment: &Environment) -> Result<(Inside, Netlink), Erro
         Error::new(code, format!("CNI_NETNS {path:?}: {}", chain(&cause)))
     };
     let netns = Namespace::open(path).map_err(unusable)?;
-    let own = Namespace::current().map_err(|cause| Error::kernel("identify the node's namespace", &cause))?;
     if netns.identity() == own.identity() && !environment.netns_override {
         return Err(Error::new(
             Code::OwnNamespace,
@@ -171,11 +174,15 @@ async fn begin(
     attachment: &Attachment,
     inside: &Inside,
     host: &Netlink,
+    bridge: Option<Link>,
     bridge_mac: MacAddress,
     document: &Document,
 ) -> Result<(), Error> {
-    // Looked at again: what an earlier ADD left may have included the bridge.
-    let bridge = bridge::observe(host, attachment).await?;
+    let bridge = match &slot.record {
+        None => bridge,
+        // Looked at again: what an earlier ADD left may have included the bridge.
+        Some(_) => bridge::observe(host, attachment).await?,
+    };
     let link = LinkIntent {
         bridge: attachment.bridge.clone(),
         bridge_before: bridge::before(host, bridge.as_ref()).await?,

@@ -9,7 +9,7 @@ use crate::attachment::{Attachment, BridgeMode, check_mtu_for};
 use crate::port_vlans;
 use crate::protocol::{Code, Error};
 use crate::record::{BridgeBefore, LinkIntent};
-use crate::sysctl::{Family, Sysctl};
+use crate::sysctl::Sysctl;
 
 /// The bridge as it stands, refused where this attachment could not use it.
 pub(crate) async fn observe(host: &Netlink, attachment: &Attachment) -> Result<Option<Link>, Error> {
@@ -122,8 +122,7 @@ async fn create(host: &Netlink, attachment: &Attachment, mac: MacAddress) -> Res
     }
     // The host has no business on this network: it must not take an address from its routers. A bridge that was there
     // before is its owner's to configure.
-    Sysctl { family: Family::V6, link: name.clone(), key: "accept_ra", value: "0", if_present: true }
-        .apply()?;
+    Sysctl { link: name.clone(), key: "accept_ra", value: "0", if_present: true }.apply()?;
     let link =
         host.link(name.as_str()).await.map_err(|cause| failed(&cause))?.ok_or_else(|| {
             Error::new(Code::Kernel, format!("make the bridge {name}: it vanished at once"))

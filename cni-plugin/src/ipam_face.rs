@@ -4,6 +4,7 @@
 //! the calling plugin's.
 
 use octavia_bridge_ipam::document::FieldError;
+use octavia_bridge_ipam::file::Held;
 use octavia_bridge_ipam::request::Owner;
 use octavia_bridge_netlink::Namespace;
 
@@ -77,7 +78,7 @@ fn claim(
 ) -> Result<(), Unclaimed> {
     let (assigned, claim) = pool.store.claim(pool, records)?;
     if let Some(claim) = claim {
-        claim.settle().map_err(Error::from)?;
+        claim.hold().and_then(Held::settle).map_err(Error::from)?;
     }
     let result = addressing::from_pool(&pool.ipam, &assigned);
     let addresses: Vec<_> = result.ips.iter().map(|ip| ip.address).collect();

@@ -9,34 +9,30 @@ use crate::attachment::Attachment;
 use crate::protocol::Error;
 use crate::protocol::result::Route;
 use crate::record::{Intent, Netns};
-use crate::sysctl::{Family, Sysctl};
+use crate::sysctl::Sysctl;
 
 const LOOPBACK_DISABLE_IPV6: &str = "/proc/sys/net/ipv6/conf/lo/disable_ipv6";
 
-/// Settings that must stand before the link comes up.
-pub(crate) fn settle(inside: &Inside, attachment: &Attachment, addresses: &[IpNet]) -> Result<(), Error> {
+/// Settings of the pod's link that must stand before it comes up; to be written inside the pod's namespace.
+pub(crate) fn settings(attachment: &Attachment, addresses: &[IpNet]) -> Vec<Sysctl> {
     let pod_link = attachment.owner.ifname.as_str();
-    let wanted =
-        |link: &str, key| Sysctl { family: Family::V6, link: link.into(), key, value: "1", if_present: true };
+    let wanted = |link: &str, key| Sysctl { link: link.into(), key, value: "1", if_present: true };
     // Routers of this network are not the pod's: its addresses and routes are what the result says
     // (containernetworking/plugins#160).
     let mut settings = vec![Sysctl { value: "0", ..wanted(pod_link, "accept_ra") }];
-    if attachment.announce {
-        settings.push(Sysctl { family: Family::V4, ..wanted(pod_link, "arp_notify") });
-        settings.push(wanted(pod_link, "ndisc_notify"));
-    }
     if addresses.iter().any(|address| matches!(address, IpNet::V6(_))) {
         let needed = |link, key| Sysctl { if_present: false, ..wanted(link, key) };
         for link in ["lo", pod_link] {
             // Some runtimes switch IPv6 off for the whole pod; a network that gives an IPv6 address means it.
             settings.push(Sysctl { value: "0", ..needed(link, "disable_ipv6") });
         }
+        if attachment.announce {
+            settings.push(wanted(pod_link, "ndisc_notify"));
+        }
         settings.push(Sysctl { value: "0", ..needed(pod_link, "accept_dad") });
         settings.push(needed(pod_link, "keep_addr_on_down"));
     }
-    inside
-        .run(|| settings.into_iter().try_for_each(Sysctl::apply))
-        .map_err(|cause| Error::kernel(&attachment.netns, &cause))?
+    settings
 }
 
 /// Whether the pod's loopback has IPv6 switched off, as some runtimes leave it.
@@ -54,21 +50,21 @@ pub(crate) fn switch_loopback_ipv6_off(intent: &Intent) -> Result<(), Error> {
         .map_err(|cause| Error::io(format!("write 1 to {LOOPBACK_DISABLE_IPV6}"), &cause))
 }
 
-/// Brings the pod's end up and waits until the bridge forwards for its port.
-pub(crate) async fn bring_up(
-    host: &Netlink,
-    host_link: u32,
-    pod: &Netlink,
-    pod_link: u32,
-    wait: Duration,
-) -> Result<(), Error> {
-    pod.change_link(pod_link, &LinkChange { up: Some(true), ..LinkChange::default() })
-        .await
-        .map_err(|cause| Error::kernel("bring up the pod's interface", &cause))?;
-    host.wait_for_link(host_link, wait, Link::is_forwarding)
-        .await
-        .map(|_| ())
-        .map_err(|cause| Error::kernel("wait for the bridge port to forward", &cause))
+/// Brings the pod's end up, unless somebody else shall, who then announces what addresses it has.
+pub(crate) async fn bring_up(pod: &Netlink, link: u32, attachment: &Attachment) -> Result<(), Error> {
+    let change = LinkChange {
+        up: (!attachment.leave_down).then_some(true),
+        arp_notify: attachment.announce.then_some(true),
+        ..LinkChange::default()
+    };
+    let changed = pod.change_link(link, &change).await;
+    changed.map_err(|cause| Error::kernel("bring up the pod's interface", &cause))
+}
+
+/// Waits until the bridge forwards for the pod's port. Returns the port.
+pub(crate) async fn await_forwarding(host: &Netlink, port: &str, wait: Duration) -> Result<Link, Error> {
+    let forwarding = host.wait_for_link(port, wait, Link::is_forwarding).await;
+    forwarding.map_err(|cause| Error::kernel("wait for the bridge port to forward", &cause))
 }
 
 pub(crate) async fn add_addresses(pod: &Netlink, link: u32, addresses: &[IpNet]) -> Result<(), Error> {

@@ -81,7 +81,7 @@ impl Store {
     }
 
     /// Claims addresses. Another sandbox of the same pod keeps its own while it is alive. A claim on disk is to be
-    /// settled before anybody is told.
+    /// held before anybody uses them, and settled before anybody is told.
     pub(crate) fn claim(
         &self,
         pool: &PoolAddressing,

@@ -1,4 +1,4 @@
-//! `/proc/sys/net`: the settings of a link that no netlink message reaches.
+//! `/proc/sys/net/ipv6`: the settings of a link that no netlink message reaches.
 //!
 //! The kernel resolves these paths by the namespace of the thread that opens them.
 
@@ -6,21 +6,14 @@ use std::io::ErrorKind;
 
 use crate::protocol::Error;
 
-/// One setting of one link, e.g. `accept_ra` of `net1`.
+/// One IPv6 setting of one link, e.g. `accept_ra` of `net1`.
 #[derive(Debug, Clone)]
 pub(crate) struct Sysctl {
-    pub(crate) family: Family,
     pub(crate) link: String,
     pub(crate) key: &'static str,
     pub(crate) value: &'static str,
-    /// Whether the attachment works without it: an IPv6 setting does not matter where the kernel has no IPv6.
+    /// Whether the attachment works without it: most do not matter where the kernel has no IPv6.
     pub(crate) if_present: bool,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Family {
-    V4,
-    V6,
 }
 
 impl Sysctl {
@@ -28,11 +21,7 @@ impl Sysctl {
     ///
     /// A read-only `/proc` is no error while it already says what we want: some runtimes mount it so.
     pub(crate) fn apply(self) -> Result<(), Error> {
-        let family = match self.family {
-            Family::V4 => "ipv4",
-            Family::V6 => "ipv6",
-        };
-        let path = format!("/proc/sys/net/{family}/conf/{}/{}", self.link, self.key);
+        let path = format!("/proc/sys/net/ipv6/conf/{}/{}", self.link, self.key);
         match std::fs::write(&path, self.value) {
             Ok(()) => Ok(()),
             Err(cause) if cause.kind() == ErrorKind::NotFound && self.if_present => Ok(()),

@@ -33,7 +33,7 @@ use crate::request::Request;
 
 pub use crate::error::StoreError;
 pub use crate::request::Assigned;
-pub use claim::Claim;
+pub use claim::{Claim, Held};
 pub use release::Released;
 pub(crate) use release::belonging;
 pub use tombstone::{Tombstone, Tombstones};
@@ -54,11 +54,10 @@ impl FileStore {
         Self { pools, tombstones: Tombstones::new(tombstones) }
     }
 
-    /// Reserves an address for every want of the request. Repeating it for the same owner gives the same
-    /// addresses. They are the owner's alone from now on; [`Claim::settle`] makes them survive a power cut.
+    /// Chooses an address for every want of the request. Repeating it for the same owner gives the same
+    /// addresses. [`Claim::hold`] makes them the owner's, [`Held::settle`] makes them survive a power cut.
     ///
-    /// `deadline` bounds the wait for other writers. After [`StoreError::Io`] the reservation may or may
-    /// not be on disk; releasing the owner is right in either case. After any other error nothing is.
+    /// `deadline` bounds the wait for other writers. After an error nothing is reserved.
     ///
     /// `alive` says which attachments still exist, see [`allocate::allocate`]. It is called under the
     /// store's lock, so it must not wait for anything that a waiter for this lock may hold.
@@ -85,13 +84,15 @@ impl FileStore {
             Vec::new()
         };
         let assigned = allocate::allocate(request, &mut pools, &others, alive)?;
-        let changed = disk::replace(&self.pools, pools.iter().filter(|pool| pool.is_changed()), &lock)?;
-        // An earlier release that could not be done must not be done from now on. Not before: should the
-        // claim fail or this process be killed, releasing is right.
-        self.tombstones.remove(&Tombstone::of(&request.owner.container_id, &request.owner.ifname))?;
-        // Whoever comes next reads what is in place; only the disk has to catch up.
-        drop(lock);
-        Claim::new(assigned, changed.then(|| self.pools.clone()))
+        let ready = disk::prepare(&self.pools, pools.iter().filter(|pool| pool.is_changed()), &lock)?;
+        Ok(Claim {
+            assigned,
+            ready,
+            tombstone: Tombstone::of(&request.owner.container_id, &request.owner.ifname),
+            tombstones: self.tombstones.clone(),
+            pools: self.pools.clone(),
+            lock,
+        })
     }
 
     /// The addresses that the attachment has in the pools of `ipam`, lowest first within each pool.

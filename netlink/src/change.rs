@@ -6,6 +6,7 @@ use rtnetlink::packet_route::link::{
     InfoData, InfoKind, InfoPortData, InfoPortKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 
+use crate::family::arp_notify_attribute;
 use crate::name::{alias_attribute, validate_index, validate_link_name};
 use crate::{BridgeOptions, Error, LinkId, MacAddress, Netlink, PortFlags, Result};
 
@@ -27,6 +28,9 @@ pub struct LinkChange {
     pub alias: Option<String>,
     /// Promiscuous mode.
     pub promiscuous: Option<bool>,
+    /// Send a gratuitous ARP for every address when the link comes up or changes its hardware address (`arp_notify`). In
+    /// a message that does one of these, it holds from the next time on: the kernel comes to it last.
+    pub arp_notify: Option<bool>,
 }
 
 impl Netlink {
@@ -145,6 +149,7 @@ impl LinkChange {
         }
         // Index 0 is how "no master" is said on the wire.
         attributes.extend(self.master.map(|master| LinkAttribute::Controller(master.unwrap_or(0))));
+        attributes.extend(self.arp_notify.map(arp_notify_attribute));
         for (flag, wanted) in [(LinkFlags::Up, self.up), (LinkFlags::Promisc, self.promiscuous)] {
             if let Some(on) = wanted {
                 message.header.change_mask |= flag;
@@ -167,6 +172,7 @@ impl LinkChange {
                 None => "no master".into(),
             }),
             self.promiscuous.map(|on| format!("promiscuous {}", on_off(on))),
+            self.arp_notify.map(|on| format!("arp_notify {}", on_off(on))),
             self.up.map(|up| if up { "up".into() } else { "down".into() }),
         ];
         parts.into_iter().flatten().collect::<Vec<_>>().join(", ")

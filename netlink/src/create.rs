@@ -8,6 +8,7 @@ use rtnetlink::packet_route::link::{
     InfoData, InfoKind, InfoVeth, InfoVlan, InfoVrf, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 
+use crate::family::no_link_local_attribute;
 use crate::name::{alias_attribute, validate_index, validate_link_name};
 use crate::netlink::CREATE_NEW;
 use crate::{BridgeOptions, Error, MacAddress, Namespace, Netlink, Result};
@@ -84,6 +85,8 @@ pub struct NewVeth<'a> {
     pub alias: Option<String>,
     /// Set the near end up at once. It has no carrier until the far end is up, too.
     pub up: bool,
+    /// Let the near end take an IPv6 link-local address when it comes up. A bridge port needs none.
+    pub link_local: bool,
     /// The far end.
     pub peer: VethPeer<'a>,
 }
@@ -117,7 +120,7 @@ impl Netlink {
             info.push(LinkInfo::Data(InfoData::Bridge(options)));
         }
         message.attributes.push(LinkAttribute::LinkInfo(info));
-        self.create(message, &bridge.name, bridge.alias.as_deref(), "bridge", attempt).await
+        self.create(message, &bridge.name, bridge.alias.as_deref(), true, "bridge", attempt).await
     }
 
     /// Creates a VLAN link.
@@ -139,7 +142,7 @@ impl Netlink {
             LinkInfo::Kind(InfoKind::Vlan),
             LinkInfo::Data(InfoData::Vlan(vec![InfoVlan::Id(vlan.id)])),
         ]));
-        self.create(message, &vlan.name, vlan.alias.as_deref(), "8021q", attempt).await
+        self.create(message, &vlan.name, vlan.alias.as_deref(), true, "8021q", attempt).await
     }
 
     /// Creates a VRF link.
@@ -154,7 +157,7 @@ impl Netlink {
             LinkInfo::Kind(InfoKind::Vrf),
             LinkInfo::Data(InfoData::Vrf(vec![InfoVrf::TableId(vrf.table)])),
         ]));
-        self.create(message, &vrf.name, vrf.alias.as_deref(), "vrf", attempt).await
+        self.create(message, &vrf.name, vrf.alias.as_deref(), true, "vrf", attempt).await
     }
 
     /// Creates a veth pair with one message: both ends have their names, addresses and MTUs from the
@@ -181,17 +184,18 @@ impl Netlink {
             LinkInfo::Kind(InfoKind::Veth),
             LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
         ]));
-        self.create(message, &veth.name, veth.alias.as_deref(), "veth", attempt).await
+        self.create(message, &veth.name, veth.alias.as_deref(), veth.link_local, "veth", attempt).await
     }
 
-    /// The kernel ignores an alias in the message that creates a link (`rtnl_create_link` in
-    /// net/core/rtnetlink.c does not look at it), so it takes another one. A link that cannot have
-    /// its alias is removed again: a caller gets what it described, or nothing.
+    /// The kernel ignores an alias and the settings of an address family in the message that creates a link
+    /// (`rtnl_create_link` in net/core/rtnetlink.c does not look at them), so they take another one. A link that cannot have
+    /// them is removed again: a caller gets what it described, or nothing.
     async fn create(
         &self,
         message: LinkMessage,
         name: &str,
         alias: Option<&str>,
+        link_local: bool,
         module: &str,
         attempt: impl Fn() -> String,
     ) -> Result<()> {
@@ -199,15 +203,36 @@ impl Netlink {
         let created = self.change(RouteNetlinkMessage::NewLink(message), CREATE_NEW, &attempt).await;
         created.map_err(|error| name_missing_module(error, module))?;
 
-        let Some(alias) = alias else { return Ok(()) };
-        let mut message = described(name, None, None)?;
-        message.attributes.push(alias);
-        let aliased = self.change(RouteNetlinkMessage::NewLink(message), 0, &attempt).await;
-        if let Err(cause) = &aliased {
-            let undo = || format!("remove {name} again after this failure: {cause}");
-            self.change(RouteNetlinkMessage::DelLink(described(name, None, None)?), 0, undo).await?;
+        let mut described = self.describe(name, alias.clone(), link_local, &attempt).await;
+        if !link_local
+            && matches!(&described, Err(cause) if cause.errno() == Some(Errno::EAFNOSUPPORT as i32))
+        {
+            // This kernel, or a link of so small an MTU, has no IPv6 and so gives no such address. Nothing was changed yet:
+            // the kernel checks the whole message first.
+            described = self.describe(name, alias, true, &attempt).await;
         }
-        aliased
+        if let Err(cause) = &described {
+            let undo = || format!("remove {name} again after this failure: {cause}");
+            self.change(RouteNetlinkMessage::DelLink(named(name)?), 0, undo).await?;
+        }
+        described
+    }
+
+    /// The second message; none if there is nothing to say.
+    async fn describe(
+        &self,
+        name: &str,
+        alias: Option<LinkAttribute>,
+        link_local: bool,
+        attempt: impl Fn() -> String,
+    ) -> Result<()> {
+        let mut message = named(name)?;
+        message.attributes.extend(alias);
+        message.attributes.extend((!link_local).then(no_link_local_attribute));
+        if message.attributes.len() == 1 {
+            return Ok(());
+        }
+        self.change(RouteNetlinkMessage::NewLink(message), 0, attempt).await
     }
 }
 
@@ -217,11 +242,17 @@ fn one_queue() -> [LinkAttribute; 2] {
     [LinkAttribute::NumTxQueues(1), LinkAttribute::NumRxQueues(1)]
 }
 
-/// What both ends of a veth and every other link have.
-fn described(name: &str, mac: Option<MacAddress>, mtu: Option<u32>) -> Result<LinkMessage> {
+/// A message about the link of this name.
+fn named(name: &str) -> Result<LinkMessage> {
     validate_link_name(name)?;
     let mut message = LinkMessage::default();
     message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    Ok(message)
+}
+
+/// What both ends of a veth and every other link have.
+fn described(name: &str, mac: Option<MacAddress>, mtu: Option<u32>) -> Result<LinkMessage> {
+    let mut message = named(name)?;
     message.attributes.extend(mac.map(|mac| LinkAttribute::Address(mac.octets().to_vec())));
     message.attributes.extend(mtu.map(LinkAttribute::Mtu));
     Ok(message)

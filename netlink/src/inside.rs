@@ -1,7 +1,7 @@
 //! A thread that stays inside a namespace, for work that comes in several parts.
 
 use std::io;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
 use crate::namespace::{enter, failure};
@@ -42,7 +42,7 @@ impl Namespace {
             .name("netns".into())
             .spawn(inside)
             .map_err(|source| failure("start a thread for", self.path(), source))?;
-        let outcome = entering.recv().unwrap_or_else(|_| Err(gone()));
+        let outcome = entering.recv().unwrap_or_else(|_| Err(io::Error::other("its thread has panicked")));
         outcome.map_err(|source| failure("enter", self.path(), source))?;
         Ok(Inside { jobs, namespace: self.clone() })
     }
@@ -60,16 +60,44 @@ impl Inside {
     /// # Errors
     /// [`crate::Error::Namespace`]: the thread is gone, because `f` or an earlier piece of work panicked.
     pub fn run<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-        let (done, doing) = channel();
+        self.start(f)?.wait()
+    }
+
+    /// Has `f` called on the thread, after whatever it has to do already, and does not wait.
+    ///
+    /// # Errors
+    /// As [`Inside::run`].
+    pub fn start<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> Result<Started<T>> {
+        let (done, outcome) = channel();
         let job: Job = Box::new(move || {
-            // The receiver waits below for as long as this takes.
+            // Whoever started this may have given up.
             let _ = done.send(f());
         });
-        let ended = self.jobs.send(job).map_err(|_| gone()).and_then(|()| doing.recv().map_err(|_| gone()));
-        ended.map_err(|source| failure("work in", self.namespace.path(), source))
+        self.jobs.send(job).map_err(|_| gone(&self.namespace))?;
+        // On one processor the thread would begin only when this one waits, and what it waits for be waited for twice.
+        thread::yield_now();
+        Ok(Started { outcome, namespace: self.namespace.clone() })
     }
 }
 
-fn gone() -> io::Error {
-    io::Error::other("its thread has panicked")
+/// Work under way on the thread of an [`Inside`].
+#[derive(Debug)]
+#[must_use = "it may have failed"]
+pub struct Started<T> {
+    outcome: Receiver<T>,
+    namespace: Namespace,
+}
+
+impl<T> Started<T> {
+    /// Waits until it is done.
+    ///
+    /// # Errors
+    /// [`crate::Error::Namespace`]: the thread is gone, because this or an earlier piece of work panicked.
+    pub fn wait(self) -> Result<T> {
+        self.outcome.recv().map_err(|_| gone(&self.namespace))
+    }
+}
+
+fn gone(namespace: &Namespace) -> crate::Error {
+    failure("work in", namespace.path(), io::Error::other("its thread has panicked"))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use tokio::time::{Instant, timeout_at};
 
-use crate::{Error, Event, EventGroups, Link, Netlink, Result};
+use crate::{Error, Event, EventGroups, Link, LinkId, Netlink, Result};
 
 /// Longest time between two readings. A caller may wait for something the kernel changes without an
 /// event, and a listener that was too slow has lost some.
@@ -20,21 +20,22 @@ impl Netlink {
     /// such link, since its index does not come back; every other [`Error`] of a request.
     pub async fn wait_for_link(
         &self,
-        index: u32,
+        by: impl Into<LinkId<'_>>,
         timeout: Duration,
         until: impl Fn(&Link) -> bool,
     ) -> Result<Link> {
         let deadline = Instant::now() + timeout;
-        let mut link = self.present(index).await?;
+        let mut link = self.present(by.into()).await?;
         if until(&link) {
             return Ok(link);
         }
+        let index = link.index;
         // Listen first and read again afterwards: a change between the reading above and the
         // subscription would otherwise be seen by neither.
         let groups = EventGroups { links: true, ..EventGroups::default() };
         let mut events = self.events(groups).await?;
         loop {
-            link = self.present(index).await?;
+            link = self.present(index.into()).await?;
             if until(&link) {
                 return Ok(link);
             }
@@ -50,9 +51,9 @@ impl Netlink {
         }
     }
 
-    async fn present(&self, index: u32) -> Result<Link> {
-        self.link(index).await?.ok_or_else(|| Error::Refused {
-            attempt: format!("wait for link {index}"),
+    async fn present(&self, by: LinkId<'_>) -> Result<Link> {
+        self.link(by).await?.ok_or_else(|| Error::Refused {
+            attempt: format!("wait for {by}"),
             errno: Errno::ENODEV as i32,
             message: None,
         })

@@ -43,6 +43,12 @@ impl Call {
         }
     }
 
+    /// The container it is about; empty for verbs without one.
+    #[must_use]
+    pub fn container_id(&self) -> &str {
+        self.env.get("CNI_CONTAINERID").map_or("", String::as_str)
+    }
+
     /// The network configuration for stdin.
     #[must_use]
     pub fn conf(self, conf: &Value) -> Self {

@@ -17,11 +17,14 @@ use std::time::{Duration, Instant};
 /// Calls that change files, links, or what another process sees.
 const CALLS: &str = "openat,write,ftruncate,rename,renameat,renameat2,unlink,unlinkat,mkdir,mkdirat,fsync,fdatasync,flock,sendto,sendmsg,exit_group";
 
-/// Where to kill: the nth time a thread makes this call, or any thread opens this file.
+const CONTAINER: &str = "{container}";
+
+/// Where to kill: the nth time a thread makes this call, or any thread makes it for this file.
 #[derive(Debug, Clone)]
 struct Step {
     call: String,
     nth: usize,
+    /// With [`CONTAINER`] where the container's id stands.
     path: Option<String>,
     /// Everything is done but for telling the caller.
     done: bool,
@@ -35,18 +38,28 @@ impl Step {
             Some(_) => format!("inject={}:signal=KILL", self.call),
         };
         let trace = format!("trace={}", self.call);
+        let path = self.path.as_ref().map(|path| path.replace(CONTAINER, victim.container_id()));
         let mut words = vec!["/usr/bin/strace", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
-        words.extend(self.path.iter().flat_map(|path| ["-P", path]));
+        words.extend(path.iter().flat_map(|path| ["-P", path]));
         let outcome = victim.under(&words).run();
         assert_eq!(outcome.status.signal(), Some(9), "{self:?} was never reached: {outcome:#?}");
     }
+}
+
+/// The file that a call is about: named in it, or, by strace, behind the descriptor.
+fn file_of<'a>(call: &str, arguments: &'a str) -> &'a str {
+    let named = ["open", "rename", "unlink", "mkdir"].iter().any(|prefix| call.starts_with(prefix));
+    let (open, close) = if named { ('"', '"') } else { ('<', '>') };
+    let file = arguments.split_once(open).and_then(|(_, rest)| rest.split_once(close)).map(|(file, _)| file);
+    file.unwrap_or_else(|| panic!("no file in {call}({arguments}"))
 }
 
 /// Every step of a call that succeeds.
 fn steps_of(call: Call) -> Vec<Step> {
     let trace = tempfile::NamedTempFile::new_in("/run").expect("make a file for the trace");
     let file = trace.path().to_str().expect("a plain path");
-    let words = ["/usr/bin/strace", "-f", "-qq", "-o", file, "-e", &format!("trace={CALLS}")];
+    let id = call.container_id().to_owned();
+    let words = ["/usr/bin/strace", "-f", "-qq", "-y", "-o", file, "-e", &format!("trace={CALLS}")];
     call.under(&words).run().success();
 
     let text = fs::read_to_string(trace.path()).expect("read the trace");
@@ -68,12 +81,12 @@ fn steps_of(call: Call) -> Vec<Step> {
             let nth = seen.entry(call.to_owned()).or_default();
             *nth += 1;
             if changes {
-                let done = call == "exit_group" || (call == "write" && arguments.starts_with("1, "));
+                let done = call == "exit_group" || (call == "write" && arguments.starts_with("1<"));
                 steps.push(Step { call: call.to_owned(), nth: *nth, path: None, done });
             }
-        } else if call == "openat" && changes {
-            // Settings are written by threads inside the pod's namespace; strace counts each thread from one.
-            let path = arguments.split('"').nth(1).map(str::to_owned);
+        } else if changes {
+            // Settings and pools are written by the thread inside the pod's namespace; strace counts each thread from one.
+            let path = Some(file_of(call, arguments).replace(&id, CONTAINER));
             steps.push(Step { call: call.to_owned(), nth: 1, path, done: false });
         }
     }
@@ -86,6 +99,9 @@ fn steps_of_add(node: &Node) -> Vec<Step> {
     reset(node);
     // The record, the pool, the pair, the addresses … fewer would mean that the trace was not understood.
     assert!(steps.len() >= 20, "{steps:#?}");
+    // The pool is written beside the main thread: to be killed there, too.
+    let beside = |call: &str| steps.iter().any(|step| step.call == call && step.path.is_some());
+    assert!(beside("fsync") && beside("rename") && beside("write"), "{steps:#?}");
     steps
 }
 

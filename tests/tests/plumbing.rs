@@ -29,11 +29,36 @@ fn a_layer2_attachment_is_a_pair_with_its_host_end_in_the_bridge() {
 #[test]
 fn no_router_advertisement_configures_anything() {
     let pod = Lab::new().node("node1").pod("worker");
-    let attached = pod.add(&conf::octavia()).run().attached();
-    for link in ["octbr", attached.host_link()] {
-        assert_eq!(pod.node().sysctl(&format!("ipv6/conf/{link}/accept_ra")).as_deref(), Some("0"), "{link}");
-    }
+    pod.add(&conf::octavia()).run().attached();
+    assert_eq!(pod.node().sysctl("ipv6/conf/octbr/accept_ra").as_deref(), Some("0"));
     assert_eq!(pod.sysctl("ipv6/conf/net1/accept_ra").as_deref(), Some("0"));
+}
+
+#[test]
+fn the_port_of_the_bridge_asks_for_no_address() {
+    let node = Lab::new().node("node1");
+    node.ip("link add octbr type bridge");
+    node.ip("link set octbr mtu 1500 up");
+    let pod = node.pod("worker");
+    let attached = pod.add(&conf::octavia()).run().attached();
+    // No link-local address, so no neighbour discovery and no question for routers either.
+    let port = node.ip(&format!("-details link show {}", attached.host_link()));
+    assert!(port.contains("addrgenmode none"), "{port}");
+    // A link this small has no IPv6 at all, and nothing to be switched off.
+    node.ip("link add smallbr type bridge");
+    node.ip("link set smallbr mtu 1000 up");
+    let small = conf::layer2_with(json!({"bridge": "smallbr"}));
+    node.pod("small").add(&small).run().attached();
+}
+
+#[test]
+fn a_pod_announces_itself_again_when_its_link_comes_up_again() {
+    let pod = Lab::new().node("node1").pod("worker");
+    pod.add(&conf::octavia()).run().attached();
+    assert_eq!(pod.sysctl("ipv4/conf/net1/arp_notify").as_deref(), Some("1"));
+    let silent = Lab::new().node("node1").pod("worker");
+    silent.add(&conf::octavia_with(json!({"announce": false}))).run().attached();
+    assert_eq!(silent.sysctl("ipv4/conf/net1/arp_notify").as_deref(), Some("0"));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 use octavia_bridge_ipam::flock::Mode;
-use octavia_bridge_netlink::{Inside, Link, MacAddress, Netlink, NewVeth, VethPeer, VlanRange};
+use octavia_bridge_netlink::{Inside, Link, MacAddress, Netlink, NewVeth, Started, VethPeer, VlanRange};
 
 use crate::addressing::{self, Claimed};
 use crate::attachment::{Attachment, MacSource, check_mtu_for};
@@ -16,7 +16,7 @@ use crate::protocol::reply;
 use crate::protocol::result::Interface;
 use crate::protocol::{CniResult, Code, Environment, Error};
 use crate::record::{Outcome, Records, Slot};
-use crate::sysctl::{Family, Sysctl};
+use crate::sysctl::Sysctl;
 
 /// An ADD that did not come to its end.
 pub(super) struct Failed {
@@ -58,29 +58,37 @@ impl Work<'_> {
             claimed_nothing: failure.cleanly,
             linked_nothing: true,
         })?;
+        // The disk is waited for on the thread inside the namespace, which has nothing else to do while the pair is made.
+        let holding = pools.map(|claim| self.beside(move || claim.hold())).transpose()?;
         let addresses: Vec<_> = addressing.ips.iter().map(|ip| ip.address).collect();
         let mac = self.mac(&addressing);
 
         let (bridge, pod_link) = self.make_pair(mac, &addresses).await?;
-        pod::settle(self.inside, attachment, &addresses)?;
-        let host_link = self.host_link().await?;
+        let settings = pod::settings(attachment, &addresses);
+        let settled = self.beside(|| settings.into_iter().try_for_each(Sysctl::apply))?;
         let vlans = match &attachment.port_vlans {
-            Some(vlans) => port_vlans::set(self.host, vlans, &bridge, &host_link).await?,
+            Some(vlans) => port_vlans::set(self.host, vlans, &bridge, &self.host_link().await?).await?,
             None => Vec::new(),
         };
-        if !attachment.leave_down {
+        // From here on somebody uses the addresses.
+        let held = holding.map(|holding| self.done(holding)).transpose()?;
+        self.done(settled)?;
+        let settling = held.map(|held| self.beside(move || held.settle())).transpose()?;
+        pod::bring_up(self.pod, pod_link.index, attachment).await?;
+        let host_link = if attachment.leave_down {
+            self.host_link().await?
+        } else {
             let wait = bridge::forwarding_wait(&bridge);
-            pod::bring_up(self.host, host_link.index, self.pod, pod_link.index, wait).await?;
+            let host_link = pod::await_forwarding(self.host, &self.host_link_name(), wait).await?;
             pod::add_addresses(self.pod, pod_link.index, &addresses).await?;
             pod::add_routes(self.pod, &pod_link, &addressing.routes).await?;
             if attachment.announce && !addresses.is_empty() {
                 pod::announce(self.pod, pod_link.index, mac).await?;
             }
-        }
-        let bridge = self.verify(bridge.index, pod_link.index, &addresses, &vlans).await?;
-        if let Some(claim) = pools {
-            claim.settle().map_err(Error::from)?;
-        }
+            host_link
+        };
+        let bridge = self.verify(bridge.index, &host_link, pod_link.index, &addresses, &vlans).await?;
+        settling.map(|settling| self.done(settling)).transpose()?;
         slot.complete(&Outcome {
             addresses,
             routes: addressing.routes.clone(),
@@ -94,6 +102,17 @@ impl Work<'_> {
         // A runtime that cannot be told does not know what it has, and will not give it back.
         reply::print(&self.result(addressing, &bridge, &host_link, &pod_link).render(attachment.version))?;
         Ok(())
+    }
+
+    /// Has `f` called on the thread inside the namespace.
+    fn beside<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> Result<Started<T>, Error> {
+        self.inside.start(f).map_err(|cause| Error::kernel(&self.attachment.netns, &cause))
+    }
+
+    /// Waits for what was started beside.
+    fn done<T, E: Into<Error>>(&self, started: Started<Result<T, E>>) -> Result<T, Error> {
+        let outcome = started.wait().map_err(|cause| Error::kernel(&self.attachment.netns, &cause))?;
+        outcome.map_err(Into::into)
     }
 
     fn mac(&self, addressing: &CniResult) -> MacAddress {
@@ -133,16 +152,17 @@ impl Work<'_> {
         }
         let bridge = bridge::ensure(self.host, attachment, observed, self.bridge_mac).await?;
         check_mtu_for(Some(attachment.mtu.unwrap_or(bridge.mtu)), addresses)?;
-        let name = identity::host_link(id, ifname);
         self.host
             .create_veth(&NewVeth {
-                name: name.clone(),
+                name: identity::host_link(id, ifname),
                 mac: Some(identity::host_mac(id, ifname)),
                 // The host end keeps the bridge's MTU whatever the pod's is: a bridge shrinks to its smallest port.
                 mtu: Some(bridge.mtu),
                 alias: Some(identity::alias(id, ifname, owner.pod.as_deref())),
                 master: Some(bridge.index),
                 up: attachment.port_vlans.is_none(),
+                // What arrives at a port is the bridge's, a router's word as well: the port needs no address.
+                link_local: false,
                 peer: VethPeer {
                     name: ifname.into(),
                     mac: Some(mac),
@@ -158,8 +178,6 @@ impl Work<'_> {
                 )
             })?;
         drop(lock);
-        // The bridge's ports need no address of the node's, and no router's word.
-        Sysctl { family: Family::V6, link: name, key: "accept_ra", value: "0", if_present: true }.apply()?;
         let pod_link = self
             .pod
             .link(ifname)
@@ -169,8 +187,12 @@ impl Work<'_> {
         Ok((bridge, pod_link))
     }
 
+    fn host_link_name(&self) -> String {
+        identity::host_link(&self.attachment.owner.container_id, &self.attachment.owner.ifname)
+    }
+
     async fn host_link(&self) -> Result<Link, Error> {
-        let name = identity::host_link(&self.attachment.owner.container_id, &self.attachment.owner.ifname);
+        let name = self.host_link_name();
         let link = self.host.link(name.as_str()).await.map_err(|cause| Error::kernel(&name, &cause))?;
         link.ok_or_else(|| vanished(&name))
     }
@@ -180,11 +202,11 @@ impl Work<'_> {
     async fn verify(
         &self,
         bridge: u32,
+        host_link: &Link,
         pod_link: u32,
         addresses: &[IpNet],
         vlans: &[VlanRange],
     ) -> Result<Link, Error> {
-        let host_link = self.host_link().await?;
         let bridge =
             self.host.link(bridge).await.map_err(|cause| Error::kernel("read back the bridge", &cause))?;
         let bridge = bridge.ok_or_else(|| vanished(&self.attachment.bridge))?;
@@ -198,7 +220,7 @@ impl Work<'_> {
             ));
         }
         if !vlans.is_empty()
-            && let Some(what) = port_vlans::difference(self.host, vlans, &bridge, &host_link).await?
+            && let Some(what) = port_vlans::difference(self.host, vlans, &bridge, host_link).await?
         {
             return Err(Error::new(Code::Kernel, format!("{what}: somebody else changed it")));
         }

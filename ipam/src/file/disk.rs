@@ -129,53 +129,88 @@ pub(super) fn write<'a>(
     pools: impl Iterator<Item = &'a Pool>,
     held: &Lock,
 ) -> Result<(), StoreError> {
-    if replace(dir, pools, held)? { sync_dir(dir) } else { Ok(()) }
+    let ready = prepare(dir, pools, held)?;
+    if ready.is_empty() {
+        return Ok(());
+    }
+    ready.put_in_place(held)?;
+    sync_dir(dir)
 }
 
-/// Replaces the documents of `pools` in `dir`. Returns whether there were any; then `dir` itself is to be synced.
-///
-/// All texts are on disk before the first takes effect, so a full disk changes nothing.
-pub(super) fn replace<'a>(
+/// Writes new documents of `pools` beside those in `dir`. Nothing takes effect yet.
+pub(super) fn prepare<'a>(
     dir: &Path,
     pools: impl Iterator<Item = &'a Pool>,
     _held: &Lock,
-) -> Result<bool, StoreError> {
-    let mut ready: Vec<(PathBuf, PathBuf)> = Vec::new();
+) -> Result<Prepared, StoreError> {
+    let mut ready = Prepared(Vec::new());
     for pool in pools {
         let beside = temporary(dir, pool.name());
-        let written = write_synced(&beside, &pool.to_json());
-        ready.push((beside, path(dir, pool.name())));
-        if let Err(error) = written {
-            discard(&ready);
-            return Err(error);
+        match write_anew(&beside, &pool.to_json()) {
+            Ok(file) => ready.0.push(Text { file, beside, target: path(dir, pool.name()) }),
+            Err(error) => {
+                fs::remove_file(&beside).ok();
+                ready.discard(0);
+                return Err(error);
+            }
         }
     }
-    for (i, (beside, target)) in ready.iter().enumerate() {
-        if let Err(error) = fs::rename(beside, target) {
-            discard(&ready[i..]);
-            return Err(io_error("replace pool document", target)(error));
-        }
-    }
-    Ok(!ready.is_empty())
+    Ok(ready)
 }
 
-fn write_synced(path: &Path, text: &[u8]) -> Result<(), StoreError> {
+/// Documents that are written but neither synced nor in place.
+#[derive(Debug)]
+pub(super) struct Prepared(Vec<Text>);
+
+#[derive(Debug)]
+struct Text {
+    file: File,
+    beside: PathBuf,
+    target: PathBuf,
+}
+
+impl Prepared {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Replaces the documents. The directory itself is to be synced afterwards.
+    ///
+    /// All texts are on disk before the first takes effect, so a full disk changes nothing.
+    pub(super) fn put_in_place(self, _held: &Lock) -> Result<(), StoreError> {
+        for text in &self.0 {
+            if let Err(error) = text.file.sync_all() {
+                self.discard(0);
+                return Err(io_error("write", &text.beside)(error));
+            }
+        }
+        for (i, Text { beside, target, .. }) in self.0.iter().enumerate() {
+            if let Err(error) = fs::rename(beside, target) {
+                self.discard(i);
+                return Err(io_error("replace pool document", target)(error));
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes texts that will not take effect, from the `first` on. The error that led here is the one to report; what
+    /// cannot be removed now is removed by the next writer.
+    fn discard(&self, first: usize) {
+        for text in &self.0[first..] {
+            fs::remove_file(&text.beside).ok();
+        }
+    }
+}
+
+fn write_anew(path: &Path, text: &[u8]) -> Result<File, StoreError> {
     let write = || {
         // A leftover may be anything, also a FIFO, which would be waited for when opened.
         remove(path)?;
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         file.write_all(text)?;
-        file.sync_all()
+        Ok(file)
     };
     write().map_err(io_error("write", path))
-}
-
-/// Removes texts that will not take effect. The first error is the one to report; what cannot be removed
-/// now is removed by the next writer.
-fn discard(ready: &[(PathBuf, PathBuf)]) {
-    for (beside, _) in ready {
-        fs::remove_file(beside).ok();
-    }
 }
 
 /// Makes names created, replaced or removed in `dir` survive a power cut.

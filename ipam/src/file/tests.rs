@@ -71,7 +71,10 @@ fn conf(ipam: &Value) -> Ipam {
 fn add(store: &FileStore, ipam: &Value, id: &str, deadline: Instant) -> Result<Vec<String>, StoreError> {
     let owner = Owner { container_id: id.to_owned(), ifname: "net1".to_owned(), pod: None };
     let request = conf(ipam).request(owner, &[]).unwrap();
-    Ok(store.acquire(&request, deadline, &nobody)?.settle()?.iter().map(|a| a.address.to_string()).collect())
+    let claim = store.acquire(&request, deadline, &nobody)?;
+    let addresses = claim.assigned().iter().map(|assigned| assigned.address.to_string()).collect();
+    claim.hold()?.settle()?;
+    Ok(addresses)
 }
 
 /// No attachment lives.
@@ -165,7 +168,9 @@ fn a_requested_address_is_reserved_or_its_holder_named() {
         let asked = RequestedAddress::parse("CNI_ARGS IP", "172.23.0.200").unwrap();
         host.store.acquire(&conf(&octavia()).request(owner, &[asked]).unwrap(), soon(), &nobody)
     };
-    assert_eq!(pin("a").unwrap().assigned()[0].address.to_string(), "172.23.0.200/24");
+    let claim = pin("a").unwrap();
+    assert_eq!(claim.assigned()[0].address.to_string(), "172.23.0.200/24");
+    claim.hold().unwrap().settle().unwrap();
     let error = pin("b").unwrap_err();
     assert_eq!(error.to_string(), "address 172.23.0.200 is held by ns/a net1 (container a)");
 }
@@ -175,14 +180,36 @@ fn two_sandboxes_of_one_pod_share_nothing_while_both_live() {
     let host = Host::new();
     let attach = |id: &str, alive: &dyn Fn(&str, &str) -> bool| {
         let owner = Owner { container_id: id.into(), ifname: "net1".into(), pod: Some("ns/p".into()) };
-        let claim = host.store.acquire(&conf(&octavia()).request(owner, &[]).unwrap(), soon(), alive);
-        claim.unwrap().assigned()[0].address.to_string()
+        let claim =
+            host.store.acquire(&conf(&octavia()).request(owner, &[]).unwrap(), soon(), alive).unwrap();
+        let address = claim.assigned()[0].address.to_string();
+        claim.hold().unwrap().settle().unwrap();
+        address
     };
     assert_eq!(attach("old", &nobody), "172.23.0.30/24");
     assert_eq!(attach("new", &|id, ifname| (id, ifname) == ("old", "net1")), "172.23.0.31/24");
     assert_eq!(host.store.release("new", "net1", soon()).unwrap(), 1);
     assert_eq!(host.held(&octavia(), "old"), ["172.23.0.30/24"]);
     assert_eq!(attach("newer", &nobody), "172.23.0.30/24", "the old one is gone");
+}
+
+#[test]
+fn a_claim_keeps_others_out_until_it_is_held_and_is_none_before() {
+    let host = Host::new();
+    let claim = |id: &str, deadline: Instant| {
+        let owner = Owner { container_id: id.into(), ifname: "net1".into(), pod: None };
+        host.store.acquire(&conf(&octavia()).request(owner, &[]).unwrap(), deadline, &nobody)
+    };
+    drop(claim("killed", soon()).unwrap());
+    assert!(host.held(&octavia(), "killed").is_empty(), "nothing was put in place");
+    let one = claim("one", soon()).unwrap();
+    assert_eq!(one.assigned()[0].address.to_string(), "172.23.0.30/24");
+    let error = claim("two", Instant::now() + Duration::from_millis(20)).unwrap_err();
+    assert!(matches!(error, StoreError::Locked { .. }), "{error}");
+    let held = one.hold().unwrap();
+    let two = claim("two", soon()).unwrap();
+    assert_eq!(two.assigned()[0].address.to_string(), "172.23.0.31/24", "held before it is settled");
+    held.settle().unwrap();
 }
 
 #[test]

@@ -48,6 +48,7 @@ pub(crate) fn veth<'a>(name: &str, pod: &'a Namespace) -> NewVeth<'a> {
         master: None,
         alias: None,
         up: true,
+        link_local: true,
         peer: VethPeer { name: "net1".into(), mac: None, mtu: None, namespace: pod },
     }
 }

@@ -1,6 +1,6 @@
 //! Veth pairs across namespaces.
 
-use octavia_bridge_netlink::{LinkKind, MacAddress, Netlink, NewVeth, VethPeer};
+use octavia_bridge_netlink::{LinkChange, LinkKind, MacAddress, Netlink, NewVeth, VethPeer};
 
 use crate::scene::{bridge, in_new_namespace, new_namespace, veth};
 
@@ -18,6 +18,7 @@ fn one_message_makes_both_ends_as_described() {
             master: Some(octbr.index),
             alias: Some("octavia-bridge".into()),
             up: true,
+            link_local: false,
             peer: VethPeer { name: "net1".into(), mac: Some(far_mac), mtu: Some(1400), namespace: &pod },
         };
         netlink.create_veth(&new).await.unwrap();
@@ -63,5 +64,46 @@ fn deleting_one_end_deletes_the_other() {
         assert!(netlink.delete_link(near.index).await.unwrap());
         let inside = Netlink::open_in(&pod).await.unwrap();
         assert_eq!(inside.link("net1").await.unwrap(), None);
+    });
+}
+
+#[test]
+fn the_near_end_takes_a_link_local_address_only_if_it_may() {
+    in_new_namespace(async || {
+        let netlink = Netlink::open().await.unwrap();
+        let generation = |name: &str| {
+            let words = ["-details", "link", "show", name];
+            let output = std::process::Command::new("ip").args(words).output().unwrap();
+            let text = String::from_utf8(output.stdout).unwrap();
+            text.split("addrgenmode ").nth(1).map(|rest| rest.split_whitespace().next().unwrap().to_owned())
+        };
+        for (name, mtu, link_local, mode) in [
+            ("may", None, true, Some("eui64")),
+            ("maynot", None, false, Some("none")),
+            // IPv6 needs 1280 bytes (RFC 8200); the kernel refuses the setting where there is none.
+            ("cannot", Some(1000), false, None),
+        ] {
+            let pod = new_namespace();
+            let new = NewVeth { mtu, link_local, alias: Some("a pod's".into()), ..veth(name, &pod) };
+            netlink.create_veth(&new).await.unwrap();
+            assert_eq!(generation(name).as_deref(), mode, "{name}");
+            let alias = netlink.link(name).await.unwrap().unwrap().alias;
+            assert_eq!(alias.as_deref(), Some("a pod's"), "{name}");
+        }
+    });
+}
+
+#[test]
+fn arp_notify_is_set_with_a_message() {
+    in_new_namespace(async || {
+        let netlink = Netlink::open().await.unwrap();
+        let octbr = bridge(&netlink, "octbr").await;
+        // The namespace of the thread that asks.
+        let now = || std::fs::read_to_string("/proc/sys/net/ipv4/conf/octbr/arp_notify");
+        for (on, read) in [(true, "1\n"), (false, "0\n")] {
+            let change = LinkChange { arp_notify: Some(on), ..LinkChange::default() };
+            netlink.change_link(octbr.index, &change).await.unwrap();
+            assert_eq!(now().unwrap(), read);
+        }
     });
 }
