@@ -8,9 +8,10 @@ mod readiness;
 mod requests;
 mod server;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(crate) use metrics::{Label, Links, Metrics, PolicyState, Times};
+pub(crate) use pulse::Due;
 use pulse::Pulse;
 pub(crate) use readiness::{Line, Readiness, Report};
 pub(crate) use requests::Requests;
@@ -21,7 +22,7 @@ pub(crate) use server::{Bind, serve};
 pub(crate) struct Health {
     pub(crate) metrics: Metrics,
     pub(crate) readiness: Readiness,
-    pub(crate) pulse: Pulse,
+    pub(crate) pulse: Arc<Pulse>,
 }
 
 /// A panic elsewhere has been reported there; what is told stays as it was.

@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::apply::{self, Goal, Targets, chain};
 use crate::cli::{Cli, Cluster, Input, Plugin, Safety};
 use crate::desired::Desired;
-use crate::health::{self, Bind, Health};
+use crate::health::{self, Bind, Due, Health};
 use crate::install::{self, Installation};
 use crate::policies::{self, Outcome, Part};
 use crate::state::{Bridges, Kept, State};
@@ -92,6 +92,7 @@ pub(crate) async fn run(
     let mut reload = signal(SignalKind::hangup())?;
     let state = State::lock(&cli.state_dir)?;
     let health = Arc::new(Health::default());
+    health.metrics.collect(Due(health.pulse.clone()));
     let standing = Standing::new(&health);
     let installing = match plugin {
         Some((folder, plugin)) => {

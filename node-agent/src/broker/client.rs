@@ -22,7 +22,7 @@ const CONNECT: Duration = Duration::from_secs(3);
 const KEEPALIVE: Duration = Duration::from_secs(10);
 const UNANSWERED: Duration = Duration::from_secs(30);
 /// Most that is read ahead of one connection, in bytes. A pool may have a megabyte, and connections are a dozen.
-const BUFFER: usize = 64 << 10;
+const BUFFER: usize = 16 << 10;
 /// Connections that are kept when nothing is to do, and for how long. A new one costs the server more than a request.
 const IDLE: usize = 4;
 const IDLE_FOR: Duration = Duration::from_secs(60);

@@ -3,9 +3,14 @@
 //! A loop that hangs looks like one with nothing to do. So it says beforehand until when it will be back, and whoever
 //! asks later than that knows. That the process answers at all shows that its one thread is not stuck.
 
-use std::sync::Mutex;
+use std::fmt;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Unit;
 use tokio::time::Instant;
 
 use super::lock;
@@ -39,6 +44,21 @@ impl Pulse {
     pub(crate) fn overdue(&self) -> Option<Duration> {
         let due = (*lock(&self.0))?;
         Some(Instant::now().saturating_duration_since(due)).filter(|late| !late.is_zero())
+    }
+}
+
+/// What is left until the loop has to be back, as a figure.
+#[derive(Debug)]
+pub(crate) struct Due(pub(crate) Arc<Pulse>);
+
+impl Collector for Due {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(due) = *lock(&self.0.0) else { return Ok(()) };
+        let now = Instant::now();
+        let left = due.saturating_duration_since(now).as_secs_f64();
+        let left = ConstGauge::new(left - now.saturating_duration_since(due).as_secs_f64());
+        let help = "Time left to the loop that keeps the links to come back; less than 0 when it hangs";
+        left.encode(encoder.encode_descriptor("loop_due", help, Some(&Unit::Seconds), left.metric_type())?)
     }
 }
 

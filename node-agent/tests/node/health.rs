@@ -1,5 +1,6 @@
 //! run: what it tells of itself over HTTP.
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -138,5 +139,27 @@ fn nowhere_means_nowhere() {
             "{}",
             answer.stderr
         );
+    });
+}
+
+#[test]
+fn the_loop_says_until_when_it_will_be_back_and_comes_back() {
+    on_a_node(|node| {
+        let words = policy(node);
+        let _daemon = node.start(&format!("{words} --interval 2"));
+        let left = || {
+            let answer = page("/metrics")?;
+            let line = answer.lines().find_map(|line| line.strip_prefix("octavia_bridge_loop_due_seconds "));
+            line.map(|left| left.parse::<f64>().unwrap())
+        };
+        // Asleep it names its interval, and half a minute more for a busy node; at work it would be three minutes.
+        until(START, "the loop sleeps", || left().is_some_and(|left| left <= 32.0));
+        let lowest = Cell::new(f64::INFINITY);
+        until(START, "it has come back", || {
+            let now = left().unwrap();
+            let back = now > lowest.get();
+            lowest.set(lowest.get().min(now));
+            back
+        });
     });
 }
