@@ -4,9 +4,9 @@ use nix::libc;
 use rtnetlink::packet_core::{DefaultNla, Emitable, Nla};
 use rtnetlink::packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute};
 
-/// The settings of IPv4, each an attribute with its number as type (linux/if_link.h).
+/// The settings of IPv4, each an attribute with its number as type (`linux/if_link.h`).
 const IFLA_INET_CONF: u16 = 1;
-/// linux/ip.h.
+/// `linux/ip.h`.
 const IPV4_DEVCONF_ARP_NOTIFY: u16 = 22;
 
 /// Sets `arp_notify`. The message types know these settings only as the kernel reports them, in one block; to be set,

@@ -48,7 +48,7 @@ impl Reclaim {
             }
             seen.forget(key);
             let Some((name, lost)) = self.lost_by(holding) else { continue };
-            let mended = self.mender.reassert(&name, &lost).await.map_err(|failed| failed.0)?;
+            let mended = self.mender.reassert(&name, &lost, false).await.map_err(|failed| failed.0)?;
             let holder = format!("{} {} (container {})", lost.podref, lost.ifname, lost.container);
             match mended {
                 Mended::Done => {
