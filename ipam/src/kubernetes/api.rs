@@ -217,12 +217,16 @@ impl Api {
         let answer = tokio::select! {
             biased;
             // In a box: of the many that wait for their turn to ask, each would keep room for it.
-            answer = Box::pin(ask(&self.client, request, within.answer, read)) => answer,
+            answer = Box::pin(ask(&self.client, request, within.answer, read)) => match answer {
+                // Without others it would not have been given so long.
+                Err(Why::Silent(time)) if within.answer > within.silence => Err(Why::Busy(time)),
+                answer => answer,
+            },
             // One that is not answered while others are waits for a busy server: whoever goes away and asks again makes it
             // no less busy.
             silent = self.silence(within.silence) => Err(Why::Silent(silent)),
         };
-        if !matches!(answer, Err(Why::Silent(_) | Why::Cut(_))) {
+        if !matches!(answer, Err(Why::Silent(_) | Why::Busy(_) | Why::Cut(_))) {
             self.heard();
         }
         answer.map_err(|why| self.failed::<T>(attempt, name, why))

@@ -42,6 +42,9 @@ pub enum Why {
     /// Nothing came in this time.
     #[error("no answer within {:.1} s", .0.as_secs_f32())]
     Silent(Duration),
+    /// Nothing came in this time, while other requests were answered: the server is busy, or this one was lost.
+    #[error("no answer within {:.1} s, while others are answered", .0.as_secs_f32())]
+    Busy(Duration),
     /// No connection, or one that broke.
     #[error("{}", roots(.0))]
     Cut(kube::Error),
@@ -64,7 +67,7 @@ impl ApiError {
         match &self.why {
             Why::Refused { code, .. } => *code >= 500,
             Why::Cut(error) => !never_sent(error),
-            Why::Silent(_) | Why::Unreadable(_) => true,
+            Why::Silent(_) | Why::Busy(_) | Why::Unreadable(_) => true,
         }
     }
 

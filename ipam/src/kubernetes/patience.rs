@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::error::ApiError;
+use super::error::{ApiError, Why};
 use super::lock;
 
 /// A server that is away, or silent to everybody, is known to be within this time, so that a user reads the cause within
@@ -86,6 +86,12 @@ impl Patience {
             self.well();
             let pause = error.retry_after().unwrap_or(Duration::from_secs(1));
             let pause = pause + dice.spread(Duration::from_millis(100));
+            return (now + pause + LEAST <= self.deadline).then_some(pause);
+        }
+        if matches!(error.why, Why::Busy(_)) {
+            // Of many writers to one object the server lets some starve; another attempt begins with the object as it is.
+            self.well();
+            let pause = dice.spread(TROUBLE_PAUSE);
             return (now + pause + LEAST <= self.deadline).then_some(pause);
         }
         let (since, times) = self.trouble.map_or((sent, 0), |(since, times)| (since, times + 1));

@@ -25,7 +25,7 @@ use super::{Shared, lock};
 /// Changes in one request. The server takes 10,000 operations.
 const BATCH: usize = 500;
 /// Longest time that a request waits for claims that are on their way to it.
-const GATHERING: Duration = Duration::from_millis(400);
+const GATHERING: Duration = Duration::from_secs(2);
 /// After a pause of this length nothing is known of how busy the server is.
 const CALM: Duration = Duration::from_secs(1);
 /// So often the server may refuse what, by its own word, it could do.
