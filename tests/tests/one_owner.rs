@@ -197,3 +197,26 @@ fn a_failing_add_without_links_leaves_a_bridges_attachment_alone() {
     pod.del(&conf).run().silent_success();
     assert_eq!((pod.link_names().len(), node.allocations(POOL).contains_key("30")), (0, false));
 }
+
+#[test]
+fn nobody_uses_an_address_before_the_pool_says_whose_it_is() {
+    let node = Lab::new().node("node1");
+    let pod = node.pod("worker");
+    // The new document takes effect late.
+    let slow = "inject=rename,renameat,renameat2:delay_enter=700000";
+    let trace = "trace=rename,renameat,renameat2";
+    let add = pod.add(&conf::octavia());
+    let add = add.under(&["/usr/bin/strace", "-f", "-qq", "-o", "/dev/null", "-e", trace, "-e", slow]);
+    let looks_before = std::thread::scope(|scope| {
+        let add = scope.spawn(|| add.run().attached());
+        let mut looks_before = 0;
+        while !add.is_finished() {
+            let is_up = pod.link("net1").is_some_and(|link| link.is_up());
+            let is_held = node.allocations(POOL).contains_key("30");
+            assert!(is_held || !is_up, "the link is up and the address may still be another's");
+            looks_before += usize::from(!is_held);
+        }
+        looks_before
+    });
+    assert!(looks_before > 1, "the delay was too short to see anything");
+}
