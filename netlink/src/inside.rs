@@ -74,8 +74,6 @@ impl Inside {
             let _ = done.send(f());
         });
         self.jobs.send(job).map_err(|_| gone(&self.namespace))?;
-        // On one processor the thread would begin only when this one waits, and what it waits for be waited for twice.
-        thread::yield_now();
         Ok(Started { outcome, namespace: self.namespace.clone() })
     }
 }

@@ -60,6 +60,8 @@ impl Work<'_> {
         })?;
         // The disk is waited for on the thread inside the namespace, which has nothing else to do while the pair is made.
         let holding = pools.map(|claim| self.beside(move || claim.hold())).transpose()?;
+        // On one processor the thread would begin only when this one waits, and the disk with it.
+        std::thread::yield_now();
         let addresses: Vec<_> = addressing.ips.iter().map(|ip| ip.address).collect();
         let mac = self.mac(&addressing);
 
