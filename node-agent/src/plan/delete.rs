@@ -57,7 +57,8 @@ impl Planner<'_> {
         if !foreign.is_empty() {
             let ports = foreign.join(", ");
             self.conflict(format!(
-                "{name} cannot be deleted: {ports} would be cut off (ports that others attached)"
+                "{name} cannot be deleted: {ports} would be cut off; \
+                 end the pods of these ports, or name the links in the policy"
             ));
         }
         self.conflicts.len() == before

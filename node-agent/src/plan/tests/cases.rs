@@ -109,7 +109,8 @@ fn a_missing_base_is_waited_for_and_no_bridge_is_made_without_it() {
 fn absent_deletes_only_what_is_ours_and_carries_nothing_of_others() {
     let absent = OCTAVIA.replace("state: up", "state: absent");
     let pods = conflicts(&absent, &complete());
-    assert_eq!(pods, ["octbr cannot be deleted: veth1 would be cut off (ports that others attached)"]);
+    assert_eq!(pods.len(), 1);
+    assert!(pods[0].starts_with("octbr cannot be deleted: veth1 would be cut off; "), "{pods:?}");
     let mut alone = complete();
     alone.links.remove("veth1");
     let gone = after(&alone, &checked(&want(&absent), &alone).unwrap());
