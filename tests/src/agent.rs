@@ -11,6 +11,15 @@ use nix::unistd::Pid;
 use crate::Node;
 use crate::lab::built;
 
+/// A bridge over `enp6s0`, as the Octavia policy has it over a VLAN, which not every kernel has.
+pub const POLICY: &str = "
+interfaces:
+- name: octbr
+  type: linux-bridge
+  state: up
+  bridge: {options: {stp: {enabled: false}}, port: [{name: enp6s0}]}
+";
+
 /// A node with the agent's files of its own: the pool may be shared with another node, the links are not.
 #[derive(Debug, Clone)]
 pub struct Agent {

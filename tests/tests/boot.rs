@@ -4,16 +4,10 @@ use std::collections::BTreeSet;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use octavia_bridge_tests::agent::POLICY;
 use octavia_bridge_tests::{Agent, Lab, Pod, conf};
 use serde_json::json;
 
-const POLICY: &str = "
-interfaces:
-- name: octbr
-  type: linux-bridge
-  state: up
-  bridge: {options: {stp: {enabled: false}}, port: [{name: enp6s0}]}
-";
 const PODS: usize = 100;
 /// For a busy machine.
 const DEADLINE: Duration = Duration::from_secs(120);

@@ -7,17 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
-use octavia_bridge_tests::agent::Keeper;
+use octavia_bridge_tests::agent::{Keeper, POLICY};
 use octavia_bridge_tests::{Agent, Lab, Node, Stream, conf};
 use serde_json::Value;
 
-const POLICY: &str = "
-interfaces:
-- name: octbr
-  type: linux-bridge
-  state: up
-  bridge: {options: {stp: {enabled: false}}, port: [{name: enp6s0}]}
-";
 /// For a busy machine.
 const SOON: Duration = Duration::from_secs(60);
 /// Names the plugin of an earlier release, to upgrade from that. Without it both are this one.

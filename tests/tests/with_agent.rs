@@ -7,17 +7,9 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use octavia_bridge_tests::agent::POLICY;
 use octavia_bridge_tests::{Agent, Lab, Node, Pod, conf};
 use serde_json::{Value, json};
-
-/// A bridge over `enp6s0`, as the Octavia policy has it over a VLAN.
-const POLICY: &str = "
-interfaces:
-- name: octbr
-  type: linux-bridge
-  state: up
-  bridge: {options: {stp: {enabled: false}}, port: [{name: enp6s0}]}
-";
 
 /// How long an ADD waits for the agent.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -6,16 +6,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use octavia_bridge_cluster_tests::{Cluster, Ledger, Proxy};
+use octavia_bridge_tests::agent::POLICY;
 use octavia_bridge_tests::{Agent, Lab, conf};
 use serde_json::json;
 
-const POLICY: &str = "
-interfaces:
-- name: octbr
-  type: linux-bridge
-  state: up
-  bridge: {options: {stp: {enabled: false}}, port: [{name: enp6s0}]}
-";
 const PODS: usize = 20;
 /// Longer than anything takes, on however busy a machine.
 const DEADLINE: Duration = Duration::from_secs(120);
