@@ -126,6 +126,8 @@ struct Shared {
     cache: Mutex<Cache>,
     /// Always locked after the cache.
     flights: Mutex<Flights>,
+    /// Word that a flight has ended.
+    landed: Notify,
     feeds: watch::Sender<Feeds>,
     /// The last finding that the server is away, until it answers.
     trouble: watch::Sender<Option<(Instant, Arc<ApiError>)>>,
@@ -155,6 +157,7 @@ impl Store {
             dice: seed.map_or_else(Dice::fresh, Dice::seeded),
             cache: Mutex::default(),
             flights: Mutex::default(),
+            landed: Notify::new(),
             feeds: watch::Sender::default(),
             trouble: watch::Sender::default(),
             lost: Mutex::default(),

@@ -24,24 +24,28 @@ pub(super) enum Outcome {
     Done,
     /// Somebody else was faster somewhere; these reservations are theirs, which the cache may not know yet.
     Lost(Vec<(IpAddr, String)>),
+    /// Somebody else was faster with other addresses since these were chosen, and is likely to be so with them.
+    Passed,
 }
 
 impl Store {
     /// Writes a plan down: the reservations first, so that whoever looks for one before writing to an overlapping pool
-    /// finds it, then the entries.
+    /// finds it, then the entries. `lowest` says when the lowest free addresses were chosen, if they were.
     pub(super) async fn carry_out(
         &self,
         by: &By<'_>,
         plans: &[PoolPlan],
+        lowest: Option<Instant>,
         deadline: Instant,
         residue: &mut Residue,
     ) -> Result<Outcome, Error> {
-        let (mut taken, mut lost, mut failure) = (Vec::new(), false, None);
-        for (address, name, reserved) in self.reserve_all(by, plans, deadline).await {
+        let (mut taken, mut passed, mut lost, mut failure) = (Vec::new(), false, false, None);
+        for (address, name, reserved) in self.reserve_all(by, plans, lowest, deadline).await {
             match reserved {
-                Ok(Reserved::Kept) => {}
-                Ok(Reserved::Made) => drop(residue.reservations.insert(name)),
-                Ok(Reserved::Taken) => taken.push((address, name)),
+                Ok(None) => passed = true,
+                Ok(Some(Reserved::Kept)) => {}
+                Ok(Some(Reserved::Made)) => drop(residue.reservations.insert(name)),
+                Ok(Some(Reserved::Taken)) => taken.push((address, name)),
                 Err(Unreserved { error, doubtful }) => {
                     if doubtful {
                         residue.reservations.insert(name);
@@ -55,6 +59,9 @@ impl Store {
         }
         if !taken.is_empty() {
             return Ok(Outcome::Lost(taken));
+        }
+        if passed {
+            return Ok(Outcome::Passed);
         }
         let plans_with_work = || plans.iter().filter(|plan| !plan.changes.is_empty());
         for plan in plans_with_work() {
@@ -71,6 +78,7 @@ impl Store {
                 Written::Done => {}
                 Written::Lost(addresses) => {
                     lost = true;
+                    self.lane(&plan.name, plan.subnet).rivals().met();
                     self.give_way(by, plan, &addresses, deadline).await?;
                 }
                 Written::Failed(error) => failure = Some(error),
@@ -83,24 +91,32 @@ impl Store {
         }
     }
 
+    /// Makes the reservations of a choice; `None` for one that was no longer worth a request when its turn had come.
     async fn reserve_all(
         &self,
         by: &By<'_>,
         plans: &[PoolPlan],
+        lowest: Option<Instant>,
         deadline: Instant,
-    ) -> Vec<(IpAddr, String, Result<Reserved, Unreserved>)> {
+    ) -> Vec<(IpAddr, String, Result<Option<Reserved>, Unreserved>)> {
+        let reserve = async |plan: &PoolPlan, name: &str, kept: bool| {
+            let lane = self.lane(&plan.name, plan.subnet);
+            let turn = lane.gate().enter(deadline).await?;
+            // Where another node's claims were faster, these would meet the next of them at every address.
+            if !kept && lowest.is_some_and(|chosen| lane.rivals().were_met_since(chosen)) {
+                return Ok(None);
+            }
+            let mut patience = Patience::until(deadline);
+            let reserved = self.inner.shared.reserve(&turn, name, kept, by, &mut patience).await?;
+            if reserved == Reserved::Taken {
+                lane.rivals().met();
+            }
+            Ok(Some(reserved))
+        };
         let places = plans.iter().flat_map(|plan| plan.addresses.iter().map(move |place| (plan, place)));
         let reserving = places.filter_map(|(plan, Place { address, reservation, kept })| {
             let name = reservation.as_deref()?;
-            Some(async move {
-                let lane = self.lane(&plan.name, plan.subnet);
-                let mut patience = Patience::until(deadline);
-                (
-                    *address,
-                    name.to_owned(),
-                    self.inner.shared.reserve(lane.gate(), name, *kept, by, &mut patience).await,
-                )
-            })
+            Some(async move { (*address, name.to_owned(), reserve(plan, name, *kept).await) })
         });
         join_all(reserving).await
     }

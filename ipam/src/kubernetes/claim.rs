@@ -24,7 +24,7 @@ const LOOKED_AT: usize = 32;
 
 /// So many of the lowest free addresses share those who have just lost one, at first for each that competes here, and at
 /// most.
-const SPREAD: usize = 8;
+const SPREAD: usize = 32;
 const WIDEST_SPREAD: usize = 4096;
 
 /// How a claim came out.
@@ -56,12 +56,17 @@ pub struct Residue {
 struct Flight<'a> {
     store: &'a Store,
     places: Vec<(PoolName, IpAddr)>,
+    /// When they were chosen as the lowest free ones, as everybody does who thinks that nobody else is at work.
+    lowest: Option<Instant>,
 }
 
 impl Drop for Flight<'_> {
     fn drop(&mut self) {
-        let mut flights = lock(&self.store.inner.shared.flights);
+        let shared = &self.store.inner.shared;
+        let mut flights = lock(&shared.flights);
         self.places.iter().for_each(|(pool, address)| flights.end(pool, *address));
+        drop(flights);
+        shared.landed.notify_waiters();
     }
 }
 
@@ -143,12 +148,13 @@ impl Store {
                 fresh = true;
                 continue;
             }
-            match self.carry_out(&by, &plans, deadline, residue).await? {
+            match self.carry_out(&by, &plans, flight.lowest, deadline, residue).await? {
                 Outcome::Done => {
                     drop(flight);
                     self.tidy(&by, claim, &plans, &mut patience).await;
                     return Ok(Claimed::Assigned(assigned));
                 }
+                Outcome::Passed => {}
                 Outcome::Lost(found) => {
                     drop(flight);
                     theirs.extend(found);
@@ -173,15 +179,17 @@ impl Store {
         theirs: &BTreeMap<IpAddr, String>,
     ) -> Result<(Plan, Flight<'_>), Error> {
         let shared = &self.inner.shared;
+        let pools = claim.request.pools();
+        let rivals = || pools.iter().any(|(name, subnet)| self.lane(name, *subnet).rivals().are_at_work());
+        let lowest = (conflicts == 0 && !rivals()).then(Instant::now);
         let cache = lock(&shared.cache);
         let mut flights = lock(&shared.flights);
-        let pools = claim.request.pools();
-        let skip = if conflicts == 0 {
+        let skip = if lowest.is_some() {
             0
         } else {
             // As many as compete here compete on other nodes.
             let here = pools.iter().map(|(name, _)| flights.count(name.as_str())).max().unwrap_or(0);
-            let width = (here.max(1) * SPREAD) << (conflicts - 1).min(8);
+            let width = (here.max(1) * SPREAD) << conflicts.saturating_sub(1).min(8);
             shared.dice.roll(width.min(WIDEST_SPREAD))
         };
         let passed_over = theirs.keys().copied();
@@ -196,7 +204,7 @@ impl Store {
             }
         }
         drop(flights);
-        Ok((plan, Flight { store: self, places }))
+        Ok((plan, Flight { store: self, places, lowest }))
     }
 
     /// Reads the claim's pools again.

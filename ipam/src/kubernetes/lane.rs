@@ -4,30 +4,40 @@
 //! have their own and wait for none of them.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
-use super::Shared;
 use super::change::Change;
 use super::error::Error;
 use super::writer::{Job, Writer, Written};
+use super::{Shared, lock};
 
 /// Requests under way beside the writer's.
 const BESIDE: usize = 8;
+/// For so long others are thought to be at work in a pool where one of them was faster.
+const RIVALRY: Duration = Duration::from_secs(1);
 
 /// The way for what concerns one pool.
 pub(super) struct Lane {
     gate: Gate,
+    rivals: Arc<Rivals>,
     jobs: mpsc::UnboundedSender<Job>,
 }
 
 impl Lane {
     pub(super) fn new(shared: Arc<Shared>, name: String, subnet: IpNet) -> Self {
-        let jobs = Writer::begin(shared.clone(), name, subnet);
-        Self { gate: Gate::new(shared), jobs }
+        let rivals = Arc::<Rivals>::default();
+        let jobs = Writer::begin(shared.clone(), name, subnet, rivals.clone());
+        Self { gate: Gate::new(shared), rivals, jobs }
+    }
+
+    /// Those on other nodes who write to this pool.
+    pub(super) fn rivals(&self) -> &Rivals {
+        &self.rivals
     }
 
     /// For requests beside the writer's.
@@ -44,6 +54,30 @@ impl Lane {
             Ok(()) => written.await.unwrap_or_else(|_| ended()),
             Err(_) => ended(),
         }
+    }
+}
+
+/// What is known of others who write to one pool.
+#[derive(Debug, Default)]
+pub(super) struct Rivals {
+    /// When one of them was last faster.
+    faster: Mutex<Option<Instant>>,
+}
+
+impl Rivals {
+    /// One of them was faster.
+    pub(super) fn met(&self) {
+        *lock(&self.faster) = Some(Instant::now());
+    }
+
+    /// Whether there are any at the moment.
+    pub(super) fn are_at_work(&self) -> bool {
+        lock(&self.faster).is_some_and(|last| last.elapsed() < RIVALRY)
+    }
+
+    /// Whether one was faster since then.
+    pub(super) fn were_met_since(&self, then: Instant) -> bool {
+        lock(&self.faster).is_some_and(|last| last >= then)
     }
 }
 

@@ -148,7 +148,8 @@ impl Store {
             sandboxes: &[],
         };
         let (gate, mut patience) = (&self.inner.stray, Patience::until(deadline));
-        match self.inner.shared.reserve(gate, name, false, &by, &mut patience).await {
+        let turn = gate.enter(deadline).await?;
+        match self.inner.shared.reserve(&turn, name, false, &by, &mut patience).await {
             Ok(Reserved::Made) => Ok(Mended::Done),
             Ok(Reserved::Kept) => Ok(Mended::Needless),
             Ok(Reserved::Taken) => Ok(Mended::Taken),

@@ -133,8 +133,13 @@ impl Dice {
         usize::try_from((*state >> 16) % sides as u64).unwrap_or(0)
     }
 
+    /// A time shorter than `limit`, or none.
+    pub(super) fn below(&self, limit: Duration) -> Duration {
+        limit.mul_f64(self.roll(1000) as f64 / 1000.0)
+    }
+
     /// Between a half and the whole of `pause`.
     fn spread(&self, pause: Duration) -> Duration {
-        pause / 2 + pause.mul_f64(self.roll(1000) as f64 / 2000.0)
+        pause / 2 + self.below(pause / 2)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, sleep};
 
 use super::error::{ApiError, Error};
@@ -29,6 +30,12 @@ pub(super) enum Reserved {
     Taken,
 }
 
+impl From<Error> for Unreserved {
+    fn from(error: Error) -> Self {
+        Self { error, doubtful: false }
+    }
+}
+
 struct Attempt<'a> {
     name: &'a str,
     kept: bool,
@@ -40,21 +47,18 @@ struct Attempt<'a> {
 }
 
 impl Shared {
-    /// Makes reservation `name` the claimant's. `kept` says that the claimant has the entry of this address already, or
-    /// takes it over from an earlier sandbox of its pod.
+    /// Makes reservation `name` the claimant's, whose turn it is to make requests. `kept` says that the claimant has the
+    /// entry of this address already, or takes it over from an earlier sandbox of its pod.
     pub(super) async fn reserve(
         &self,
-        gate: &Gate,
+        _turn: &SemaphorePermit<'_>,
         name: &str,
         kept: bool,
         by: &By<'_>,
         patience: &mut Patience,
     ) -> Result<Reserved, Unreserved> {
         let mut attempt = Attempt { name, kept, by, asked: false, doubtful: false };
-        let reserved = match gate.enter(patience.deadline()).await {
-            Ok(_permit) => self.reserve_now(&mut attempt, patience).await,
-            Err(error) => Err(error),
-        };
+        let reserved = self.reserve_now(&mut attempt, patience).await;
         reserved.map_err(|error| Unreserved { error, doubtful: attempt.doubtful })
     }
 

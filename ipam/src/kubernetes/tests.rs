@@ -1,6 +1,7 @@
 //! The store against a server in memory, in virtual time.
 
 mod answers;
+mod crowds;
 mod interleavings;
 mod mending;
 mod patch;

@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::address::bits;
 use crate::pool::{Allocation, Pool};
 
 use super::change::{Change, Standing, forget_managers};
 use super::error::{ApiError, Error};
+use super::lane::Rivals;
 use super::object::{CachedPool, Stored, new_pool};
 use super::patience::{Limit, Patience};
 use super::view::sound;
@@ -26,6 +27,8 @@ use super::{Shared, lock};
 const BATCH: usize = 500;
 /// Longest time that a request waits for claims that are on their way to it.
 const GATHERING: Duration = Duration::from_secs(2);
+/// Longest time that a request keeps out of the way of others', which are as long under way as the last one of this node.
+const DEFERENCE: Duration = Duration::from_millis(600);
 /// After a pause of this length nothing is known of how busy the server is.
 const CALM: Duration = Duration::from_secs(1);
 /// So often the server may refuse what, by its own word, it could do.
@@ -65,13 +68,20 @@ pub(super) struct Writer {
     waiting: VecDeque<Job>,
     /// How long the last request took that was done.
     took: Duration,
+    rivals: Arc<Rivals>,
 }
 
 impl Writer {
     /// Begins to write to one pool; ends when the sender is dropped.
-    pub(super) fn begin(shared: Arc<Shared>, name: String, subnet: IpNet) -> mpsc::UnboundedSender<Job> {
+    pub(super) fn begin(
+        shared: Arc<Shared>,
+        name: String,
+        subnet: IpNet,
+        rivals: Arc<Rivals>,
+    ) -> mpsc::UnboundedSender<Job> {
         let (sender, jobs) = mpsc::unbounded_channel();
-        let writer = Self { shared, name, subnet, jobs, waiting: VecDeque::new(), took: Duration::ZERO };
+        let (waiting, took) = (VecDeque::new(), Duration::ZERO);
+        let writer = Self { shared, name, subnet, jobs, waiting, took, rivals };
         tokio::spawn(writer.run());
         sender
     }
@@ -98,6 +108,9 @@ impl Writer {
         let mut patience = Patience::until(batch[0].deadline);
         let (mut conflicts, mut riddles) = (0, 0);
         self.gather(&mut batch, &mut patience).await;
+        if self.rivals.are_at_work() {
+            sleep(self.shared.dice.below((self.took * 2).min(DEFERENCE))).await;
+        }
         loop {
             self.join(&mut batch, &mut patience);
             let pool = match self.pool() {
@@ -149,22 +162,31 @@ impl Writer {
         }
     }
 
-    /// Waits for claims of this node that are on their way to the pool, for as long as the last request took.
+    /// Waits for claims of this node that are on their way to the pool, for as long as the last request took, and longer
+    /// where rivals were met.
     ///
     /// The server makes the changes of all nodes one after the other: of ten patches that it has at once nine are worked out
     /// in vain, and again, and which of them comes through is chance. So a request that took long was one of many, and
     /// fewer and larger ones are sooner done, here and elsewhere. A claim that is alone waits for nobody.
     async fn gather(&mut self, batch: &mut Vec<Job>, patience: &mut Patience) {
-        let until = Instant::now() + self.took.min(GATHERING);
+        let shared = self.shared.clone();
+        let longest = if self.rivals.are_at_work() { GATHERING } else { self.took.min(GATHERING) };
+        let until = Instant::now() + longest;
         loop {
+            // Those who have their answer may not have gone yet.
+            let landed = shared.landed.notified();
             self.join(batch, patience);
             let jobs = batch.iter().chain(&self.waiting);
             if jobs.flat_map(Job::addresses).count() >= lock(&self.shared.flights).count(&self.name) {
                 return;
             }
-            match timeout_at(until, self.jobs.recv()).await {
-                Ok(Some(job)) => self.waiting.push_back(job),
-                Ok(None) | Err(_) => return,
+            tokio::select! {
+                job = self.jobs.recv() => match job {
+                    Some(job) => self.waiting.push_back(job),
+                    None => return,
+                },
+                () = landed => {}
+                () = sleep_until(until) => return,
             }
         }
     }
