@@ -27,8 +27,9 @@ use super::{Shared, lock};
 const BATCH: usize = 500;
 /// Longest time that a request waits for claims that are on their way to it.
 const GATHERING: Duration = Duration::from_secs(2);
-/// Longest time that a request keeps out of the way of others', which are as long under way as the last one of this node.
-const DEFERENCE: Duration = Duration::from_millis(600);
+/// How far apart nodes that met keep their requests, for each job of a request: others have as many.
+const DEFERENCE: Duration = Duration::from_millis(10);
+const LONGEST_DEFERENCE: Duration = Duration::from_millis(600);
 /// After a pause of this length nothing is known of how busy the server is.
 const CALM: Duration = Duration::from_secs(1);
 /// So often the server may refuse what, by its own word, it could do.
@@ -109,7 +110,8 @@ impl Writer {
         let (mut conflicts, mut riddles) = (0, 0);
         self.gather(&mut batch, &mut patience).await;
         if self.rivals.are_at_work() {
-            sleep(self.shared.dice.below((self.took * 2).min(DEFERENCE))).await;
+            let theirs = (self.took * 2).max(DEFERENCE * batch.len() as u32);
+            sleep(self.shared.dice.below(theirs.min(LONGEST_DEFERENCE))).await;
         }
         loop {
             self.join(&mut batch, &mut patience);
