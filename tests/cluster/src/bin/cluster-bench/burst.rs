@@ -12,7 +12,7 @@ use crate::peers;
 use crate::single::milliseconds;
 
 /// Bursts of one kind: one that met a busy moment must not decide, unless an ADD failed in it.
-const TIMES: usize = 3;
+const TIMES: usize = 5;
 const NODES: usize = 10;
 
 pub(crate) fn figures(cluster: &Cluster) -> Vec<Row> {
