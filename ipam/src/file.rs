@@ -78,7 +78,6 @@ impl FileStore {
         let others = if request.overlapping {
             let subnets: Vec<(String, IpNet)> =
                 pools.iter().map(|pool| (pool.name().to_owned(), pool.subnet())).collect();
-            disk::remove_leftovers(&self.pools, &lock);
             self.overlapping(request.network_name.as_deref(), &subnets)?
         } else {
             Vec::new()

@@ -15,6 +15,10 @@ fn leftovers_of_killed_writers_are_removed() {
     host.write("notes.txt", "not ours");
     assert_eq!(host.add(&octavia(), "b").unwrap(), ["172.23.0.31/24"]);
     assert_eq!(host.files(&host.pools()), ["172.23.0.0-24.json", "notes.txt"]);
+    // Those of other pools go with a release, which passes over all of them.
+    host.write(".10.0.0.0-24.tmp", "{ \"half\": ");
+    host.store.release("a", "net1", soon()).unwrap();
+    assert_eq!(host.files(&host.pools()), ["172.23.0.0-24.json", "notes.txt"]);
 }
 
 #[test]

@@ -69,8 +69,7 @@ fn a_lock_that_is_no_file_is_refused() {
 #[test]
 fn a_leftover_that_is_no_file_is_not_waited_for() {
     let host = Host::new();
-    // Without overlapping pools nobody looks for leftovers before the document is written.
-    let ipam = json!({ "range": "10.0.0.0/24", "enable_overlapping_ranges": false });
+    let ipam = json!({ "range": "10.0.0.0/24" });
     host.add(&ipam, "a").unwrap();
     put("FIFO", &host.pools().join(".10.0.0.0-24.tmp"));
     let store = host.store.clone();
