@@ -73,3 +73,25 @@ async fn nodes_that_meet_get_out_of_each_other_s_way() {
     let lowest = (1..).find(|offset| !offsets.contains(offset));
     assert_eq!(Some(offset(&next[0])), lowest);
 }
+
+#[tokio::test(start_paused = true)]
+async fn nodes_that_meet_find_the_last_address() {
+    // 172.23.0.30 to .70.
+    const ALL: usize = 41;
+    for seed in 1..20 {
+        let server = Server::new(seed);
+        let stores: Vec<Store> =
+            (0..10).map(|n| agent(&server, &format!("node-{n}"), seed * 31 + n)).collect();
+        for store in &stores {
+            ready(store).await;
+        }
+        let claims = (0..=ALL).map(|n| {
+            let store = &stores[n % stores.len()];
+            async move { add(store, &claim(&octavia(), n)).await }
+        });
+        let (given, refused): (Vec<_>, Vec<_>) = join_all(claims).await.into_iter().partition(Result::is_ok);
+        let addresses: BTreeSet<String> = given.into_iter().flatten().flatten().collect();
+        assert_eq!((addresses.len(), refused.len()), (ALL, 1), "seed {seed}: {refused:?}");
+        assert_eq!((entries(&server, "172.23.0.0-24").len(), reservations(&server).len()), (ALL, ALL));
+    }
+}
