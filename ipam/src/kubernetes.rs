@@ -177,6 +177,18 @@ impl Store {
         self.inner.turns.turn(attachment).await
     }
 
+    /// As [`Store::turn`], for somebody who has to be told when the server is away, which those before may find out.
+    ///
+    /// # Errors
+    /// What they found; [`Error::Late`] at the deadline.
+    pub async fn turn_unless_away(&self, attachment: &Attachment, deadline: Instant) -> Result<Turn, Error> {
+        let Attachment { container_id, ifname } = attachment;
+        let late = || Error::Late {
+            attempt: format!("waiting for another call for container {container_id} {ifname}"),
+        };
+        self.inner.shared.unless_away(self.turn(attachment), deadline, late).await
+    }
+
     /// Requests sent to the API so far.
     pub fn requests(&self) -> u64 {
         self.inner.shared.api.requests()
@@ -228,7 +240,7 @@ impl Store {
 impl Shared {
     /// Takes in an object as it is now, asking as often as it takes while there is time. That a server can be read does
     /// not say that it can be written to: `patience` with its writing is not restored.
-    async fn read_again<T: Cached>(&self, name: &str, patience: &Patience) -> Result<(), ApiError> {
+    async fn read_again<T: Cached>(&self, name: &str, patience: &Patience) -> Result<(), Error> {
         let mut patience = patience.clone();
         loop {
             let known = T::part(&mut lock(&self.cache)).version(name);
@@ -247,7 +259,7 @@ impl Shared {
                 }
                 Err(error) => match patience.pause(sent, &error, &self.dice) {
                     Some(pause) => sleep(pause).await,
-                    None => return Err(error),
+                    None => return Err(self.given_up(error)),
                 },
             }
         }

@@ -49,7 +49,7 @@ impl Lane {
     pub(super) async fn write(&self, changes: Vec<(IpAddr, Change)>, deadline: Instant) -> Written {
         let (reply, written) = oneshot::channel();
         // The writer goes only with the store.
-        let ended = || Written::Failed(late());
+        let ended = || Written::Failed(late("waiting for other requests to the API"));
         match self.jobs.send(Job { changes, deadline, reply }) {
             Ok(()) => written.await.unwrap_or_else(|_| ended()),
             Err(_) => ended(),
@@ -97,22 +97,39 @@ impl Gate {
     /// # Errors
     /// What that one found; [`Error::Late`].
     pub(super) async fn enter(&self, deadline: Instant) -> Result<SemaphorePermit<'_>, Error> {
+        let late = || late("waiting for other requests to the API");
+        self.shared.unless_away(self.permits.acquire(), deadline, late).await?.map_err(|_| late())
+    }
+}
+
+impl Shared {
+    /// Waits for `turn`, but not in line for a server of which somebody finds meanwhile that it is away.
+    ///
+    /// # Errors
+    /// What that one found; `late` at the deadline.
+    pub(super) async fn unless_away<T>(
+        &self,
+        turn: impl Future<Output = T>,
+        deadline: Instant,
+        late: impl Fn() -> Error,
+    ) -> Result<T, Error> {
         let since = Instant::now();
-        let mut trouble = self.shared.trouble.subscribe();
+        let mut trouble = self.trouble.subscribe();
         tokio::select! {
+            // Who finds that it is away ends the turn of that one, too.
             biased;
-            permit = self.permits.acquire() => permit.map_err(|_| late()),
             found = trouble.wait_for(|found| found.as_ref().is_some_and(|(at, _)| *at >= since)) => {
                 match found.as_deref() {
                     Ok(Some((_, error))) => Err(Error::Api(error.clone())),
                     _ => Err(late()),
                 }
             }
+            turn = turn => Ok(turn),
             () = sleep_until(deadline) => Err(late()),
         }
     }
 }
 
-fn late() -> Error {
-    Error::Late { attempt: "waiting for other requests to the API".into() }
+fn late(attempt: &str) -> Error {
+    Error::Late { attempt: attempt.into() }
 }

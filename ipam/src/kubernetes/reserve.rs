@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, sleep};
 
-use super::error::{ApiError, Error};
+use super::error::{ApiError, Error, Why};
 use super::lane::Gate;
 use super::object::{By, Reservation, Version};
 use super::patience::Patience;
@@ -176,12 +176,17 @@ impl Shared {
         Some((cache.reservations.version(name)?, cache.reservations.get(name)?.clone()))
     }
 
-    /// Tells those who wait for their turn.
-    fn given_up(&self, error: ApiError) -> Error {
-        let error = Arc::new(error);
-        if error.is_passing() {
+    /// Tells those who wait for their turn if the server is away.
+    pub(super) fn tell_if_away(&self, error: &Arc<ApiError>) {
+        if error.is_passing() && !matches!(error.why, Why::Busy(_)) {
             self.trouble.send_replace(Some((Instant::now(), error.clone())));
         }
+    }
+
+    /// What an operation fails with that has given up.
+    pub(super) fn given_up(&self, error: ApiError) -> Error {
+        let error = Arc::new(error);
+        self.tell_if_away(&error);
         Error::Api(error)
     }
 }

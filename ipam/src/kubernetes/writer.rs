@@ -153,7 +153,7 @@ impl Writer {
             }
             // The answer tells that something is not as it was thought, or nothing: only the pool tells what.
             if let Err(unreadable) = self.shared.read_again::<CachedPool>(&self.name, &patience).await {
-                return self.fail(batch, &unreadable.into());
+                return self.fail(batch, &unreadable);
             }
             batch = sort_out(batch, self.pool().ok().flatten().as_deref());
             let riddle = matches!(error.code(), Some(404 | 422)) && batch.len() == jobs;
@@ -248,8 +248,9 @@ impl Writer {
         for job in batch {
             answer(job, Written::Failed(error.clone()));
         }
-        if !matches!(error, Error::Api(cause) if cause.is_passing()) {
-            return;
+        match error {
+            Error::Api(cause) if cause.is_passing() => self.shared.tell_if_away(cause),
+            _ => return,
         }
         let mut waiting = std::mem::take(&mut self.waiting);
         while let Ok(job) = self.jobs.try_recv() {

@@ -86,10 +86,15 @@ impl Broker {
         let owner = &claim.request.owner;
         let attachment =
             Attachment { container_id: owner.container_id.clone(), ifname: owner.ifname.clone() };
-        let Some(turn) = self.turn(&attachment, deadline).await else {
-            self.figures.claimed_by_another();
-            reply(stream, busy(&attachment)).await;
-            return;
+        let turn = match self.store.turn_unless_away(&attachment, deadline).await {
+            Ok(turn) => turn,
+            Err(error) => {
+                let failure = Failure::from(&error);
+                tracing::warn!("no address for container {}: {failure}", attachment.container_id);
+                self.figures.claimed(&Err(Refused { error, residue: None }), begun.elapsed());
+                reply(stream, Answer::Failed(failure)).await;
+                return;
+            }
         };
         let claimed = self.store.claim(&turn, claim, deadline).await;
         self.figures.claimed(&claimed, begun.elapsed());

@@ -62,11 +62,6 @@ impl Figures {
         self.allocations.get_or_create(&[("result", result)]).inc();
     }
 
-    /// A claim waited in vain until another call for the same attachment was done.
-    pub(super) fn claimed_by_another(&self) {
-        self.allocations.get_or_create(&[("result", word(Kind::Unavailable))]).inc();
-    }
-
     /// A release by a plugin ended like this.
     pub(super) fn released(&self, released: &Result<usize, Error>) {
         let result = if released.is_ok() { "released" } else { "failed" };

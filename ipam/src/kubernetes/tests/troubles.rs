@@ -295,3 +295,23 @@ async fn claims_on_their_way_to_a_slow_server_are_waited_for() {
     add(&store, &claim(&octavia(), 41)).await.unwrap();
     assert!(begun.elapsed() < milliseconds(100), "{:?}", begun.elapsed());
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_the_same_attachment_learns_that_the_server_is_away() {
+    let server = Server::new(4);
+    let store = agent(&server, "node-1", 4);
+    add(&store, &claim(&octavia(), 1)).await.unwrap();
+    // An entry whose removal gets no answer, and which cannot be read after.
+    server.fail("", "/ippools/", usize::MAX, Fault::Silent);
+    let one = attachment(1);
+    let released = del(&store, &one);
+    let began = Instant::now();
+    let waiting = async {
+        sleep(Duration::from_secs(1)).await;
+        store.turn_unless_away(&one, soon()).await.map(drop)
+    };
+    let (released, turn) = futures_util::future::join(released, waiting).await;
+    assert_eq!(released.unwrap_err().kind, Kind::Unavailable);
+    assert!(matches!(&turn, Err(Error::Api(cause)) if cause.is_passing()), "{turn:?}");
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+}
