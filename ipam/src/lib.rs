@@ -32,6 +32,7 @@ pub mod pool;
 pub mod range;
 pub mod remote;
 pub mod request;
+pub mod state_file;
 pub mod wire;
 
 pub use error::StoreError;
