@@ -13,14 +13,15 @@ use crate::store;
 use crate::teardown::Teardown;
 
 pub(crate) async fn del(environment: &Environment, document: &Document) -> Result<Reply, Error> {
-    let essentials = Essentials::read(document)?;
+    let essentials = Essentials::read_to_release(document)?;
+    essentials.warn_of_refusal();
     let (id, ifname) = (environment.container_id.as_str(), environment.ifname.as_str());
     let host = Netlink::open().await.map_err(|cause| Error::kernel("open netlink on the node", &cause))?;
     let teardown = Teardown::new(&host, &essentials.data_dir, &environment.path);
     let records = Records::new(&essentials.data_dir);
     let has_link = teardown.has_link(id, ifname).await?;
     let delegated = matches!(essentials.ipam, IpamKind::Delegated(_));
-    if !records.are_kept() && !store::is_used(&essentials.data_dir) && !has_link && !delegated {
+    if !records.are_kept() && !store::is_used(&essentials) && !has_link && !delegated {
         // Nothing was ever attached here: not even a lock is left behind.
         return Ok(Reply::Nothing);
     }

@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
+use crate::config::IpamKind;
 use crate::protocol::{CniResult, Code, Error, Verb, Version};
 
 /// Longer than any address service should take, shorter than the four minutes after which kubelet gives up on a pod.
@@ -55,7 +56,13 @@ pub(crate) fn called_by_itself() -> bool {
 impl<'a> Delegate<'a> {
     /// Looks `name` up in `path`, first match first. As in the reference library only regular files count; relative
     /// directories do not, since a runtime's working directory is nobody's promise.
+    ///
+    /// The name is checked here, at the one place where a program is chosen, whether it came from a configuration or from a record.
     pub(crate) fn find(name: &str, path: &[PathBuf], config: &'a [u8]) -> Result<Self, Error> {
+        if !matches!(IpamKind::of(name)?, IpamKind::Delegated(_)) {
+            let why = format!("ipam.type: {name:?} is not the name of an IPAM plugin in CNI_PATH");
+            return Err(Error::new(Code::InvalidConfig, why));
+        }
         let absolute = path.iter().filter(|directory| directory.is_absolute());
         let program = absolute.map(|directory| directory.join(name)).find(|file| file.is_file());
         let program = program.ok_or_else(|| {
@@ -256,6 +263,19 @@ mod tests {
     fn a_missing_program_is_named_with_the_places_looked_at() {
         let error = Delegate::find("dhcp", &["/nonexistent".into()], b"").unwrap_err();
         assert!(error.msg.contains("\"dhcp\"") && error.msg.contains("/nonexistent"), "{}", error.msg);
+    }
+
+    #[test]
+    fn a_name_is_one_component_of_a_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let evil = folder.path().join("evil");
+        std::fs::write(&evil, "").unwrap();
+        let search = [PathBuf::from("/usr/lib/cni"), folder.path().to_owned()];
+        for name in [evil.to_str().unwrap(), "../evil", "./evil", "x/../evil", "..", ".", "", "whereabouts"] {
+            let error = Delegate::find(name, &search, b"").unwrap_err();
+            assert_eq!(error.code, Code::InvalidConfig, "{name:?}: {error}");
+        }
+        assert!(Delegate::find("evil", &search, b"").is_ok());
     }
 
     #[test]

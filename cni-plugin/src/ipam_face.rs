@@ -106,9 +106,10 @@ fn release(
 }
 
 pub(crate) fn del(environment: &Environment, document: &Document) -> Result<Reply, Error> {
-    let essentials = Essentials::read(document)?;
+    let essentials = Essentials::read_to_release(document)?;
+    essentials.warn_of_refusal();
     let records = Records::new(&essentials.data_dir);
-    if !records.are_kept() && !store::is_used(&essentials.data_dir) {
+    if !records.are_kept() && !store::is_used(&essentials) {
         return Ok(Reply::Nothing);
     }
     let slot = records.lock(&environment.container_id, &environment.ifname)?;

@@ -16,6 +16,7 @@ mod gc;
 mod identity;
 mod ipam_face;
 mod log;
+mod places;
 mod pod;
 mod policy;
 mod port_vlans;

@@ -10,9 +10,11 @@ mod slot;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
-use octavia_bridge_netlink::{Namespace, VlanRange};
+use octavia_bridge_netlink::{Namespace, VlanRange, validate_link_name};
 use serde::{Deserialize, Serialize};
 
+use crate::config::IpamKind;
+use crate::protocol::environment::is_identifier;
 use crate::protocol::result::Route;
 
 pub(crate) use slot::{LOCK_WAIT, Records, Slot};
@@ -40,6 +42,23 @@ impl Intent {
     /// Whether `netns` is the namespace that was meant.
     pub(crate) fn is_in(&self, netns: &Namespace) -> bool {
         self.netns.as_ref().is_some_and(|meant| meant.is(netns))
+    }
+}
+
+impl Intent {
+    /// Whether a configuration could have led to it. A record is believed no further than a network definition: it chooses no
+    /// program by its path, and names no link that could not be one.
+    fn is_possible(&self) -> bool {
+        let link_fits = self.link.as_ref().is_none_or(|link| validate_link_name(&link.bridge).is_ok());
+        let netns_fits = self.netns.as_ref().is_none_or(|netns| netns.path.starts_with('/'));
+        let addressing_fits = match &self.addressing {
+            AddressingIntent::None | AddressingIntent::Pool => true,
+            AddressingIntent::Cluster { socket } => socket.is_absolute(),
+            AddressingIntent::Delegated { program, .. } => {
+                matches!(IpamKind::of(program), Ok(IpamKind::Delegated(_)))
+            }
+        };
+        is_identifier(&self.network) && link_fits && netns_fits && addressing_fits
     }
 }
 
@@ -182,7 +201,7 @@ fn parse(text: &[u8]) -> Option<Record> {
         None => None,
         Some(line) => Some(serde_json::from_slice(line).ok()?),
     };
-    (intent.version == FORMAT).then_some(Record { intent, outcome })
+    (intent.version == FORMAT && intent.is_possible()).then_some(Record { intent, outcome })
 }
 
 #[cfg(test)]
@@ -247,6 +266,23 @@ mod tests {
             assert_eq!(String::from_utf8(again).unwrap(), line(text));
             assert_eq!(parse(line(text).as_bytes()).unwrap().intent, written);
         }
+    }
+
+    #[test]
+    fn a_record_names_nothing_that_a_configuration_could_not() {
+        let delegated = |program: &str| AddressingIntent::delegated(program, b"{}");
+        let line = |intent: &Intent| [&serde_json::to_vec(intent).unwrap()[..], b"\n"].concat();
+        let good = Intent { addressing: delegated("host-local"), ..intent() };
+        assert!(parse(&line(&good)).is_some());
+        for program in ["/tmp/evil", "../evil", "a/b", "", ".", "..", "whereabouts"] {
+            let forged = Intent { addressing: delegated(program), ..intent() };
+            assert_eq!(parse(&line(&forged)), None, "{program:?}");
+        }
+        let socket = AddressingIntent::Cluster { socket: "agent.sock".into() };
+        assert_eq!(parse(&line(&Intent { addressing: socket, ..intent() })), None);
+        assert_eq!(parse(&line(&Intent { network: "a/b".into(), ..intent() })), None);
+        let netns = Netns { path: "relative".into(), device: 1, inode: 1 };
+        assert_eq!(parse(&line(&Intent { netns: Some(netns), ..intent() })), None);
     }
 
     #[test]

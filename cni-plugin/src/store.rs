@@ -14,6 +14,7 @@ use octavia_bridge_ipam::request::Assigned;
 
 use crate::attachment::PoolAddressing;
 use crate::config::{Essentials, IpamKind};
+use crate::places::{self, AGENT_SOCKET};
 use crate::protocol::error::chain;
 use crate::protocol::{Code, Error};
 use crate::record::{AddressingIntent, LOCK_WAIT, Records};
@@ -181,7 +182,14 @@ pub(crate) fn release_recorded(
 ) -> Result<(), Error> {
     let store = match intent {
         AddressingIntent::Pool => Store::file(data_dir),
-        AddressingIntent::Cluster { socket } => Store::cluster(socket, data_dir),
+        // An earlier release let a network name any socket.
+        AddressingIntent::Cluster { socket } => match places::require("agentSocket", socket) {
+            Ok(()) => Store::cluster(socket, data_dir),
+            Err(refused) => {
+                tracing::warn!("{refused}; the agent at {AGENT_SOCKET} is asked");
+                Store::cluster(Path::new(AGENT_SOCKET), data_dir)
+            }
+        },
         AddressingIntent::None | AddressingIntent::Delegated { .. } => return Ok(()),
     };
     store.release(container_id, ifname, patience)
@@ -199,15 +207,21 @@ pub(crate) fn release_unrecorded(
     let mut failures = Vec::new();
     failures.extend(Store::file(data_dir).release(container_id, ifname, patience).err());
     let elsewhere = essentials.says_file || matches!(essentials.ipam, IpamKind::Delegated(_));
-    if !elsewhere && cluster_tombstones(data_dir).is_dir() {
+    if !elsewhere && may_be_in_cluster(essentials) {
         failures.extend(Store::cluster(agent_socket, data_dir).release(container_id, ifname, patience).err());
     }
     failures
 }
 
 /// Whether addresses of this host or of the cluster may ever have been given to attachments here.
-pub(crate) fn is_used(data_dir: &Path) -> bool {
-    data_dir.join("pools").is_dir() || cluster_tombstones(data_dir).is_dir()
+pub(crate) fn is_used(essentials: &Essentials) -> bool {
+    essentials.data_dir.join("pools").is_dir() || may_be_in_cluster(essentials)
+}
+
+/// Whether the agent may have given addresses to attachments here. A directory that is refused is not asked, so the agent is.
+fn may_be_in_cluster(essentials: &Essentials) -> bool {
+    cluster_tombstones(&essentials.data_dir).is_dir()
+        || (essentials.refused.is_some() && essentials.agent_socket.exists())
 }
 
 /// Made by the first claim that reached an agent.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -18,6 +18,9 @@ use crate::{Node, Outcome};
 /// No run may take longer: the plugin's own longest wait is 30 s.
 const DEADLINE: Duration = Duration::from_secs(60);
 
+/// Where networks may keep the plugin's files besides its own places, as the node's administrator says in the environment.
+pub const DIRECTORIES: &str = "OCTAVIA_BRIDGE_DIRECTORIES";
+
 /// A run that is being described; [`run`](Self::run) does it.
 #[derive(Debug, Clone)]
 pub struct Call {
@@ -27,12 +30,18 @@ pub struct Call {
     env: BTreeMap<String, String>,
     stdin: Vec<u8>,
     read_only_disk: bool,
+    etc: Option<PathBuf>,
 }
 
 impl Call {
     pub(crate) fn new(node: &Node, command: &str) -> Self {
-        // Nothing but what the specification names: the plugin must not depend on a caller's PATH or HOME.
-        let env = [("CNI_COMMAND", command.to_owned()), ("CNI_PATH", node.cni_path())];
+        // What the specification names, and no PATH or HOME of the caller's. A test's agents and disks have folders in /run,
+        // which the administrator of its nodes lets networks name.
+        let env = [
+            ("CNI_COMMAND", command.to_owned()),
+            ("CNI_PATH", node.cni_path()),
+            (DIRECTORIES, "/run".to_owned()),
+        ];
         Self {
             node: node.clone(),
             plugin: "octavia-bridge".to_owned(),
@@ -40,6 +49,7 @@ impl Call {
             env: env.map(|(name, value)| (name.to_owned(), value)).into(),
             stdin: Vec::new(),
             read_only_disk: false,
+            etc: None,
         }
     }
 
@@ -109,6 +119,13 @@ impl Call {
         self
     }
 
+    /// Lets the plugin see this folder as `/etc`.
+    #[must_use]
+    pub fn with_etc(mut self, folder: &Path) -> Self {
+        self.etc = Some(folder.to_owned());
+        self
+    }
+
     /// Runs the plugin to its end.
     ///
     /// # Panics
@@ -154,6 +171,9 @@ impl Call {
             unshare(CloneFlags::CLONE_NEWNS).expect("create a mount namespace");
             let disk = Path::new("/var/lib");
             bind(self.node.disk(), disk);
+            if let Some(etc) = &self.etc {
+                bind(etc, Path::new("/etc"));
+            }
             if self.read_only_disk {
                 let none: Option<&Path> = None;
                 let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;

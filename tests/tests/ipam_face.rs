@@ -1,5 +1,6 @@
 //! IPAM plugins in both directions: our pools under Debian's bridge and macvlan, and Debian's IPAM under our bridge.
 
+use octavia_bridge_tests::call::DIRECTORIES;
 use octavia_bridge_tests::{Call, Lab, Node, Pod, conf};
 use serde_json::{Value, json};
 use std::fs;
@@ -99,10 +100,11 @@ fn its_data_directory_may_be_named_in_the_ipam_block() {
     let pod = Lab::new().node("node1").pod("worker");
     let elsewhere = json!({"ipam": {"dataDir": "/var/lib/elsewhere"}});
     let conf = conf::with(peer("bridge", "octavia-ipam"), elsewhere);
-    pod.add(&conf).plugin("bridge").run().attached();
+    let allowed = |call: Call| call.plugin("bridge").env(DIRECTORIES, "/srv:/var/lib/elsewhere");
+    allowed(pod.add(&conf)).run().attached();
     assert!(pod.node().disk().join("elsewhere/pools").join(format!("{POOL}.json")).is_file());
     assert!(!pod.node().data_dir().exists());
-    pod.del(&conf).plugin("bridge").run().silent_success();
+    allowed(pod.del(&conf)).run().silent_success();
 }
 
 #[test]

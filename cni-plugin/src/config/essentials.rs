@@ -5,13 +5,10 @@ use std::path::PathBuf;
 use octavia_bridge_ipam::document::{FieldError, Object};
 
 use super::Document;
+use crate::places::{self, AGENT_SOCKET, DATA_DIR};
 use crate::protocol::environment::is_identifier;
 use crate::protocol::{Code, Error};
 
-/// Where records, tombstones and the `file` store's pools live unless `dataDir` says otherwise.
-const DATA_DIR: &str = "/var/lib/octavia-bridge";
-/// Where the node's agent listens unless `agentSocket` says otherwise.
-const AGENT_SOCKET: &str = "/run/octavia-bridge/agent.sock";
 /// Longest path of a socket, in bytes: `sun_path` of unix(7) less its end.
 const SOCKET_PATH_MAX: usize = 107;
 
@@ -25,6 +22,8 @@ pub(crate) struct Essentials {
     pub(crate) ipam: IpamKind,
     /// `ipam.datastore` is `file`, so the agent has no addresses of it. A stripped configuration does not tell.
     pub(crate) says_file: bool,
+    /// `dataDir` or `agentSocket` is not a place of this program; the fields above are the defaults then.
+    pub(crate) refused: Option<Error>,
 }
 
 /// Who gives the addresses.
@@ -40,6 +39,12 @@ pub(crate) enum IpamKind {
 
 impl Essentials {
     pub(crate) fn read(document: &Document) -> Result<Self, Error> {
+        let essentials = Self::read_to_release(document)?;
+        essentials.refused.clone().map_or(Ok(essentials), Err)
+    }
+
+    /// The same for a verb that must not fail: a directory that is refused is not looked into, and the default one takes its place.
+    pub(crate) fn read_to_release(document: &Document) -> Result<Self, Error> {
         let mut root = document.root()?;
         let name = network_name(&mut root)?.to_owned();
         let mut kind = IpamKind::None;
@@ -47,7 +52,7 @@ impl Essentials {
         // A delegated plugin's keys are its own; host-local has a dataDir, too.
         let mut built_in = None;
         if let Some(mut ipam) = root.object("ipam")? {
-            kind = ipam_kind(&mut ipam)?;
+            kind = IpamKind::of(ipam.string("type")?.unwrap_or_default())?;
             if kind == IpamKind::BuiltIn {
                 // Whether it is a text at all is for ADD to say.
                 says_file = matches!(ipam.string("datastore"), Ok(Some("file")));
@@ -60,7 +65,23 @@ impl Essentials {
             let remedy = format!("is too long for a socket; use at most {SOCKET_PATH_MAX} bytes");
             return Err(FieldError::text("agentSocket", &agent_socket.to_string_lossy(), remedy).into());
         }
-        Ok(Self { name, data_dir, agent_socket, ipam: kind, says_file })
+        let refused = places::require("dataDir", &data_dir)
+            .and_then(|()| places::require("agentSocket", &agent_socket))
+            .err();
+        let (data_dir, agent_socket) = match refused {
+            None => (data_dir, agent_socket),
+            Some(_) => (DATA_DIR.into(), AGENT_SOCKET.into()),
+        };
+        Ok(Self { name, data_dir, agent_socket, ipam: kind, says_file, refused })
+    }
+
+    /// Says what DEL leaves behind because it does not look where the configuration points.
+    pub(crate) fn warn_of_refusal(&self) {
+        if let Some(refused) = &self.refused {
+            tracing::warn!(
+                "{refused}; nothing there is read or removed, the link and the agent's addresses are"
+            );
+        }
     }
 }
 
@@ -110,18 +131,25 @@ fn absolute(object: &mut Object<'_>, key: &str, example: &str) -> Result<Option<
     }
 }
 
-fn ipam_kind(ipam: &mut Object<'_>) -> Result<IpamKind, Error> {
-    match ipam.string("type")? {
-        None | Some("") => Ok(IpamKind::None),
-        Some("whereabouts" | "octavia-ipam") => Ok(IpamKind::BuiltIn),
-        Some(name) if name.contains('/') => Err(FieldError::text(
-            "ipam.type",
-            name,
-            "must be the name of a program in CNI_PATH, without any '/'",
-        )
-        .into()),
-        Some(name) => Ok(IpamKind::Delegated(name.to_owned())),
+impl IpamKind {
+    /// Who gives the addresses of an `ipam.type`. An IPAM plugin is the name of a program in `CNI_PATH`, and never a path: a network
+    /// definition, or a record, would choose what root runs (CVE-2021-20206 of the reference library).
+    ///
+    /// # Errors
+    /// The name has a '/', or means a directory.
+    pub(crate) fn of(name: &str) -> Result<Self, FieldError> {
+        match name {
+            "" => Ok(Self::None),
+            "whereabouts" | "octavia-ipam" => Ok(Self::BuiltIn),
+            "." | ".." => Err(wrong_program(name)),
+            _ if name.contains(['/', '\0']) => Err(wrong_program(name)),
+            _ => Ok(Self::Delegated(name.to_owned())),
+        }
     }
+}
+
+fn wrong_program(name: &str) -> FieldError {
+    FieldError::text("ipam.type", name, "must be the name of a program in CNI_PATH, without any '/'")
 }
 
 #[cfg(test)]
@@ -155,9 +183,11 @@ mod tests {
     #[test]
     fn our_paths_may_stand_in_the_ipam_block_but_must_not_differ() {
         let read = |text: &str| Essentials::read(&document(text));
-        let inner = r#"{"name":"n","ipam":{"type":"octavia-ipam","dataDir":"/a","agentSocket":"/b"}}"#;
-        let essentials = read(inner).unwrap();
-        assert_eq!((essentials.data_dir, essentials.agent_socket), ("/a".into(), "/b".into()));
+        let (data_dir, agent_socket) = ("/var/lib/octavia-bridge/a", "/run/octavia-bridge/b");
+        let ipam =
+            format!(r#"{{"type":"octavia-ipam","dataDir":"{data_dir}","agentSocket":"{agent_socket}"}}"#);
+        let essentials = read(&format!(r#"{{"name":"n","ipam":{ipam}}}"#)).unwrap();
+        assert_eq!((essentials.data_dir, essentials.agent_socket), (data_dir.into(), agent_socket.into()));
         let delegated = r#"{"name":"n","ipam":{"type":"host-local","dataDir":"x","agentSocket":"y"}}"#;
         assert_eq!(read(delegated).unwrap().agent_socket, PathBuf::from(AGENT_SOCKET));
         let both = r#"{"name":"n","agentSocket":"/a","ipam":{"type":"octavia-ipam","agentSocket":"/b"}}"#;
@@ -168,6 +198,19 @@ mod tests {
         {
             let message = read(&format!(r#"{{"name":"n","agentSocket":"{path}"}}"#)).unwrap_err().msg;
             assert!(message.starts_with("agentSocket: ") && message.contains(words), "{message}");
+        }
+    }
+
+    #[test]
+    fn what_is_refused_is_replaced_for_those_who_must_not_fail() {
+        for key in ["dataDir", "agentSocket"] {
+            let document = document(&format!(r#"{{"name":"n","{key}":"/srv/x"}}"#));
+            let message = Essentials::read(&document).unwrap_err().msg;
+            assert!(message.starts_with(&format!("{key}: \"/srv/x\" is not below")), "{message}");
+            let essentials = Essentials::read_to_release(&document).unwrap();
+            assert_eq!(essentials.refused.unwrap().msg, message);
+            assert_eq!(essentials.data_dir, PathBuf::from(DATA_DIR));
+            assert_eq!(essentials.agent_socket, PathBuf::from(AGENT_SOCKET));
         }
     }
 

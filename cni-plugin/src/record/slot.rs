@@ -7,12 +7,13 @@
 //! die with the power as well.
 
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use octavia_bridge_ipam::flock::{self, Mode};
+use octavia_bridge_ipam::state_file;
 use serde::Serialize;
 
 use super::{Intent, Outcome, Record, parse};
@@ -20,6 +21,9 @@ use crate::protocol::{Code, Error};
 
 /// How long ADD and DEL wait for each other.
 pub(crate) const LOCK_WAIT: Duration = Duration::from_secs(30);
+
+/// Of a record, in bytes. It repeats a delegated plugin's configuration, of a megabyte at most, as a JSON text.
+const LONGEST: u64 = 8 << 20;
 
 /// The directory of records.
 #[derive(Debug, Clone)]
@@ -89,7 +93,7 @@ impl Records {
     /// One try. `None` when the file vanished or was replaced between opening and locking it: its last holder
     /// removed it, so what we locked is nobody's record any more.
     fn open(path: &Path, options: &OpenOptions, deadline: Instant) -> Result<Option<Slot>, Error> {
-        let mut file = match options.open(path) {
+        let file = match state_file::open(path, options) {
             Ok(file) => file,
             // Its last holder removed it, or the folder with it.
             Err(cause) if cause.kind() == ErrorKind::NotFound => {
@@ -101,12 +105,11 @@ impl Records {
         lock(&file, path, Mode::Exclusive, deadline)?;
         let failed = |cause| Error::io(format!("read the record {}", path.display()), &cause);
         let held = file.metadata().map_err(failed)?;
-        match std::fs::metadata(path) {
+        match std::fs::symlink_metadata(path) {
             Ok(named) if (named.dev(), named.ino()) == (held.dev(), held.ino()) => {}
             _ => return Ok(None),
         }
-        let mut text = Vec::new();
-        file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_end(&mut text)).map_err(failed)?;
+        let text = state_file::read_from(&file, LONGEST).map_err(failed)?;
         let record = record_of(path, &text);
         let is_strange = record.is_none() && text.contains(&b'\n');
         let was_written = !text.is_empty();
@@ -116,7 +119,7 @@ impl Records {
     /// What the attachment's record says now, without waiting for whoever works on it.
     pub(crate) fn peek(&self, container_id: &str, ifname: &str) -> Option<Record> {
         let path = self.path(container_id, ifname);
-        record_of(&path, &read(&path).ok()?)
+        record_of(&path, &state_file::read(&path, LONGEST).ok()?)
     }
 
     /// Whether the attachment's namespace still exists: then its addresses are in use. Without an interface, whether
@@ -127,7 +130,7 @@ impl Records {
             return all.iter().any(|(id, ifname)| id == container_id && self.is_alive(id, ifname));
         }
         let path = self.path(container_id, ifname);
-        match read(&path) {
+        match state_file::read(&path, LONGEST) {
             Err(cause) => cause.kind() != ErrorKind::NotFound,
             Ok(text) => match record_of(&path, &text) {
                 Some(record) => record.intent.netns.is_some_and(|netns| netns.may_exist()),
@@ -220,14 +223,6 @@ fn record_of(path: &Path, text: &[u8]) -> Option<Record> {
     let names_its_file =
         |record: &Record| path.ends_with(file_name(&record.intent.container_id, &record.intent.ifname));
     parse(text).filter(names_its_file)
-}
-
-fn read(path: &Path) -> std::io::Result<Vec<u8>> {
-    // Opening a FIFO would wait for its writer.
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(std::io::Error::other("it is no file"));
-    }
-    std::fs::read(path)
 }
 
 fn file_name(container_id: &str, ifname: &str) -> String {

@@ -1,17 +1,20 @@
 //! Documents on disk: reading them, and replacing them so that a power cut leaves the old or the new one.
 
-use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::StoreError;
 use crate::pool::Pool;
+use crate::state_file;
 
 use super::lock::Lock;
 
 const SUFFIX: &str = ".json";
 const TEMPORARY: &str = ".tmp";
+/// Of a pool document, in bytes. 100,000 entries with the longest names have half of it.
+const LONGEST: u64 = 64 << 20;
 
 /// Turns an [`io::Error`] into a [`StoreError`] about `path`.
 pub(super) fn io_error(attempt: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
@@ -33,12 +36,7 @@ fn temporary(dir: &Path, name: &str) -> PathBuf {
 /// The pool called `name`, `None` if there is no document.
 pub(super) fn read(dir: &Path, name: &str) -> Result<Option<Pool>, StoreError> {
     let path = path(dir, name);
-    let text = || {
-        let mut file = open_regular(&path, OpenOptions::new().read(true))?;
-        let mut text = Vec::new();
-        file.read_to_end(&mut text).map(|_| text)
-    };
-    let text = match text() {
+    let text = match state_file::read(&path, LONGEST) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         // No document at all; whoever put it there has to take it away.
@@ -51,33 +49,6 @@ pub(super) fn read(dir: &Path, name: &str) -> Result<Option<Pool>, StoreError> {
         Ok(pool) => Ok(Some(pool)),
         Err(error) => Err(StoreError::Corrupt { path, why: error.to_string() }),
     }
-}
-
-/// Opens `path`, which must be a regular file or, with the options to make one, nothing yet.
-///
-/// Looked at before it is opened, since opening a FIFO waits for its other end, and once more after, since
-/// the name may stand for another file by then. [`ErrorKind::InvalidData`] says that it is something else.
-pub(super) fn open_regular(path: &Path, options: &OpenOptions) -> io::Result<File> {
-    match fs::metadata(path) {
-        Ok(found) => require_regular(&found)?,
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
-    let file = options.open(path)?;
-    require_regular(&file.metadata()?)?;
-    Ok(file)
-}
-
-fn require_regular(found: &Metadata) -> io::Result<()> {
-    let kind = found.file_type();
-    let name = match () {
-        () if kind.is_file() => return Ok(()),
-        () if kind.is_dir() => "directory",
-        () if kind.is_fifo() => "FIFO",
-        () if kind.is_socket() => "socket",
-        () => "device",
-    };
-    Err(io::Error::new(ErrorKind::InvalidData, format!("it is a {name}, not a regular file")))
 }
 
 /// Names of all pools that have a document; a missing directory has none.

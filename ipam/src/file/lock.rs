@@ -6,9 +6,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use crate::error::StoreError;
-use crate::flock;
+use crate::{flock, state_file};
 
-use super::disk::{io_error, open_regular};
+use super::disk::io_error;
 
 /// The right to write in a directory; released when dropped, and by the kernel when the process ends.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ impl Lock {
         let mut options = OpenOptions::new();
         options.read(true).append(true).create(true).mode(0o600);
         loop {
-            let file = open_regular(&path, &options).map_err(io_error("open lock", &path))?;
+            let file = state_file::open(&path, &options).map_err(io_error("open lock", &path))?;
             if !flock::lock(&file, flock::Mode::Exclusive, deadline).map_err(io_error("lock", &path))? {
                 return Err(StoreError::Locked { path, waited: began.elapsed() });
             }

@@ -12,8 +12,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 use crate::error::StoreError;
+use crate::state_file;
 
-use super::disk::{self, create_dir, entries, io_error, open_regular, sync_dir};
+use super::disk::{self, create_dir, entries, io_error, sync_dir};
 
 /// A release still to be done, in every pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +74,7 @@ impl Tombstones {
         let path = self.dir.join(tombstone.file_name());
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600);
-        open_regular(&path, &options).map_err(io_error("write tombstone", &path))?;
+        state_file::open(&path, &options).map_err(io_error("write tombstone", &path))?;
         sync_dir(&self.dir)
     }
 

@@ -1,17 +1,18 @@
 //! One call over the agent's socket, within a deadline.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sys::socket::sockopt::SendTimeout;
+use nix::sys::socket::sockopt::{PeerCredentials, SendTimeout};
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, UnixAddr, connect as connect_to, setsockopt, socket,
+    AddressFamily, SockFlag, SockType, UnixAddr, connect as connect_to, getsockopt, setsockopt, socket,
 };
 use nix::sys::time::TimeVal;
+use nix::unistd::geteuid;
 
 use crate::wire::{Call, MAX_LINE};
 
@@ -37,12 +38,25 @@ pub(super) fn connect(path: &Path, deadline: Instant) -> io::Result<UnixStream> 
     loop {
         setsockopt(&stream, SendTimeout, &time_value(remaining(deadline)?))?;
         match connect_to(stream.as_raw_fd(), &address) {
-            Ok(()) => return Ok(stream.into()),
+            Ok(()) => {
+                require_root(&stream)?;
+                return Ok(stream.into());
+            }
             Err(Errno::EINTR) => {}
             Err(Errno::EAGAIN) => return Err(ran_out("its backlog is full")),
             Err(errno) => return Err(errno.into()),
         }
     }
+}
+
+/// The agent is root's. Another user who listens at its path would give out addresses in its name.
+fn require_root(stream: &OwnedFd) -> io::Result<()> {
+    let listener = getsockopt(stream, PeerCredentials)?.uid();
+    if listener == 0 || listener == geteuid().as_raw() {
+        return Ok(());
+    }
+    let why = format!("user {listener} listens there, not root");
+    Err(io::Error::new(ErrorKind::PermissionDenied, why))
 }
 
 /// Writes the line and reads the one that answers it, without its end.
@@ -109,4 +123,43 @@ fn time_value(left: Duration) -> TimeVal {
 
 fn ran_out(why: &str) -> io::Error {
     io::Error::new(ErrorKind::TimedOut, format!("timed out: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+    use std::io::BufRead;
+    use std::os::unix::fs::PermissionsExt;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    /// Listens at its argument until its standard input ends.
+    const LISTENER: &str = "use IO::Socket::UNIX; my $s = IO::Socket::UNIX->new(Listen => 5, Local => $ARGV[0]) or die $!; $| = 1; print \"listens\\n\"; <STDIN>";
+
+    #[test]
+    fn another_user_who_listens_is_not_the_agent() {
+        let folder = tempfile::tempdir_in("/run").unwrap();
+        std::fs::set_permissions(folder.path(), Permissions::from_mode(0o1777)).unwrap();
+        for (user, refused) in [("0", false), ("1", true)] {
+            let socket = folder.path().join(user);
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid", user, "--clear-groups", "perl", "-e", LISTENER]).arg(&socket);
+            let mut listener = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+            let mut said = String::new();
+            io::BufReader::new(listener.stdout.take().unwrap()).read_line(&mut said).unwrap();
+            if said.is_empty() && refused {
+                // In a user namespace with one user there is no other.
+                assert!(!std::fs::read_to_string("/proc/self/uid_map").unwrap().contains("4294967295"));
+                continue;
+            }
+            let connected = connect(&socket, Instant::now() + Duration::from_secs(10));
+            match connected {
+                Err(error) if refused => assert_eq!(error.to_string(), "user 1 listens there, not root"),
+                other => assert!(other.is_ok() && !refused, "{other:?}"),
+            }
+            drop(listener.stdin.take());
+            listener.wait().unwrap();
+        }
+    }
 }

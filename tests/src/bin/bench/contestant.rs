@@ -16,13 +16,16 @@ use serde_json::{Value, json};
 pub(crate) struct Contestant {
     program: PathBuf,
     conf: Value,
+    /// Where its files are, which the environment allows.
+    disk: PathBuf,
 }
 
 impl Contestant {
     /// The built plugin with Octavia's configuration, files below `disk`.
     pub(crate) fn ours(disk: &Path) -> Self {
         let program = std::env::var_os("OCTAVIA_BRIDGE_BIN").expect("OCTAVIA_BRIDGE_BIN names the plugin");
-        Self { program: program.into(), conf: conf::octavia_with(json!({"dataDir": disk.join("ours")})) }
+        let conf = conf::octavia_with(json!({"dataDir": disk.join("ours")}));
+        Self { program: program.into(), conf, disk: disk.to_owned() }
     }
 
     /// Debian's bridge, with host-local handing out the same range and route, files below `disk`.
@@ -47,11 +50,11 @@ impl Contestant {
             "routes": ours["ipam"]["routes"],
         });
         let program = Path::new(REFERENCE_PLUGINS).join("bridge");
-        Self { program, conf: conf::with(conf, json!({"ipam": ipam})) }
+        Self { program, conf: conf::with(conf, json!({"ipam": ipam})), disk: disk.to_owned() }
     }
 
     pub(crate) fn without_addresses(&self) -> Self {
-        Self { program: self.program.clone(), conf: conf::without(self.conf.clone(), "/ipam") }
+        Self { conf: conf::without(self.conf.clone(), "/ipam"), ..self.clone() }
     }
 
     pub(crate) fn program(&self) -> &Path {
@@ -97,6 +100,7 @@ impl Contestant {
     fn command(&self, verb: &str) -> Command {
         let mut command = Command::new(&self.program);
         command.env_clear().env("CNI_COMMAND", verb).env("CNI_PATH", REFERENCE_PLUGINS);
+        command.env("OCTAVIA_BRIDGE_DIRECTORIES", &self.disk);
         command.stderr(Stdio::null());
         command
     }

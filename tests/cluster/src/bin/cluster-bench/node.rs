@@ -62,6 +62,7 @@ impl Node {
             .env_clear()
             .env("CNI_COMMAND", verb)
             .env("CNI_PATH", "/opt/cni/bin")
+            .env("OCTAVIA_BRIDGE_DIRECTORIES", "/run")
             .env("CNI_IFNAME", "net1");
         command
             .env("CNI_CONTAINERID", &pod.id)

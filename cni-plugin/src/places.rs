@@ -1,0 +1,123 @@
+//! Where on the node this plugin keeps its files and finds its agent.
+//!
+//! A network definition is written by users of a namespace, and read by root. It may choose among the places that are the
+//! program's own, or that the node's administrator has opened: in [`ALLOWED`], a file of root, or in the environment that the
+//! runtime gives its plugins. It cannot open one: a pod's volume, for one, is a directory of the node whose path a pod knows and
+//! whose content it writes.
+
+use std::env;
+use std::io::ErrorKind;
+use std::path::{Component, Path, PathBuf};
+
+use octavia_bridge_ipam::document::FieldError;
+use octavia_bridge_ipam::{state_file, trust};
+use serde::Deserialize;
+
+use crate::protocol::error::chain;
+use crate::protocol::{Code, Error};
+
+/// Where records, tombstones and the `file` store's pools live unless `dataDir` says otherwise.
+pub(crate) const DATA_DIR: &str = "/var/lib/octavia-bridge";
+/// Where the node's agent listens unless `agentSocket` says otherwise.
+pub(crate) const AGENT_SOCKET: &str = "/run/octavia-bridge/agent.sock";
+
+/// The program's own. `/var/run` is another name of `/run`.
+const OWN: [&str; 3] = ["/run/octavia-bridge", "/var/run/octavia-bridge", DATA_DIR];
+/// What the node's administrator allows besides: `{"directories": ["/srv/octavia-bridge"]}`.
+const ALLOWED: &str = "/etc/octavia-bridge/plugin.json";
+/// The same in the environment, as a list with colons.
+const VARIABLE: &str = "OCTAVIA_BRIDGE_DIRECTORIES";
+/// Of [`ALLOWED`], in bytes.
+const LONGEST: u64 = 1 << 16;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Allowed {
+    directories: Vec<PathBuf>,
+}
+
+/// Whether the network may name `path` in `field`: below a place of ours or the administrator's, and in the hands of root alone.
+pub(crate) fn require(field: &str, path: &Path) -> Result<(), Error> {
+    let wrong = |remedy: String| Error::from(FieldError::text(field, &path.to_string_lossy(), remedy));
+    if path.components().any(|component| component == Component::ParentDir) {
+        return Err(wrong("must not contain \"..\"".into()));
+    }
+    let own = OWN.iter().any(|place| path.starts_with(place));
+    if !own && !allowed()?.iter().any(|place| path.starts_with(place)) {
+        return Err(wrong(format!(
+            "is not below {} or {DATA_DIR}; to use another directory, the node's administrator lists it in {ALLOWED} as \
+             {{\"directories\": [...]}}",
+            OWN[0]
+        )));
+    }
+    trust::examine(path).map_err(|cause| {
+        wrong(format!(
+            "is not in the hands of root alone: {}; every directory on the way must belong to root and be writable by nobody else",
+            chain(&cause)
+        ))
+    })
+}
+
+/// The directories that the administrator has opened.
+fn allowed() -> Result<Vec<PathBuf>, Error> {
+    let mut places: Vec<PathBuf> = match env::var_os(VARIABLE) {
+        Some(list) => env::split_paths(&list).collect(),
+        None => Vec::new(),
+    };
+    places.extend(read(Path::new(ALLOWED))?);
+    // The root would open everything, and a relative path means something else in each working directory.
+    places.retain(|place| place.is_absolute() && place.parent().is_some());
+    Ok(places)
+}
+
+fn read(path: &Path) -> Result<Vec<PathBuf>, Error> {
+    let unusable = |why: &str| {
+        Error::new(Code::InvalidConfig, format!("{}: {why}", path.display()))
+            .with_details("write {\"directories\": [\"/absolute/path\"]}; the file must be root's")
+    };
+    let text = match state_file::read(path, LONGEST) {
+        Ok(text) => text,
+        Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(cause) => return Err(unusable(&cause.to_string())),
+    };
+    trust::examine(path).map_err(|cause| unusable(&chain(&cause)))?;
+    let allowed: Allowed = serde_json::from_slice(&text).map_err(|cause| unusable(&cause.to_string()))?;
+    Ok(allowed.directories)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_compared_by_components_and_does_not_climb() {
+        for path in
+            ["/var/lib/octavia-bridge", "/run//octavia-bridge/./agent.sock", "/var/lib/octavia-bridge/x/y"]
+        {
+            require("dataDir", Path::new(path)).unwrap();
+        }
+        for path in ["/var/lib/octavia-bridge2", "/var/lib", "/", "/srv/x"] {
+            let error = require("dataDir", Path::new(path)).unwrap_err();
+            assert_eq!(error.code, Code::InvalidConfig);
+            assert!(
+                error.msg.contains("is not below /run/octavia-bridge or /var/lib/octavia-bridge"),
+                "{error}"
+            );
+        }
+        let error = require("dataDir", Path::new("/var/lib/octavia-bridge/../kubelet")).unwrap_err();
+        assert!(error.msg.contains("must not contain"), "{error}");
+    }
+
+    #[test]
+    fn the_administrators_file_is_read_strictly() {
+        let folder = tempfile::tempdir_in("/run").unwrap();
+        let path = folder.path().join("plugin.json");
+        assert_eq!(read(&path).unwrap(), Vec::<PathBuf>::new());
+        std::fs::write(&path, r#"{"directories": ["/srv/x"]}"#).unwrap();
+        assert_eq!(read(&path).unwrap(), [PathBuf::from("/srv/x")]);
+        for text in ["", "[]", r#"{"directory": ["/srv/x"]}"#, r#"{"directories": "/srv/x"}"#] {
+            std::fs::write(&path, text).unwrap();
+            assert!(read(&path).unwrap_err().to_string().contains("plugin.json"), "{text}");
+        }
+    }
+}
