@@ -13,6 +13,9 @@ use std::path::Path;
 
 use nix::libc::{ELOOP, ENXIO, O_NOFOLLOW, O_NONBLOCK};
 
+/// Of the largest file that is kept, a pool's document, in bytes. 100,000 entries with the longest names have half of it.
+pub const LONGEST: u64 = 64 << 20;
+
 /// Opens `path`, which must be a regular file or, with the options to make one, nothing yet. The flags of
 /// [`OpenOptionsExt::custom_flags`] are this function's.
 ///

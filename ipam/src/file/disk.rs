@@ -13,8 +13,6 @@ use super::lock::Lock;
 
 const SUFFIX: &str = ".json";
 const TEMPORARY: &str = ".tmp";
-/// Of a pool document, in bytes. 100,000 entries with the longest names have half of it.
-const LONGEST: u64 = 64 << 20;
 
 /// Turns an [`io::Error`] into a [`StoreError`] about `path`.
 pub(super) fn io_error(attempt: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
@@ -36,7 +34,7 @@ fn temporary(dir: &Path, name: &str) -> PathBuf {
 /// The pool called `name`, `None` if there is no document.
 pub(super) fn read(dir: &Path, name: &str) -> Result<Option<Pool>, StoreError> {
     let path = path(dir, name);
-    let text = match state_file::read(&path, LONGEST) {
+    let text = match state_file::read(&path, state_file::LONGEST) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         // No document at all; whoever put it there has to take it away.

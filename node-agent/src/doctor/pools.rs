@@ -6,6 +6,7 @@ use std::path::Path;
 
 use octavia_bridge_ipam::file::Tombstones;
 use octavia_bridge_ipam::pool::Pool;
+use octavia_bridge_ipam::state_file;
 
 use super::Finding;
 
@@ -33,7 +34,7 @@ pub(super) fn look(data_dir: &Path) -> Vec<Finding> {
         let name =
             path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".json"));
         let Some(name) = name.filter(|name| !name.starts_with('.')) else { continue };
-        match fs::read(&path)
+        match state_file::read(&path, state_file::LONGEST)
             .map_err(|cause| cause.to_string())
             .and_then(|text| Pool::parse(name, &text).map_err(|cause| cause.to_string()))
         {

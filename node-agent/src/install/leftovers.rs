@@ -9,6 +9,7 @@ use std::path::Path;
 use anyhow::Context;
 use octavia_bridge_ipam::file::Tombstones;
 use octavia_bridge_ipam::pool::Pool;
+use octavia_bridge_ipam::state_file;
 
 use crate::state::State;
 
@@ -41,7 +42,8 @@ pub(super) fn needed(state_dir: &Path) -> anyhow::Result<Vec<String>> {
     }
     for name in names(&state_dir.join("pools"), ".json")? {
         let path = state_dir.join("pools").join(format!("{name}.json"));
-        let text = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+        let text = state_file::read(&path, state_file::LONGEST)
+            .with_context(|| format!("read {}", path.display()))?;
         let held = Pool::parse(&name, &text)?.len();
         if held > 0 {
             needed.push(format!(

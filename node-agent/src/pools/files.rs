@@ -8,6 +8,7 @@ use octavia_bridge_ipam::allocate;
 use octavia_bridge_ipam::file::Tombstones;
 use octavia_bridge_ipam::pool::Pool as Document;
 use octavia_bridge_ipam::range::Range;
+use octavia_bridge_ipam::state_file;
 use octavia_bridge_ipam::wire::Attachment;
 
 use super::report::{Holder, Pool, Report, State};
@@ -34,7 +35,8 @@ pub(super) fn report(data_dir: &Path) -> anyhow::Result<Report> {
         alone: Vec::new(),
     };
     for name in names {
-        let text = fs::read(folder.join(format!("{name}.json"))).map_err(|error| error.to_string());
+        let path = folder.join(format!("{name}.json"));
+        let text = state_file::read(&path, state_file::LONGEST).map_err(|error| error.to_string());
         let parsed = text.and_then(|text| Document::parse(&name, &text).map_err(|error| error.to_string()));
         let (fill, holders) = match parsed {
             Err(why) => (Err(why), Vec::new()),

@@ -7,6 +7,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
+use octavia_bridge_ipam::state_file;
 use octavia_bridge_ipam::wire::Attachment;
 use serde::Deserialize;
 
@@ -47,8 +48,9 @@ impl Sandboxes {
         if container_id.is_empty() || container_id.contains('/') || ifname.contains('/') {
             return None;
         }
-        let text = fs::read_to_string(self.0.join(format!("{container_id}@{ifname}.jsonl"))).ok()?;
-        let record: Record = serde_json::from_str(text.lines().next()?).ok()?;
+        let path = self.0.join(format!("{container_id}@{ifname}.jsonl"));
+        let text = state_file::read(&path, state_file::LONGEST).ok()?;
+        let record: Record = serde_json::from_slice(text.split(|byte| *byte == b'\n').next()?).ok()?;
         let Netns { path, device, inode } = record.netns.filter(|_| record.version == FORMAT)?;
         let there = fs::metadata(&path).ok()?;
         ((there.dev(), there.ino()) == (device, inode)).then_some(path)

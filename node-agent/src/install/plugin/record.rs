@@ -5,10 +5,11 @@
 //! the one meant, and the record says both.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use octavia_bridge_ipam::state_file;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, io_error};
@@ -52,7 +53,7 @@ impl Record {
     /// One that is there and cannot be read. It is not guessed at.
     pub(super) fn read(directory: &Path) -> Result<Self, Error> {
         let path = directory.join(FILE);
-        let text = match fs::read(&path) {
+        let text = match state_file::read(&path, state_file::LONGEST) {
             Ok(text) => text,
             Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(Self::default()),
             Err(cause) => return Err(io_error(format!("read {}", path.display()), cause)),
