@@ -19,6 +19,7 @@ use crate::protocol::error::chain;
 use crate::protocol::reply::Reply;
 use crate::protocol::{Code, Environment, Error};
 use crate::record::{AddressingIntent, FORMAT, Intent, LinkIntent, Netns, Record, Records, Slot};
+use crate::sysctl;
 use crate::teardown::Teardown;
 use work::{Failed, Work};
 
@@ -30,6 +31,7 @@ pub(crate) async fn add(environment: &Environment, document: &Document) -> Resul
     if let Addressing::Pool(pool) = &attachment.addressing {
         pool.require_pod()?;
     }
+    sysctl::require_kernel_for(&attachment.addressing.known_addresses())?;
     // A delegated plugin would inherit it.
     if !matches!(attachment.addressing, Addressing::Delegated(_)) {
         stay_on_this_processor();

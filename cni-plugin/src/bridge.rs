@@ -122,7 +122,7 @@ async fn create(host: &Netlink, attachment: &Attachment, mac: MacAddress) -> Res
     }
     // The host has no business on this network: it must not take an address from its routers. A bridge that was there
     // before is its owner's to configure.
-    Sysctl { link: name.clone(), key: "accept_ra", value: "0", if_present: true }.apply()?;
+    Sysctl { link: name.clone(), key: "accept_ra", value: "0", needed: false }.apply()?;
     let link =
         host.link(name.as_str()).await.map_err(|cause| failed(&cause))?.ok_or_else(|| {
             Error::new(Code::Kernel, format!("make the bridge {name}: it vanished at once"))

@@ -16,21 +16,21 @@ const LOOPBACK_DISABLE_IPV6: &str = "/proc/sys/net/ipv6/conf/lo/disable_ipv6";
 /// Settings of the pod's link that must stand before it comes up; to be written inside the pod's namespace.
 pub(crate) fn settings(attachment: &Attachment, addresses: &[IpNet]) -> Vec<Sysctl> {
     let pod_link = attachment.owner.ifname.as_str();
-    let wanted = |link: &str, key| Sysctl { link: link.into(), key, value: "1", if_present: true };
+    let hardening = |key, value| Sysctl { link: pod_link.into(), key, value, needed: false };
     // Routers of this network are not the pod's: its addresses and routes are what the result says
     // (containernetworking/plugins#160).
-    let mut settings = vec![Sysctl { value: "0", ..wanted(pod_link, "accept_ra") }];
+    let mut settings = vec![hardening("accept_ra", "0")];
     if addresses.iter().any(|address| matches!(address, IpNet::V6(_))) {
-        let needed = |link, key| Sysctl { if_present: false, ..wanted(link, key) };
         for link in ["lo", pod_link] {
             // Some runtimes switch IPv6 off for the whole pod; a network that gives an IPv6 address means it.
-            settings.push(Sysctl { value: "0", ..needed(link, "disable_ipv6") });
+            settings.push(Sysctl { link: link.into(), key: "disable_ipv6", value: "0", needed: true });
         }
         if attachment.announce {
-            settings.push(wanted(pod_link, "ndisc_notify"));
+            settings.push(hardening("ndisc_notify", "1"));
         }
-        settings.push(Sysctl { value: "0", ..needed(pod_link, "accept_dad") });
-        settings.push(needed(pod_link, "keep_addr_on_down"));
+        // For the link-local address: the pool's have no duplicate address detection to begin with.
+        settings.push(hardening("accept_dad", "0"));
+        settings.push(hardening("keep_addr_on_down", "1"));
     }
     settings
 }

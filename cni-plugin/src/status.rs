@@ -16,11 +16,13 @@ use crate::delegate::Delegate;
 use crate::policy;
 use crate::protocol::reply::Reply;
 use crate::protocol::{Code, Environment, Error, Verb};
+use crate::sysctl;
 
 pub(crate) async fn status(environment: &Environment, document: &Document) -> Result<Reply, Error> {
     let attachment = Attachment::new(environment, document)?;
     let host = Netlink::open().await.map_err(|cause| Error::kernel("open netlink on the node", &cause))?;
     let unavailable = |error| Error { code: Code::NotAvailable, ..error };
+    sysctl::require_kernel_for(&attachment.addressing.known_addresses()).map_err(unavailable)?;
     policy::check(&host, &attachment).await.map_err(unavailable)?;
     bridge::observe(&host, &attachment).await.map_err(unavailable)?;
     writable(&attachment.data_dir)?;

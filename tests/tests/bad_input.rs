@@ -42,7 +42,7 @@ fn keys_of_the_bridge() {
             (json!({"dataDir": ["/x"]}), &["dataDir", "string"]),
             (json!({"agentSocket": "agent.sock"}), &["agentSocket", "agent.sock", "absolute"]),
             (json!({"agentSocket": 7}), &["agentSocket", "7", "string"]),
-            (json!({"agentSocket": format!("/{}", "a".repeat(107))}), &["agentSocket", "107 bytes"]),
+            (json!({"agentSocket": format!("/run/{}", "a".repeat(107))}), &["agentSocket", "107 bytes"]),
             (
                 json!({"agentSocket": "/run/a.sock", "ipam": {"agentSocket": "/run/b.sock"}}),
                 &["ipam.agentSocket", "/run/b.sock", "/run/a.sock"],

@@ -156,6 +156,46 @@ fn a_configuration_gone_bad_does_not_stop_it() {
 }
 
 #[test]
+fn del_needs_the_networks_name_and_nothing_else() {
+    for wrong in [
+        json!({"ipam": []}),
+        json!({"ipam": {"type": 7}}),
+        json!({"ipam": {"type": "a/b"}}),
+        json!({"agentSocket": 7}),
+        json!({"dataDir": 5}),
+        json!({"cniVersion": "9.9"}),
+        json!({"cniVersion": 1}),
+    ] {
+        let node = Lab::new().node("node1");
+        let pod = node.pod("worker");
+        pod.add(&conf::octavia()).run().attached();
+        // Not merged into the good one: what is wrong takes its place.
+        let mut conf = conf::octavia();
+        for (key, value) in wrong.as_object().unwrap() {
+            conf[key] = value.clone();
+        }
+        assert!(!pod.add(&conf).run().status.success(), "{wrong}");
+        pod.del(&conf).run().silent_success();
+        assert_eq!(pod.link_names(), [""; 0], "{wrong}");
+        assert!(node.allocations("172.23.0.0-24").is_empty(), "{wrong}");
+        pod.del(&conf).run().silent_success();
+    }
+}
+
+#[test]
+fn del_of_what_add_refuses_succeeds() {
+    let node = Lab::new().node("node1");
+    let pod = node.pod("worker");
+    for ifname in ["all", "default", "a%b"] {
+        pod.add(&conf::octavia()).ifname(ifname).run().error(4);
+        pod.del(&conf::octavia()).ifname(ifname).run().silent_success();
+    }
+    let long = "c".repeat(201);
+    pod.add(&conf::octavia()).env("CNI_CONTAINERID", &long).run().error(4);
+    pod.del(&conf::octavia()).env("CNI_CONTAINERID", &long).run().silent_success();
+}
+
+#[test]
 fn a_torn_record_counts_as_none_and_the_names_are_found_anyway() {
     for torn in ["", "{\"cont", "\0\0\0\0"] {
         let (node, before, pod, _) = attached_pod();

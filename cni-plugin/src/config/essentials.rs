@@ -22,7 +22,7 @@ pub(crate) struct Essentials {
     pub(crate) ipam: IpamKind,
     /// `ipam.datastore` is `file`, so the agent has no addresses of it. A stripped configuration does not tell.
     pub(crate) says_file: bool,
-    /// `dataDir` or `agentSocket` is not a place of this program; the fields above are the defaults then.
+    /// What is wrong with the configuration, for verbs that must not fail: the fields above are the defaults then.
     pub(crate) refused: Option<Error>,
 }
 
@@ -43,46 +43,55 @@ impl Essentials {
         essentials.refused.clone().map_or(Ok(essentials), Err)
     }
 
-    /// The same for a verb that must not fail: a directory that is refused is not looked into, and the default one takes its place.
+    /// The same for a verb that must not fail. Of the configuration only the network's name is needed; whatever else is wrong
+    /// is in [`Self::refused`], and the defaults take its place: the record knows better, and a directory that is refused is
+    /// not looked into.
     pub(crate) fn read_to_release(document: &Document) -> Result<Self, Error> {
         let mut root = document.root()?;
         let name = network_name(&mut root)?.to_owned();
-        let mut kind = IpamKind::None;
-        let mut says_file = false;
-        // A delegated plugin's keys are its own; host-local has a dataDir, too.
-        let mut built_in = None;
-        if let Some(mut ipam) = root.object("ipam")? {
-            kind = IpamKind::of(ipam.string("type")?.unwrap_or_default())?;
-            if kind == IpamKind::BuiltIn {
-                // Whether it is a text at all is for ADD to say.
-                says_file = matches!(ipam.string("datastore"), Ok(Some("file")));
-                built_in = Some(ipam);
-            }
-        }
-        let data_dir = path(&mut root, built_in.as_mut(), "dataDir", DATA_DIR)?;
-        let agent_socket = path(&mut root, built_in.as_mut(), "agentSocket", AGENT_SOCKET)?;
-        if agent_socket.as_os_str().len() > SOCKET_PATH_MAX {
-            let remedy = format!("is too long for a socket; use at most {SOCKET_PATH_MAX} bytes");
-            return Err(FieldError::text("agentSocket", &agent_socket.to_string_lossy(), remedy).into());
-        }
-        let refused = places::require("dataDir", &data_dir)
-            .and_then(|()| places::require("agentSocket", &agent_socket))
-            .err();
-        let (data_dir, agent_socket) = match refused {
-            None => (data_dir, agent_socket),
-            Some(_) => (DATA_DIR.into(), AGENT_SOCKET.into()),
-        };
-        Ok(Self { name, data_dir, agent_socket, ipam: kind, says_file, refused })
+        let mut refused = None;
+        let (ipam, mut block) =
+            or_first_error(ipam(&mut root), &mut refused).unwrap_or((IpamKind::None, None));
+        // Whether it is a text at all is for ADD to say.
+        let says_file =
+            block.as_mut().is_some_and(|block| matches!(block.string("datastore"), Ok(Some("file"))));
+        let data_dir = place(&mut root, block.as_mut(), "dataDir", DATA_DIR);
+        let data_dir = or_first_error(data_dir, &mut refused).unwrap_or_else(|| DATA_DIR.into());
+        let agent_socket =
+            place(&mut root, block.as_mut(), "agentSocket", AGENT_SOCKET).and_then(fits_socket);
+        let agent_socket = or_first_error(agent_socket, &mut refused).unwrap_or_else(|| AGENT_SOCKET.into());
+        Ok(Self { name, data_dir, agent_socket, ipam, says_file, refused })
     }
 
-    /// Says what DEL leaves behind because it does not look where the configuration points.
+    /// Says by what DEL goes instead of what is wrong in the configuration.
     pub(crate) fn warn_of_refusal(&self) {
         if let Some(refused) = &self.refused {
-            tracing::warn!(
-                "{refused}; nothing there is read or removed, the link and the agent's addresses are"
-            );
+            let place = self.data_dir.display();
+            tracing::warn!("{refused}; DEL goes by the records in {place} and by the name of the link");
         }
     }
+}
+
+/// The value, or `None` with the error kept if it is the first.
+fn or_first_error<T>(outcome: Result<T, Error>, first: &mut Option<Error>) -> Option<T> {
+    outcome.map_err(|error| first.get_or_insert(error)).ok()
+}
+
+/// Who gives the addresses, and the `ipam` block if it is ours to read: a delegated plugin's keys are its own, and host-local
+/// has a `dataDir`, too.
+fn ipam<'a>(root: &mut Object<'a>) -> Result<(IpamKind, Option<Object<'a>>), Error> {
+    let Some(mut block) = root.object("ipam")? else { return Ok((IpamKind::None, None)) };
+    let kind = IpamKind::of(block.string("type")?.unwrap_or_default())?;
+    let ours = kind == IpamKind::BuiltIn;
+    Ok((kind, ours.then_some(block)))
+}
+
+fn fits_socket(path: PathBuf) -> Result<PathBuf, Error> {
+    if path.as_os_str().len() > SOCKET_PATH_MAX {
+        let remedy = format!("is too long for a socket; use at most {SOCKET_PATH_MAX} bytes");
+        return Err(FieldError::text("agentSocket", &path.to_string_lossy(), remedy).into());
+    }
+    Ok(path)
 }
 
 fn network_name<'a>(root: &mut Object<'a>) -> Result<&'a str, Error> {
@@ -101,8 +110,8 @@ fn network_name<'a>(root: &mut Object<'a>) -> Result<&'a str, Error> {
 }
 
 /// A path of ours, at the root or within our `ipam` block: the IPAM-only face is called with other plugins'
-/// configurations, which have none of our keys.
-fn path(
+/// configurations, which have none of our keys. It must be a place that a network may name.
+fn place(
     root: &mut Object<'_>,
     ipam: Option<&mut Object<'_>>,
     key: &str,
@@ -116,7 +125,9 @@ fn path(
         let remedy = format!("differs from {key} {}; write one of the two", outer.display());
         return Err(FieldError::text(format!("ipam.{key}"), &inner.to_string_lossy(), remedy).into());
     }
-    Ok(outer.or(inner).unwrap_or_else(|| default.into()))
+    let path = outer.or(inner).unwrap_or_else(|| default.into());
+    places::require(key, &path)?;
+    Ok(path)
 }
 
 /// Relative paths are refused: thick multus starts the plugin in a working directory outside its own root.
@@ -193,9 +204,10 @@ mod tests {
         let both = r#"{"name":"n","agentSocket":"/a","ipam":{"type":"octavia-ipam","agentSocket":"/b"}}"#;
         let message = read(both).unwrap_err().msg;
         assert!(message.starts_with("ipam.agentSocket: \"/b\" differs from agentSocket /a"), "{message}");
-        for (path, words) in
-            [("run/a.sock".to_owned(), "absolute"), (format!("/{}", "a".repeat(107)), "107 bytes")]
-        {
+        for (path, words) in [
+            ("run/a.sock".to_owned(), "absolute"),
+            (format!("/run/octavia-bridge/{}", "a".repeat(107)), "107 bytes"),
+        ] {
             let message = read(&format!(r#"{{"name":"n","agentSocket":"{path}"}}"#)).unwrap_err().msg;
             assert!(message.starts_with("agentSocket: ") && message.contains(words), "{message}");
         }

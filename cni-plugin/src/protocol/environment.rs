@@ -53,6 +53,8 @@ pub(crate) struct Environment {
     pub(crate) path: Vec<PathBuf>,
     /// `CNI_NETNS_OVERRIDE`: attach even the plugin's own namespace (the reference library's escape hatch).
     pub(crate) netns_override: bool,
+    /// For DEL: no attachment can have this container id and interface name, since ADD refuses them. So there is nothing to remove.
+    pub(crate) impossible: Option<Error>,
 }
 
 impl Environment {
@@ -72,7 +74,7 @@ impl Environment {
             Verb::ALL.into_iter().find(|(_, name)| *name == command).map(|(verb, _)| verb).ok_or_else(
                 || invalid("CNI_COMMAND", &command, "is unknown; use ADD, DEL, CHECK, STATUS, GC or VERSION"),
             )?;
-        let environment = Self {
+        let mut environment = Self {
             verb,
             container_id: text("CNI_CONTAINERID")?.unwrap_or_default(),
             netns: text("CNI_NETNS")?,
@@ -84,8 +86,13 @@ impl Environment {
                 text("CNI_NETNS_OVERRIDE")?.as_deref(),
                 Some("1" | "true" | "TRUE" | "True")
             ),
+            impossible: None,
         };
-        environment.validate()?;
+        environment.require_all()?;
+        match environment.validate() {
+            Err(error) if verb == Verb::Del => environment.impossible = Some(error),
+            checked => checked?,
+        }
         Ok(Some(environment))
     }
 
@@ -95,7 +102,7 @@ impl Environment {
         text.ok_or_else(|| invalid("CNI_ARGS", &self.args.to_string_lossy(), "must be UTF-8 text"))
     }
 
-    fn validate(&self) -> Result<(), Error> {
+    fn require_all(&self) -> Result<(), Error> {
         if !self.verb.needs_attachment() {
             return Ok(());
         }
@@ -114,6 +121,13 @@ impl Environment {
                 Code::InvalidEnvironment,
                 format!("required env variables [{}] missing for {}", missing.join(","), self.verb.as_str()),
             ));
+        }
+        Ok(())
+    }
+
+    fn validate(&self) -> Result<(), Error> {
+        if !self.verb.needs_attachment() {
+            return Ok(());
         }
         if !is_identifier(&self.container_id) {
             return Err(invalid(
@@ -197,6 +211,17 @@ mod tests {
             let error = read(&pairs).unwrap_err();
             assert_eq!(error.code, Code::InvalidEnvironment);
             assert!(error.msg.contains(key) && error.msg.contains(value), "{}", error.msg);
+        }
+    }
+
+    #[test]
+    fn del_of_what_add_refuses_has_nothing_to_do() {
+        for (key, value) in [("CNI_IFNAME", "default"), ("CNI_IFNAME", "a%b"), ("CNI_CONTAINERID", "-abc")] {
+            let mut pairs = ADD.map(|(k, v)| if k == key { (k, value) } else { (k, v) });
+            assert!(read(&pairs).is_err());
+            pairs[0].1 = "DEL";
+            let environment = read(&pairs).unwrap().unwrap();
+            assert!(environment.impossible.unwrap().msg.contains(value), "{value}");
         }
     }
 

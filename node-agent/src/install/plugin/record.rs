@@ -5,7 +5,7 @@
 //! the one meant, and the record says both.
 
 use std::collections::BTreeMap;
-use std::fs::{File};
+use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
