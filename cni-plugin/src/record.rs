@@ -194,7 +194,7 @@ pub(crate) struct Record {
 
 /// Reads a record's file. `None` for one that is empty, torn or of another format: its writer was killed before its
 /// first side effect, or it is not ours to understand.
-fn parse(text: &[u8]) -> Option<Record> {
+pub(crate) fn parse(text: &[u8]) -> Option<Record> {
     let mut lines = text.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
     let intent: Intent = serde_json::from_slice(lines.next()?).ok()?;
     let outcome = match lines.next() {

@@ -38,6 +38,8 @@ mod change;
 mod claim;
 mod error;
 mod feed;
+#[doc(hidden)]
+pub mod fuzzing;
 mod holding;
 mod keyed;
 mod lane;

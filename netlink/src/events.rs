@@ -153,7 +153,7 @@ impl fmt::Debug for Events {
 
 impl Event {
     /// Reads one message; `None` for types nobody subscribed to.
-    fn decode(kind: u16, payload: &[u8]) -> std::result::Result<Option<Self>, DecodeError> {
+    pub(crate) fn decode(kind: u16, payload: &[u8]) -> std::result::Result<Option<Self>, DecodeError> {
         Ok(Some(match kind {
             libc::RTM_NEWLINK | libc::RTM_DELLINK => {
                 let header = LinkHeader::parse(payload)?;

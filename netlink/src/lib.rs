@@ -26,6 +26,8 @@ mod create;
 mod error;
 mod events;
 mod family;
+#[doc(hidden)]
+pub mod fuzzing;
 mod inside;
 mod ipv6;
 mod link;

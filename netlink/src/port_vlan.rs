@@ -142,7 +142,7 @@ fn entries(range: &VlanRange) -> Vec<BridgeVlanInfo> {
     ]
 }
 
-fn decode(kind: u16, payload: &[u8]) -> std::result::Result<Option<Listed>, DecodeError> {
+pub(crate) fn decode(kind: u16, payload: &[u8]) -> std::result::Result<Option<Listed>, DecodeError> {
     if kind != libc::RTM_NEWLINK {
         return Ok(None);
     }

@@ -91,7 +91,7 @@ impl Netlink {
 }
 
 /// Everything but scope and protocol, whose defaults differ between adding and deleting.
-fn message(route: &Route, attempt: impl Fn() -> String) -> Result<RouteMessage> {
+pub(crate) fn message(route: &Route, attempt: impl Fn() -> String) -> Result<RouteMessage> {
     let destination = route.destination.trunc();
     let mut message = RouteMessage::default();
     message.header.address_family = wire_family(route.family());

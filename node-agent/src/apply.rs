@@ -12,8 +12,7 @@ use crate::desired::Desired;
 use crate::observed::{self, Scope};
 use crate::plan::{self, Conflicts, Plan, Planned};
 
-use journal::Journal;
-pub(crate) use journal::{Goal, LeftBehind};
+pub(crate) use journal::{Goal, Journal, LeftBehind};
 pub(crate) use reach::Targets;
 
 /// How often to plan again when reading back shows that something is left to do. The kernel has side

@@ -7,7 +7,7 @@
 //! folder of root's, and the kernel says who has connected. A plugin that hangs up, as when the runtime's patience is
 //! over, does not stop what was begun for it; an address that nobody is there to receive is given back.
 
-mod call;
+pub(crate) mod call;
 pub(crate) mod client;
 mod figures;
 mod replay;

@@ -35,7 +35,7 @@ fn versions() -> Value {
     json!({ "cniVersion": Version::NEWEST.as_str(), "supportedVersions": supported })
 }
 
-fn error_object(error: &Error, version: Version) -> Value {
+pub(crate) fn error_object(error: &Error, version: Version) -> Value {
     let mut object = json!({ "cniVersion": version.as_str(), "code": error.code.number(), "msg": error.msg });
     if let Some(details) = &error.details {
         object["details"] = details.as_str().into();

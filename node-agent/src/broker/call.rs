@@ -227,7 +227,7 @@ async fn line(stream: &mut BufReader<UnixStream>) -> std::io::Result<Vec<u8>> {
 }
 
 /// Understands a line, or says what is wrong with it.
-fn read(line: &[u8]) -> Result<Verb, Failure> {
+pub(crate) fn read(line: &[u8]) -> Result<Verb, Failure> {
     #[derive(Deserialize)]
     struct Version {
         version: u32,
