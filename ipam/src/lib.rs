@@ -17,6 +17,7 @@
 //! - [`mod@file`] keeps pools of one host in a directory, safe against crashes and parallel callers.
 //! - `kubernetes`, a feature, keeps pools in the API; it is the agent's.
 //! - [`remote`] asks the node's agent for the pools of the cluster.
+//! - [`state_file`] opens files of the node, [`visible`] shows text of others.
 
 mod address;
 pub mod allocate;
@@ -33,6 +34,7 @@ pub mod range;
 pub mod remote;
 pub mod request;
 pub mod state_file;
+pub mod visible;
 pub mod wire;
 
 pub use error::StoreError;
