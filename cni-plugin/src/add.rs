@@ -13,6 +13,7 @@ use crate::bridge;
 use crate::config::Document;
 use crate::delegate::Delegate;
 use crate::identity;
+use crate::log;
 use crate::pod;
 use crate::policy;
 use crate::protocol::error::chain;
@@ -25,9 +26,7 @@ use work::{Failed, Work};
 
 pub(crate) async fn add(environment: &Environment, document: &Document) -> Result<Reply, Error> {
     let attachment = Attachment::new(environment, document)?;
-    for warning in &attachment.warnings {
-        tracing::warn!("{warning}");
-    }
+    log::warn_of(&attachment.warnings);
     if let Addressing::Pool(pool) = &attachment.addressing {
         pool.require_pod()?;
     }

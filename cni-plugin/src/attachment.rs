@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use octavia_bridge_ipam::conf::{FlatFile, Ipam};
 use octavia_bridge_ipam::document::{FieldError, Object};
 use octavia_bridge_ipam::range::Range;
-use octavia_bridge_ipam::request::{Owner, Request, RequestedAddress};
+use octavia_bridge_ipam::request::{Owner, Reach, Request, RequestedAddress};
 use octavia_bridge_netlink::{MacAddress, validate_link_name};
 
 use crate::config::{Document, Essentials, IpamKind, NetConf};
@@ -96,19 +96,18 @@ impl Attachment {
     pub(crate) fn new(environment: &Environment, document: &Document) -> Result<Self, Error> {
         let version = document.version()?;
         let mut conf = NetConf::read(document)?;
+        conf.allow_what_was_given(environment.verb);
         // CNI_ARGS can ask for a gateway of static addresses; nothing here needs one.
         let args = Args::parse(environment.args()?, &["GATEWAY"])?;
         if let Some(refusal) = conf.refusals {
             return Err(refusal);
         }
         if let (true, [key, ..]) = (conf.strict, conf.unknown.as_slice()) {
-            return Err(Error::new(
-                Code::InvalidConfig,
-                format!("{key}: unknown key; remove it, or remove \"strict\": true"),
-            ));
+            let remedy = "unknown key; remove it, or remove \"strict\": true";
+            return Err(FieldError::missing(key, remedy).into());
         }
-        let mut warnings: Vec<_> =
-            conf.unknown.iter().map(|key| format!("{key}: unknown key, passed over")).collect();
+        let passed_over = |key: &String| FieldError::missing(key, "unknown key, passed over").to_string();
+        let mut warnings: Vec<String> = conf.unknown.iter().map(passed_over).collect();
 
         let owner = Owner {
             container_id: environment.container_id.clone(),
@@ -156,7 +155,8 @@ fn addressing(conf: &mut NetConf<'_>, args: &Args, owner: &Owner) -> Result<Addr
     let asked = asked_ips(args, conf);
     let addressing = match (&conf.essentials.ipam, conf.ipam.take()) {
         (IpamKind::BuiltIn, Some(ipam)) => {
-            let pool = PoolAddressing::new(ipam, &conf.essentials, conf.strict, owner.clone(), &asked)?;
+            let pool =
+                PoolAddressing::new(ipam, &conf.essentials, conf.strict, owner.clone(), &asked, conf.reach)?;
             Addressing::Pool(Box::new(PoolAddressing { pod_uid: args.pod_uid.clone(), ..pool }))
         }
         // It reads the requests itself: it gets our stdin and environment.
@@ -185,13 +185,15 @@ fn addressing(conf: &mut NetConf<'_>, args: &Args, owner: &Owner) -> Result<Addr
 }
 
 impl PoolAddressing {
-    /// Checks the `ipam` block and forms the claim. `asked` are requested addresses with the field that asks.
+    /// Checks the `ipam` block and forms the claim. `asked` are requested addresses with the field that asks, and `reach` is
+    /// where they may lie.
     pub(crate) fn new(
         mut ipam: Object<'_>,
         essentials: &Essentials,
         strict: bool,
         owner: Owner,
         asked: &[(String, String)],
+        reach: Reach,
     ) -> Result<Self, Error> {
         let file = FlatFile::of(&mut ipam)?;
         let ipam = Ipam::parse_over(ipam, file.as_ref(), strict)?;
@@ -205,7 +207,7 @@ impl PoolAddressing {
         for (field, text) in asked {
             requested.push(RequestedAddress::parse(field.as_str(), text)?);
         }
-        let request = ipam.request(owner, &requested)?;
+        let request = ipam.request(owner, &requested, reach)?;
         let store = Store::of(ipam.datastore, essentials);
         Ok(Self { ipam, request, pod_uid: None, store })
     }

@@ -8,10 +8,11 @@ mod port_vlans;
 mod refusals;
 
 use octavia_bridge_ipam::document::{self, FieldError, Object};
+use octavia_bridge_ipam::request::Reach;
 use serde_json::Value;
 
 use crate::protocol::result::Dns;
-use crate::protocol::{Code, Error, Version};
+use crate::protocol::{Code, Error, Verb, Version};
 
 pub(crate) use essentials::{Essentials, IpamKind};
 pub(crate) use port_vlans::{PortVlansConf, TrunkConf};
@@ -35,7 +36,8 @@ impl Document {
             Value::Object(_) => Ok(Self { raw, value }),
             // Go decodes null into an empty configuration, whose first fault is the missing name.
             Value::Null => Ok(Self { raw, value: Value::Object(serde_json::Map::new()) }),
-            other => Err(undecodable(format!("must be a JSON object, not {other:.40}"))),
+            Value::Array(_) => Err(undecodable("must be a JSON object, not a list".into())),
+            _ => Err(undecodable("must be a JSON object, not a single value".into())),
         }
     }
 
@@ -94,6 +96,9 @@ pub(crate) struct NetConf<'a> {
     /// `runtimeConfig`, which wins.
     pub(crate) asked_macs: Vec<(&'static str, &'a str)>,
     pub(crate) asked_ips: Vec<(&'static str, Vec<&'a str>)>,
+    /// `capabilities.ips`: whether they may be any of the ranges' subnets. Runtimes pass `runtimeConfig.ips` to networks that declare
+    /// it only; but `CNI_ARGS`, by which multus hands on a pod's annotation as well, asks nobody.
+    pub(crate) reach: Reach,
     pub(crate) prev_result: Option<&'a Value>,
     /// First unserved key that asks for something.
     pub(crate) refusals: Option<Error>,
@@ -112,7 +117,6 @@ impl<'a> NetConf<'a> {
             "type",
             "dataDir",
             "agentSocket",
-            "capabilities",
             "disableCheck",
             "disableGC",
             "cni.dev/valid-attachments",
@@ -134,6 +138,10 @@ impl<'a> NetConf<'a> {
             asked_ips.push(("runtimeConfig.ips", all_some(runtime.strings("ips")?)));
             unknown.extend(runtime.unknown());
         }
+        let reach = match root.object("capabilities")?.map(|mut declared| declared.bool("ips")).transpose()? {
+            Some(Some(true)) => Reach::Subnet,
+            _ => Reach::Range,
+        };
         let mut conf = Self {
             essentials: Essentials::read(document)?,
             bridge: root.string("bridge")?,
@@ -148,12 +156,20 @@ impl<'a> NetConf<'a> {
             ipam: root.object("ipam")?,
             asked_macs,
             asked_ips,
+            reach,
             prev_result: root.value("prevResult"),
             refusals: refusals::refusals(&mut root)?,
             unknown,
         };
         conf.unknown.extend(root.unknown());
         Ok(conf)
+    }
+
+    /// Whether an address may be asked for is ADD's to say. CHECK is about one that was given, perhaps by other rules.
+    pub(crate) fn allow_what_was_given(&mut self, verb: Verb) {
+        if verb != Verb::Add {
+            self.reach = Reach::Subnet;
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use octavia_bridge_netlink::Namespace;
 use crate::addressing;
 use crate::attachment::{PoolAddressing, asked_ips};
 use crate::config::{Document, Essentials, IpamKind, NetConf};
+use crate::log;
 use crate::protocol::args::Args;
 use crate::protocol::reply::{self, Reply};
 use crate::protocol::{CniResult, Code, Environment, Error, Version};
@@ -149,7 +150,8 @@ pub(crate) fn status(environment: &Environment, document: &Document) -> Result<R
 }
 
 fn read(environment: &Environment, document: &Document) -> Result<(Essentials, PoolAddressing), Error> {
-    let conf = NetConf::read(document)?;
+    let mut conf = NetConf::read(document)?;
+    conf.allow_what_was_given(environment.verb);
     let args = Args::parse(environment.args()?, &KNOWN_ARGS)?;
     let asked = asked_ips(&args, &conf);
     let (IpamKind::BuiltIn, Some(ipam)) = (&conf.essentials.ipam, conf.ipam) else {
@@ -161,10 +163,8 @@ fn read(environment: &Environment, document: &Document) -> Result<(Essentials, P
         ifname: environment.ifname.clone(),
         pod: args.pod,
     };
-    let pool = PoolAddressing::new(ipam, &conf.essentials, conf.strict, owner, &asked)?;
+    let pool = PoolAddressing::new(ipam, &conf.essentials, conf.strict, owner, &asked, conf.reach)?;
     let pool = PoolAddressing { pod_uid: args.pod_uid, ..pool };
-    for warning in &pool.ipam.warnings {
-        tracing::warn!("{warning}");
-    }
+    log::warn_of(&pool.ipam.warnings);
     Ok((conf.essentials, pool))
 }

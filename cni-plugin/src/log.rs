@@ -1,13 +1,16 @@
 //! What people read beside the protocol: warnings and errors on stderr, and more in a file if the configuration
 //! names one.
 
+mod file;
+
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::OnceLock;
 
+use octavia_bridge_ipam::conf::places;
 use octavia_bridge_ipam::document::FieldError;
+use octavia_bridge_ipam::visible::Lines;
 use tracing::Metadata;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
@@ -17,22 +20,26 @@ use tracing_subscriber::{Layer, fmt, layer::SubscriberExt, registry};
 use crate::config::Document;
 use crate::protocol::Version;
 
-/// `ipam.log_file` and the least severe level for it, once the configuration has been read.
-static LOG_FILE: OnceLock<(File, LevelFilter)> = OnceLock::new();
+/// So many warnings are said; more of them are counted. A network definition has room for tens of thousands.
+const WARNINGS_SAID: usize = 10;
+
+/// `ipam.log_file` and the least severe level for it, once the configuration has been read; `None` if it cannot be written.
+static LOG_FILE: OnceLock<Option<(File, LevelFilter)>> = OnceLock::new();
 
 /// Writes into [`LOG_FILE`], and nowhere before it is open.
 struct ToLogFile;
 
 impl<'a> MakeWriter<'a> for ToLogFile {
-    type Writer = OptionalWriter<&'a File>;
+    type Writer = OptionalWriter<Lines<&'a File>>;
 
     fn make_writer(&'a self) -> Self::Writer {
-        LOG_FILE.get().map_or_else(OptionalWriter::none, |(file, _)| OptionalWriter::some(file))
+        let opened = LOG_FILE.get().and_then(Option::as_ref);
+        opened.map_or_else(OptionalWriter::none, |(file, _)| OptionalWriter::some(Lines(file)))
     }
 
     fn make_writer_for(&'a self, event: &Metadata<'_>) -> Self::Writer {
         match LOG_FILE.get() {
-            Some((file, level)) if event.level() <= level => OptionalWriter::some(file),
+            Some(Some((file, level))) if event.level() <= level => OptionalWriter::some(Lines(file)),
             _ => OptionalWriter::none(),
         }
     }
@@ -41,7 +48,8 @@ impl<'a> MakeWriter<'a> for ToLogFile {
 /// Sends events to stderr from `warn` up, one line each; runtimes keep a plugin's stderr in their own log, which has
 /// the time.
 pub(crate) fn start() {
-    let stderr = fmt::layer().with_ansi(false).with_target(false).without_time().with_writer(io::stderr);
+    let stderr = fmt::layer().with_ansi(false).with_target(false).without_time();
+    let stderr = stderr.with_writer(|| Lines(io::stderr()));
     let file = fmt::layer().with_ansi(false).with_target(false).with_writer(ToLogFile);
     let subscriber =
         registry().with(stderr.with_filter(LevelFilter::WARN)).with(file.with_filter(LevelFilter::DEBUG));
@@ -49,21 +57,32 @@ pub(crate) fn start() {
     let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
-/// Opens `ipam.log_file`, if the configuration names one. The levels are whereabouts': `panic`, `error`, `verbose`,
-/// `debug`. What is wrong with the two fields is for the verb to say that reads them all.
+/// Says warnings about a configuration: the first ten, and how many more there are.
+pub(crate) fn warn_of(warnings: &[String]) {
+    let (said, rest) = warnings.split_at(warnings.len().min(WARNINGS_SAID));
+    for warning in said {
+        tracing::warn!("{warning}");
+    }
+    if !rest.is_empty() {
+        tracing::warn!("and {} more warnings about this configuration", rest.len());
+    }
+}
+
+/// Opens `ipam.log_file`, if the configuration names one that may be. The levels are whereabouts': `panic`, `error`,
+/// `verbose`, `debug`. What is wrong with the two fields is for the verb to say that reads them all.
 pub(crate) fn also_to_file_of(document: &Document) {
     let fields = || -> Result<_, FieldError> {
         let Some(mut ipam) = document.root()?.object("ipam")? else { return Ok((None, None)) };
         Ok((ipam.string("log_file")?, ipam.string("log_level")?))
     };
     if let Ok((Some(path), level)) = fields()
-        && path.starts_with('/')
+        && places::is_log_file(Path::new(path))
     {
         also_to_file(Path::new(path), level.map(str::to_ascii_lowercase).as_deref());
     }
 }
 
-/// Opens the file, unless there is one already: the network's own comes before the flat file's, which is known later.
+/// Opens the file, unless one was tried already: the network's own comes before the flat file's, which is known later.
 pub(crate) fn also_to_file(path: &Path, level: Option<&str>) {
     if LOG_FILE.get().is_some() {
         return;
@@ -73,17 +92,16 @@ pub(crate) fn also_to_file(path: &Path, level: Option<&str>) {
         Some("verbose") => LevelFilter::INFO,
         _ => LevelFilter::DEBUG,
     };
-    match append_to(path) {
-        Ok(file) => drop(LOG_FILE.set((file, level))),
+    // Many plugins of a node write to one file at once; each event is one write to its end.
+    let opened = match file::append_to(path) {
+        Ok(file) => Some((file, level)),
         // A pod is worth more than its log.
-        Err(cause) => tracing::warn!("ipam.log_file: cannot write {}: {cause}", path.display()),
-    }
-}
-
-/// Many plugins of a node write to one file at once; each event is one write to its end. Should it be a FIFO, nobody
-/// waits for its reader.
-fn append_to(path: &Path) -> io::Result<File> {
-    File::options().append(true).create(true).custom_flags(nix::libc::O_NONBLOCK).open(path)
+        Err(cause) => {
+            tracing::warn!("ipam.log_file: cannot write {}: {cause}", path.display());
+            None
+        }
+    };
+    drop(LOG_FILE.set(opened));
 }
 
 /// For a person who starts the program by hand. Stdout belongs to the protocol even then.

@@ -103,7 +103,8 @@ fn read_stdin() -> Result<Document, Error> {
         raw.extend_from_slice(part);
         stdin.consume(length);
         if raw.len() > LONGEST_CONFIG {
-            return Err(undecodable(format!("longer than {LONGEST_CONFIG} bytes")));
+            let seen = raw.len();
+            return Err(undecodable(format!("has {seen} bytes or more; {LONGEST_CONFIG} are the most")));
         }
     }
 }

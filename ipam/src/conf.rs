@@ -5,7 +5,9 @@
 
 mod flat;
 mod keys;
+mod limits;
 mod networks;
+pub mod places;
 mod ranges;
 mod request;
 mod routes;
@@ -92,7 +94,7 @@ pub struct Ipam {
     /// `enable_overlapping_ranges`, true when absent: an address in use in any overlapping pool of the
     /// domain is taken.
     pub enable_overlapping_ranges: bool,
-    /// `log_file`.
+    /// `log_file`, if it lies where one may, see [`places::is_log_file`].
     pub log_file: Option<PathBuf>,
     /// `log_level`: `panic`, `error`, `verbose` or `debug`.
     pub log_level: Option<String>,
@@ -116,14 +118,32 @@ impl Ipam {
         file: Option<&'a FlatFile>,
         strict: bool,
     ) -> Result<Self, ConfError> {
-        let mut ipam = ipam;
         let mut warnings = Vec::new();
+        let mut parsed = match Self::parse_fields(ipam, file, &mut warnings) {
+            Ok(parsed) => parsed,
+            Err(error) => return Err(withheld(error, file)),
+        };
+        if strict && !warnings.is_empty() {
+            return Err(withheld(warnings.swap_remove(0).into(), file));
+        }
+        for warning in warnings {
+            parsed.warnings.push(withheld(warning.into(), file).to_string());
+        }
+        Ok(parsed)
+    }
+
+    fn parse_fields<'a>(
+        mut ipam: Object<'a>,
+        file: Option<&'a FlatFile>,
+        warnings: &mut Vec<FieldError>,
+    ) -> Result<Self, ConfError> {
         let datastore = keys::datastore(&mut ipam)?;
-        keys::check_flat_file(&mut ipam, datastore, file, &mut warnings)?;
+        keys::check_flat_file(&mut ipam, datastore, file, warnings)?;
         let completed = file.map(|file| file.complete(&mut ipam)).transpose()?.unwrap_or_default();
         keys::pass_legacy(&mut ipam)?;
-        let ranges = ranges::parse(&mut ipam, &mut warnings)?;
-        let addresses = networks::addresses(&mut ipam, &mut warnings)?;
+        limits::check(&mut ipam)?;
+        let ranges = ranges::parse(&mut ipam, warnings)?;
+        let addresses = networks::addresses(&mut ipam, warnings)?;
         if ranges.is_empty() && addresses.is_empty() {
             let remedy = "is missing; write the subnet to assign from, like 172.23.0.0/24, or use addresses";
             return Err(FieldError::missing(ipam.path_of("range"), remedy).into());
@@ -133,20 +153,20 @@ impl Ipam {
         networks::check_names(&mut ipam, network_name.as_deref(), &ranges, &addresses, datastore)?;
         let statics = addresses.iter().map(|a| a.address);
         let subnets: Vec<IpNet> = ranges.iter().map(Range::subnet).chain(statics).collect();
-        let routes = routes::parse(&mut ipam, &subnets, gateway, &mut warnings)?;
-        let mut parsed = Self {
+        let routes = routes::parse(&mut ipam, &subnets, gateway, warnings)?;
+        let parsed = Self {
             ranges,
             addresses,
             gateway,
             routes,
-            dns: keys::dns(&mut ipam, &mut warnings)?,
+            dns: keys::dns(&mut ipam, warnings)?,
             datastore,
             data_dir: keys::absolute_path(&mut ipam, "dataDir")?,
             agent_socket: keys::absolute_path(&mut ipam, "agentSocket")?,
             network_name,
             enable_overlapping_ranges: ipam.bool("enable_overlapping_ranges")?.unwrap_or(true),
-            log_file: keys::absolute_path(&mut ipam, "log_file")?,
-            log_level: keys::log_level(&mut ipam, &mut warnings)?,
+            log_file: keys::log_file(&mut ipam, warnings)?,
+            log_level: keys::log_level(&mut ipam, warnings)?,
             completed,
             warnings: Vec::new(),
         };
@@ -154,10 +174,6 @@ impl Ipam {
         let unknown =
             |path| FieldError::missing(path, "is no field of an ipam block and has no effect; remove it");
         warnings.extend(ipam.unknown().into_iter().map(unknown));
-        if strict && !warnings.is_empty() {
-            return Err(warnings.remove(0).into());
-        }
-        parsed.warnings = warnings.iter().map(ToString::to_string).collect();
         Ok(parsed)
     }
 
@@ -213,6 +229,19 @@ impl Ipam {
             }
         }
         Ok(())
+    }
+}
+
+/// `error` without the value, if a file of the node has it: the network's author, who reads the error in a pod's events, chose
+/// the file and need not be allowed to read it. Its keys are said, so that the file's author finds the place.
+fn withheld(error: ConfError, file: Option<&FlatFile>) -> ConfError {
+    let hide = |error: FieldError| match file {
+        Some(file) if file.is_origin_of(&error.field) => FieldError { value: String::new(), ..error },
+        _ => error,
+    };
+    match error {
+        ConfError::Field(error) => ConfError::Field(hide(error)),
+        ConfError::Unsupported(error) => ConfError::Unsupported(hide(error)),
     }
 }
 

@@ -10,6 +10,7 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde_json::Value;
@@ -18,6 +19,8 @@ pub use tree::read;
 
 /// How many characters of a wrong value an error repeats.
 const VALUE_SHOWN: usize = 80;
+/// How many characters of a field's path an error repeats. A key may be as long as the document.
+const FIELD_SHOWN: usize = 160;
 
 /// A field of the configuration that cannot be used as written.
 ///
@@ -52,15 +55,20 @@ impl FieldError {
 
 impl fmt::Display for FieldError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.field)?;
-        // Runtimes log the message as one line, so a control character must not break it in two.
-        let shown = self.value.chars().map(|c| if c.is_control() { ' ' } else { c });
-        if self.value.chars().count() > VALUE_SHOWN {
-            write!(f, "{}… ", shown.take(VALUE_SHOWN).collect::<String>())?;
-        } else if !self.value.is_empty() {
-            write!(f, "{} ", shown.collect::<String>())?;
+        let field = cut(&self.field, FIELD_SHOWN);
+        match self.value.as_str() {
+            "" => write!(f, "{field}: ")?,
+            value => write!(f, "{field}: {} ", cut(value, VALUE_SHOWN))?,
         }
         f.write_str(&self.remedy)
+    }
+}
+
+/// The first `most` characters of `text`, with a sign where some are missing.
+fn cut(text: &str, most: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
+        None => Cow::Borrowed(text),
     }
 }
 
@@ -108,7 +116,12 @@ impl<'a> Object<'a> {
     /// Path of the member `key`, whether it exists or not. One that was taken over from another object has that
     /// object's path, a colon, and its key.
     pub fn path_of(&self, key: &str) -> String {
-        match self.in_force(key).and_then(|member| member.origin.as_ref()) {
+        let origin = self.in_force(key).and_then(|member| member.origin.as_deref());
+        self.path_with(origin, key)
+    }
+
+    fn path_with(&self, origin: Option<&str>, key: &str) -> String {
+        match origin {
             Some(origin) => format!("{origin}: {key}"),
             None if self.path.is_empty() => key.to_owned(),
             None => format!("{}.{key}", self.path),
@@ -193,7 +206,7 @@ impl<'a> Object<'a> {
 
     /// Paths of the keys that nobody has asked for so far, in document order.
     pub fn unknown(&self) -> Vec<String> {
-        self.members.iter().filter(|m| !m.asked).map(|m| self.path_of(m.key)).collect()
+        self.members.iter().filter(|m| !m.asked).map(|m| self.path_with(m.origin.as_deref(), m.key)).collect()
     }
 
     fn element(&mut self, key: &str) -> Option<Element<'a>> {

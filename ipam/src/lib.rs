@@ -17,7 +17,7 @@
 //! - [`mod@file`] keeps pools of one host in a directory, safe against crashes and parallel callers.
 //! - `kubernetes`, a feature, keeps pools in the API; it is the agent's.
 //! - [`remote`] asks the node's agent for the pools of the cluster.
-//! - [`state_file`] and [`trust`]: which files and directories of the node root may use.
+//! - [`state_file`] and [`trust`]: which files and directories of the node root may use. [`visible`] shows text of others.
 
 mod address;
 pub mod allocate;
@@ -35,6 +35,7 @@ pub mod remote;
 pub mod request;
 pub mod state_file;
 pub mod trust;
+pub mod visible;
 pub mod wire;
 
 pub use error::StoreError;

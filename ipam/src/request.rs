@@ -12,6 +12,38 @@ use crate::name::PoolName;
 use crate::pool::Allocation;
 use crate::range::Range;
 
+/// Most addresses of one attachment: of ranges, static ones, and those asked for. Each costs a pool's object, a
+/// reservation, and time of the node's agent, which serves all pods of the node.
+pub const MOST_WANTS: usize = 64;
+/// Most routes of one attachment, and so most next hops that its ranges must not hand out.
+pub const MOST_ROUTES: usize = 1024;
+/// Most exclusions of one attachment, in all its ranges together: the agent remembers them for as long as it runs.
+pub const MOST_EXCLUDES: usize = 1024;
+/// Longest container id, in bytes: the record of an attachment is a file named after it and the interface, and file names end at
+/// 255 bytes.
+const MAX_CONTAINER_ID: usize = 200;
+
+/// The form the CNI specification demands of container ids and network names: `^[A-Za-z0-9][A-Za-z0-9_.-]*$`.
+pub fn is_identifier(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    bytes.next().is_some_and(|first| first.is_ascii_alphanumeric())
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
+}
+
+/// Checks a `CNI_CONTAINERID`.
+///
+/// # Errors
+/// What it must be instead; continues the sentence that the id begins.
+pub fn check_container_id(id: &str) -> Result<(), &'static str> {
+    if !is_identifier(id) {
+        return Err("must start with a letter or digit and go on with letters, digits, '_', '.' or '-'");
+    }
+    if id.len() > MAX_CONTAINER_ID {
+        return Err("must not exceed 200 bytes");
+    }
+    Ok(())
+}
+
 /// The attachment that holds, or wants, addresses.
 ///
 /// Known pods are recognised by pod and interface, so a new sandbox of the same pod gets its addresses
@@ -85,6 +117,15 @@ impl Request {
         }
         pools
     }
+}
+
+/// How far an address that is asked for by name may lie from what its range hands out by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Between the range's bounds, and in none of its exclusions.
+    Range,
+    /// Anywhere in the range's subnet. The network has to allow it, by `"capabilities": {"ips": true}`.
+    Subnet,
 }
 
 /// One address wanted.

@@ -10,6 +10,8 @@
 //! A claim may need to know whether another sandbox of the same pod still exists, and only the plugin can tell. The
 //! agent answers [`Answer::Contested`] then, having changed nothing, and the plugin claims again with what it found.
 
+mod check;
+
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 

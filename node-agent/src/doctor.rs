@@ -12,11 +12,12 @@ use std::fmt;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use octavia_bridge_ipam::visible::lines;
 use octavia_bridge_netlink::Netlink;
 use serde::Serialize;
 
 use crate::cli::{Cli, Doctor};
-use crate::verbs::print;
+use crate::verbs::print_text;
 pub(crate) use plugin::versions;
 
 /// How bad it is.
@@ -86,9 +87,9 @@ pub(crate) async fn doctor(cli: &Cli, options: &Doctor) -> anyhow::Result<ExitCo
     findings.extend(plugin::installed(&cli.state_dir));
     findings.extend(options.plugin.as_deref().map(plugin::look));
     if options.json {
-        print(&serde_json::to_string_pretty(&findings)?)?;
+        print_text(&serde_json::to_string_pretty(&findings)?)?;
     } else {
-        print(&findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
+        print_text(&lines(&findings))?;
     }
     let wrong = findings.iter().any(|finding| finding.level == Level::Fail);
     Ok(if wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })

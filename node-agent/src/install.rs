@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
+use octavia_bridge_ipam::visible::lines;
 
 use crate::cli::{Cli, Places, Plugin};
 use crate::state::State;
@@ -36,7 +37,7 @@ pub(crate) fn install(cli: &Cli, places: &Places, plugin: &Plugin) -> anyhow::Re
             print(&line)?;
         }
         let complaints = look.complaints();
-        anyhow::ensure!(complaints.is_empty(), "{}", complaints.join("\n"));
+        anyhow::ensure!(complaints.is_empty(), "{}", lines(&complaints));
         if look.done().is_empty() {
             print("nothing to do")?;
         }

@@ -28,6 +28,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use cli::{Cli, Verb};
+use octavia_bridge_ipam::visible::Lines;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 
@@ -39,13 +40,18 @@ pub fn run() -> ExitCode {
     let cli = Cli::parse();
     // The client of the API server logs each failed attempt, and does not say of what; whoever asked says more, once.
     let told = Targets::new().with_default(LevelFilter::INFO).with_target("kube_client", LevelFilter::OFF);
-    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_target(false);
+    // Names of policies and fields of objects are others' words.
+    let log = tracing_subscriber::fmt().with_writer(|| Lines(std::io::stderr()));
+    let log = log.with_ansi(false).with_target(false);
     log.finish().with(told).init();
     observed::find_settings_below(&cli.proc_sys);
     match answer(&cli) {
         Ok(status) => status,
         Err(error) => {
-            tracing::error!("{error:#}");
+            // A list of problems, each made visible already.
+            for line in format!("{error:#}").lines() {
+                tracing::error!("{line}");
+            }
             if error.is::<source::Error>() { ExitCode::from(WRONG_INPUT) } else { ExitCode::FAILURE }
         }
     }

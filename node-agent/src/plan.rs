@@ -47,7 +47,7 @@ pub(crate) struct Missing {
 
 /// What stands in the way of the desired state, all of it; nothing was planned.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}", .0.join("\n"))]
+#[error("{}", octavia_bridge_ipam::visible::lines(.0))]
 pub(crate) struct Conflicts(pub(crate) Vec<String>);
 
 /// Plans how to get from `observed` to `desired`. The plan is empty if and only if nothing differs.

@@ -20,7 +20,7 @@ use crate::broker::client;
 use crate::cli::{Cli, Pools, PoolsAct, PoolsPlace};
 use crate::health::{Metrics, Requests};
 use crate::reclaim::{Api, Mender, Sandboxes};
-use crate::verbs::print;
+use crate::verbs::print_text;
 
 /// How long the first reading may take.
 const READING: Duration = Duration::from_secs(20);
@@ -45,9 +45,9 @@ pub(crate) async fn pools(cli: &Cli, options: &Pools) -> anyhow::Result<ExitCode
         }
     };
     if options.json {
-        print(&format!("{:#}", report.json()))?;
+        print_text(&format!("{:#}", report.json()))?;
     } else {
-        print(&report.text())?;
+        print_text(&report.text())?;
     }
     Ok(ExitCode::SUCCESS)
 }

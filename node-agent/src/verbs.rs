@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
+use octavia_bridge_ipam::visible;
 use octavia_bridge_netlink::Netlink;
 use serde_json::json;
 
@@ -21,7 +22,7 @@ const DIFFERS: u8 = 3;
 
 /// Something has to appear before the desired state can be reached; nothing was touched.
 #[derive(Debug, thiserror::Error)]
-#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+#[error("{}", visible::lines(.0))]
 pub(crate) struct Incomplete(Vec<Missing>);
 
 impl std::fmt::Display for Missing {
@@ -43,9 +44,9 @@ pub(crate) async fn plan(cli: &Cli, input: &Input, as_json: bool, check: bool) -
         let value = json!({
             "steps": steps, "missing": missing, "warnings": warnings, "cuts": cuts, "leftAlone": left_alone
         });
-        print(&format!("{value:#}"))?;
+        print_text(&format!("{value:#}"))?;
     } else {
-        print(&in_words(&desired, &plan))?;
+        print_text(&in_words(&desired, &plan))?;
     }
     let differs = !plan.steps.is_empty() || !plan.missing.is_empty();
     Ok(if check && differs { ExitCode::from(DIFFERS) } else { ExitCode::SUCCESS })
@@ -60,7 +61,7 @@ fn in_words(desired: &Desired, plan: &Plan) -> String {
     lines.extend(plan.cuts.iter().map(|step| format!("could cut the node off, and will be checked: {step}")));
     lines.extend(plan.warnings.iter().map(|text| format!("warning: {text}")));
     lines.extend(desired.left_alone.iter().map(|text| format!("left alone: {text}")));
-    lines.join("\n")
+    visible::lines(&lines)
 }
 
 pub(crate) async fn apply(cli: &Cli, input: &Input, safety: &Safety) -> anyhow::Result<ExitCode> {
@@ -133,7 +134,7 @@ fn tell(done: &[Planned]) -> anyhow::Result<ExitCode> {
     if done.is_empty() {
         lines.push("nothing to do".into());
     }
-    print(&lines.join("\n"))?;
+    print_text(&visible::lines(&lines))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -182,7 +183,7 @@ pub(crate) async fn show(as_json: bool) -> anyhow::Result<ExitCode> {
     let observed = observed::read(&netlink).await.context("read the present state")?;
     let state = show::state(&observed);
     if as_json {
-        print(&format!("{state:#}"))?;
+        print_text(&format!("{state:#}"))?;
     } else {
         print(serde_saphyr::to_string(&state)?.trim_end())?;
     }
@@ -249,6 +250,12 @@ fn absent_route(route: &observed::Route) -> Vec<crate::desired::Route> {
 }
 
 /// The one place that writes to standard output.
-pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+/// Prints one line, whatever names and words of others it has.
+pub(crate) fn print(line: &str) -> anyhow::Result<()> {
+    print_text(&visible::visible(line))
+}
+
+/// Prints a text whose lines are this program's.
+pub(crate) fn print_text(text: &str) -> anyhow::Result<()> {
     writeln!(io::stdout().lock(), "{text}").context("write to standard output")
 }

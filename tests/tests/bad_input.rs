@@ -245,10 +245,26 @@ fn requested_addresses() {
                 &["runtimeConfig.ips", "172.23.0.40/16", "24"],
             ),
             (json!({"args": {"cni": {"ips": ["172.23.0.150"]}}}), &["args.cni.ips", "172.23.0.150"]),
+            (
+                json!({"runtimeConfig": {"ips": ["172.23.0.254"]}}),
+                &[
+                    "runtimeConfig.ips[0]",
+                    "172.23.0.254",
+                    "172.23.0.30-172.23.0.70",
+                    "\"capabilities\": {\"ips\": true}",
+                ],
+            ),
+            (
+                json!({"args": {"cni": {"ips": ["172.23.0.44"]}}, "ipam": {"exclude": ["172.23.0.44/32"]}}),
+                &["args.cni.ips[0]", "is excluded", "172.23.0.44/32", "capabilities"],
+            ),
         ],
     );
     let pod = Lab::new().node("node1").pod("worker");
     pod.add(&conf::octavia()).args("IP=bogus").run().any_error().says(&["CNI_ARGS", "IP", "bogus"]);
+    // A pod's annotation, as multus hands it on.
+    let annotated = pod.add(&conf::octavia()).args("IgnoreUnknown=1;IP=172.23.0.1/24").run();
+    annotated.error(7).says(&["CNI_ARGS IP", "172.23.0.1/24", "172.23.0.30-172.23.0.70", "capabilities"]);
     assert!(pod.node().link_names().is_empty());
 }
 

@@ -125,7 +125,7 @@ fn an_agents_refusal_has_a_code_of_its_own() {
         let before = pod.node().snapshot(&[&pod]);
         let message = format!("pool\n172.23.0.0-24: {}", words[0]);
         let agent = ScriptedAgent::at(&socket(pod.node()), move |_| failed(kind, &message));
-        add(&pod, &cluster(pod.node())).run().error(code).says(&words).says(&["pool 172.23.0.0-24"]);
+        add(&pod, &cluster(pod.node())).run().error(code).says(&words).says(&[r"pool\n172.23.0.0-24"]);
         // It says that it has done nothing.
         assert_eq!(agent.verbs(), ["claim"], "{kind}");
         pod.node().snapshot(&[&pod]).assert_same_as(&before);

@@ -4,6 +4,7 @@ use octavia_bridge_tests::scripted::oblige;
 use octavia_bridge_tests::{Act, Call, Lab, Node, Pod, ScriptedAgent, conf};
 use serde_json::{Value, json};
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
 const POD: &str = "IgnoreUnknown=1;K8S_POD_NAMESPACE=openstack;K8S_POD_NAME=worker-0";
@@ -32,11 +33,17 @@ fn network(node: &Node, ipam: &Value) -> Value {
     conf::layer2_with(json!({"cniVersion": "1.1.0", "agentSocket": socket(node), "ipam": block}))
 }
 
-/// The call with the node's own `/etc`.
+/// The call with the node's own `/etc` and `/var/log`.
 fn on_its_etc(call: &Call, node: &Node) -> Call {
+    let log = node.disk().join("log");
     fs::create_dir_all(etc(node)).expect("make the node's /etc");
-    let mount = format!("/usr/bin/mount --bind {} /etc && exec \"$@\"", etc(node).display());
-    call.clone().under(&["/bin/sh", "-c", &mount, "sh"])
+    fs::create_dir_all(&log).expect("make the node's /var/log");
+    let mount = format!(
+        "mount --bind {} /var/log && mount --bind {} /etc && exec \"$@\"",
+        log.display(),
+        etc(node).display()
+    );
+    call.clone().under(&["/bin/sh", "-c", &format!("PATH=/usr/bin:/bin; {mount}"), "sh"])
 }
 
 fn add(pod: &Pod, ipam: &Value) -> Call {
@@ -54,11 +61,11 @@ fn asked(agent: &ScriptedAgent) -> Value {
 fn a_network_written_for_whereabouts_and_its_file_work_unchanged() {
     let pod = Lab::new().node("node1").pod("worker");
     let agent = ScriptedAgent::obliging(&socket(pod.node()));
-    let log = pod.node().disk().join("whereabouts.log");
+    let log = pod.node().disk().join("log/whereabouts.log");
     // As upstream's and OpenShift's installers write it, with what an administrator may add.
     let file = json!({
         "datastore": "kubernetes", "kubernetes": {"kubeconfig": "/etc/cni/net.d/whereabouts.d/whereabouts.kubeconfig"},
-        "reconciler_cron_expression": "30 4 * * *", "log_file": log, "log_level": "debug",
+        "reconciler_cron_expression": "30 4 * * *", "log_file": "/var/log/whereabouts.log", "log_level": "debug",
         "configuration_path": "/etc/cni/net.d/whereabouts.d", "enable_overlapping_ranges": false,
         "exclude": ["172.23.0.40/32"], "routes": [{"dst": "172.24.0.0/16", "gw": "172.23.0.150"}],
     });
@@ -93,17 +100,66 @@ fn the_first_place_with_a_file_is_the_only_one() {
     assert_eq!(excluded(&ipam), json!(["172.23.0.2/32"]));
     put(&node, &format!("kubernetes/{USUAL}"), &file(1));
     assert_eq!(excluded(&ipam), json!(["172.23.0.1/32"]));
-    let own = put(&node, "own.conf", &file(9));
+    put(&node, "cni/net.d/whereabouts.d/own.conf", &file(9));
     let naming = |path: &str| conf::with(ipam.clone(), json!({"configuration_path": path}));
-    assert_eq!(excluded(&naming(own.to_str().unwrap())), json!(["172.23.0.9/32"]));
+    assert_eq!(excluded(&naming("/etc/cni/net.d/whereabouts.d/own.conf")), json!(["172.23.0.9/32"]));
     // whereabouts goes on to the usual places, too.
-    assert_eq!(excluded(&naming("/nowhere/own.conf")), json!(["172.23.0.1/32"]));
+    let missing = "/etc/cni/net.d/whereabouts.d/missing.conf";
+    assert_eq!(excluded(&naming(missing)), json!(["172.23.0.1/32"]));
     let pod = node.pod("worker");
-    let outcome = add(&pod, &naming("/nowhere/own.conf")).run();
-    assert!(
-        outcome.stderr.contains("/nowhere/own.conf") && outcome.stderr.contains("does not exist"),
-        "{outcome:?}"
-    );
+    let outcome = add(&pod, &naming(missing)).run();
+    assert!(outcome.stderr.contains(missing) && outcome.stderr.contains("does not exist"), "{outcome:?}");
+}
+
+#[test]
+fn distributions_keep_it_in_folders_of_their_own_which_may_be_links() {
+    let node = Lab::new().node("node1");
+    let agent = ScriptedAgent::obliging(&socket(&node));
+    // As a snap's `current` is one.
+    let real = node.disk().join("rancher/k3s/agent-1/etc/cni/net.d/whereabouts.d");
+    fs::create_dir_all(&real).unwrap();
+    symlink("agent-1", node.disk().join("rancher/k3s/agent")).unwrap();
+    fs::write(real.join("whereabouts.conf"), r#"{"exclude": ["172.23.0.7/32"]}"#).unwrap();
+    let file = "/var/lib/rancher/k3s/agent/etc/cni/net.d/whereabouts.d/whereabouts.conf";
+    for ipam in [
+        json!({"range": "172.23.0.0/24", "configuration_path": file}),
+        // whereabouts finds none there; networks that do not name it are ones that it does not serve.
+        json!({"range": "172.23.0.0/24"}),
+    ] {
+        let pod = node.pod("worker");
+        add(&pod, &ipam).run().attached();
+        assert_eq!(asked(&agent)["wants"][0]["choice"]["lowest"]["exclude"], json!(["172.23.0.7/32"]));
+    }
+    // The file itself may not be one.
+    fs::write(node.disk().join("secret"), r#"{"range": "s3cret"}"#).unwrap();
+    fs::remove_file(real.join("whereabouts.conf")).unwrap();
+    symlink("/var/lib/secret", real.join("whereabouts.conf")).unwrap();
+    let pod = node.pod("worker");
+    let error = add(&pod, &json!({"configuration_path": file})).run().error(5);
+    error.says(&[file, "symbolic link"]);
+    assert!(!error.msg.contains("s3cret"), "{error:?}");
+}
+
+#[test]
+fn no_other_file_of_the_node_is_read() {
+    let pod = Lab::new().node("node1").pod("worker");
+    let agent = ScriptedAgent::obliging(&socket(pod.node()));
+    put(pod.node(), "secret.conf", r#"{"range": "s3cret"}"#);
+    let before = pod.node().snapshot(&[&pod]);
+    for path in [
+        "/etc/secret.conf",
+        "/etc/cni/net.d/whereabouts.d/../../../secret.conf",
+        // Reading these waits for ever, or takes from others what they have not read yet.
+        "/proc/kmsg",
+        "/sys/kernel/tracing/trace_pipe",
+        "/dev/stdin",
+    ] {
+        let error = add(&pod, &json!({"configuration_path": path})).run().error(7);
+        error.says(&["ipam.configuration_path", path, "/etc/cni/net.d/whereabouts.d"]);
+        assert!(!error.msg.contains("s3cret"), "{error:?}");
+    }
+    pod.node().snapshot(&[&pod]).assert_same_as(&before);
+    assert!(agent.calls().is_empty());
 }
 
 #[test]
@@ -128,21 +184,24 @@ fn a_wrong_file_is_named_with_the_field() {
     for (text, code, words) in [
         ("{", 7, ["whereabouts.conf", "EOF"]),
         ("[]", 7, ["whereabouts.conf", "no JSON object"]),
-        (r#"{"exclude": ["bogus"]}"#, 7, ["whereabouts.conf: exclude[0]", "\"bogus\""]),
+        (r#"{"exclude": ["s3cret"]}"#, 7, ["whereabouts.conf: exclude[0]", "is neither a subnet nor"]),
         (r#"{"gateway": "10.0.0.1"}"#, 7, ["whereabouts.conf: gateway", "172.23.0.0/24"]),
-        (r#"{"ipRanges": [{"range": "10.0.0.0"}]}"#, 7, ["whereabouts.conf: ipRanges[0].range", "10.0.0.0"]),
+        (r#"{"ipRanges": [{"range": "s3cret"}]}"#, 7, ["whereabouts.conf: ipRanges[0].range", "is no range"]),
         (r#"{"routes": 7}"#, 7, ["whereabouts.conf: routes", "list"]),
-        (r#"{"node_slice_size": "/26"}"#, 2, ["whereabouts.conf: node_slice_size", "/26"]),
+        (r#"{"node_slice_size": "s3cret"}"#, 2, ["whereabouts.conf: node_slice_size", "not supported"]),
     ] {
         put(pod.node(), USUAL, text);
-        add(&pod, &json!({"range": "172.23.0.0/24"})).run().error(code).says(&words);
+        let outcome = add(&pod, &json!({"range": "172.23.0.0/24"})).run();
+        outcome.error(code).says(&words);
+        // It is root's file, and the error the pod's author's to read.
+        assert!(!format!("{outcome:?}").contains("s3cret"), "{outcome:?}");
     }
     fs::remove_file(etc(pod.node()).join(USUAL)).unwrap();
     fs::create_dir(etc(pod.node()).join(USUAL)).unwrap();
     add(&pod, &json!({"range": "172.23.0.0/24"}))
         .run()
         .error(5)
-        .says(&["whereabouts.conf", "no regular file"]);
+        .says(&["whereabouts.conf", "not a regular file"]);
     let relative = json!({"range": "172.23.0.0/24", "configuration_path": "own.conf"});
     add(&pod, &relative).run().error(7).says(&["ipam.configuration_path", "own.conf", "absolute"]);
     pod.node().snapshot(&[&pod]).assert_same_as(&before);

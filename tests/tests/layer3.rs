@@ -172,8 +172,9 @@ fn an_address_may_be_asked_for_in_three_ways() {
     assert_eq!(attach(json!({}), "IP=172.23.0.40"), "172.23.0.40/24");
     assert_eq!(attach(json!({"args": {"cni": {"ips": ["172.23.0.41"]}}}), ""), "172.23.0.41/24");
     assert_eq!(attach(json!({"runtimeConfig": {"ips": ["172.23.0.42/24"]}}), ""), "172.23.0.42/24");
-    // Outside range_start and range_end: an administrator's pin.
-    assert_eq!(attach(json!({}), "IgnoreUnknown=1;IP=172.23.0.200"), "172.23.0.200/24");
+    // Outside range_start and range_end, where the network allows it.
+    let allowing = json!({"capabilities": {"ips": true}});
+    assert_eq!(attach(allowing, "IgnoreUnknown=1;IP=172.23.0.200"), "172.23.0.200/24");
     assert_eq!(attach(json!({}), ""), "172.23.0.30/24");
     let held: Vec<String> = node.allocations("172.23.0.0-24").keys().cloned().collect();
     for offset in ["30", "40", "41", "42", "200"] {

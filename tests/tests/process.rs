@@ -3,7 +3,7 @@
 use octavia_bridge_tests::{Lab, Node, Outcome, conf};
 use serde_json::json;
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -99,14 +99,16 @@ fn a_log_file_that_is_a_pipe_holds_nobody_up() {
     let node = Lab::new().node("node1");
     let pod = node.pod("worker");
     let pipe = pipe(&node);
-    // /var/lib is the node's disk to the plugin.
-    let inside = Path::new("/var/lib").join(pipe.file_name().unwrap());
-    let conf = conf::octavia_with(json!({"ipam": {"log_file": inside, "log_level": "debug"}}));
-    let outcome = pod.add(&conf).under(&LIMIT).run();
+    fs::rename(pipe, node.disk().join("whereabouts.log")).unwrap();
+    let mut under = LIMIT.to_vec();
+    let mount = format!("/usr/bin/mount --bind {} /var/log && exec \"$@\"", node.disk().display());
+    under.extend(["/bin/sh", "-c", &mount, "sh"]);
+    let conf = conf::octavia_with(json!({"ipam": {"log_file": "/var/log/whereabouts.log"}}));
+    let outcome = pod.add(&conf).under(&under).run();
     outcome.attached();
     assert!(outcome.stderr.contains("log_file"), "nobody is told: {:?}", outcome.stderr);
-    pod.add(&conf).plugin("octavia-ipam").ifname("net2").under(&LIMIT).run().success();
-    pod.del(&conf).under(&LIMIT).run().silent_success();
+    pod.add(&conf).plugin("octavia-ipam").ifname("net2").under(&under).run().success();
+    pod.del(&conf).under(&under).run().silent_success();
 }
 
 #[test]

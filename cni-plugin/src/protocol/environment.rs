@@ -3,9 +3,12 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use octavia_bridge_ipam::request::check_container_id;
 use octavia_bridge_netlink::validate_link_name;
 
 use super::{Code, Error};
+
+pub(crate) use octavia_bridge_ipam::request::is_identifier;
 
 /// The operations of the specification, section 2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,29 +132,13 @@ impl Environment {
         if !self.verb.needs_attachment() {
             return Ok(());
         }
-        if !is_identifier(&self.container_id) {
-            return Err(invalid(
-                "CNI_CONTAINERID",
-                &self.container_id,
-                "must start with a letter or digit and go on with letters, digits, '_', '.' or '-'",
-            ));
-        }
-        // The record of an attachment is a file named after both; file names end at 255 bytes.
-        if self.container_id.len() > 200 {
-            return Err(invalid("CNI_CONTAINERID", &self.container_id, "must not exceed 200 bytes"));
-        }
+        check_container_id(&self.container_id)
+            .map_err(|remedy| invalid("CNI_CONTAINERID", &self.container_id, remedy))?;
         validate_link_name(&self.ifname).map_err(|_| {
             let remedy = "is no interface name; it takes 1 to 15 bytes without '/', ':', '%' and spaces";
             invalid("CNI_IFNAME", &self.ifname, remedy)
         })
     }
-}
-
-/// The form the specification demands of container ids and network names: `^[A-Za-z0-9][A-Za-z0-9_.-]*$`.
-pub(crate) fn is_identifier(text: &str) -> bool {
-    let mut bytes = text.bytes();
-    bytes.next().is_some_and(|first| first.is_ascii_alphanumeric())
-        && bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
 }
 
 fn invalid(key: &str, value: &str, remedy: &str) -> Error {

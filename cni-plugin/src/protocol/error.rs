@@ -219,9 +219,7 @@ impl From<RemoteError> for Error {
             RemoteError::TooLong { .. } => (Code::UnsupportedField, "change the configuration"),
             RemoteError::Tombstones(_) | RemoteError::Unreleased { .. } => (Code::Io, "DEL may be repeated"),
         };
-        // The agent's words go into a pod's event, which is one line.
-        let text: String = chain(&error).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        Self::new(code, text).with_details(remedy)
+        Self::new(code, chain(&error)).with_details(remedy)
     }
 }
 

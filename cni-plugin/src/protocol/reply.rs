@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use octavia_bridge_ipam::visible::visible;
 use serde_json::{Value, json};
 
 use super::{Code, Error, Version};
@@ -36,9 +37,11 @@ fn versions() -> Value {
 }
 
 pub(crate) fn error_object(error: &Error, version: Version) -> Value {
-    let mut object = json!({ "cniVersion": version.as_str(), "code": error.code.number(), "msg": error.msg });
+    // Both go into a pod's event, and into logs of the runtime, where each line has an author.
+    let msg = visible(&error.msg);
+    let mut object = json!({ "cniVersion": version.as_str(), "code": error.code.number(), "msg": msg });
     if let Some(details) = &error.details {
-        object["details"] = details.as_str().into();
+        object["details"] = visible(details).into();
     }
     object
 }
@@ -94,6 +97,14 @@ mod tests {
             error_object(&error, Version::V0_3_1),
             json!({"cniVersion": "0.3.1", "code": 11, "msg": "later", "details": "a; b"})
         );
+    }
+
+    #[test]
+    fn an_error_is_one_line_whatever_it_repeats() {
+        let error = Error::new(Code::InvalidConfig, "a\nb\u{1b}[31m").with_details("c\u{202e}d");
+        let object = error_object(&error, Version::NEWEST);
+        assert_eq!(object["msg"], r"a\nb\u{1b}[31m");
+        assert_eq!(object["details"], r"c\u{202e}d");
     }
 
     /// The test binary starts itself: in the child this very test panics under the hook, and what the child

@@ -6,7 +6,7 @@ use super::*;
 use crate::conf::Ipam;
 use crate::document::Object;
 use crate::name::PoolName;
-use crate::request::{Owner, RequestedAddress};
+use crate::request::{Owner, Reach, RequestedAddress};
 
 mod identity;
 
@@ -32,7 +32,7 @@ impl Pools {
         let conf = Ipam::parse(Object::at("ipam".to_owned(), ipam).unwrap(), false).unwrap();
         let requested: Vec<RequestedAddress> =
             requested.iter().map(|text| RequestedAddress::parse("ips", text).unwrap()).collect();
-        let request = conf.request(owner.clone(), &requested).unwrap();
+        let request = conf.request(owner.clone(), &requested, Reach::Subnet).unwrap();
         let wanted = request.pools();
         let is_wanted = |pool: &Pool| wanted.iter().any(|(name, _)| name.as_str() == pool.name());
         let mut own: Vec<Pool> = wanted.iter().map(|(name, subnet)| self.get(name, *subnet)).collect();

@@ -4,23 +4,43 @@
 //! Configurations written for whereabouts count on it: at least for its log, at most for the ranges. The rules are
 //! whereabouts': the first file that exists is the only one, and a field of the network's own block wins unless it is
 //! empty (absent, null, false, 0, an empty text, list or object), see [`crate::document::Object::fill_from`]. That no
-//! file exists, an error there, is none here, since the one thing whereabouts cannot do without is the kubeconfig in it.
+//! file exists, an error there, is none here, since the one thing whereabouts cannot do without is the kubeconfig in it. And
+//! networks of K3s, which have to name the file for whereabouts, need not name it here: the folders of distributions
+//! come after whereabouts' own.
+//!
+//! The network's author chooses the file and root reads it. So it lies in one of whereabouts' folders, which may be links (the
+//! snap of microk8s is one), is a regular file itself, and errors never repeat its text.
 
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read};
+use std::fs::OpenOptions;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use nix::sys::statfs::{
+    BPF_FS_MAGIC, CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, DEBUGFS_MAGIC, FsType, NSFS_MAGIC,
+    PROC_SUPER_MAGIC, SECURITYFS_MAGIC, SELINUX_MAGIC, SMACK_MAGIC, SYSFS_MAGIC, TRACEFS_MAGIC, fstatfs,
+};
 use serde_json::{Map, Value};
 
 use crate::document::{self, FieldError, Object};
+use crate::state_file;
 
-use super::{Datastore, keys};
+use super::{Datastore, keys, places};
 
-/// Where whereabouts looks when the network names no file, in its order.
-const PATHS: [&str; 3] = [
-    "/etc/kubernetes/cni/net.d/whereabouts.d/whereabouts.conf",
-    "/etc/cni/net.d/whereabouts.d/whereabouts.conf",
-    "/host/etc/cni/net.d/whereabouts.d/whereabouts.conf",
+/// The file's name where the network does not say another.
+const NAME: &str = "whereabouts.conf";
+/// The kernel's own file systems.
+const PSEUDO: [FsType; 11] = [
+    BPF_FS_MAGIC,
+    CGROUP_SUPER_MAGIC,
+    CGROUP2_SUPER_MAGIC,
+    DEBUGFS_MAGIC,
+    NSFS_MAGIC,
+    PROC_SUPER_MAGIC,
+    SECURITYFS_MAGIC,
+    SELINUX_MAGIC,
+    SMACK_MAGIC,
+    SYSFS_MAGIC,
+    TRACEFS_MAGIC,
 ];
 /// In bytes. Real ones have a few hundred.
 const LONGEST: u64 = 1 << 20;
@@ -69,7 +89,7 @@ pub enum FlatFileError {
 
 impl FlatFile {
     /// Reads the file that applies to an `ipam` block: the one its `configuration_path` names, or else the first that
-    /// exists where whereabouts looks.
+    /// exists where whereabouts looks, or where distributions keep it.
     ///
     /// `None` if there is none, if the block has `datastore` `file`, which was not written for whereabouts, or if it
     /// has a wrong value here, which [`super::Ipam::parse_over`] will name.
@@ -79,24 +99,29 @@ impl FlatFile {
         else {
             return Ok(None);
         };
-        Self::first_of(named.as_deref().into_iter().chain(PATHS.iter().map(Path::new)))
+        if named.as_deref().is_some_and(|path| !places::is_flat_file(path)) {
+            return Ok(None);
+        }
+        let usual = places::FLAT_FILE_DIRS.iter().map(|folder| Path::new(folder).join(NAME));
+        Self::first_of(named.into_iter().chain(usual))
     }
 
-    fn first_of<'a>(paths: impl Iterator<Item = &'a Path>) -> Result<Option<Self>, FlatFileError> {
+    fn first_of(paths: impl Iterator<Item = PathBuf>) -> Result<Option<Self>, FlatFileError> {
         for path in paths {
-            let text = match read(path) {
+            let text = match read(&path) {
                 Ok(text) => text,
                 Err(cause) if is_absent(&cause) => continue,
-                Err(source) => return Err(FlatFileError::Unreadable { path: path.to_owned(), source }),
+                Err(source) => return Err(FlatFileError::Unreadable { path, source }),
             };
-            let malformed = |why: String| FlatFileError::Malformed { path: path.to_owned(), why };
-            let value = document::read(&text).map_err(|cause| malformed(cause.to_string()))?;
-            return match value {
-                Value::Object(_) => Ok(Some(Self { path: path.to_owned(), value })),
+            let kind = match document::read(&text) {
+                Ok(value @ Value::Object(_)) => return Ok(Some(Self { path, value })),
                 // Go reads null into an empty block.
-                Value::Null => Ok(Some(Self { path: path.to_owned(), value: Map::new().into() })),
-                other => Err(malformed(format!("it is {other:.40}"))),
+                Ok(Value::Null) => return Ok(Some(Self { path, value: Map::new().into() })),
+                Ok(Value::Array(_)) => "it is a list".to_owned(),
+                Ok(_) => "it is a single value".to_owned(),
+                Err(cause) => cause.to_string(),
             };
+            return Err(FlatFileError::Malformed { path, why: kind });
         }
         Ok(None)
     }
@@ -104,6 +129,11 @@ impl FlatFile {
     /// Where it was found.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether the field at this path is one of the file's.
+    pub(super) fn is_origin_of(&self, field: &str) -> bool {
+        field.strip_prefix(&*self.path.to_string_lossy()).is_some_and(|rest| rest.starts_with(": "))
     }
 
     /// Lets the file's fields stand in for those that are empty in `ipam`, and returns their names. Errors about them
@@ -114,17 +144,18 @@ impl FlatFile {
     }
 }
 
+/// Reads a file of the node's disk. The kernel's own file systems are none: a file of theirs may never end, keep its reader
+/// waiting, or do something when it is read.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
-    // Opening a FIFO would wait for its writer.
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::new(ErrorKind::InvalidData, "it is no regular file"));
+    let file = state_file::open(path, OpenOptions::new().read(true))?;
+    let kind = fstatfs(&file)?.filesystem_type();
+    if PSEUDO.contains(&kind) {
+        return Err(io::Error::new(
+            ErrorKind::InvalidData,
+            "it is not a file of a disk but one of the kernel's",
+        ));
     }
-    let mut text = Vec::new();
-    File::open(path)?.take(LONGEST + 1).read_to_end(&mut text)?;
-    if text.len() as u64 > LONGEST {
-        return Err(io::Error::new(ErrorKind::InvalidData, format!("it is longer than {LONGEST} bytes")));
-    }
-    Ok(text)
+    state_file::read_from(&file, LONGEST)
 }
 
 /// A file where a folder of the path should be means the same as no folder.
@@ -134,6 +165,9 @@ fn is_absent(cause: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
     use serde_json::json;
     use tempfile::TempDir;
 
@@ -147,7 +181,7 @@ mod tests {
     }
 
     fn found(paths: &[&Path]) -> Result<Option<FlatFile>, FlatFileError> {
-        FlatFile::first_of(paths.iter().copied())
+        FlatFile::first_of(paths.iter().map(|path| path.to_path_buf()))
     }
 
     /// A block read with a flat file of this text.
@@ -171,18 +205,19 @@ mod tests {
     }
 
     #[test]
-    fn the_networks_own_file_comes_first_and_is_for_whereabouts_only() {
+    fn no_file_of_another_place_is_looked_at() {
         let folder = TempDir::new().unwrap();
         let path = put(&folder, "own.conf", "{}");
-        for (block, expected) in [
-            (json!({"configuration_path": path}), Some(path.as_path())),
-            (json!({"configuration_path": path, "datastore": "kubernetes"}), Some(path.as_path())),
-            (json!({"configuration_path": path, "datastore": "file"}), None),
-            (json!({"configuration_path": "own.conf"}), None),
+        for (block, why) in [
+            (json!({"configuration_path": path}), "own.conf\" is not a file of whereabouts; name one"),
+            (json!({"configuration_path": "/proc/kmsg"}), "\"/proc/kmsg\" is not a file of whereabouts"),
+            (json!({"configuration_path": path, "datastore": "file"}), "is not read with datastore \"file\""),
+            (json!({"configuration_path": "own.conf"}), "is no absolute path"),
         ] {
             let mut ipam = Object::at("ipam".to_owned(), &block).unwrap();
-            let file = FlatFile::of(&mut ipam).unwrap();
-            assert_eq!(file.as_ref().map(FlatFile::path), expected, "{block}");
+            assert_eq!(FlatFile::of(&mut ipam).unwrap(), None, "{block}");
+            let error = Ipam::parse_over(ipam, None, false).unwrap_err().to_string();
+            assert!(error.starts_with("ipam.configuration_path: ") && error.contains(why), "{error}");
         }
     }
 
@@ -192,25 +227,45 @@ mod tests {
         let fifo = folder.path().join("fifo");
         let made = std::process::Command::new("mkfifo").arg(&fifo).status().unwrap();
         assert!(made.success());
-        for path in [folder.path(), &fifo, &put(&folder, "long", &" ".repeat(1 << 21))] {
+        let link = folder.path().join("link");
+        symlink(put(&folder, "secret", "{}"), &link).unwrap();
+        let proc = Path::new("/proc/self/status");
+        for path in [folder.path(), &fifo, &link, proc, &put(&folder, "long", &" ".repeat(1 << 21))] {
             let error = found(&[path]).unwrap_err();
             assert!(matches!(error, FlatFileError::Unreadable { .. }), "{error:?}");
             assert!(error.to_string().ends_with(&path.display().to_string()), "{error}");
         }
-        for (text, why) in [("", "EOF"), ("{", "EOF"), ("[1]", "it is [1]"), (r#"{"a":1}x"#, "trailing")] {
+        for (text, why) in [
+            ("", "EOF"),
+            ("{", "EOF"),
+            (r#"["s3cret"]"#, "it is a list"),
+            (r#""s3cret""#, "it is a single value"),
+            (r#"{"a":1}s3cret"#, "trailing characters at line 1 column 8"),
+            ("s3cret", "expected value at line 1 column 1"),
+        ] {
             let path = put(&folder, "text", text);
             let error = found(&[&path]).unwrap_err().to_string();
             assert!(error.contains(&path.display().to_string()) && error.contains(why), "{text}: {error}");
+            assert!(!error.contains("s3cret"), "{error}");
         }
         let empty = found(&[&put(&folder, "null", "null")]).unwrap().unwrap();
         assert_eq!(empty.value, json!({}));
     }
 
     #[test]
+    fn a_folder_on_the_way_may_be_a_link() {
+        let folder = TempDir::new().unwrap();
+        fs::create_dir(folder.path().join("1234")).unwrap();
+        fs::write(folder.path().join("1234/whereabouts.conf"), "{}").unwrap();
+        symlink("1234", folder.path().join("current")).unwrap();
+        assert!(found(&[&folder.path().join("current/whereabouts.conf")]).unwrap().is_some());
+    }
+
+    #[test]
     fn what_the_network_says_wins_and_what_it_leaves_empty_is_filled() {
         let file = json!({
             "Range": "10.9.0.0/24", "exclude": ["172.23.0.40/32"], "gateway": "172.23.0.1", "network_name": "blue",
-            "routes": [{"dst": "172.24.0.0/16"}], "log_file": "/tmp/whereabouts.log", "log_level": "verbose",
+            "routes": [{"dst": "172.24.0.0/16"}], "log_file": "/var/log/whereabouts.log", "log_level": "verbose",
             "dns": {"search": ["a.b"]},
         });
         let block = json!({
@@ -224,7 +279,7 @@ mod tests {
         assert_eq!(ipam.gateway.unwrap().to_string(), "172.23.0.1");
         assert_eq!(ipam.network_name.as_deref(), Some("blue"));
         assert_eq!(ipam.routes.len(), 1, "an empty list is no list");
-        assert_eq!(ipam.log_file.unwrap(), Path::new("/tmp/whereabouts.log"));
+        assert_eq!(ipam.log_file.unwrap(), Path::new("/var/log/whereabouts.log"));
         assert_eq!(ipam.log_level.as_deref(), Some("error"));
         assert_eq!(ipam.dns.search, ["a.b"]);
         let names: Vec<&str> = ipam.completed.iter().filter_map(|name| name.rsplit(' ').next()).collect();
@@ -253,30 +308,33 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_the_file_and_the_field() {
+    fn errors_name_the_file_and_the_field_and_not_the_value() {
         let block = json!({"type": "whereabouts", "range": "172.23.0.0/24"});
         for (file, expected) in [
-            (json!({"gateway": "gw"}), "flat.conf: gateway: \"gw\" is no IP address"),
-            (json!({"exclude": ["bogus"]}), "flat.conf: exclude[0]: \"bogus\" is neither"),
-            (json!({"range_start": 7}), "flat.conf: range_start: 7 is no string"),
-            (
-                json!({"ipRanges": [{"range": "bogus"}]}),
-                "flat.conf: ipRanges[0].range: \"bogus\" is no range",
-            ),
-            (json!({"routes": [{"dst": "x"}]}), "flat.conf: routes[0].dst: \"x\" is no address"),
-            (json!({"network_name": "Net_A"}), "flat.conf: network_name: \"Net_A\" cannot"),
-            (json!({"log_file": "w.log"}), "flat.conf: log_file: \"w.log\" is no absolute path"),
-            (json!({"node_slice_size": "/26"}), "flat.conf: node_slice_size: \"/26\" asks for a slice"),
-            (
-                json!({"addresses": [{"address": "10.0.0.5"}]}),
-                "flat.conf: addresses[0].address: \"10.0.0.5\"",
-            ),
+            (json!({"gateway": "s3cret"}), "flat.conf: gateway: is no IP address"),
+            (json!({"exclude": ["s3cret"]}), "flat.conf: exclude[0]: is neither"),
+            (json!({"range_start": {"s3cret": 7}}), "flat.conf: range_start: is no string"),
+            (json!({"ipRanges": [{"range": "s3cret"}]}), "flat.conf: ipRanges[0].range: is no range"),
+            (json!({"routes": [{"dst": "s3cret"}]}), "flat.conf: routes[0].dst: is no address"),
+            (json!({"network_name": "S3cret"}), "flat.conf: network_name: cannot"),
+            (json!({"network_name": "s3cret.".repeat(36) + "a"}), "flat.conf: network_name: is too long"),
+            (json!({"node_slice_size": "s3cret"}), "flat.conf: node_slice_size: asks for a slice"),
+            (json!({"addresses": [{"address": "s3cret"}]}), "flat.conf: addresses[0].address: is no address"),
         ] {
             let error = over(&file, &block).unwrap_err().to_string();
             assert!(error.starts_with('/') && error.contains(expected), "{file}: {error}");
+            assert!(!error.to_lowercase().contains("s3cret"), "{error}");
         }
-        let warnings = over(&json!({"rnage": "x", "log_level": "loud"}), &block).unwrap().warnings;
-        assert!(warnings[0].contains("flat.conf: log_level: \"loud\""), "{warnings:?}");
-        assert!(warnings[1].contains("flat.conf: rnage: is no field"), "{warnings:?}");
+        let file = json!({"rnage": "s3cret", "log_file": "/s3cret", "log_level": "s3cret"});
+        let warnings = over(&file, &block).unwrap().warnings;
+        assert!(warnings[0].contains("flat.conf: log_file: is not a place for logs"), "{warnings:?}");
+        assert!(warnings[1].contains("flat.conf: log_level: is no log level"), "{warnings:?}");
+        assert!(warnings[2].contains("flat.conf: rnage: is no field"), "{warnings:?}");
+        assert!(!warnings.concat().contains("s3cret"), "{warnings:?}");
+        let strictly = json!({"type": "whereabouts", "range": "172.23.0.0/24"});
+        let folder = TempDir::new().unwrap();
+        let file = found(&[&put(&folder, "flat.conf", r#"{"log_level": "s3cret"}"#)]).unwrap();
+        let error = Ipam::parse_over(Object::at("ipam".to_owned(), &strictly).unwrap(), file.as_ref(), true);
+        assert!(error.unwrap_err().to_string().contains("flat.conf: log_level: is no log level"));
     }
 }

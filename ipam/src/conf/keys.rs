@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::document::{FieldError, Object};
 
-use super::{ConfError, Datastore, Dns, FlatFile};
+use super::{ConfError, Datastore, Dns, FlatFile, places};
 
 /// Fields of whereabouts that are accepted and change nothing, each with the reason why that is safe.
 const WITHOUT_EFFECT: &[(&str, &str)] = &[
@@ -56,6 +56,12 @@ pub(super) fn check_flat_file(
             "names a flat file, which is not read with datastore \"file\"; write its fields into this block";
         return Err(ConfError::Unsupported(wrong(remedy.to_owned())));
     }
+    if !places::is_flat_file(&named) {
+        let folders = places::FLAT_FILE_DIRS.join(", ");
+        return Err(
+            wrong(format!("is not a file of whereabouts; name one that lies in one of {folders}")).into()
+        );
+    }
     match found.map(FlatFile::path) {
         Some(path) if path == named => {}
         None => warnings.push(wrong("does not exist; there is no flat file anywhere else either".to_owned())),
@@ -85,6 +91,24 @@ pub(super) fn absolute_path(ipam: &mut Object<'_>, key: &str) -> Result<Option<P
         let remedy = "is no absolute path; write one like /var/lib/octavia-bridge";
         Err(FieldError::text(ipam.path_of(key), text, remedy))
     }
+}
+
+/// `log_file`, unless it lies where no log of ours does: a pod is worth more than its log.
+pub(super) fn log_file(
+    ipam: &mut Object<'_>,
+    warnings: &mut Vec<FieldError>,
+) -> Result<Option<PathBuf>, FieldError> {
+    let Some(text) = ipam.string("log_file")?.filter(|text| !text.is_empty()) else { return Ok(None) };
+    let path = PathBuf::from(text);
+    if places::is_log_file(&path) {
+        return Ok(Some(path));
+    }
+    let folder = places::LOG_DIR;
+    let remedy = format!(
+        "is not a place for logs and has no effect; write one like {folder}/octavia.log or /var/log/whereabouts.log"
+    );
+    warnings.push(FieldError::text(ipam.path_of("log_file"), text, remedy));
+    Ok(None)
 }
 
 pub(super) fn log_level(

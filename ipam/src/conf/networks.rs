@@ -105,8 +105,10 @@ pub(super) fn check_names(
                 return Err(FieldError::text(ipam.path_of("network_name"), network, remedy));
             }
             (Ok(_), _) => {}
-            (Err(error), Some(network)) => {
-                let remedy = format!("makes a bad name: {error}");
+            (Err(_), Some(network)) => {
+                let most = name::MAX_LEN;
+                let remedy =
+                    format!("is too long for the name of a pool, which ends at {most}; use a shorter one");
                 return Err(FieldError::text(ipam.path_of("network_name"), network, remedy));
             }
             (Err(_), None) => {

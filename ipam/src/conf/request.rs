@@ -8,7 +8,7 @@ use crate::address::is_host_of;
 use crate::document::FieldError;
 use crate::name::PoolName;
 use crate::range::Range;
-use crate::request::{Choice, Owner, Request, RequestedAddress, Want};
+use crate::request::{Choice, MOST_WANTS, Owner, Reach, Request, RequestedAddress, Want};
 
 use super::Ipam;
 use super::networks::list;
@@ -17,16 +17,22 @@ impl Ipam {
     /// What `owner` needs: an address of each range, the `requested` ones, and the static ones.
     ///
     /// A requested address takes the place of the range it lies in; a second one in the same range comes
-    /// on top. It may lie outside the range's bounds or in an exclusion, since naming it is an
-    /// administrator's decision, but never be a gateway or next hop.
-    pub fn request(&self, owner: Owner, requested: &[RequestedAddress]) -> Result<Request, FieldError> {
+    /// on top. Who asks is the pod's author: so whether it may lie outside the range's bounds or in an exclusion, which the
+    /// network's author has set, is the network's to say, by `reach`. Never is it a gateway or next hop.
+    pub fn request(
+        &self,
+        owner: Owner,
+        requested: &[RequestedAddress],
+        reach: Reach,
+    ) -> Result<Request, FieldError> {
+        check_count(requested, requested.len())?;
         let reserved = self.reserved();
         let mut pinned: Vec<Option<IpAddr>> = vec![None; self.ranges.len()];
         let mut extra: Vec<(IpAddr, IpNet)> = Vec::new();
         let mut seen: Vec<IpAddr> = Vec::new();
         for asked in requested {
             // Multus passes one address both as runtimeConfig.ips and in CNI_ARGS.
-            let subnet = self.check_requested(asked, &reserved)?;
+            let subnet = self.check_requested(asked, &reserved, reach)?;
             if seen.contains(&asked.address) {
                 continue;
             }
@@ -51,6 +57,7 @@ impl Ipam {
             let choice = Choice::Exactly(fixed.address.addr());
             wants.push(self.want(fixed.address.trunc(), choice, Some(fixed.gateway))?);
         }
+        check_count(requested, wants.len())?;
         let network_name = self.network_name.clone();
         Ok(Request { owner, network_name, overlapping: self.enable_overlapping_ranges, wants, reserved })
     }
@@ -69,7 +76,12 @@ impl Ipam {
     }
 
     /// The subnet of the range that a requested address belongs to.
-    fn check_requested(&self, asked: &RequestedAddress, reserved: &[IpAddr]) -> Result<IpNet, FieldError> {
+    fn check_requested(
+        &self,
+        asked: &RequestedAddress,
+        reserved: &[IpAddr],
+        reach: Reach,
+    ) -> Result<IpNet, FieldError> {
         let address = asked.address;
         let text = match asked.prefix_len {
             Some(length) => format!("{address}/{length}"),
@@ -102,6 +114,34 @@ impl Ipam {
         if self.addresses.iter().any(|fixed| fixed.address.addr() == address) {
             return wrong("is one of ipam.addresses already; remove it here or there".to_owned());
         }
+        let mut ranges = self.ranges.iter().filter(|range| range.subnet() == subnet).peekable();
+        if reach == Reach::Range
+            && let Some(first) = ranges.peek().copied()
+            && !ranges.any(|range| range.offers(address))
+        {
+            return wrong(outside(first, address));
+        }
         Ok(subnet)
+    }
+}
+
+/// Why `range` does not offer `address`, and who can do something about it.
+fn outside(range: &Range, address: IpAddr) -> String {
+    let bounds = format!("{}-{}", range.first(), range.last());
+    let why = match range.exclude().iter().find(|net| net.contains(&address)) {
+        Some(net) => format!("is excluded from {bounds} by {net}; ask for another address of it"),
+        None => format!("lies outside {bounds}; ask for an address of it"),
+    };
+    format!("{why}, or let the network allow others by \"capabilities\": {{\"ips\": true}}")
+}
+
+/// Refuses more addresses than one attachment may have.
+fn check_count(requested: &[RequestedAddress], count: usize) -> Result<(), FieldError> {
+    match requested.last() {
+        Some(last) if count > MOST_WANTS => Err(FieldError::missing(
+            last.field.as_str(),
+            format!("makes {count} addresses of one attachment; ask for fewer, {MOST_WANTS} are the most"),
+        )),
+        _ => Ok(()),
     }
 }

@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::request::{Choice, Owner, RequestedAddress};
+use crate::request::{Choice, MOST_ROUTES, MOST_WANTS, Owner, Reach, RequestedAddress};
 
 fn parse(ipam: &Value) -> Result<Ipam, ConfError> {
     Ipam::parse(Object::at("ipam".to_owned(), ipam).unwrap(), false)
@@ -198,7 +198,7 @@ fn wrong_values_name_field_value_and_remedy() {
             with(&json!({ "network_name": "Net_A" })),
             "ipam.network_name: \"Net_A\" cannot begin an object's name",
         ),
-        (with(&json!({ "network_name": "a".repeat(250) })), "makes a bad name"),
+        (with(&json!({ "network_name": "a".repeat(250) })), "is too long for the name of a pool"),
         (
             with(&json!({ "network_name": "a".repeat(239), "datastore": "file" })),
             "too long for the name of a pool's file",
@@ -263,6 +263,8 @@ fn oddities_warn_and_strict_refuses_them() {
         (json!({ "addresses": [{ "address": "10.0.0.5/24", "gw": "10.0.0.1" }] }), "ipam.addresses[0].gw"),
         (json!({ "dns": { "nameserver": "10.0.0.1" } }), "ipam.dns.nameserver"),
         (json!({ "log_level": "loud" }), "ipam.log_level: \"loud\" is no log level"),
+        (json!({ "log_file": "/etc/cron.d/x" }), "ipam.log_file: \"/etc/cron.d/x\" is not a place for logs"),
+        (json!({ "log_file": "w.log" }), "ipam.log_file: \"w.log\" is not a place for logs"),
     ] {
         let ipam = with(&more);
         let warnings = parse(&ipam).unwrap().warnings;
@@ -279,7 +281,7 @@ fn whereabouts_own_settings_pass_even_strictly() {
     let conf = strict(&with(&json!({
         "datastore": "kubernetes", "kubernetes": { "kubeconfig": "/etc/x" }, "etcd_host": "a", "sleep_for_race": 5,
         "leader_lease_duration": 1500, "leader_renew_deadline": 1000, "leader_retry_period": 500,
-        "reconciler_cron_expression": "30 4 * * *", "log_file": "/tmp/w.log", "log_level": "Debug",
+        "reconciler_cron_expression": "30 4 * * *", "log_file": "/var/log/whereabouts.log", "log_level": "Debug",
         "Name": "n", "PodName": "p", "PodNamespace": "s", "network_name": "",
         "enable_overlapping_ranges": false,
         "dns": { "nameservers": ["10.0.0.53"], "domain": "a.b", "search": ["c"], "options": ["ndots:5"] },
@@ -333,7 +335,7 @@ fn a_gateway_goes_with_its_own_subnet_only() {
     })))
     .unwrap();
     let owner = Owner { container_id: "c".into(), ifname: "net1".into(), pod: None };
-    let request = conf.request(owner, &[]).unwrap();
+    let request = conf.request(owner, &[], Reach::Range).unwrap();
     let gateways: Vec<Option<String>> =
         request.wants.iter().map(|w| w.gateway.map(|g| g.to_string())).collect();
     let expected = [Some("172.23.0.1"), None, None, None, Some("10.5.0.1")];
@@ -345,10 +347,14 @@ fn a_gateway_goes_with_its_own_subnet_only() {
 }
 
 fn pins(conf: &Ipam, asked: &[&str]) -> Result<Vec<String>, String> {
+    pins_within(conf, asked, Reach::Subnet)
+}
+
+fn pins_within(conf: &Ipam, asked: &[&str], reach: Reach) -> Result<Vec<String>, String> {
     let requested: Vec<RequestedAddress> =
         asked.iter().map(|text| RequestedAddress::parse("CNI_ARGS IP", text).unwrap()).collect();
     let owner = Owner { container_id: "c".into(), ifname: "net1".into(), pod: None };
-    let request = conf.request(owner, &requested).map_err(|error| error.to_string())?;
+    let request = conf.request(owner, &requested, reach).map_err(|error| error.to_string())?;
     let shown = |choice: &Choice| match choice {
         Choice::Exactly(address) => address.to_string(),
         Choice::Lowest(range) => format!("any of {}", range.subnet()),
@@ -406,4 +412,64 @@ fn requested_addresses_that_cannot_be_are_refused() {
     for text in ["", "10.0.0", "10.0.0.1/33", "10.0.0.1,10.0.0.2"] {
         assert!(RequestedAddress::parse("x", text).is_err(), "{text}");
     }
+}
+
+#[test]
+fn a_pod_asks_for_what_its_ranges_hand_out_unless_the_network_allows_more() {
+    let conf = parse(&with(&json!({
+        "range_start": "172.23.0.30", "range_end": "172.23.0.70", "exclude": ["172.23.0.44"],
+        "ipRanges": [{ "range": "172.23.0.200-172.23.0.210/24" }],
+    })))
+    .unwrap();
+    let within = |asked: &str| pins_within(&conf, &[asked], Reach::Range);
+    assert_eq!(within("172.23.0.30").unwrap(), ["172.23.0.30", "any of 172.23.0.0/24"]);
+    // Of two ranges over one subnet, either will do.
+    assert_eq!(within("172.23.0.205/24").unwrap(), ["any of 172.23.0.0/24", "172.23.0.205"]);
+    for (asked, why) in [
+        ("172.23.0.1/24", "\"172.23.0.1/24\" lies outside 172.23.0.30-172.23.0.70; ask for an address of it"),
+        ("172.23.0.71", "lies outside"),
+        ("172.23.0.44", "\"172.23.0.44\" is excluded from 172.23.0.30-172.23.0.70 by 172.23.0.44/32"),
+    ] {
+        let message = within(asked).unwrap_err();
+        assert!(message.contains(why) && message.ends_with(r#""capabilities": {"ips": true}"#), "{message}");
+        assert!(pins(&conf, &[asked]).is_ok(), "{asked}");
+    }
+}
+
+#[test]
+fn one_attachment_has_so_many_addresses_and_routes_and_no_more() {
+    let ranges = |count: usize| vec![json!({ "range": "10.0.0.0/16" }); count];
+    let fixed = |count: usize| -> Vec<Value> {
+        (1..=count).map(|n| json!({ "address": format!("10.1.0.{n}/16") })).collect()
+    };
+    assert!(parse(&json!({ "ipRanges": ranges(MOST_WANTS) })).is_ok());
+    assert!(parse(&with(&json!({ "ipRanges": ranges(13), "addresses": fixed(50) }))).is_ok());
+    for (ipam, field, count) in [
+        (json!({ "ipRanges": ranges(2500) }), "ipam.ipRanges", 2500),
+        (json!({ "addresses": fixed(65) }), "ipam.addresses", 65),
+        (with(&json!({ "ipRanges": ranges(13), "addresses": fixed(51) })), "ipam.addresses", 65),
+    ] {
+        let message = parse(&ipam).unwrap_err().to_string();
+        assert!(message.starts_with(&format!("{field}: makes {count} addresses")), "{message}");
+        assert!(message.ends_with("64 are the most"), "{message}");
+    }
+    let conf = parse(&json!({ "range": "10.0.0.0/16" })).unwrap();
+    let asked: Vec<String> = (0..65).map(|n| format!("10.0.0.{}", n + 1)).collect();
+    let asked: Vec<&str> = asked.iter().map(String::as_str).collect();
+    assert_eq!(pins(&conf, &asked[..64]).unwrap().len(), 64);
+    assert!(pins(&conf, &asked).unwrap_err().contains("makes 65 addresses of one attachment"));
+    let two = parse(&json!({ "range": "10.0.0.0/16", "addresses": [{ "address": "10.5.0.9/24" }] })).unwrap();
+    assert!(pins(&two, &asked[..64]).unwrap_err().contains("makes 65 addresses of one attachment"));
+    let routes = |count: usize| with(&json!({ "routes": vec![json!({ "dst": "10.0.0.0/8" }); count] }));
+    assert!(parse(&routes(MOST_ROUTES)).is_ok());
+    let excludes = |count: usize| {
+        with(&json!({ "exclude": vec!["172.23.0.1"; count], "ipRanges": [
+        { "range": "10.0.0.0/16", "exclude": vec!["10.0.0.1"; count] },
+    ] }))
+    };
+    assert!(parse(&excludes(512)).is_ok());
+    let message = parse(&excludes(513)).unwrap_err().to_string();
+    assert_eq!(message, "ipam.exclude: has 1026 entries; write fewer, 1024 are the most");
+    let message = parse(&routes(MOST_ROUTES + 1)).unwrap_err().to_string();
+    assert_eq!(message, "ipam.routes: has 1025 entries; write fewer, 1024 are the most");
 }

@@ -3,28 +3,39 @@
 //! `serde_json` leaves a repeated key at its first place with the last value. That would lose which of
 //! `{"a": 1, "A": 2, "a": 3}` came last, and Go takes the last whatever its case.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-/// Reads one JSON document; anything but blanks after it is an error.
+/// Values in one document, lists and objects included. A value takes up to 350 bytes of memory and three of text: without a limit,
+/// a document of a megabyte would take a hundred. Real ones have a few hundred values.
+const MOST_VALUES: usize = 1 << 16;
+
+/// Reads one JSON document of at most 65,536 values; anything but blanks after it is an error.
 pub fn read(text: &[u8]) -> Result<Value, serde_json::Error> {
-    serde_json::from_slice::<Tree>(text).map(|tree| tree.0)
+    let mut json = serde_json::Deserializer::from_slice(text);
+    let value = Tree(&Cell::new(MOST_VALUES)).deserialize(&mut json)?;
+    json.end().map(|()| value)
 }
 
-struct Tree(Value);
+/// One value, and how many more the document may have.
+#[derive(Clone, Copy)]
+struct Tree<'a>(&'a Cell<usize>);
 
-impl<'de> Deserialize<'de> for Tree {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(TreeVisitor).map(Tree)
+impl<'de> DeserializeSeed<'de> for Tree<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        let left = self.0.get().checked_sub(1);
+        self.0.set(left.ok_or_else(|| D::Error::custom(format!("more than {MOST_VALUES} values")))?);
+        deserializer.deserialize_any(self)
     }
 }
 
-struct TreeVisitor;
-
-impl<'de> Visitor<'de> for TreeVisitor {
+impl<'de> Visitor<'de> for Tree<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -62,7 +73,7 @@ impl<'de> Visitor<'de> for TreeVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
         let mut items = Vec::new();
-        while let Some(Tree(item)) = seq.next_element()? {
+        while let Some(item) = seq.next_element_seed(self)? {
             items.push(item);
         }
         Ok(Value::Array(items))
@@ -73,7 +84,8 @@ impl<'de> Visitor<'de> for TreeVisitor {
         // others, and a document of some megabytes would take ten seconds.
         let mut last: HashMap<String, (usize, Value)> = HashMap::new();
         let mut place = 0;
-        while let Some((key, Tree(value))) = access.next_entry::<String, Tree>()? {
+        while let Some(key) = access.next_key::<String>()? {
+            let value = access.next_value_seed(self)?;
             // Null leaves an earlier value in force, see `Object::value`.
             if value.is_null() && last.contains_key(&key) {
                 continue;

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::document::Object;
-use crate::request::{Owner, RequestedAddress};
+use crate::request::{Owner, Reach, RequestedAddress};
 
 /// A data directory that goes away with the test, and the store in it.
 struct Host {
@@ -70,7 +70,7 @@ fn conf(ipam: &Value) -> Ipam {
 
 fn add(store: &FileStore, ipam: &Value, id: &str, deadline: Instant) -> Result<Vec<String>, StoreError> {
     let owner = Owner { container_id: id.to_owned(), ifname: "net1".to_owned(), pod: None };
-    let request = conf(ipam).request(owner, &[]).unwrap();
+    let request = conf(ipam).request(owner, &[], Reach::Range).unwrap();
     let claim = store.acquire(&request, deadline, &nobody)?;
     let addresses = claim.assigned().iter().map(|assigned| assigned.address.to_string()).collect();
     claim.hold()?.settle()?;
@@ -166,7 +166,11 @@ fn a_requested_address_is_reserved_or_its_holder_named() {
     let pin = |id: &str| {
         let owner = Owner { container_id: id.into(), ifname: "net1".into(), pod: Some(format!("ns/{id}")) };
         let asked = RequestedAddress::parse("CNI_ARGS IP", "172.23.0.200").unwrap();
-        host.store.acquire(&conf(&octavia()).request(owner, &[asked]).unwrap(), soon(), &nobody)
+        host.store.acquire(
+            &conf(&octavia()).request(owner, &[asked], Reach::Subnet).unwrap(),
+            soon(),
+            &nobody,
+        )
     };
     let claim = pin("a").unwrap();
     assert_eq!(claim.assigned()[0].address.to_string(), "172.23.0.200/24");
@@ -180,8 +184,10 @@ fn two_sandboxes_of_one_pod_share_nothing_while_both_live() {
     let host = Host::new();
     let attach = |id: &str, alive: &dyn Fn(&str, &str) -> bool| {
         let owner = Owner { container_id: id.into(), ifname: "net1".into(), pod: Some("ns/p".into()) };
-        let claim =
-            host.store.acquire(&conf(&octavia()).request(owner, &[]).unwrap(), soon(), alive).unwrap();
+        let claim = host
+            .store
+            .acquire(&conf(&octavia()).request(owner, &[], Reach::Range).unwrap(), soon(), alive)
+            .unwrap();
         let address = claim.assigned()[0].address.to_string();
         claim.hold().unwrap().settle().unwrap();
         address
@@ -198,7 +204,7 @@ fn a_claim_keeps_others_out_until_it_is_held_and_is_none_before() {
     let host = Host::new();
     let claim = |id: &str, deadline: Instant| {
         let owner = Owner { container_id: id.into(), ifname: "net1".into(), pod: None };
-        host.store.acquire(&conf(&octavia()).request(owner, &[]).unwrap(), deadline, &nobody)
+        host.store.acquire(&conf(&octavia()).request(owner, &[], Reach::Range).unwrap(), deadline, &nobody)
     };
     drop(claim("killed", soon()).unwrap());
     assert!(host.held(&octavia(), "killed").is_empty(), "nothing was put in place");

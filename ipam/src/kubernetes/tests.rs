@@ -18,7 +18,7 @@ use super::object::{POOLS, RESERVATIONS};
 use super::*;
 use crate::conf::Ipam;
 use crate::document::Object;
-use crate::request::Owner;
+use crate::request::{Owner, Reach};
 use crate::wire::{Claim, Failure, Sandbox};
 use server::{Fault, Server};
 
@@ -47,7 +47,7 @@ fn claim(ipam: &Value, n: usize) -> Claim {
     let conf = Ipam::parse(Object::at("ipam".to_owned(), ipam).unwrap(), false).unwrap();
     let Attachment { container_id, ifname } = attachment(n);
     let owner = Owner { container_id, ifname, pod: Some(format!("openstack/pod-{n}")) };
-    let request = conf.request(owner, &[]).unwrap();
+    let request = conf.request(owner, &[], Reach::Range).unwrap();
     Claim { request, pod_uid: Some(format!("uid-of-{n}")), patience_ms: 25_000, sandboxes: Vec::new() }
 }
 

@@ -7,12 +7,14 @@ use octavia_bridge_ipam::kubernetes::{Claimed, Error, Refused, Residue, Turn};
 use octavia_bridge_ipam::wire::{
     Answer, Attachment, Call, Claim, Failure, Kind, MAX_LINE, Reply, VERSION, Verb,
 };
+use octavia_bridge_netlink::validate_link_name;
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Broker;
+use crate::apply::chain;
 
 /// How long a caller may take to say what it wants, and to take in the answer.
 const SPEECH: Duration = Duration::from_secs(5);
@@ -248,6 +250,10 @@ pub(crate) fn read(line: &[u8]) -> Result<Verb, Failure> {
     }
     let call: Call =
         serde_json::from_slice(line).map_err(|error| malformed(format!("the call is none: {error}")))?;
+    call.verb.check()?;
+    if let Verb::Claim(claim) = &call.verb {
+        validate_link_name(&claim.request.owner.ifname).map_err(|error| malformed(chain(&error)))?;
+    }
     Ok(call.verb)
 }
 

@@ -3,6 +3,8 @@
 use std::cell::RefCell;
 use std::fmt;
 
+use octavia_bridge_ipam::visible::lines;
+
 /// One problem at one place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Problem {
@@ -15,7 +17,7 @@ pub(crate) struct Problem {
 
 /// Every problem of what was read; never empty as an error.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+#[error("{}", lines(.0))]
 pub(crate) struct Problems(pub(crate) Vec<Problem>);
 
 impl fmt::Display for Problem {

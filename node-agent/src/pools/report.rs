@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use ipnet::IpNet;
+use octavia_bridge_ipam::visible::visible;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -74,6 +75,26 @@ impl Report {
     }
 
     pub(super) fn text(&self) -> String {
+        self.visible().table()
+    }
+
+    /// The report with what others wrote into the objects as a person may see it.
+    fn visible(&self) -> Self {
+        let holders = |holders: &[Holder]| holders.iter().map(Holder::visible).collect();
+        let pool = |pool: &Pool| Pool {
+            name: visible(&pool.name).into_owned(),
+            fill: pool.fill.clone().map_err(|why| visible(&why).into_owned()),
+            holders: holders(&pool.holders),
+        };
+        Self {
+            source: self.source.clone(),
+            remedy: self.remedy,
+            pools: self.pools.iter().map(pool).collect(),
+            alone: holders(&self.alone),
+        }
+    }
+
+    fn table(&self) -> String {
         let width = |of: fn(&Holder) -> usize| self.holders().map(of).max().unwrap_or(0);
         let widths = [
             width(|holder| holder.address.len()),
@@ -108,6 +129,21 @@ impl Report {
 }
 
 impl Holder {
+    fn visible(&self) -> Self {
+        let shown = |text: &String| visible(text).into_owned();
+        Self {
+            address: shown(&self.address),
+            pod: shown(&self.pod),
+            interface: shown(&self.interface),
+            container: shown(&self.container),
+            node: self.node.as_ref().map(shown),
+            since: self.since.as_ref().map(shown),
+            state: self.state,
+            why: self.why.as_ref().map(shown),
+            remark: self.remark.as_ref().map(shown),
+        }
+    }
+
     fn node(&self) -> &str {
         self.node.as_deref().unwrap_or("-")
     }
@@ -186,5 +222,22 @@ mod tests {
         assert_eq!(json["pools"][0]["capacity"], "254");
         assert_eq!(json["pools"][0]["holders"][1]["state"], "gone");
         assert_eq!(json["pools"][1]["damaged"], "no");
+    }
+    #[test]
+    fn a_pods_name_stays_in_its_row() {
+        let report = Report {
+            source: "ippools in kube-system".into(),
+            remedy: "Agents free them.",
+            pools: vec![Pool {
+                name: "10.0.0.0-24".into(),
+                fill: Ok(("10.0.0.0/24".parse().unwrap(), 1, 254)),
+                holders: vec![holder("10.0.0.1", "a/b\n  10.0.0.2  c/d\u{1b}[1A", State::Gone)],
+            }],
+            alone: Vec::new(),
+        };
+        let text = report.text();
+        assert_eq!(text.lines().count(), 3, "{text}");
+        assert!(text.contains(r"a/b\n  10.0.0.2  c/d\u{1b}[1A  net1"), "{text}");
+        assert!(report.json().to_string().contains(r"a/b\n  10.0.0.2"), "programs get what is written");
     }
 }

@@ -94,7 +94,7 @@ fn liveness_is_asked_once_and_only_where_it_matters() {
         "6": { "id": "c9", "podref": "ns/pod-9", "ifname": "net1" },
     }));
     let conf = Ipam::parse(Object::at("ipam".to_owned(), &octets()).unwrap(), false).unwrap();
-    let request = conf.request(pod(0), &[]).unwrap();
+    let request = conf.request(pod(0), &[], Reach::Range).unwrap();
     let asked = std::cell::RefCell::new(Vec::new());
     let alive = |id: &str, ifname: &str| {
         asked.borrow_mut().push(format!("{id} {ifname}"));
@@ -157,4 +157,30 @@ fn every_range_may_adopt_in_one_breath() {
         json!({ "ipRanges": [{ "range": "10.0.0.1-10.0.0.9/24" }, { "range": "10.0.0.11-10.0.0.19/24" }] });
     assert_eq!(pools.add(&both, &pod(0)).unwrap(), ["10.0.0.5/24", "10.0.0.15/24"]);
     assert_eq!(pools.add(&both, &pod(0)).unwrap(), ["10.0.0.5/24", "10.0.0.15/24"]);
+}
+
+#[test]
+fn as_many_ranges_as_one_attachment_may_have_keep_the_lowest_of_thousands() {
+    // Entries of dead sandboxes, any of which any range could keep.
+    let entry = json!({ "id": "old", "podref": "ns/pod-0", "ifname": "net1" });
+    let entries: serde_json::Map<String, Value> =
+        (1..=5000).map(|n| (n.to_string(), entry.clone())).collect();
+    let document = json!({
+        "apiVersion": API_VERSION, "kind": KIND, "metadata": { "name": "10.0.0.0-16" },
+        "spec": { "range": "10.0.0.0/16", "allocations": entries },
+    });
+    let pool = Pool::parse("10.0.0.0-16", document.to_string().as_bytes()).unwrap();
+    let mut pools = Pools { pools: vec![pool], ..Pools::default() };
+    // The narrow ranges come last, so that the wide ones have to make room.
+    let mut ranges = vec![json!({ "range": "10.0.0.0/16" }); 32];
+    ranges.extend(vec![json!({ "range": "10.0.0.1-10.0.0.32/16" }); 32]);
+    let ipam = json!({ "ipRanges": ranges });
+    let first = pools.add(&ipam, &pod(0)).unwrap();
+    let expected: Vec<String> = (33..=64).chain(1..=32).map(|n| format!("10.0.0.{n}/16")).collect();
+    let (mut got, mut all) = (first.clone(), expected);
+    got.sort();
+    all.sort();
+    assert_eq!(got, all, "none is searched for, since all can be kept");
+    assert_eq!(pools.add(&ipam, &pod(0)).unwrap(), first, "repeated");
+    assert_eq!(pools.holders().len(), 64, "the rest is given back");
 }

@@ -15,6 +15,15 @@ fn what_is_no_call_is_said_to_be_none() {
     let admin = Cluster::shared().namespace("malformed");
     let node = Node::start(&admin, "node-1");
     let whole = json!({"version": 1, "release": {"containerId": "a", "ifname": "net1"}}).to_string();
+    let range = json!({"subnet": "10.33.0.0/24", "first": "10.33.0.1", "last": "10.33.0.254"});
+    let want = json!({"pool": "10.33.0.0-24", "subnet": "10.33.0.0/24", "gateway": null, "choice": {"lowest": range}});
+    let claim = |wants: usize| {
+        let owner = json!({"containerId": "a", "ifname": "net1", "pod": "openstack/worker-0"});
+        let request = json!({"owner": owner, "networkName": null, "overlapping": true, "reserved": [],
+            "wants": vec![&want; wants]});
+        json!({"version": 1, "claim": {"patienceMs": 1000, "request": request}}).to_string()
+    };
+    let (claim, many) = (claim(1), claim(2500));
     let long = format!("{{\"version\":1,\"release\":\"{}\"}}\n", "x".repeat(1 << 20));
     for (text, kind, words) in [
         ("\n".to_owned(), "malformed", "has no version"),
@@ -26,6 +35,9 @@ fn what_is_no_call_is_said_to_be_none() {
         (format!("{}\n", whole.replace(":1,", ":0,")), "version", "install the plugin of the same release"),
         ("{\"version\":7,\"future\":[]}\n".to_owned(), "version", "speaks version 7, the agent version 1"),
         (long, "malformed", "no end within 1048576 bytes"),
+        (format!("{}\n", claim.replace("\"net1\"", "\"net/\"")), "malformed", "net/"),
+        (format!("{}\n", claim.replace("10.33.0.0-24", "net1")), "malformed", "pool net1 does not keep"),
+        (format!("{}\n", many), "unsupported", "2500 addresses of one attachment are too many"),
         (whole, "malformed", "no whole line within"),
     ] {
         let answer = say(&node.socket(), text.as_bytes());
