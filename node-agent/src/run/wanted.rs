@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
-use super::Keeper;
+use super::keeper::Keeper;
 use crate::cli::Input;
 use crate::desired::{self, Label, Problems};
 use crate::policies::{Candidate, Chosen, Following, Merged, Part, merge};
@@ -37,7 +37,7 @@ impl Wanted {
         state: &State,
         cluster: bool,
     ) -> anyhow::Result<(Self, Option<String>)> {
-        let kept = verbs::kept_last(state)?;
+        let kept = verbs::kept_last(state);
         let (files, fault) = match files(input, kept.as_ref(), cluster) {
             Ok(files) => (files, None),
             Err(error) if cluster => {
@@ -63,7 +63,7 @@ impl Wanted {
     /// # Errors
     /// Wrong files; nothing has changed then.
     pub(super) fn reload(&mut self, input: &Input, state: &State, cluster: bool) -> anyhow::Result<()> {
-        self.files = files(input, state.kept()?.as_ref(), cluster)?;
+        self.files = files(input, state.kept().as_ref(), cluster)?;
         self.held.clear();
         Ok(())
     }
