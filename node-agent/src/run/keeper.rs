@@ -67,6 +67,7 @@ pub(super) struct Keeper<'a> {
 /// Without a cluster wrong input at the start; a netlink socket that fails. What cannot be reached now is no error: it is
 /// tried again.
 pub(super) async fn keep(job: &Job) -> anyhow::Result<()> {
+    job.health.pulse.works();
     let mut stopped = job.stop.subscribe();
     let in_cluster = job.api.is_some();
     // Files first: a change while they are read is seen later.
@@ -120,7 +121,7 @@ pub(super) async fn keep(job: &Job) -> anyhow::Result<()> {
             _ = stopped.wait_for(|stopped| *stopped) => return Ok(()),
             () = job.reload.notified() => keeper.reload(&job.input, in_cluster).await?,
             () = files.changed() => keeper.reload(&job.input, in_cluster).await?,
-            chosen = chosen(&mut following) => keeper.choose(chosen).await?,
+            chosen = chosen(&mut following) => keeper.choose(chosen?).await?,
             woken = keeper.relevant(&mut events, not_before) => woken?,
             () = sleep_until(wake) => {}
         }

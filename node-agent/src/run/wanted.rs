@@ -130,15 +130,17 @@ impl Wanted {
 }
 
 /// The policies of the cluster, when others than before select this node.
-pub(super) async fn chosen(following: &mut Option<Following>) -> Arc<Chosen> {
-    if let Some(following) = following {
-        while following.chosen.changed().await.is_ok() {
-            if let Some(chosen) = following.chosen.borrow_and_update().clone() {
-                return chosen;
-            }
+///
+/// # Errors
+/// They are not followed any more: the task that did has panicked.
+pub(super) async fn chosen(following: &mut Option<Following>) -> anyhow::Result<Arc<Chosen>> {
+    let Some(following) = following else { return std::future::pending().await };
+    loop {
+        following.chosen.changed().await.context("the cluster's policies are not followed any more")?;
+        if let Some(chosen) = following.chosen.borrow_and_update().clone() {
+            return Ok(chosen);
         }
     }
-    std::future::pending().await
 }
 
 impl Keeper<'_> {

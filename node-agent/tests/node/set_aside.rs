@@ -137,6 +137,8 @@ fn a_kept_state_that_cannot_be_read_is_set_aside() {
         until(START, "the policy", || node.link("octbr").is_some_and(|link| link["mtu"] == 1400));
         assert_eq!(daemon.stop(), Some(0));
         fs::write(&kept, "{}").unwrap();
+        // What was kept would have said whose port it is.
+        node.ip("link set enp6s0 nomaster");
         node.ok("remove", "");
         assert!(node.link("octbr").is_none());
     });
