@@ -29,6 +29,7 @@ pub(crate) async fn add(environment: &Environment, document: &Document) -> Resul
     }
     if let Addressing::Pool(pool) = &attachment.addressing {
         pool.require_pod()?;
+        pod::check_next_hops(&pool.ipam.routes)?;
     }
     // A delegated plugin would inherit it.
     if !matches!(attachment.addressing, Addressing::Delegated(_)) {
