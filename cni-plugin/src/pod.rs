@@ -92,7 +92,8 @@ pub(crate) fn check_next_hops(routes: &[conf::Route]) -> Result<(), Error> {
         let count = counts.entry((dst, mtu, advmss, priority, table, scope)).or_default();
         *count += 1;
         if *count > MOST {
-            let text = format!("ipam.routes[{number}]: one next hop to {dst} too many; a route has at most {MOST}");
+            let text =
+                format!("ipam.routes[{number}]: one next hop to {dst} too many; a route has at most {MOST}");
             return Err(Error::new(Code::InvalidConfig, text));
         }
     }
@@ -194,6 +195,9 @@ mod tests {
         routes.push(conf("10.0.0.0/8", 129, None));
         let error = check_next_hops(&routes).unwrap_err();
         assert_eq!(error.code, Code::InvalidConfig);
-        assert_eq!(error.msg, "ipam.routes[130]: one next hop to 10.0.0.0/8 too many; a route has at most 128");
+        assert_eq!(
+            error.msg,
+            "ipam.routes[130]: one next hop to 10.0.0.0/8 too many; a route has at most 128"
+        );
     }
 }

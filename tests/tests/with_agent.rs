@@ -244,6 +244,7 @@ interfaces:
 - {name: enp7s0.24, type: vlan, vlan: {base-iface: enp7s0, id: 24}}
 - {name: br-free, type: linux-bridge, state: absent}
 ";
+    fs::create_dir_all(node.data_dir()).expect("make the agent's folder");
     let _keeper = Agent::beside_plugin(&node).keep(policy);
     let file = node.data_dir().join("agent/bridges.json");
     while !file.exists() {
@@ -261,7 +262,7 @@ interfaces:
         }
         let status = conf::with(conf("octbr"), json!({"cniVersion": "1.1.0"}));
         node.status(&status).run().error(50).says(&["octbr", "does not exist"]);
-        // What is to be absent is anybody's.
-        node.pod("worker").add(&conf("br-free")).run().attached();
     }
+    // What is to be absent is anybody's.
+    node.pod("worker").add(&conf::octavia_with(json!({"bridge": "br-free"}))).run().attached();
 }

@@ -41,6 +41,16 @@ pub(crate) fn check(merge: &Merge, findings: &Findings) {
     }
     for (source, interface) in &merge.interfaces {
         let invalid = |key: &str, text: String| findings.invalid(format!("{}.{key}", source.path), text);
+        // Whatever is to become of it: what stands on it is planned by way of it.
+        let name = &interface.name;
+        if index.stack.is_circular(name) {
+            invalid("name", format!("{name} stands on itself by way of bases and ports"));
+        }
+        // Those that stand on this one would only say so again.
+        if index.stack.height(name) == Some(HIGHEST + 1) {
+            let most = format!("the kernel takes {HIGHEST} above each other at most");
+            invalid("name", format!("{name} stands on {HIGHEST} links by way of bases and ports; {most}"));
+        }
         if matches!(interface.state, State::Absent | State::Ignore) {
             continue;
         }
@@ -52,15 +62,6 @@ pub(crate) fn check(merge: &Merge, findings: &Findings) {
         }
         if let Some(Kind::Vlan { base: Some(base), .. }) = &interface.kind {
             check_base(&index, interface, base, &invalid);
-        }
-        let name = &interface.name;
-        if index.stack.is_circular(name) {
-            invalid("name", format!("{name} stands on itself by way of bases and ports"));
-        }
-        // Those that stand on this one would only say so again.
-        if index.stack.height(name) == Some(HIGHEST + 1) {
-            let most = format!("the kernel takes {HIGHEST} above each other at most");
-            invalid("name", format!("{name} stands on {HIGHEST} links by way of bases and ports; {most}"));
         }
     }
     check_next_hops(merge, findings);

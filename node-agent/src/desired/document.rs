@@ -9,8 +9,10 @@ use super::{Choice, Desired, bounds, interface, route};
 
 /// Most scalars, lists and mappings of a text: ten times what the most links and routes take that are allowed.
 const MOST_NODES: usize = 100_000;
+/// Most bytes of all scalars, those that aliases repeat counted each time: twice what a file may have.
+const MOST_TEXT: usize = 8 << 20;
 /// Most bytes of text that anchors may hold ready for their aliases.
-const MOST_ANCHORED: usize = 4 << 20;
+const MOST_ANCHORED: usize = 1 << 20;
 
 /// Where something came from, and its text.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -81,6 +83,7 @@ fn gather<'a>(
 fn budget() -> Option<serde_saphyr::Budget> {
     serde_saphyr::budget! {
         max_nodes: MOST_NODES,
+        max_total_scalar_bytes: MOST_TEXT,
         max_recorded_anchor_events: MOST_NODES,
         max_recorded_anchor_bytes: MOST_ANCHORED,
     }

@@ -24,6 +24,9 @@ fn links_stand_on_each_other_as_high_as_the_kernel_allows() {
     for links in [9, 10, 1000] {
         assert_eq!(refuse(&tower(links)), [too_high]);
     }
+    // One that is left alone does not hide how high it is.
+    let ignored = tower(20).replace(r#""name":"v9""#, r#""state":"ignore","name":"v9""#);
+    assert_eq!(refuse(&ignored), [too_high]);
 }
 
 /// Two VLANs of each bridge stand on the next one: twice as many ways down with each level.
@@ -122,4 +125,19 @@ fn of_many_problems_some_are_said_and_the_rest_is_counted() {
     // What may be left out is not what was not looked at.
     let ours_only = Choice { ours_only: true, ..Choice::default() };
     assert!(read([&text], &ours_only).is_err());
+}
+
+#[test]
+fn aliases_do_not_make_much_of_little() {
+    let item = "z".repeat(400);
+    let list = vec![format!("{item:?}"); 2000].join(",");
+    let aliases = vec!["*a"; 40].join(",");
+    let problems = refuse(&format!("a: &a [{list}]\nb: [{aliases}]"));
+    assert!(
+        problems[0].starts_with("test.yaml: not YAML") && problems[0].contains("budget"),
+        "{problems:#?}"
+    );
+    // What nmstate's documents do with them.
+    let few = "x-bridge: &b {type: linux-bridge}\ninterfaces: [{name: a, <<: *b}]";
+    assert!(!refuse(few)[0].contains("not YAML"));
 }
