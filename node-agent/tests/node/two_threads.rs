@@ -80,8 +80,8 @@ impl Fault {
             let name = fs::read_to_string(format!("/proc/{}/task/{id}/comm", daemon.0.id()));
             name.is_ok_and(|name| name.trim() == "links")
         };
-        let ids = threads.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        let thread = ids.filter(named).next().expect("a thread of that name");
+        let mut ids = threads.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let thread = ids.find(named).expect("a thread of that name");
         let mut command = Command::new("strace");
         command.args(["-qq", "-o", "/dev/null", "-p", &thread, "-e", &format!("trace={calls}")]);
         command.args(["-e", &format!("inject={calls}:{fault}")]);
