@@ -29,6 +29,7 @@ pub(crate) async fn add(environment: &Environment, document: &Document) -> Resul
     log::warn_of(&attachment.warnings);
     if let Addressing::Pool(pool) = &attachment.addressing {
         pool.require_pod()?;
+        pod::check_next_hops(&pool.ipam.routes)?;
     }
     sysctl::require_kernel_for(&attachment.addressing.known_addresses())?;
     // A delegated plugin would inherit it.

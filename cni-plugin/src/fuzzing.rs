@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use octavia_bridge_ipam::request::Choice;
+use octavia_bridge_ipam::request::{Choice, MOST_WANTS};
 use serde_json::Value;
 
 use crate::attachment::{Addressing, Attachment};
@@ -12,8 +12,6 @@ use crate::delegate::Delegate;
 use crate::protocol::{CniResult, Environment, Error, Version, reply};
 use crate::record::{self, AddressingIntent, Record};
 
-/// Most addresses that one attachment may ask for.
-const MOST_WANTS: usize = 64;
 /// Longest error, in bytes: kubelet puts it into an event, which has room for 1024, and into its log.
 const LONGEST_ERROR: usize = 8 << 10;
 

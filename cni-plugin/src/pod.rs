@@ -1,13 +1,15 @@
 //! The pod's end of the pair: settings, addresses, routes, and the word to the neighbours.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use octavia_bridge_ipam::conf;
 use octavia_bridge_netlink::{Inside, Link, LinkChange, MacAddress, Netlink, NewAddress, NextHop};
 
 use crate::attachment::Attachment;
-use crate::protocol::Error;
 use crate::protocol::result::Route;
+use crate::protocol::{Code, Error};
 use crate::record::{Intent, Netns};
 use crate::sysctl::Sysctl;
 
@@ -74,6 +76,26 @@ pub(crate) async fn add_addresses(pod: &Netlink, link: u32, addresses: &[IpNet])
         pod.add_address(link, &NewAddress { address: *address, nodad: true, noprefixroute: false })
             .await
             .map_err(|cause| Error::kernel(format!("give the pod the address {address}"), &cause))?;
+    }
+    Ok(())
+}
+
+/// Whether no route of the configuration has more next hops than one can have, before anything is claimed for the pod.
+///
+/// # Errors
+/// Code 7 with the place of the one too many.
+pub(crate) fn check_next_hops(routes: &[conf::Route]) -> Result<(), Error> {
+    const MOST: usize = octavia_bridge_netlink::Route::MAX_NEXT_HOPS;
+    let mut counts: BTreeMap<_, usize> = BTreeMap::new();
+    for (number, route) in routes.iter().enumerate() {
+        let conf::Route { dst, gw: _, mtu, advmss, priority, table, scope } = route;
+        let count = counts.entry((dst, mtu, advmss, priority, table, scope)).or_default();
+        *count += 1;
+        if *count > MOST {
+            let text =
+                format!("ipam.routes[{number}]: one next hop to {dst} too many; a route has at most {MOST}");
+            return Err(Error::new(Code::InvalidConfig, text));
+        }
     }
     Ok(())
 }
@@ -154,5 +176,28 @@ mod tests {
         assert_eq!(groups.len(), 2);
         assert_eq!(groups[0].1.len(), 2);
         assert_eq!(groups[1].1, [Some("192.0.2.2".parse().unwrap())]);
+    }
+
+    #[test]
+    fn one_next_hop_too_many_is_named_by_its_place() {
+        let conf = |dst: &str, last: u8, priority| conf::Route {
+            dst: dst.parse().unwrap(),
+            gw: Some(std::net::Ipv4Addr::new(192, 0, 2, last).into()),
+            mtu: None,
+            advmss: None,
+            priority,
+            table: None,
+            scope: None,
+        };
+        let mut routes: Vec<_> = (1..=128).map(|last| conf("10.0.0.0/8", last, None)).collect();
+        routes.extend([conf("10.0.0.0/8", 129, Some(7)), conf("11.0.0.0/8", 129, None)]);
+        check_next_hops(&routes).unwrap();
+        routes.push(conf("10.0.0.0/8", 129, None));
+        let error = check_next_hops(&routes).unwrap_err();
+        assert_eq!(error.code, Code::InvalidConfig);
+        assert_eq!(
+            error.msg,
+            "ipam.routes[130]: one next hop to 10.0.0.0/8 too many; a route has at most 128"
+        );
     }
 }

@@ -3,10 +3,12 @@
 //! A bridge that this plugin makes has no uplink. Where a policy names the bridge, that would be worse than none: pods
 //! would be attached to it and talk to nobody. So then the bridge is the agent's to make, and an ADD waits for it.
 //!
-//! The agent writes `<dataDir>/agent/bridges.json` before it acts on a policy, and removes it with the policy:
-//! `{"version": 1, "policy": "octavia.yaml", "bridges": {"octbr": ["enp6s0.24"]}}`, each bridge with its uplinks.
+//! The agent writes `agent/bridges.json` in its state directory before it acts on a policy, and removes it with the policy:
+//! `{"version": 1, "policy": "octavia.yaml", "bridges": {"octbr": ["enp6s0.24"]}, "links": ["enp6s0", "enp6s0.24", "octbr"]}`:
+//! each bridge with its uplinks, and the names of all links that the policy speaks of. A bridge of such a name, made for
+//! a pod before the NIC or the VLAN is there, would stand in the policy's way. An older agent says nothing of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
@@ -23,11 +25,18 @@ use crate::protocol::{Code, Error};
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The only layout of the file so far.
 const VERSION: u64 = 1;
+/// Below the agent's state directory.
+const FILE: &str = "agent/bridges.json";
+/// Where the agent has its state directory by default. It is looked at whatever the network's `dataDir` says: a network
+/// does not choose which policies there are.
+const STATE_DIR: &str = "/var/lib/octavia-bridge";
 
 #[derive(Debug, Deserialize)]
 struct Document {
     policy: String,
     bridges: BTreeMap<String, Vec<String>>,
+    #[serde(default)]
+    links: BTreeSet<String>,
 }
 
 /// A bridge that a policy names.
@@ -41,8 +50,21 @@ struct Policy {
 }
 
 /// Waits until the bridge is as the policy has it; returns at once if no policy names it.
+///
+/// # Errors
+/// Code 11 when it is not so in time; 7 for a link of a policy that is not a bridge, and not there.
 pub(crate) async fn await_bridge(host: &Netlink, attachment: &Attachment) -> Result<(), Error> {
-    let Some(policy) = Policy::of(attachment)? else { return Ok(()) };
+    let policy = match Word::on(attachment)? {
+        Word::Nothing => return Ok(()),
+        Word::Link(refusal) => {
+            let name = attachment.bridge.as_str();
+            let there =
+                host.link(name).await.map_err(|cause| Error::kernel("look for the bridge", &cause))?;
+            // What it is, then, is for those to judge who are to use it.
+            return if there.is_some() { Ok(()) } else { Err(refusal) };
+        }
+        Word::Bridge(policy) => policy,
+    };
     let Some(lack) = policy.lack(host).await? else { return Ok(()) };
     tracing::warn!("{lack}; waiting for octavia-bridge-agent, {} s at most", PATIENCE.as_secs());
     let deadline = Instant::now() + PATIENCE;
@@ -62,25 +84,63 @@ pub(crate) async fn await_bridge(host: &Netlink, attachment: &Attachment) -> Res
 
 /// The same without waiting.
 pub(crate) async fn check(host: &Netlink, attachment: &Attachment) -> Result<(), Error> {
-    let Some(policy) = Policy::of(attachment)? else { return Ok(()) };
+    let Word::Bridge(policy) = Word::on(attachment)? else { return Ok(()) };
     policy.lack(host).await?.map_or(Ok(()), |lack| Err(not_yet(lack)))
 }
 
 /// Whether a policy names the bridge, so that it is the agent's to make. To be asked with the bridges locked: the agent
 /// waits for that lock between writing its file and looking at the links, so either sees what the other has done.
+///
+/// # Errors
+/// Code 7 if no bridge of that name may be made.
 pub(crate) fn names_bridge(attachment: &Attachment) -> Result<bool, Error> {
-    Ok(Policy::of(attachment)?.is_some())
+    match Word::on(attachment)? {
+        Word::Nothing => Ok(false),
+        Word::Bridge(_) => Ok(true),
+        Word::Link(refusal) => Err(refusal),
+    }
+}
+
+/// What the node's policies say of the name that the network gives to its bridge.
+#[derive(Debug)]
+enum Word {
+    Nothing,
+    /// It is one of theirs.
+    Bridge(Policy),
+    /// It is another link of theirs, so no bridge of that name may be made.
+    Link(Error),
+}
+
+impl Word {
+    fn on(attachment: &Attachment) -> Result<Self, Error> {
+        let own = attachment.data_dir.join(FILE);
+        let default = Path::new(STATE_DIR).join(FILE);
+        let mut documents = vec![read(&own)?];
+        if own != default {
+            documents.push(read(&default)?);
+        }
+        Ok(Self::of(documents.into_iter().flatten(), &attachment.bridge))
+    }
+
+    fn of(documents: impl Iterator<Item = Document>, name: &str) -> Self {
+        let mut word = Self::Nothing;
+        for Document { policy: origin, mut bridges, links } in documents {
+            if let Some(uplinks) = bridges.remove(name) {
+                return Self::Bridge(Policy { origin, bridge: name.to_owned(), uplinks });
+            }
+            if links.contains(name) {
+                let text = format!(
+                    "bridge: {name:?} is a link of the node's policy ({origin}), and not a bridge there"
+                );
+                let details = "no bridge of that name is made for a pod; name another one";
+                word = Self::Link(Error::new(Code::InvalidConfig, text).with_details(details));
+            }
+        }
+        word
+    }
 }
 
 impl Policy {
-    fn of(attachment: &Attachment) -> Result<Option<Self>, Error> {
-        let path = attachment.data_dir.join("agent/bridges.json");
-        let Some(document) = read(&path)? else { return Ok(None) };
-        let Document { policy: origin, mut bridges } = document;
-        let bridge = attachment.bridge.clone();
-        Ok(bridges.remove(&bridge).map(|uplinks| Self { origin, bridge, uplinks }))
-    }
-
     /// What is missing, in words.
     async fn lack(&self, host: &Netlink) -> Result<Option<String>, Error> {
         let failed = |cause| Error::kernel("compare the bridge with the node's policy", &cause);
@@ -182,6 +242,28 @@ mod tests {
         // What a later agent adds within the same version is no hindrance.
         let text = r#"{"version":1,"policy":"p","more":1,"bridges":{"octbr":["enp6s0.24"]}}"#;
         std::fs::write(&path, text).unwrap();
-        assert_eq!(read(&path).unwrap().unwrap().bridges["octbr"], ["enp6s0.24"]);
+        let document = read(&path).unwrap().unwrap();
+        assert_eq!(document.bridges["octbr"], ["enp6s0.24"]);
+        assert!(document.links.is_empty(), "of an older agent");
+    }
+
+    #[test]
+    fn a_policy_s_bridge_comes_before_another_s_link_of_that_name() {
+        let document = |bridges: &[&str], links: &[&str]| Document {
+            policy: "octavia.yaml".into(),
+            bridges: bridges.iter().map(|name| ((*name).to_owned(), Vec::new())).collect(),
+            links: links.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        let on = |name: &str| {
+            let documents =
+                [document(&["br-a"], &["br-a", "eth0", "br-b"]), document(&["br-b"], &["br-b", "br-a"])];
+            Word::of(documents.into_iter(), name)
+        };
+        for name in ["br-a", "br-b"] {
+            assert!(matches!(on(name), Word::Bridge(policy) if policy.bridge == name), "{name}");
+        }
+        assert!(matches!(on("octbr"), Word::Nothing));
+        let Word::Link(refusal) = on("eth0") else { panic!("made in its place") };
+        assert_eq!(refusal.code, Code::InvalidConfig);
     }
 }

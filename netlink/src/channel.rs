@@ -26,6 +26,10 @@ use crate::wire::{Fault, end_of_answer, packets};
 /// takes about one kilobyte.
 const DATAGRAM: usize = 32 * 1024;
 
+/// Longest request, in bytes. An attribute says its length in 16 bits (`struct nlattr`), and the library that writes them
+/// panics at one that is longer. A request within this limit has none.
+const LONGEST: usize = u16::MAX as usize;
+
 /// What a request brought back.
 pub(crate) struct Answer<T> {
     pub(crate) items: Vec<T>,
@@ -38,7 +42,8 @@ pub(crate) type Decode<T> = fn(u16, &[u8]) -> Result<Option<T>, DecodeError>;
 
 /// A request in wire form, ready to be sent more than once.
 pub(crate) struct Request {
-    bytes: Vec<u8>,
+    /// The length of one that cannot be expressed instead.
+    wire: Result<Vec<u8>, usize>,
     flags: u16,
 }
 
@@ -64,9 +69,20 @@ impl Request {
         header.flags = NLM_F_REQUEST | flags;
         let mut message = NetlinkMessage::new(header, NetlinkPayload::from(message));
         message.finalize();
-        let mut bytes = vec![0; message.buffer_len()];
-        message.serialize(&mut bytes);
-        Self { bytes, flags: NLM_F_REQUEST | flags }
+        let length = message.buffer_len();
+        let wire = if length > LONGEST {
+            Err(length)
+        } else {
+            let mut bytes = vec![0; length];
+            message.serialize(&mut bytes);
+            Ok(bytes)
+        };
+        Self { wire, flags: NLM_F_REQUEST | flags }
+    }
+
+    /// What is sent.
+    fn bytes(&self) -> Result<Vec<u8>, Fault> {
+        self.wire.clone().map_err(|length| Fault::TooLong { length, limit: LONGEST })
     }
 }
 
@@ -80,7 +96,7 @@ impl Request {
         packet.set_length(u32::try_from(HEADER).unwrap());
         packet.set_message_type(NLMSG_NOOP);
         packet.set_flags(NLM_F_REQUEST);
-        Self { bytes, flags: NLM_F_REQUEST }
+        Self { wire: Ok(bytes), flags: NLM_F_REQUEST }
     }
 }
 
@@ -134,8 +150,8 @@ impl Channel {
         request: &Request,
         decode: Decode<T>,
     ) -> Result<Answer<T>, Fault> {
+        let mut bytes = request.bytes()?;
         self.sequence = self.sequence.wrapping_add(1);
-        let mut bytes = request.bytes.clone();
         NetlinkBuffer::new(&mut bytes).set_sequence_number(self.sequence);
         self.socket.socket_ref().send(&bytes, 0)?;
 

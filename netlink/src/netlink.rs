@@ -127,8 +127,9 @@ impl Netlink {
             None => self.reopen()?,
         };
         let answer = channel.exchange(request, decode).await;
-        // After a refusal the answer was read to its end; other faults may have left something.
-        if matches!(answer, Ok(_) | Err(Fault::Refused { .. })) {
+        // After a refusal the answer was read to its end, and nothing was sent that is too long; other faults may have
+        // left something.
+        if matches!(answer, Ok(_) | Err(Fault::Refused { .. } | Fault::TooLong { .. })) {
             *slot = Some(channel);
         }
         answer.map_err(|fault| worded(fault, attempt()))
@@ -171,6 +172,10 @@ pub(crate) fn worded(fault: Fault, attempt: String) -> Error {
         Fault::Refused { errno, message } => Error::Refused { attempt, errno, message },
         Fault::Undecodable(detail) => Error::Undecodable { attempt, detail },
         Fault::Io(source) => Error::Connection { attempt, source },
+        Fault::TooLong { length, limit } => Error::Invalid {
+            attempt,
+            reason: format!("the request would have {length} bytes, and netlink can express {limit} at most"),
+        },
     }
 }
 

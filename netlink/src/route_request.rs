@@ -18,6 +18,12 @@ use crate::{Error, Family, Netlink, NextHop, Result, Route, RouteFilter};
 /// Largest weight of a next hop: the wire counts from 0 in one byte.
 const MAX_WEIGHT: u16 = 256;
 
+impl Route {
+    /// Most next hops of a route to be added. The wire has room for about 4000, but a route of 500 does not fit into the
+    /// datagrams by which programs list routes: `ip route show` then shows none of the node's at all.
+    pub const MAX_NEXT_HOPS: usize = 128;
+}
+
 impl Netlink {
     /// Reads routes; those of both families are two readings. Without a table in the filter this
     /// includes the kernel's own in the local table (255).
@@ -65,6 +71,11 @@ impl Netlink {
     /// [`Error::is_exists`] if there is the very same route; every other [`Error`] of a request.
     pub async fn add_route(&self, route: &Route) -> Result<()> {
         let attempt = || format!("add route {}", described(route));
+        let (hops, most) = (route.next_hops.len(), Route::MAX_NEXT_HOPS);
+        if hops > most {
+            let reason = format!("{hops} next hops, and a route has at most {most}");
+            return Err(Error::Invalid { attempt: attempt(), reason });
+        }
         let mut message = message(route, attempt)?;
         let scope = route.scope.map_or_else(|| default_scope(route), RouteScope::from);
         message.header.scope = scope;
@@ -179,14 +190,18 @@ fn wire_family(family: Family) -> AddressFamily {
 
 /// `172.24.0.0/16 via 172.23.0.150 on link 3`, for errors.
 fn described(route: &Route) -> String {
+    const SHOWN: usize = 8;
     let mut text = route.destination.trunc().to_string();
-    for hop in &route.next_hops {
+    for hop in route.next_hops.iter().take(SHOWN) {
         if let Some(gateway) = hop.gateway {
             text += &format!(" via {gateway}");
         }
         if hop.link != 0 {
             text += &format!(" on link {}", hop.link);
         }
+    }
+    if let Some(more @ 1..) = route.next_hops.len().checked_sub(SHOWN) {
+        text += &format!(" and {more} more");
     }
     if let Some(table) = route.table {
         text += &format!(" in table {table}");

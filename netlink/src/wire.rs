@@ -16,9 +16,17 @@ pub(crate) const HEADER: usize = 16;
 /// Why an exchange gave no result; the caller adds what was attempted.
 #[derive(Debug)]
 pub(crate) enum Fault {
-    Refused { errno: i32, message: Option<String> },
+    Refused {
+        errno: i32,
+        message: Option<String>,
+    },
     Undecodable(String),
     Io(io::Error),
+    /// Bytes; nothing was sent.
+    TooLong {
+        length: usize,
+        limit: usize,
+    },
 }
 
 impl From<io::Error> for Fault {

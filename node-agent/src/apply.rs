@@ -211,12 +211,9 @@ async fn undo(netlink: &Netlink, done: &[Planned]) -> Undone {
     Undone(failures)
 }
 
-/// What a process that was killed has left behind, if it has.
-///
-/// # Errors
-/// A journal that cannot be read.
-pub(crate) fn left_behind(state: &Path) -> Result<Option<LeftBehind>, Error> {
-    Journal::left_behind(state).map_err(Error::Journal)
+/// What a process that was killed has left behind, if it has and can be recovered from.
+pub(crate) fn left_behind(state: &Path) -> Option<LeftBehind> {
+    Journal::left_behind(state)
 }
 
 /// Takes back what that process had begun.

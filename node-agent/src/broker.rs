@@ -48,10 +48,29 @@ struct Broker {
 
 /// A broker at work.
 pub(crate) struct Running {
-    /// The agent's one client, and this node's name in the API.
-    pub(crate) api: (kube::Client, String),
+    /// For others that ask the API server, each by a client of its own.
+    pub(crate) api: Access,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
+}
+
+/// The way to the API server. A client belongs to the thread that asks by it: its connections end with that thread.
+#[derive(Clone)]
+pub(crate) struct Access {
+    config: kube::Config,
+    requests: Requests,
+    /// This node's name in the API.
+    pub(crate) node: String,
+}
+
+impl Access {
+    /// A new client.
+    ///
+    /// # Errors
+    /// Certificates and keys that are none.
+    pub(crate) fn client(&self) -> anyhow::Result<kube::Client> {
+        client::connect(&self.config, &self.requests)
+    }
 }
 
 /// Begins to listen. An API server that is away is no error: calls are answered so.
@@ -71,7 +90,7 @@ pub(crate) async fn start(cluster: &Cluster, state_dir: &Path, health: &Health) 
         "\"{node}\" is no node's name: lower-case letters, digits, '-' and '.'"
     );
     tracing::info!("pools are in {namespace} at {server}; this is node {node}");
-    let shared = (client.clone(), node.clone());
+    let shared = Access { config, requests: requests.clone(), node: node.clone() };
     let api = reclaim::Api::new(client.clone(), &server);
     let reclaiming = reclaim::Settings {
         node: &node.clone(),

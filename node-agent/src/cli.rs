@@ -10,6 +10,9 @@ use crate::desired::{Choice, Label};
 use crate::health::Bind;
 use crate::install::AlsoAs;
 
+/// Longest time that can be asked for, in seconds: a year. What is added to a moment must not be more than a clock holds.
+const LONGEST: u64 = 31_536_000;
+
 /// Keeps a node's VLAN interfaces and bridges as a policy describes them, in nmstate's YAML.
 ///
 /// Exit status: 0 done, 1 failed, 2 wrong usage or input, 3 the node differs (plan --check).
@@ -99,13 +102,13 @@ pub(crate) enum Verb {
         #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:29808")]
         health_bind: Bind,
         /// Seconds between two full readings.
-        #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+        #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=LONGEST))]
         interval: u64,
     },
 }
 
 /// The desired state, and what of it to take.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct Input {
     /// A file with states or policies; - for standard input; may be repeated. Without one the state that
     /// was applied last.
@@ -175,7 +178,7 @@ pub(crate) struct Cluster {
     #[arg(long, value_name = "FILE", default_value = "/run/octavia-bridge/agent.sock")]
     pub(crate) socket: PathBuf,
     /// Seconds that the holder of an address must have been gone before the address is free.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=LONGEST))]
     pub(crate) reclaim_grace: u64,
 }
 
@@ -221,7 +224,7 @@ pub(crate) enum PoolsAct {
         #[arg(long)]
         dry_run: bool,
         /// Seconds between the two looks that it takes.
-        #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+        #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=LONGEST))]
         reclaim_grace: u64,
     },
 }

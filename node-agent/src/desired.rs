@@ -13,6 +13,7 @@ mod merge;
 mod problem;
 mod route;
 mod selector;
+mod stack;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +21,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use octavia_bridge_netlink::MacAddress;
+
+use crate::observed::MAIN_TABLE;
 
 pub(crate) use document::{Text, read, read_any};
 pub(crate) use problem::Problems;
@@ -106,6 +109,20 @@ pub(crate) struct Route {
     pub(crate) table: Option<u32>,
     /// Share among next hops to the same destination, 1 to 256.
     pub(crate) weight: Option<u16>,
+}
+
+/// Metric the kernel gives to an IPv6 route that states none (`IP6_RT_PRIO_USER`).
+const IPV6_METRIC: u32 = 1024;
+
+impl Route {
+    /// Destination, table and metric: what tells one route of the kernel's from another. `None` without a destination.
+    pub(crate) fn place(&self) -> Option<(IpNet, u32, u32)> {
+        let destination = self.destination?;
+        let default_metric = if destination.addr().is_ipv4() { 0 } else { IPV6_METRIC };
+        // 0 is how "none stated" is said on the wire, which IPv6 takes for its default.
+        let metric = self.metric.filter(|metric| *metric != 0).unwrap_or(default_metric);
+        Some((destination, self.table.unwrap_or(MAIN_TABLE), metric))
+    }
 }
 
 impl Desired {

@@ -124,8 +124,7 @@ pub fn journal(folder: &Path, lines: &[u8]) {
     let mut file = std::fs::OpenOptions::new().append(true).open(path).expect("open the journal");
     std::io::Write::write_all(&mut file, lines).expect("write the journal");
     // The agent says why, and sets the journal aside.
-    let Ok(left) = Journal::left_behind(folder) else { return };
-    let left = left.expect("the journal was just written");
+    let Some(left) = Journal::left_behind(folder) else { return };
     let mut model = node(&["eth0"]);
     for planned in left.begun.iter().rev() {
         model.advance(&planned.undo);
@@ -159,16 +158,15 @@ pub fn call(line: &[u8]) {
 }
 
 fn claimed(request: &Request) {
-    // What the agent's reader lets through and a pool cannot serve is not looked at here.
-    if !request.wants.iter().all(|want| {
+    // What the reader lets through names pools that exist, and addresses in them.
+    for want in &request.wants {
         let name = PoolName::new(request.network_name.as_deref(), &want.subnet);
+        assert_eq!(name.ok().as_ref(), Some(&want.pool), "{want:?}");
         let fits = match &want.choice {
             Choice::Lowest(range) => range.subnet() == want.subnet,
             Choice::Exactly(address) => want.subnet.contains(address),
         };
-        fits && name.is_ok_and(|name| name == want.pool) && want.subnet == want.subnet.trunc()
-    }) {
-        return;
+        assert!(fits && want.subnet == want.subnet.trunc(), "{want:?}");
     }
     let mut pools: Vec<Pool> =
         request.pools().iter().map(|(name, subnet)| Pool::new(name, *subnet)).collect();

@@ -11,8 +11,7 @@ mod server;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(crate) use metrics::{Label, Links, Metrics, PolicyState, Times};
-pub(crate) use pulse::Due;
-use pulse::Pulse;
+pub(crate) use pulse::{Due, Pulse};
 pub(crate) use readiness::{Line, Readiness, Report};
 pub(crate) use requests::Requests;
 pub(crate) use server::{Bind, serve};

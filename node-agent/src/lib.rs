@@ -25,6 +25,7 @@ mod state;
 mod verbs;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use cli::{Cli, Verb};
@@ -35,9 +36,13 @@ use tracing_subscriber::prelude::*;
 /// Status for wrong usage and input, clap's own as well.
 const WRONG_INPUT: u8 = 2;
 
+/// How long what works for a verb that has ended, such as a write to a slow disk, is waited for.
+const LAST: Duration = Duration::from_secs(2);
+
 /// Does what the command line asks for, and gives the status to end with.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
+    end_with_a_panic();
     // The client of the API server logs each failed attempt, and does not say of what; whoever asked says more, once.
     let told = Targets::new().with_default(LevelFilter::INFO).with_target("kube_client", LevelFilter::OFF);
     // Names of policies and fields of objects are others' words.
@@ -59,7 +64,7 @@ pub fn run() -> ExitCode {
 
 fn answer(cli: &Cli) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let answer = runtime.block_on(async {
         match &cli.verb {
             Verb::Plan { input, json, check } => verbs::plan(cli, input, *json, *check).await,
             Verb::Apply { input, safety } => verbs::apply(cli, input, safety).await,
@@ -74,5 +79,19 @@ fn answer(cli: &Cli) -> anyhow::Result<ExitCode> {
                 run::run(cli, input, safety, cluster, place, *health_bind, *interval).await
             }
         }
-    })
+    });
+    runtime.shutdown_timeout(LAST);
+    answer
+}
+
+/// What a panic leaves in memory is not to be gone on with: the program ends, and what it kept is on disk. Only the thread
+/// that keeps the links ends alone, since it shares nothing with the others that it could leave half done.
+fn end_with_a_panic() {
+    let say = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        say(panic);
+        if !run::is_expendable(std::thread::current().name()) {
+            std::process::abort();
+        }
+    }));
 }

@@ -17,6 +17,7 @@ mod step;
 #[cfg(test)]
 mod tests;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use crate::desired::{Desired, Interface, Kind, State};
@@ -110,6 +111,8 @@ struct Planner<'a> {
     declared: BTreeMap<&'a str, &'a Interface>,
     /// Port to bridge or VRF.
     controllers: BTreeMap<&'a str, &'a str>,
+    /// What was found out so far about what has to appear first.
+    awaited: RefCell<BTreeMap<String, Option<String>>>,
     /// The kernel as it will be after the steps so far.
     model: Observed,
     steps: Vec<Planned>,
@@ -126,6 +129,7 @@ impl<'a> Planner<'a> {
             desired,
             declared: desired.interfaces.iter().map(|i| (i.name.as_str(), i)).collect(),
             controllers: active().flat_map(ports).collect(),
+            awaited: RefCell::default(),
             model: observed.clone(),
             steps: Vec::new(),
             missing: Vec::new(),

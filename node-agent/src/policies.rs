@@ -32,7 +32,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::desired::Label;
-use crate::health::Health;
+use crate::health::Report;
 use api::Api;
 use follow::{Known, follow};
 pub(crate) use merge::{Candidate, Merged, Part, Version, merge};
@@ -73,14 +73,13 @@ pub(crate) struct Following {
 }
 
 /// Begins to follow the policies and to report, once an outcome was told for the first time: what was kept comes before
-/// any question to the API. Ends when the result is dropped.
-pub(crate) fn start(client: Client, node: String, nmstate_lock: &Path, health: &Health) -> Following {
+/// any question to the API. How that goes is told by `report`. Ends when the result is dropped.
+pub(crate) fn start(client: Client, node: String, nmstate_lock: &Path, report: Report) -> Following {
     let (choose, chosen) = watch::channel(None);
     let (outcome, mut told) = watch::channel(None);
     let api = Api::new(client);
     let policies = watch::Sender::new(Known::default());
     let nodes = watch::Sender::new(Known::default());
-    let report = health.readiness.part("policies", "not read yet");
     let reporter = Reporter::new(api.clone(), node.clone(), nmstate_lock.to_owned(), report);
     let mut tasks = JoinSet::new();
     let seen = (policies.subscribe(), nodes.subscribe(), told.clone(), chosen.clone());

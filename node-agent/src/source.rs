@@ -1,7 +1,11 @@
 //! Where the desired state comes from: files, standard input, or what was kept.
 
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
 use std::path::Path;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
 use crate::cli::Input;
 use crate::desired::{self, Desired, Problems, Text};
@@ -18,6 +22,12 @@ pub(crate) enum Error {
     NothingKept,
 }
 
+/// Longest text in bytes. Policies are a few kilobytes; a device or an endless pipe shall not fill the memory.
+const LONGEST: u64 = 4 << 20;
+/// How long a file may take. One that takes longer is a FIFO that nobody writes to, a file of /proc that waits for
+/// something to happen, or on a server that is away.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// The texts that `input` names, or those `kept`.
 ///
 /// # Errors
@@ -32,20 +42,39 @@ pub(crate) fn texts(input: &Input, kept: Option<Kept>) -> Result<Kept, Error> {
 
 fn text(path: &Path) -> Result<Text, Error> {
     let origin = path.display().to_string();
-    let read = if origin == "-" { io::read_to_string(io::stdin()) } else { read_file(path) };
+    // Standard input may be long in coming: somebody types it.
+    let read = if origin == "-" { read(io::stdin().lock()) } else { read_in_time(path) };
     match read {
         Ok(yaml) => Ok(Text { origin, yaml }),
         Err(source) => Err(Error::Unreadable { path: origin, source }),
     }
 }
 
-/// Policies are a few kilobytes; a device or an endless pipe shall not fill the memory.
-fn read_file(path: &Path) -> io::Result<String> {
-    const MOST: u64 = 4 << 20;
+/// Reads a file on a thread of its own, which is left alone if it does not come back.
+fn read_in_time(path: &Path) -> io::Result<String> {
+    let (tell, told) = mpsc::channel();
+    let file = path.to_owned();
+    // Nobody listens any more to what comes too late.
+    let reading = move || drop(tell.send(File::open(file).and_then(read)));
+    thread::Builder::new().name("links-file".into()).spawn(reading)?;
+    match told.recv_timeout(PATIENCE) {
+        Ok(read) => read,
+        Err(RecvTimeoutError::Timeout) => {
+            let text = format!(
+                "not read within {} s; name a regular file, or let a program that takes longer write to -f -",
+                PATIENCE.as_secs()
+            );
+            Err(io::Error::new(ErrorKind::TimedOut, text))
+        }
+        Err(RecvTimeoutError::Disconnected) => Err(io::Error::other("the reading thread panicked")),
+    }
+}
+
+fn read(from: impl Read) -> io::Result<String> {
     let mut yaml = String::new();
-    std::fs::File::open(path)?.take(MOST + 1).read_to_string(&mut yaml)?;
-    if yaml.len() as u64 > MOST {
-        return Err(io::Error::other(format!("more than {MOST} bytes")));
+    from.take(LONGEST + 1).read_to_string(&mut yaml)?;
+    if yaml.len() as u64 > LONGEST {
+        return Err(io::Error::other(format!("more than {LONGEST} bytes")));
     }
     Ok(yaml)
 }

@@ -1,22 +1,28 @@
 //! What the program keeps on disk: the last good desired state, what the plugin is told of it, a lock, and the journal's
 //! place.
 
+mod aside;
 mod bridges;
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::thread::{self, JoinHandle};
 
 use serde::{Deserialize, Serialize};
 
+use crate::apply::chain;
 use crate::desired::{Choice, Text};
 
+pub(crate) use aside::{read, set_aside};
 pub(crate) use bridges::Bridges;
 
 /// The agent's own, below the state directory.
 const FOLDER: &str = "agent";
+/// The thread that brings a file to the disk. Its panic ends nothing but the writing.
+const THREAD: &str = "links-disk";
 /// The last good desired state.
 const KEPT: &str = "desired.json";
 
@@ -53,6 +59,8 @@ impl Kept {
 #[derive(Debug)]
 pub(crate) struct State {
     directory: PathBuf,
+    /// There may be plugins at work that do not know yet what they were told last.
+    unheard: AtomicBool,
     _lock: File,
 }
 
@@ -76,7 +84,7 @@ impl State {
             .map_err(failed(format!("make the directory {shown}")))?;
         let lock = File::open(&directory).map_err(failed(format!("open {shown}")))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { directory, _lock: lock }),
+            Ok(()) => Ok(Self { directory, unheard: AtomicBool::new(false), _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(Error::Busy(directory)),
             Err(TryLockError::Error(cause)) => Err(failed(format!("lock {shown}"))(cause)),
         }
@@ -96,12 +104,13 @@ impl State {
         self.directory.join(KEPT)
     }
 
-    /// The desired state that was last reached, if any.
-    ///
-    /// # Errors
-    /// A file that is there and cannot be read.
-    pub(crate) fn kept(&self) -> Result<Option<Kept>, Error> {
-        read_kept(&self.kept_path())
+    /// The desired state that was last reached, if any. A file that cannot be understood is set aside, and counts as none.
+    pub(crate) fn kept(&self) -> Option<Kept> {
+        let path = self.kept_path();
+        read_kept(&path).unwrap_or_else(|error| {
+            set_aside(&path, &chain(&error), "what it kept is not known any more, so apply the policy again");
+            None
+        })
     }
 
     /// The same without the lock, for those who only look.
@@ -127,7 +136,7 @@ impl State {
     /// # Errors
     /// Those of writing.
     pub(crate) fn draft(&self, kept: &Kept) -> Result<Option<Draft>, Error> {
-        if self.kept().ok().flatten().as_ref() == Some(kept) {
+        if self.kept().as_ref() == Some(kept) {
             return Ok(None);
         }
         let path = self.kept_path().with_extension("json.tmp");
@@ -145,7 +154,7 @@ impl State {
                 Err(cause) => Err(cause),
             }
         };
-        let writing = thread::Builder::new().name("keep".into()).spawn(write);
+        let writing = thread::Builder::new().name(THREAD.into()).spawn(write);
         writing.map(|writing| Some(Draft(writing))).map_err(failed(attempt))
     }
 
@@ -191,10 +200,9 @@ pub(crate) struct Draft(JoinHandle<io::Result<()>>);
 
 fn read_kept(path: &Path) -> Result<Option<Kept>, Error> {
     let attempt = format!("read the kept state {}", path.display());
-    match fs::read(path) {
-        Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|cause| failed(attempt)(cause.into())),
-        Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(None),
-        Err(cause) => Err(failed(attempt)(cause)),
+    match read(path).map_err(io::Error::other).map_err(failed(attempt.clone()))? {
+        Some(text) => serde_json::from_slice(&text).map(Some).map_err(|cause| failed(attempt)(cause.into())),
+        None => Ok(None),
     }
 }
 

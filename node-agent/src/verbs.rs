@@ -34,7 +34,8 @@ impl std::fmt::Display for Missing {
 pub(crate) async fn plan(cli: &Cli, input: &Input, as_json: bool, check: bool) -> anyhow::Result<ExitCode> {
     // Planning needs the state directory only for what is kept there.
     let state = if input.files.is_empty() { Some(State::lock(&cli.state_dir)?) } else { None };
-    let kept = state.as_ref().map(State::kept).transpose()?.flatten();
+    // One that is not understood is left where it is: this verb does nothing.
+    let kept = state.as_ref().map(|_| State::peek(&cli.state_dir)).transpose()?.flatten();
     let desired = source::desired(&source::texts(input, kept)?)?;
     let netlink = Netlink::open().await?;
     let plan = apply::plan_now(&netlink, &desired).await?;
@@ -80,7 +81,7 @@ pub(crate) async fn apply(cli: &Cli, input: &Input, safety: &Safety) -> anyhow::
 }
 
 fn read(input: &Input, state: Option<&State>) -> anyhow::Result<(Kept, Desired)> {
-    let kept = source::texts(input, state.map(State::kept).transpose()?.flatten())?;
+    let kept = source::texts(input, state.and_then(State::kept))?;
     let desired = source::desired(&kept)?;
     Ok((kept, desired))
 }
@@ -118,7 +119,7 @@ async fn bring_about(
 /// After a change that failed the plugin has to go by the policy before it again.
 pub(crate) fn promise_kept(state: &State) {
     let promised = || -> anyhow::Result<()> {
-        match state.kept()? {
+        match state.kept() {
             Some(kept) => state.promise(&Bridges::of(&source::desired(&kept)?, &kept))?,
             None => state.promise_nothing()?,
         }
@@ -139,32 +140,39 @@ fn tell(done: &[Planned]) -> anyhow::Result<ExitCode> {
 }
 
 /// What is kept, or will be when [`recover`] is done.
-pub(crate) fn kept_last(state: &State) -> anyhow::Result<Option<Kept>> {
-    match apply::left_behind(state.directory())?.and_then(|left| left.reached) {
-        Some(Goal::Keep(kept)) => Ok(Some(kept)),
-        Some(Goal::Forget) => Ok(None),
-        None => Ok(state.kept()?),
+pub(crate) fn kept_last(state: &State) -> Option<Kept> {
+    match apply::left_behind(state.directory()).and_then(|left| left.reached) {
+        Some(Goal::Keep(kept)) => Some(kept),
+        Some(Goal::Forget) => None,
+        None => state.kept(),
     }
 }
 
-/// Settles what a process that was killed has left: steps half-way are taken back, steps complete are not.
+/// Settles what a process that was killed has left: steps half-way are taken back, steps complete are not. A process that
+/// dies of it is the last to try.
 pub(crate) async fn recover(netlink: &Netlink, state: &State) -> anyhow::Result<()> {
-    let Some(LeftBehind { journal, begun, reached }) = apply::left_behind(state.directory())? else {
-        return Ok(());
-    };
-    match reached {
-        Some(Goal::Keep(kept)) => state.keep(&kept)?,
-        Some(Goal::Forget) => state.forget()?,
-        None if begun.is_empty() => {}
-        None => {
-            apply::take_back(netlink, &begun).await?;
-            tracing::warn!(
-                "an earlier process was killed half-way; its {} steps were taken back",
-                begun.len()
-            );
+    let Some(mut left) = apply::left_behind(state.directory()) else { return Ok(()) };
+    left.begins();
+    match settle(netlink, state, &left).await {
+        Ok(()) => Ok(left.journal.end().map_err(apply::Error::Journal)?),
+        Err(error) => {
+            left.failed();
+            Err(error)
         }
     }
-    journal.end().map_err(apply::Error::Journal)?;
+}
+
+async fn settle(netlink: &Netlink, state: &State, left: &LeftBehind) -> anyhow::Result<()> {
+    match &left.reached {
+        Some(Goal::Keep(kept)) => state.keep(kept)?,
+        Some(Goal::Forget) => state.forget()?,
+        None if left.begun.is_empty() => {}
+        None => {
+            apply::take_back(netlink, &left.begun).await?;
+            let number = left.begun.len();
+            tracing::warn!("an earlier process was killed half-way; its {number} steps were taken back");
+        }
+    }
     Ok(())
 }
 
@@ -200,7 +208,7 @@ pub(crate) async fn remove(cli: &Cli, safety: &Safety) -> anyhow::Result<ExitCod
     let mut desired =
         Desired { interfaces: ours.map(|(name, _)| absent(name)).collect(), ..Desired::default() };
     // Ports that the kept policy attached are not a stranger's.
-    if let Some(kept) = state.kept()?
+    if let Some(kept) = state.kept()
         && let Ok(before) = source::desired(&kept)
     {
         let mut ports: Vec<String> = before.interfaces.iter().flat_map(Interface::ports).cloned().collect();

@@ -233,3 +233,36 @@ fn the_agent_looks_at_the_links_only_when_no_plugin_is_about_to_make_a_bridge() 
     });
     assert!(is_complete(&node));
 }
+
+#[test]
+fn no_bridge_gets_the_name_of_a_policy_s_other_links_whatever_folder_a_network_names() {
+    let [node, _switch] = node_with_uplink();
+    // As at boot: the NIC is not there yet.
+    let policy = "
+interfaces:
+- {name: octbr, type: linux-bridge, bridge: {port: [{name: enp7s0.24}]}}
+- {name: enp7s0.24, type: vlan, vlan: {base-iface: enp7s0, id: 24}}
+- {name: br-free, type: linux-bridge, state: absent}
+";
+    fs::create_dir_all(node.data_dir()).expect("make the agent's folder");
+    let _keeper = Agent::beside_plugin(&node).keep(policy);
+    let file = node.data_dir().join("agent/bridges.json");
+    while !file.exists() {
+        thread::sleep(Duration::from_millis(10));
+    }
+    for data_dir in ["/var/lib/octavia-bridge", "/var/lib/octavia-bridge/other"] {
+        let conf = |bridge: &str| conf::octavia_with(json!({"bridge": bridge, "dataDir": data_dir}));
+        for bridge in ["enp7s0.24", "enp7s0"] {
+            let pod = node.pod("worker");
+            let before = node.snapshot(&[&pod]);
+            let outcome = pod.add(&conf(bridge)).run();
+            outcome.error(7).says(&[bridge, "a link of the node's policy", "policy.yaml"]);
+            assert!(outcome.took < PATIENCE / 2, "{bridge}: {:?}", outcome.took);
+            node.snapshot(&[&pod]).assert_same_as(&before);
+        }
+        let status = conf::with(conf("octbr"), json!({"cniVersion": "1.1.0"}));
+        node.status(&status).run().error(50).says(&["octbr", "does not exist"]);
+    }
+    // What is to be absent is anybody's.
+    node.pod("worker").add(&conf::octavia_with(json!({"bridge": "br-free"}))).run().attached();
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use octavia_bridge_netlink::{
-    Error, Family, Link, Netlink, NewAddress, NextHop, Route, RouteFilter, RouteKind,
+    Error, Family, Link, LinkChange, Netlink, NewAddress, NextHop, Route, RouteFilter, RouteKind,
 };
 
 use crate::scene::{cable, in_new_namespace, new_namespace, up};
@@ -163,6 +163,32 @@ fn a_gateway_may_be_of_the_other_family_only_for_ipv4() {
         let over_v4 = route("fd00:24::/48", vec![via(&near, "172.23.0.150")]);
         let error = netlink.add_route(&over_v4).await.unwrap_err();
         assert!(matches!(error, Error::Invalid { .. }), "{error:?}");
+    });
+}
+
+/// 4200 next hops do not fit into the 16 bits by which an attribute says its length; the library panicked there.
+#[test]
+fn what_netlink_cannot_express_is_refused_before_it_is_sent() {
+    in_new_namespace(async || {
+        let netlink = Netlink::open().await.unwrap();
+        let pod = new_namespace();
+        let near = connected(&netlink, &pod).await;
+        let hops = |number: usize| vec![via(&near, "172.23.0.150"); number];
+        netlink.add_route(&route("172.24.0.0/16", hops(Route::MAX_NEXT_HOPS))).await.unwrap();
+        for number in [Route::MAX_NEXT_HOPS + 1, 4200] {
+            let error = netlink.add_route(&route("172.25.0.0/16", hops(number))).await.unwrap_err();
+            assert!(matches!(error, Error::Invalid { .. }), "{error:?}");
+            assert!(error.to_string().contains(&format!("{number} next hops")), "{error}");
+        }
+        // Deleting is not limited but by what can be said.
+        let error = netlink.delete_route(&route("172.25.0.0/16", hops(4200))).await.unwrap_err();
+        assert!(matches!(error, Error::Invalid { .. }), "{error:?}");
+        assert!(error.to_string().contains("netlink can express 65535 at most"), "{error}");
+        let description = "x".repeat(70_000);
+        let change = LinkChange { alias: Some(description), ..LinkChange::default() };
+        assert!(netlink.change_link(near.index, &change).await.is_err());
+        // The socket is as good as before.
+        assert_eq!(to(&netlink, "172.24.0.0/16").await.len(), 1);
     });
 }
 

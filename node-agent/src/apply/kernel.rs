@@ -85,6 +85,8 @@ pub(crate) async fn take_back(netlink: &Netlink, step: &Step) -> Result<(), Erro
     match result {
         Err(Error::Gone(_)) => Ok(()),
         Err(Error::Netlink(error)) if error.is_exists() || error.is_not_found() => Ok(()),
+        // No request can express the inverse, so none has expressed the step.
+        Err(Error::Netlink(nl::Error::Invalid { .. })) => Ok(()),
         other => other,
     }
 }

@@ -7,6 +7,13 @@ use super::merge::{Merge, Source};
 use super::problem::{Findings, Problem, Problems};
 use super::{Choice, Desired, bounds, interface, route};
 
+/// Most scalars, lists and mappings of a text: ten times what the most links and routes take that are allowed.
+const MOST_NODES: usize = 100_000;
+/// Most bytes of all scalars, those that aliases repeat counted each time: twice what a file may have.
+const MOST_TEXT: usize = 8 << 20;
+/// Most bytes of text that anchors may hold ready for their aliases.
+const MOST_ANCHORED: usize = 1 << 20;
+
 /// Where something came from, and its text.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Text {
@@ -46,7 +53,7 @@ fn gather<'a>(
     let findings = Findings::default();
     let mut merge = Merge::default();
     // A link may be called `y` or `on`; where a boolean is wanted, those words are taken for one.
-    let options = serde_saphyr::options! { strict_booleans: true };
+    let options = serde_saphyr::options! { strict_booleans: true, budget: budget() };
     for text in &texts {
         let documents: Vec<Value> =
             match serde_saphyr::from_multiple_with_options(&text.yaml, options.clone()) {
@@ -70,6 +77,16 @@ fn gather<'a>(
     bounds::check(&desired, &findings);
     let problems = findings.into_vec();
     if problems.is_empty() { Ok(desired.into()) } else { Err(Problems(problems)) }
+}
+
+/// What a text may cost. Aliases make much of few bytes.
+fn budget() -> Option<serde_saphyr::Budget> {
+    serde_saphyr::budget! {
+        max_nodes: MOST_NODES,
+        max_total_scalar_bytes: MOST_TEXT,
+        max_recorded_anchor_events: MOST_NODES,
+        max_recorded_anchor_bytes: MOST_ANCHORED,
+    }
 }
 
 fn read_document(name: String, document: Value, choice: &Choice, findings: &Findings, merge: &mut Merge) {

@@ -8,6 +8,9 @@ use serde_json::{Map, Value};
 
 use super::problem::Findings;
 
+/// Most entries of a list. A bridge has at most as many ports (`BR_MAX_PORTS`), and nothing else comes near it.
+const LONGEST_LIST: usize = 1024;
+
 /// A mapping and where it stands.
 #[derive(Debug)]
 pub(crate) struct Fields<'a> {
@@ -150,9 +153,14 @@ impl<'a> Fields<'a> {
         Self::new(self.path(key), value, self.findings)
     }
 
-    /// The entries of a list with the path of each.
+    /// The entries of a list with the path of each. A list of too many is a problem, and has none.
     pub(crate) fn list(&mut self, key: &str) -> Option<Vec<(String, Value)>> {
         match self.take(key)? {
+            Value::Array(items) if items.len() > LONGEST_LIST => {
+                let text = format!("{} entries, and at most {LONGEST_LIST} are allowed", items.len());
+                self.invalid(key, text);
+                None
+            }
             Value::Array(items) => {
                 let path = self.path(key);
                 Some(items.into_iter().enumerate().map(|(n, item)| (format!("{path}[{n}]"), item)).collect())

@@ -1,5 +1,6 @@
 //! Several documents into one state.
 
+use super::bounds::MOST;
 use super::problem::{Findings, Problem};
 use super::{Desired, Interface, Route};
 
@@ -30,11 +31,14 @@ impl Merge {
     }
 
     /// Within one document the last entry of a name wins, as in nmstate: a patch applied twice appends
-    /// its interfaces twice. Two documents that disagree have no order, so that is a problem.
+    /// its interfaces twice. Two documents that disagree have no order, so that is a problem. One too many is enough to
+    /// be refused, and more are not gathered.
     pub(crate) fn interface(&mut self, source: Source, entry: Interface, findings: &Findings) {
         let Some((first, known)) = self.interfaces.iter_mut().find(|(_, known)| known.name == entry.name)
         else {
-            self.interfaces.push((source, entry));
+            if self.interfaces.len() <= MOST {
+                self.interfaces.push((source, entry));
+            }
             return;
         };
         if *known == entry {
@@ -51,7 +55,7 @@ impl Merge {
     }
 
     pub(crate) fn route(&mut self, source: Source, entry: Route) {
-        if !self.routes.iter().any(|(_, known)| *known == entry) {
+        if self.routes.len() <= MOST && !self.routes.iter().any(|(_, known)| *known == entry) {
             self.routes.push((source, entry));
         }
     }

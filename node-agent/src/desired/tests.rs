@@ -1,6 +1,7 @@
 //! Documents as they are met in the field, and wrong ones.
 
 mod keys;
+mod limits;
 
 use super::document::Text;
 use super::*;

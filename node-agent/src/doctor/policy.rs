@@ -1,5 +1,7 @@
 //! The policy that is kept, whether the node is as it says, and whether the plugin knows.
 
+use std::path::PathBuf;
+
 use octavia_bridge_netlink::Netlink;
 
 use super::Finding;
@@ -10,6 +12,16 @@ use crate::source;
 use crate::state::{Bridges, Kept, State};
 
 const CHECK: &str = "policy";
+
+/// Files that the agent could not use.
+pub(super) fn put_aside(cli: &Cli) -> Vec<Finding> {
+    let files = State::put_aside(&cli.state_dir);
+    let finding = |file: PathBuf| {
+        let text = format!("a file could not be used and was set aside: {}", file.display());
+        Finding::warn(CHECK, text, "the agent's log says why; remove it when read")
+    };
+    files.into_iter().map(finding).collect()
+}
 
 /// Returns also what the policy wants, for those who look at the links.
 pub(super) async fn look(cli: &Cli, netlink: &Netlink) -> (Vec<Finding>, Option<Desired>) {

@@ -1,9 +1,11 @@
 //! Whether the loop that keeps the links still turns.
 //!
 //! A loop that hangs looks like one with nothing to do. So it says beforehand until when it will be back, and whoever
-//! asks later than that knows. That the process answers at all shows that its one thread is not stuck.
+//! asks later than that knows. It has a thread of its own: that the process answers at all shows that the other one is
+//! not stuck.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -23,7 +25,11 @@ const LATE: Duration = Duration::from_secs(30);
 
 /// When the loop was to be back.
 #[derive(Debug, Default)]
-pub(crate) struct Pulse(Mutex<Option<Instant>>);
+pub(crate) struct Pulse {
+    due: Mutex<Option<Instant>>,
+    /// Others are served beside the loop.
+    not_vital: AtomicBool,
+}
 
 impl Pulse {
     /// The loop begins its work.
@@ -37,12 +43,22 @@ impl Pulse {
     }
 
     fn back_by(&self, moment: Instant) {
-        *lock(&self.0) = Some(moment);
+        *lock(&self.due) = Some(moment);
+    }
+
+    /// The loop is not all that the agent is there for: to end the agent because of it would take its broker from pods.
+    pub(crate) fn is_not_vital(&self) {
+        self.not_vital.store(true, Ordering::Relaxed);
+    }
+
+    /// For how long the loop has been overdue, if it is, and if that is a reason to start the agent anew.
+    pub(crate) fn overdue(&self) -> Option<Duration> {
+        if self.not_vital.load(Ordering::Relaxed) { None } else { self.late() }
     }
 
     /// For how long the loop has been overdue, if it is.
-    pub(crate) fn overdue(&self) -> Option<Duration> {
-        let due = (*lock(&self.0))?;
+    pub(crate) fn late(&self) -> Option<Duration> {
+        let due = (*lock(&self.due))?;
         Some(Instant::now().saturating_duration_since(due)).filter(|late| !late.is_zero())
     }
 }
@@ -53,7 +69,7 @@ pub(crate) struct Due(pub(crate) Arc<Pulse>);
 
 impl Collector for Due {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Some(due) = *lock(&self.0.0) else { return Ok(()) };
+        let Some(due) = *lock(&self.0.due) else { return Ok(()) };
         let now = Instant::now();
         let left = due.saturating_duration_since(now).as_secs_f64();
         let left = ConstGauge::new(left - now.saturating_duration_since(due).as_secs_f64());
@@ -84,5 +100,7 @@ mod tests {
         assert_eq!(pulse.overdue(), None);
         advance(Duration::from_secs(1)).await;
         assert_eq!(pulse.overdue(), Some(Duration::from_secs(1)));
+        pulse.is_not_vital();
+        assert_eq!((pulse.overdue(), pulse.late()), (None, Some(Duration::from_secs(1))));
     }
 }

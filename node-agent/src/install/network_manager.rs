@@ -27,7 +27,7 @@ pub(super) fn path(places: &Places) -> PathBuf {
 /// # Errors
 /// Nothing is kept, or it holds no link that this program makes; a name that cannot stand in the file.
 pub(super) fn text(cli: &Cli) -> anyhow::Result<String> {
-    let kept = State::lock(&cli.state_dir)?.kept()?;
+    let kept = State::lock(&cli.state_dir)?.kept();
     let kept = kept
         .context("no desired state is kept whose links NetworkManager could be told of: apply one first")?;
     let names = made_here(&source::desired(&kept)?);

@@ -20,7 +20,8 @@ impl Planner<'_> {
         order
     }
 
-    /// Cycles were refused when the document was read.
+    /// Cycles were refused when the document was read, and so was what stands on too many: this goes as deep as a VLAN
+    /// has bases, and from the last one on as high as it has controllers.
     fn visit(&self, name: &str, done: &mut BTreeSet<String>, order: &mut Vec<Interface>) {
         if !done.insert(name.to_owned()) {
             return;
@@ -46,11 +47,22 @@ impl Planner<'_> {
         }));
     }
 
-    /// The link that has to appear before this one can be made; `None` if it is there or can be made.
+    /// The link that has to appear before this one can be made; `None` if it is there or can be made. Asked for each
+    /// link once: two ports of a bridge may stand on the same links, and each of those on two of the next. The answer
+    /// stays, since a plan makes what can be made and nothing else.
     pub(super) fn awaited(&self, name: &str) -> Option<String> {
         if self.model.links.contains_key(name) {
             return None;
         }
+        let known = self.awaited.borrow().get(name).cloned();
+        known.unwrap_or_else(|| {
+            let awaited = self.find_awaited(name);
+            self.awaited.borrow_mut().insert(name.to_owned(), awaited.clone());
+            awaited
+        })
+    }
+
+    fn find_awaited(&self, name: &str) -> Option<String> {
         let entry = self.declared.get(name).filter(|entry| entry.state == State::Up);
         match entry.and_then(|entry| entry.kind.as_ref()) {
             Some(Kind::Vlan { base: Some(base), .. }) => self.awaited(base),

@@ -1,12 +1,12 @@
 //! Routes: those listed have to be there, those listed as absent must not be, others are not touched.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry::{Occupied, Vacant};
+
 use super::{Planner, Step};
 use crate::desired;
 use crate::marker;
 use crate::observed::{Hop, MAIN_TABLE, Route};
-
-/// Metric the kernel gives to an IPv6 route that states none (`IP6_RT_PRIO_USER`).
-const IPV6_METRIC: u32 = 1024;
 
 impl Planner<'_> {
     pub(super) fn routes(&mut self) {
@@ -54,38 +54,41 @@ impl Planner<'_> {
 /// The routes that are wanted. Entries with a weight and the same destination are one route with several
 /// next hops.
 fn wanted(entries: &[desired::Route]) -> Vec<Route> {
-    let mut routes: Vec<(Route, bool)> = Vec::new();
+    let mut routes: Vec<Route> = Vec::new();
+    // Where those with a weight are.
+    let mut shared: BTreeMap<_, usize> = BTreeMap::new();
     for entry in entries.iter().filter(|entry| !entry.absent) {
-        let (Some(destination), Some(link)) = (entry.destination, &entry.interface) else { continue };
-        let default_metric = if destination.addr().is_ipv4() { 0 } else { IPV6_METRIC };
+        let (Some(place), Some(link)) = (entry.place(), &entry.interface) else { continue };
         let hop = Hop {
             link: link.clone(),
             gateway: entry.gateway,
             weight: entry.weight.unwrap_or(1),
             onlink: false,
         };
-        let route = Route {
+        if entry.weight.is_some() {
+            match shared.entry(place) {
+                Occupied(number) => {
+                    routes[*number.get()].hops.push(hop);
+                    continue;
+                }
+                Vacant(free) => free.insert(routes.len()),
+            };
+        }
+        let (destination, table, metric) = place;
+        routes.push(Route {
             destination,
-            table: entry.table.unwrap_or(MAIN_TABLE),
-            // 0 is how "none stated" is said on the wire, which IPv6 takes for its default.
-            metric: entry.metric.filter(|metric| *metric != 0).unwrap_or(default_metric),
+            table,
+            metric,
             protocol: marker::ROUTE_PROTOCOL,
             source: None,
             mtu: None,
-            hops: vec![hop.clone()],
-        };
-        let shared = routes
-            .iter_mut()
-            .find(|(other, weighted)| *weighted && entry.weight.is_some() && same_place(other, &route));
-        match shared {
-            Some((other, _)) => {
-                other.hops.push(hop);
-                other.hops.sort();
-            }
-            None => routes.push((route, entry.weight.is_some())),
-        }
+            hops: vec![hop],
+        });
     }
-    routes.into_iter().map(|(route, _)| route).collect()
+    for route in &mut routes {
+        route.hops.sort();
+    }
+    routes
 }
 
 fn same_place(one: &Route, other: &Route) -> bool {

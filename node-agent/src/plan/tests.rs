@@ -88,3 +88,31 @@ fn ours() -> Option<&'static str> {
     assert!(marker::is_ours(Some("octavia-bridge: test")));
     Some("octavia-bridge: test")
 }
+
+/// Which the document's checks do not let through; the planner goes by itself over each link once.
+#[test]
+fn what_is_missing_is_looked_for_once_and_not_by_every_way_to_it() {
+    let entry = |name: String, kind: Kind| Interface {
+        name,
+        kind: Some(kind),
+        state: State::Up,
+        description: None,
+        mtu: None,
+        mac: None,
+        ipv4: None,
+        ipv6: None,
+    };
+    let mut interfaces = Vec::new();
+    for level in 0..60 {
+        let ports = ["va", "vb"].map(|name| format!("{name}{level}"));
+        for (port, id) in ports.iter().zip([1, 2]) {
+            let base = Some(format!("br{}", level + 1));
+            interfaces.push(entry(port.clone(), Kind::Vlan { base, id: Some(id) }));
+        }
+        let kind = Kind::Bridge { ports: Some(ports.to_vec()), stp: None };
+        interfaces.push(entry(format!("br{level}"), kind));
+    }
+    let plan = plan(&Desired { interfaces, ..Desired::default() }, &node(&[])).unwrap();
+    assert_eq!((plan.steps.len(), plan.missing.len()), (0, 180));
+    assert!(plan.missing.iter().all(|missing| missing.awaits == "br60"));
+}

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Keeper;
+use super::keeper::Keeper;
 use super::standing::Looked;
 use crate::apply::chain;
 use crate::plan::Missing;

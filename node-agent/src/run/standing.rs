@@ -1,5 +1,6 @@
 //! How the policy stands, for those who ask: the page /readyz and the figures.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::desired::Desired;
@@ -7,10 +8,12 @@ use crate::health::{Health, Line, Links, PolicyState, Report};
 use crate::plan::Missing;
 
 /// What is told of the loop that keeps the links.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Standing {
     links: Links,
     report: Report,
+    /// Of the files in the state directory.
+    files: Report,
     /// All of the present policy was in force once: what has to be done from then on is a repair.
     reached: bool,
     /// Why a newer one is not the present one.
@@ -33,7 +36,20 @@ pub(super) struct Looked {
 impl Standing {
     pub(super) fn new(health: &Health) -> Self {
         let report = health.readiness.part("policy", "not looked at yet");
-        Self { links: Links::new(&health.metrics), report, reached: false, refused: None }
+        let files = health.readiness.part("state", "");
+        files.set(Vec::new());
+        Self { links: Links::new(&health.metrics), report, files, reached: false, refused: None }
+    }
+
+    /// These files could not be used.
+    pub(super) fn put_aside(&self, files: &[PathBuf]) {
+        let line = |file: &PathBuf| {
+            let file = file.display();
+            Line::Note(format!(
+                "could not be used and was set aside: {file}; the log says why, remove it when read"
+            ))
+        };
+        self.files.set(files.iter().map(line).collect());
     }
 
     /// From now on something else is to be kept.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
-use super::Keeper;
+use super::keeper::Keeper;
 use crate::cli::Input;
 use crate::desired::{self, Label, Problems};
 use crate::policies::{Candidate, Chosen, Following, Merged, Part, merge};
@@ -37,7 +37,7 @@ impl Wanted {
         state: &State,
         cluster: bool,
     ) -> anyhow::Result<(Self, Option<String>)> {
-        let kept = verbs::kept_last(state)?;
+        let kept = verbs::kept_last(state);
         let (files, fault) = match files(input, kept.as_ref(), cluster) {
             Ok(files) => (files, None),
             Err(error) if cluster => {
@@ -63,7 +63,7 @@ impl Wanted {
     /// # Errors
     /// Wrong files; nothing has changed then.
     pub(super) fn reload(&mut self, input: &Input, state: &State, cluster: bool) -> anyhow::Result<()> {
-        self.files = files(input, state.kept()?.as_ref(), cluster)?;
+        self.files = files(input, state.kept().as_ref(), cluster)?;
         self.held.clear();
         Ok(())
     }
@@ -130,15 +130,17 @@ impl Wanted {
 }
 
 /// The policies of the cluster, when others than before select this node.
-pub(super) async fn chosen(following: &mut Option<Following>) -> Arc<Chosen> {
-    if let Some(following) = following {
-        while following.chosen.changed().await.is_ok() {
-            if let Some(chosen) = following.chosen.borrow_and_update().clone() {
-                return chosen;
-            }
+///
+/// # Errors
+/// They are not followed any more: the task that did has panicked.
+pub(super) async fn chosen(following: &mut Option<Following>) -> anyhow::Result<Arc<Chosen>> {
+    let Some(following) = following else { return std::future::pending().await };
+    loop {
+        following.chosen.changed().await.context("the cluster's policies are not followed any more")?;
+        if let Some(chosen) = following.chosen.borrow_and_update().clone() {
+            return Ok(chosen);
         }
     }
-    std::future::pending().await
 }
 
 impl Keeper<'_> {

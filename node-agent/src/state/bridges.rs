@@ -1,13 +1,15 @@
-//! What the CNI plugin has to know of the policy: the bridges that this program keeps, and their uplinks.
+//! What the CNI plugin has to know of the policy: the bridges that this program keeps, their uplinks, and the names of all
+//! links that the policy speaks of.
 //!
 //! A plugin that finds no `octbr` makes one, as the reference plugin does. Where a policy names the bridge, that one
 //! would be without its uplink, and its pods would talk to nobody. So the plugin reads this file and waits instead. It
 //! is a file and not a question to a running program, since it is needed most after a reboot, before this one runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use octavia_bridge_ipam::flock::{self, Mode};
@@ -32,6 +34,9 @@ pub(crate) struct Bridges<'a> {
     policy: String,
     /// Each bridge that shall be up, with the ports the policy gives it.
     bridges: BTreeMap<&'a str, &'a [String]>,
+    /// Every link that the policy names and that is there for it, or may yet come: a bridge of such a name, made for a pod,
+    /// would stand in its way. An older plugin passes this over.
+    links: BTreeSet<&'a str>,
 }
 
 impl<'a> Bridges<'a> {
@@ -42,14 +47,32 @@ impl<'a> Bridges<'a> {
         let kept_up =
             |entry: &&Interface| entry.state == Wanted::Up && matches!(entry.kind, Some(Kind::Bridge { .. }));
         let bridges = desired.interfaces.iter().filter(kept_up);
+        let mut links = BTreeSet::new();
+        // What is to be absent, or left to others, may be anybody's.
+        let named = |entry: &&Interface| matches!(entry.state, Wanted::Up | Wanted::Down);
+        for entry in desired.interfaces.iter().filter(named) {
+            links.insert(entry.name.as_str());
+            links.extend(entry.ports().iter().map(String::as_str));
+            if let Some(Kind::Vlan { base: Some(base), .. }) = &entry.kind {
+                links.insert(base);
+            }
+        }
+        let by_routes = desired.routes.iter().filter(|route| !route.absent);
+        links.extend(by_routes.filter_map(|route| route.interface.as_deref()));
         Self {
             version: VERSION,
             policy: origins.join(", "),
             bridges: bridges.map(|entry| (entry.name.as_str(), entry.ports())).collect(),
+            links,
         }
     }
 
-    /// Their names.
+    /// Whether there is nothing to tell.
+    fn is_empty(&self) -> bool {
+        self.bridges.is_empty() && self.links.is_empty()
+    }
+
+    /// The bridges' names.
     pub(crate) fn names(&self) -> Vec<&'a str> {
         self.bridges.keys().copied().collect()
     }
@@ -70,19 +93,24 @@ impl State {
     /// # Errors
     /// Those of writing, and a plugin that does not let go of its lock.
     pub(crate) fn promise(&self, bridges: &Bridges<'_>) -> Result<(), Error> {
-        if bridges.bridges.is_empty() {
+        if bridges.is_empty() {
             return self.promise_nothing();
         }
         let path = self.promise_path();
         let attempt = format!("write {}", path.display());
         let text = bridges.text()?;
         // What cannot be read is written anew.
-        if fs::read(&path).is_ok_and(|now| now == text) {
-            return Ok(());
+        if !fs::read(&path).is_ok_and(|now| now == text) {
+            let draft = path.with_extension("json.tmp");
+            fs::write(&draft, &text).and_then(|()| fs::rename(&draft, &path)).map_err(failed(attempt))?;
+            self.unheard.store(true, Ordering::Relaxed);
         }
-        let draft = path.with_extension("json.tmp");
-        fs::write(&draft, &text).and_then(|()| fs::rename(&draft, &path)).map_err(failed(attempt))?;
-        self.await_plugins()
+        // Also when an earlier try has written the file and then waited in vain.
+        if self.unheard.load(Ordering::Relaxed) {
+            self.await_plugins()?;
+            self.unheard.store(false, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// Leaves all bridges to the plugin.
@@ -101,7 +129,7 @@ impl State {
         let path = state_dir.join(super::FOLDER).join(FILE);
         match fs::read(&path) {
             Ok(text) => Ok(text == bridges.text()?),
-            Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(bridges.bridges.is_empty()),
+            Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(bridges.is_empty()),
             Err(cause) => Err(failed(format!("read {}", path.display()))(cause)),
         }
     }

@@ -19,3 +19,5 @@ mod plugin_label;
 mod reaching;
 mod restarting;
 mod scene;
+mod set_aside;
+mod two_threads;

@@ -1,0 +1,58 @@
+//! Files of our own that cannot be used: they are moved out of the way, and are never a reason not to start.
+//!
+//! A power cut may leave anything in a file, and another release may have written what this one does not understand. The
+//! image of the agent has no shell: nobody could mend the file, and as long as it lay there no pod of the node would get an
+//! address.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use octavia_bridge_ipam::state_file;
+
+use super::State;
+
+/// Longest file that is read back, in bytes: many policies of the largest size that the API takes.
+const LONGEST: u64 = 32 << 20;
+/// What is put behind the name of one that was set aside.
+const ENDING: &str = "bad";
+
+/// Reads a file of our own; `None` if there is none.
+///
+/// # Errors
+/// The attempt and its cause, in words.
+pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, String> {
+    match state_file::read(path, LONGEST) {
+        Ok(text) => Ok(Some(text)),
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(cause) => Err(format!("read {}: {cause}", path.display())),
+    }
+}
+
+/// Moves a file that cannot be used out of the way and says so. `consequence` is what that means for the node.
+pub(crate) fn set_aside(path: &Path, why: &str, consequence: &str) {
+    let mut to = path.as_os_str().to_owned();
+    to.push(".");
+    to.push(ENDING);
+    let to = PathBuf::from(to);
+    match fs::rename(path, &to) {
+        Ok(()) => tracing::error!("{why}; it was set aside as {}; {consequence}", to.display()),
+        Err(cause) => {
+            tracing::error!(
+                "{why}; it cannot be set aside as {} either: {cause}; {consequence}",
+                to.display()
+            );
+        }
+    }
+}
+
+impl State {
+    /// Files that were set aside, by this process or an earlier one, and that nobody has removed since.
+    pub(crate) fn put_aside(state_dir: &Path) -> Vec<PathBuf> {
+        let Ok(entries) = fs::read_dir(Self::folder(state_dir)) else { return Vec::new() };
+        let paths = entries.flatten().map(|entry| entry.path());
+        let mut bad: Vec<PathBuf> =
+            paths.filter(|path| path.extension().is_some_and(|ending| ending == ENDING)).collect();
+        bad.sort();
+        bad
+    }
+}

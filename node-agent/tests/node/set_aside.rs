@@ -1,0 +1,145 @@
+//! Files of the agent's own that it cannot use: they do not keep it from starting.
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::scene::{AGENT, Answer, Node, POLICY, answer, complete, on_a_node, until};
+
+const START: Duration = Duration::from_secs(10);
+
+fn journal(node: &Node, lines: &[u8]) {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    fs::create_dir_all(node.path("state/agent")).unwrap();
+    fs::write(node.path("state/agent/journal.jsonl"), [boot.as_bytes(), lines].concat()).unwrap();
+}
+
+fn bad(node: &Node, name: &str) -> bool {
+    !node.path(&format!("state/agent/{name}")).exists()
+        && node.path(&format!("state/agent/{name}.bad")).exists()
+}
+
+#[test]
+fn a_journal_that_cannot_be_read_is_set_aside_and_the_policy_comes_into_force() {
+    for lines in [
+        // Of another release.
+        b"{\"step\":{\"apply\":{\"step\":\"set-ageing\"},\"undo\":{\"step\":\"set-ageing\"}}}\n".as_slice(),
+        b"\xff\xfe\x00\n",
+        b"{\n",
+        // A recovery was begun and did not end.
+        b"recovering",
+    ] {
+        on_a_node(move |node| {
+            journal(node, lines);
+            let answer = node.run("apply -f -", POLICY);
+            assert_eq!(answer.status, 0, "{}", answer.stderr);
+            assert!(answer.stderr.contains("journal.jsonl.bad"), "{}", answer.stderr);
+            assert!(complete(node) && bad(node, "journal.jsonl"));
+            // Told until somebody has taken it away.
+            let doctor = node.run("doctor", "").stdout;
+            assert!(doctor.contains("journal.jsonl.bad"), "{doctor}");
+            journal(node, lines);
+            fs::write(node.path("policy.yaml"), POLICY.replace("1500", "1400")).unwrap();
+            let _daemon = node.start(&format!("run -f {}", node.path("policy.yaml").display()));
+            until(START, "the policy", || node.link("octbr").is_some_and(|link| link["mtu"] == 1400));
+        });
+    }
+}
+
+/// A release that did not know how long a message may be died of this step, and then of every recovery from it.
+#[test]
+fn a_journal_with_a_step_that_no_message_can_express_is_recovered_from() {
+    on_a_node(|node| {
+        let hop = |n: u32| {
+            let gateway = std::net::Ipv4Addr::from(0xac17_0000 + n);
+            json!({"link": "enp6s0", "gateway": gateway, "weight": 1, "onlink": false})
+        };
+        let route = |word: &str| {
+            json!({"step": word, "destination": "10.0.0.0/8", "table": 254, "metric": 0, "protocol": 79,
+                "source": null, "mtu": null, "hops": (1..=4200).map(hop).collect::<Vec<_>>()})
+        };
+        let step = json!({"step": {"apply": route("add-route"), "undo": route("remove-route")}});
+        for words in ["apply -f -", "remove"] {
+            journal(node, format!("{step}\n").as_bytes());
+            let answer = node.run(words, POLICY);
+            assert_eq!(answer.status, 0, "{words}: {}", answer.stderr);
+            assert!(answer.stderr.contains("its 1 steps were taken back"), "{words}: {}", answer.stderr);
+            assert!(!node.path("state/agent/journal.jsonl").exists());
+            assert!(!bad(node, "journal.jsonl"), "it could be read");
+        }
+    });
+}
+
+#[test]
+fn more_next_hops_than_a_message_can_express_are_refused_by_path() {
+    on_a_node(|node| {
+        let before = node.snapshot();
+        let hop = |n: u32| {
+            let gateway = std::net::Ipv4Addr::from(0xac17_0000 + n);
+            json!({"destination": "10.0.0.0/8", "next-hop-interface": "octbr", "next-hop-address": gateway, "weight": 1})
+        };
+        for (number, said) in [
+            (200, "routes.config[128]: one next hop to 10.0.0.0/8 too many"),
+            (4200, "routes.config: 4200 entries, and at most 1024 are allowed"),
+        ] {
+            let routes = json!({"routes": {"config": (1..=number).map(hop).collect::<Vec<_>>()}});
+            let answer = node.run("apply -f -", &format!("{POLICY}\n---\n{routes}"));
+            assert_eq!(answer.status, 2, "{}", answer.stderr);
+            assert!(answer.stderr.contains(said), "{}", answer.stderr);
+            assert_eq!(node.snapshot(), before);
+        }
+    });
+}
+
+/// Killed at its first requests by the recovery itself.
+#[test]
+fn a_recovery_that_was_killed_is_not_tried_again() {
+    on_a_node(|node| {
+        let killed = |request: usize| -> Answer {
+            let mut command = Command::new("strace");
+            command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=sendto"]);
+            command.arg("-e").arg(format!("inject=sendto:signal=KILL:when={request}"));
+            command.arg(AGENT).args(["apply", "-f", "-", "--state-dir"]).arg(node.path("state"));
+            answer(command.arg("--nmstate-lock").arg(node.path("lock")), POLICY)
+        };
+        let journal = node.path("state/agent/journal.jsonl");
+        for request in 1.. {
+            assert_ne!(killed(request).status, 0, "never killed with steps done");
+            if fs::read_to_string(&journal).is_ok_and(|text| text.lines().count() > 1) {
+                break;
+            }
+            node.ok("apply -f -", "interfaces: []");
+        }
+        assert_ne!(killed(1).status, 0);
+        let answer = node.run("apply -f -", POLICY);
+        assert_eq!(answer.status, 0, "{}", answer.stderr);
+        assert!(answer.stderr.contains("did not end, and is not tried again"), "{}", answer.stderr);
+        assert!(complete(node) && bad(node, "journal.jsonl"));
+    });
+}
+
+#[test]
+fn a_kept_state_that_cannot_be_read_is_set_aside() {
+    on_a_node(|node| {
+        node.ok("apply -f -", POLICY);
+        let kept = node.path("state/agent/desired.json");
+        fs::write(&kept, b"\xff\xfe{").unwrap();
+        // Which looks only.
+        assert_eq!(node.run("plan", "").status, 1);
+        assert!(kept.exists());
+        assert_eq!(node.run("apply", "").status, 2);
+        assert!(bad(node, "desired.json"));
+        fs::write(&kept, "{}").unwrap();
+        fs::write(node.path("policy.yaml"), POLICY.replace("1500", "1400")).unwrap();
+        let mut daemon = node.start(&format!("run -f {}", node.path("policy.yaml").display()));
+        until(START, "the policy", || node.link("octbr").is_some_and(|link| link["mtu"] == 1400));
+        assert_eq!(daemon.stop(), Some(0));
+        fs::write(&kept, "{}").unwrap();
+        // What was kept would have said whose port it is.
+        node.ip("link set enp6s0 nomaster");
+        node.ok("remove", "");
+        assert!(node.link("octbr").is_none());
+    });
+}
