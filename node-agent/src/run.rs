@@ -20,9 +20,9 @@ use tokio::sync::watch::Sender;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::apply::{self, Goal, Targets, chain};
-use crate::cli::{Cli, Cluster, Input, Plugin, Safety};
+use crate::cli::{Cli, Cluster, Input, Plugin, Safety, Told};
 use crate::desired::Desired;
-use crate::health::{self, Bind, Due, Health};
+use crate::health::{self, Due, Health};
 use crate::install::{self, Installation};
 use crate::policies::{self, Outcome, Part};
 use crate::state::{Bridges, Kept, State};
@@ -84,7 +84,7 @@ pub(crate) async fn run(
     safety: &Safety,
     cluster: &Cluster,
     plugin: Option<(&Path, &Plugin)>,
-    health_bind: Bind,
+    told: &Told,
     interval: u64,
 ) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
@@ -103,9 +103,7 @@ pub(crate) async fn run(
     };
     let broker =
         if cluster.cluster { Some(broker::start(cluster, &cli.state_dir, &health).await?) } else { None };
-    if let Bind::At(address) = health_bind {
-        tokio::spawn(health::serve(address, health.clone()));
-    }
+    health::tell(told, &health);
     // Files first: a change while they are read is seen later.
     let mut files = Files::new(&input.files);
     let (wanted, fault) = Wanted::begin(input, &state, cluster.cluster)?;
