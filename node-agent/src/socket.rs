@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt}
 use std::os::unix::net::UnixStream as Probe;
 use std::path::{Path, PathBuf};
 
+use octavia_bridge_ipam::trust::{self, Untrusted};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::health::Line;
@@ -19,12 +20,8 @@ pub(crate) enum Error {
     Taken { path: PathBuf, flag: &'static str },
     #[error("{} is not a socket; it was left alone, so remove it or choose another path with {flag}", path.display())]
     Foreign { path: PathBuf, flag: &'static str },
-    #[error(
-        "the folder {} is user {owner}'s with mode {mode:o}, so others could put a socket of their own there; it has to be \
-         user {user}'s and writable by that user alone",
-        path.display()
-    )]
-    Open { path: PathBuf, owner: u32, mode: u32, user: u32 },
+    #[error("listen on {}: others could put a socket of their own there", path.display())]
+    Untrusted { path: PathBuf, source: Untrusted },
 }
 
 /// A listening socket. Its file goes with it.
@@ -50,13 +47,10 @@ impl Socket {
                 .mode(0o700)
                 .create(folder)
                 .map_err(failed("make the folder of"))?;
-            let there = fs::metadata(folder).map_err(failed("look at the folder of"))?;
-            let user = rustix::process::geteuid().as_raw();
-            if there.uid() != user || there.mode() & 0o022 != 0 {
-                let (owner, mode) = (there.uid(), there.mode() & 0o7777);
-                return Err(Error::Open { path: folder.to_owned(), owner, mode, user });
-            }
         }
+        let folder = std::path::absolute(path).map_err(failed("find"))?;
+        let folder = folder.parent().unwrap_or(&folder);
+        trust::examine(folder).map_err(|source| Error::Untrusted { path: path.to_owned(), source })?;
         match fs::symlink_metadata(path) {
             Ok(there) if !there.file_type().is_socket() => {
                 return Err(Error::Foreign { path: path.to_owned(), flag });
@@ -114,7 +108,7 @@ impl Drop for Socket {
 }
 
 /// Whether the process at the other end is root's, or of the user who runs this one: the kernel's word, from when the other
-/// end was made (SO_PEERCRED).
+/// end was made (`SO_PEERCRED`).
 ///
 /// # Errors
 /// The kernel's.
@@ -171,8 +165,10 @@ mod tests {
         let dir = TempDir::new().unwrap();
         fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).unwrap();
         let error = Socket::bind(&dir.path().join("agent.sock"), "--socket").unwrap_err();
-        assert!(matches!(error, Error::Open { mode: 0o777, .. }), "{error}");
-        assert!(error.to_string().contains("writable by that user alone"), "{error}");
+        assert!(
+            matches!(error, Error::Untrusted { source: Untrusted::Writable { mode: 0o777, .. }, .. }),
+            "{error}"
+        );
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }

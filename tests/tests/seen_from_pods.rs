@@ -4,7 +4,8 @@ use std::io::ErrorKind;
 use std::net::{Ipv6Addr, SocketAddrV6, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use octavia_bridge_tests::{Attached, Lab, Node, Pod, conf};
+use octavia_bridge_tests::agent::POLICY;
+use octavia_bridge_tests::{Agent, Attached, Lab, Node, Pod, conf};
 use serde_json::{Value, json};
 
 /// How long nothing must come before it counts as nothing. What comes takes less than a millisecond.
@@ -116,4 +117,23 @@ fn no_datagram_reaches_the_node_s_other_addresses() {
     // That it would be seen: with IPv6 on the bridge it arrives.
     node.set_sysctl("ipv6/conf/octbr/disable_ipv6", "0");
     assert!(arrives());
+}
+
+/// The bridge and its uplink have the same MAC, and the uplink had an address of its own before.
+#[test]
+fn no_service_of_the_node_is_reached_over_a_bridge_that_the_agent_made() {
+    let lab = Lab::new();
+    let [node, switch] = ["node1", "switch"].map(|name| lab.node(name));
+    lab.trunk(&node, &switch);
+    Agent::on(&node, "node1").ok("apply", POLICY);
+    let pod = node.pod("worker");
+    pod.add(&conf::with_ipam(json!({"range": "172.23.0.0/24"}))).run().attached();
+    pod.ip("-6 address add fe80::bad/64 dev net1 nodad");
+    let bridge = link(&node, "octbr");
+    assert_eq!(ipv6_addresses(&bridge), [""; 0], "{bridge}");
+    let mac = mac_of(&bridge);
+    assert_eq!(mac, mac_of(&link(&node, "enp6s0")));
+    let listener = node.run(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).expect("listen on [::]"));
+    let port = listener.local_addr().expect("the service's address").port();
+    assert!(!connects(&pod, behind(&pod, link_local_of(mac), port, mac)));
 }

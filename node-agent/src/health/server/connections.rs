@@ -95,7 +95,7 @@ mod tests {
             connections
                 .add(|_| async move {
                     let _alive = alive;
-                    pending().await
+                    pending::<()>().await;
                 })
                 .await;
             cut.push(ended);

@@ -129,7 +129,9 @@ fn probes_run_what_the_agent_understands() {
             let run_dir = environment.get("RUN_DIR").copied().unwrap_or("/run/octavia-bridge");
             let socket = environment.get("HEALTH_SOCKET").map(|path| path.replace("$(RUN_DIR)", run_dir));
             let socket = socket.unwrap_or_else(|| "/run/octavia-bridge/health.sock".into());
-            let mut mounts = list(container, "/volumeMounts").iter().map(|mount| text(mount, "/mountPath"));
+            let mounts = list(container, "/volumeMounts").iter().map(|mount| text(mount, "/mountPath"));
+            // Every pod has this one.
+            let mut mounts = mounts.chain(["/dev/shm"]);
             assert!(mounts.any(|path| socket.starts_with(&format!("{path}/"))), "{overlay}: {socket}");
         }
     }
