@@ -100,8 +100,13 @@ async fn create(host: &Netlink, attachment: &Attachment, mac: MacAddress) -> Res
             mac: Some(mac),
             // Another one than the wanted, so that there is a change below.
             mtu: attachment.mtu.map(|mtu| mtu ^ 1),
-            up: true,
-            options: port_vlans::options_of_new_bridge(attachment.port_vlans.as_ref()),
+            // Not before it is closed to the host's services, see below.
+            up: false,
+            link_local: false,
+            options: BridgeOptions {
+                most_learned: Some(BridgeOptions::MOST_LEARNED),
+                ..port_vlans::options_of_new_bridge(attachment.port_vlans.as_ref())
+            },
             ..NewBridge::default()
         })
         .await;
@@ -120,20 +125,22 @@ async fn create(host: &Netlink, attachment: &Attachment, mac: MacAddress) -> Res
             });
         }
     }
-    // The host has no business on this network: it must not take an address from its routers. A bridge that was there
-    // before is its owner's to configure.
-    Sysctl { link: name.clone(), key: "accept_ra", value: "0", needed: false }.apply()?;
+    // The host has no business on this network. Pods must not reach what it serves on [::]: neither by a link-local address
+    // of the bridge, which it has not got, nor with datagrams to any other of its addresses, which the kernel takes on every
+    // link that has IPv6. And it must not take an address from this network's routers. A bridge that was there before is its
+    // owner's to configure.
+    for (key, value) in [("disable_ipv6", "1"), ("accept_ra", "0")] {
+        Sysctl { link: name.clone(), key, value, needed: false }.apply()?;
+    }
     let link =
         host.link(name.as_str()).await.map_err(|cause| failed(&cause))?.ok_or_else(|| {
             Error::new(Code::Kernel, format!("make the bridge {name}: it vanished at once"))
         })?;
     // Only a change of the MTU after creation counts as the administrator's; one given in the creating message follows
     // the smallest port (net/bridge/br_if.c, br_mtu_auto_adjust and BROPT_MTU_SET_BY_USER).
-    let Some(mtu) = attachment.mtu else { return Ok(link) };
-    host.change_link(link.index, &LinkChange { mtu: Some(mtu), ..LinkChange::default() })
-        .await
-        .map_err(|cause| failed(&cause))?;
-    Ok(Link { mtu, ..link })
+    let change = LinkChange { up: Some(true), mtu: attachment.mtu, ..LinkChange::default() };
+    host.change_link(link.index, &change).await.map_err(|cause| failed(&cause))?;
+    Ok(Link { up: true, mtu: attachment.mtu.unwrap_or(link.mtu), ..link })
 }
 
 /// Takes back what an unfinished ADD did to its bridge: a bridge it made goes, one it brought up goes down, unless

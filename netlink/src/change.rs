@@ -58,7 +58,10 @@ impl Netlink {
             return Ok(());
         }
         let info = vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(InfoData::Bridge(options))];
-        self.change_existing(informed(index, info), || format!("change options of bridge {index}")).await
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.attributes.push(LinkAttribute::LinkInfo(info));
+        self.change_existing(message, || format!("change options of bridge {index}")).await
     }
 
     /// Changes flags of a bridge port with one message; sends none if nothing is to be changed.
@@ -66,15 +69,11 @@ impl Netlink {
     /// # Errors
     /// [`Error::is_not_found`] if there is no such link; every other [`Error`] of a request.
     pub async fn change_port(&self, index: u32, flags: &PortFlags) -> Result<()> {
-        let flags = flags.attributes();
-        if flags.is_empty() {
-            return Ok(());
-        }
-        let info = vec![
-            LinkInfo::PortKind(InfoPortKind::Bridge),
-            LinkInfo::PortData(InfoPortData::BridgePort(flags)),
-        ];
-        self.change_existing(informed(index, info), || format!("change flags of bridge port {index}")).await
+        let Some(info) = port_info(flags) else { return Ok(()) };
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.attributes.push(info);
+        self.change_existing(message, || format!("change flags of bridge port {index}")).await
     }
 
     /// Deletes a link, and with a veth its other end wherever that is. Takes tens of milliseconds,
@@ -104,11 +103,16 @@ impl Netlink {
     }
 }
 
-fn informed(index: u32, info: Vec<LinkInfo>) -> LinkMessage {
-    let mut message = LinkMessage::default();
-    message.header.index = index;
-    message.attributes.push(LinkAttribute::LinkInfo(info));
-    message
+/// Flags of a bridge port as an attribute of a message about its link; `None` if none is stated.
+pub(crate) fn port_info(flags: &PortFlags) -> Option<LinkAttribute> {
+    let flags = flags.attributes();
+    if flags.is_empty() {
+        return None;
+    }
+    Some(LinkAttribute::LinkInfo(vec![
+        LinkInfo::PortKind(InfoPortKind::Bridge),
+        LinkInfo::PortData(InfoPortData::BridgePort(flags)),
+    ]))
 }
 
 impl LinkChange {

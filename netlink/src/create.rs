@@ -8,10 +8,11 @@ use rtnetlink::packet_route::link::{
     InfoData, InfoKind, InfoVeth, InfoVlan, InfoVrf, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 
+use crate::change::port_info;
 use crate::family::no_link_local_attribute;
 use crate::name::{alias_attribute, validate_index, validate_link_name};
 use crate::netlink::CREATE_NEW;
-use crate::{BridgeOptions, Error, MacAddress, Namespace, Netlink, Result};
+use crate::{BridgeOptions, Error, LinkChange, MacAddress, Namespace, Netlink, PortFlags, Result};
 
 /// VLAN ids a link may bear; 0 and 4095 are reserved by IEEE 802.1Q.
 pub(crate) const VLAN_IDS: std::ops::RangeInclusive<u16> = 1..=4094;
@@ -32,6 +33,9 @@ pub struct NewBridge {
     pub alias: Option<String>,
     /// Set it up at once.
     pub up: bool,
+    /// Let it take an IPv6 link-local address when it comes up, by which the ports' side reaches whatever this host
+    /// serves on `[::]`.
+    pub link_local: bool,
     /// Options of the bridge.
     pub options: BridgeOptions,
 }
@@ -87,6 +91,8 @@ pub struct NewVeth<'a> {
     pub up: bool,
     /// Let the near end take an IPv6 link-local address when it comes up. A bridge port needs none.
     pub link_local: bool,
+    /// Flags of the near end as a port of its master.
+    pub port: PortFlags,
     /// The far end.
     pub peer: VethPeer<'a>,
 }
@@ -113,14 +119,24 @@ impl Netlink {
     pub async fn create_bridge(&self, bridge: &NewBridge) -> Result<()> {
         let attempt = || format!("create bridge {}", bridge.name);
         let mut message = described(&bridge.name, bridge.mac, bridge.mtu)?;
-        attach(&mut message, None, bridge.up, attempt)?;
+        // Without a link-local address it comes up last: the kernel acts on IFF_UP before it looks at the address family's
+        // settings in the same message (`do_setlink`), and by then the address may be there.
+        attach(&mut message, None, bridge.up && bridge.link_local, attempt)?;
         let mut info = vec![LinkInfo::Kind(InfoKind::Bridge)];
         let options = bridge.options.attributes();
         if !options.is_empty() {
             info.push(LinkInfo::Data(InfoData::Bridge(options)));
         }
         message.attributes.push(LinkAttribute::LinkInfo(info));
-        self.create(message, &bridge.name, bridge.alias.as_deref(), true, "bridge", attempt).await
+        let after =
+            After { alias: bridge.alias.as_deref(), link_local: bridge.link_local, ..After::default() };
+        self.create(message, &bridge.name, &after, "bridge", attempt).await?;
+        if bridge.up && !bridge.link_local {
+            let up = LinkChange { up: Some(true), ..LinkChange::default() };
+            let upped = self.change_link(&bridge.name, &up).await;
+            return self.or_remove(&bridge.name, upped).await;
+        }
+        Ok(())
     }
 
     /// Creates a VLAN link.
@@ -142,7 +158,8 @@ impl Netlink {
             LinkInfo::Kind(InfoKind::Vlan),
             LinkInfo::Data(InfoData::Vlan(vec![InfoVlan::Id(vlan.id)])),
         ]));
-        self.create(message, &vlan.name, vlan.alias.as_deref(), true, "8021q", attempt).await
+        let after = After { alias: vlan.alias.as_deref(), ..After::default() };
+        self.create(message, &vlan.name, &after, "8021q", attempt).await
     }
 
     /// Creates a VRF link.
@@ -157,7 +174,8 @@ impl Netlink {
             LinkInfo::Kind(InfoKind::Vrf),
             LinkInfo::Data(InfoData::Vrf(vec![InfoVrf::TableId(vrf.table)])),
         ]));
-        self.create(message, &vrf.name, vrf.alias.as_deref(), true, "vrf", attempt).await
+        let after = After { alias: vrf.alias.as_deref(), ..After::default() };
+        self.create(message, &vrf.name, &after, "vrf", attempt).await
     }
 
     /// Creates a veth pair with one message: both ends have their names, addresses and MTUs from the
@@ -184,33 +202,40 @@ impl Netlink {
             LinkInfo::Kind(InfoKind::Veth),
             LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
         ]));
-        self.create(message, &veth.name, veth.alias.as_deref(), veth.link_local, "veth", attempt).await
+        let after =
+            After { alias: veth.alias.as_deref(), link_local: veth.link_local, port: Some(&veth.port) };
+        self.create(message, &veth.name, &after, "veth", attempt).await
     }
 
-    /// The kernel ignores an alias and the settings of an address family in the message that creates a link
-    /// (`rtnl_create_link` in net/core/rtnetlink.c does not look at them), so they take another one. A link that cannot have
-    /// them is removed again: a caller gets what it described, or nothing.
+    /// The kernel ignores an alias, the settings of an address family and the flags of a port in the message that creates a
+    /// link (`rtnl_create_link` in net/core/rtnetlink.c does not look at them), so they take another one. A link that cannot
+    /// have them is removed again: a caller gets what it described, or nothing.
     async fn create(
         &self,
         message: LinkMessage,
         name: &str,
-        alias: Option<&str>,
-        link_local: bool,
+        after: &After<'_>,
         module: &str,
         attempt: impl Fn() -> String,
     ) -> Result<()> {
-        let alias = alias.map(alias_attribute).transpose()?;
+        let alias = after.alias.map(alias_attribute).transpose()?;
         let created = self.change(RouteNetlinkMessage::NewLink(message), CREATE_NEW, &attempt).await;
         created.map_err(|error| name_missing_module(error, module))?;
 
-        let mut described = self.describe(name, alias.clone(), link_local, &attempt).await;
-        if !link_local
+        let mut described = self.describe(name, alias.clone(), after, &attempt).await;
+        if !after.link_local
             && matches!(&described, Err(cause) if cause.errno() == Some(Errno::EAFNOSUPPORT as i32))
         {
             // This kernel, or a link of so small an MTU, has no IPv6 and so gives no such address. Nothing was changed yet:
             // the kernel checks the whole message first.
-            described = self.describe(name, alias, true, &attempt).await;
+            let after = After { link_local: true, ..after.clone() };
+            described = self.describe(name, alias, &after, &attempt).await;
         }
+        self.or_remove(name, described).await
+    }
+
+    /// Removes the link if it could not become what was described, whose error is the one to tell.
+    async fn or_remove(&self, name: &str, described: Result<()>) -> Result<()> {
         if let Err(cause) = &described {
             let undo = || format!("remove {name} again after this failure: {cause}");
             self.change(RouteNetlinkMessage::DelLink(named(name)?), 0, undo).await?;
@@ -223,16 +248,31 @@ impl Netlink {
         &self,
         name: &str,
         alias: Option<LinkAttribute>,
-        link_local: bool,
+        after: &After<'_>,
         attempt: impl Fn() -> String,
     ) -> Result<()> {
         let mut message = named(name)?;
         message.attributes.extend(alias);
-        message.attributes.extend((!link_local).then(no_link_local_attribute));
+        message.attributes.extend((!after.link_local).then(no_link_local_attribute));
+        message.attributes.extend(after.port.and_then(port_info));
         if message.attributes.len() == 1 {
             return Ok(());
         }
         self.change(RouteNetlinkMessage::NewLink(message), 0, attempt).await
+    }
+}
+
+/// What the creating message cannot carry.
+#[derive(Clone)]
+struct After<'a> {
+    alias: Option<&'a str>,
+    link_local: bool,
+    port: Option<&'a PortFlags>,
+}
+
+impl Default for After<'_> {
+    fn default() -> Self {
+        Self { alias: None, link_local: true, port: None }
     }
 }
 

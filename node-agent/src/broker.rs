@@ -11,7 +11,6 @@ pub(crate) mod call;
 pub(crate) mod client;
 mod figures;
 mod replay;
-mod socket;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -29,8 +28,8 @@ use tokio::time::timeout;
 use crate::cli::Cluster;
 use crate::health::{Health, Requests};
 use crate::reclaim;
+use crate::socket::Socket;
 use figures::{Figures, Pools};
-use socket::Socket;
 
 /// Connections at work at once; more wait to be accepted. A node has room for a few hundred pods.
 const CONNECTIONS: usize = 512;
@@ -99,7 +98,7 @@ pub(crate) async fn start(cluster: &Cluster, state_dir: &Path, health: &Health) 
         state_dir,
     };
     let store = Store::new(client, Settings { server, namespace, node, seed: None })?;
-    let socket = Socket::bind(&cluster.socket)?;
+    let socket = Socket::bind(&cluster.socket, "--socket")?;
     tracing::info!("listening on {}", cluster.socket.display());
     // The kernel's word on who we are is the one it gives on others.
     let user =

@@ -7,7 +7,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
 use crate::desired::{Choice, Label};
-use crate::health::Bind;
+use crate::health::{Bind, Question};
 use crate::install::AlsoAs;
 
 /// Longest time that can be asked for, in seconds: a year. What is added to a moment must not be more than a clock holds.
@@ -84,6 +84,15 @@ pub(crate) enum Verb {
     Doctor(Doctor),
     /// Show who has which address, and what is left of pods that are gone.
     Pools(Pools),
+    /// Ask the agent that runs on this node how it is, and print what it says. Status 0 if all is well, 1 if not, or if it
+    /// does not answer.
+    Health {
+        /// What to ask.
+        #[arg(value_enum)]
+        question: Question,
+        #[command(flatten)]
+        place: HealthSocket,
+    },
     /// Bring the desired state about and keep it so, until SIGTERM; every link stays.
     Run {
         #[command(flatten)]
@@ -98,13 +107,37 @@ pub(crate) enum Verb {
         cni_bin_dir: Option<PathBuf>,
         #[command(flatten)]
         plugin: Plugin,
-        /// Where to answer HTTP requests for /healthz, /readyz and /metrics; none for nowhere.
-        #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:29808")]
-        health_bind: Bind,
+        #[command(flatten)]
+        told: Told,
         /// Seconds between two full readings.
         #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=LONGEST))]
         interval: u64,
     },
+}
+
+/// Where `run` tells how it is.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Health")]
+pub(crate) struct Told {
+    /// Where to answer HTTP requests for /healthz, /readyz and /metrics; none for nowhere. Kubelet's probes do not ask here
+    /// but run `health`.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:29808")]
+    pub(crate) health_bind: Bind,
+    #[command(flatten)]
+    pub(crate) place: HealthSocket,
+}
+
+/// Where `health` asks.
+#[derive(Debug, Args)]
+pub(crate) struct HealthSocket {
+    /// The socket where `health` asks and `run` answers. Its folder has to be the agent's own.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "HEALTH_SOCKET",
+        default_value = "/run/octavia-bridge/health.sock"
+    )]
+    pub(crate) health_socket: PathBuf,
 }
 
 /// The desired state, and what of it to take.

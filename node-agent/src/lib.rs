@@ -20,6 +20,7 @@ mod reclaim;
 mod rival;
 mod run;
 mod show;
+mod socket;
 mod source;
 mod state;
 mod verbs;
@@ -74,9 +75,10 @@ fn answer(cli: &Cli) -> anyhow::Result<ExitCode> {
             Verb::Uninstall { places, state } => install::uninstall(cli, places, *state),
             Verb::Doctor(options) => doctor::doctor(cli, options).await,
             Verb::Pools(options) => pools::pools(cli, options).await,
-            Verb::Run { input, safety, cluster, cni_bin_dir, plugin, health_bind, interval } => {
+            Verb::Health { question, place } => health::ask(*question, &place.health_socket).await,
+            Verb::Run { input, safety, cluster, cni_bin_dir, plugin, told, interval } => {
                 let place = cni_bin_dir.as_deref().map(|folder| (folder, plugin));
-                run::run(cli, input, safety, cluster, place, *health_bind, *interval).await
+                run::run(cli, input, safety, cluster, place, told, *interval).await
             }
         }
     });

@@ -23,8 +23,8 @@ use tokio::time::timeout;
 
 use crate::apply::Targets;
 use crate::broker;
-use crate::cli::{Cli, Cluster, Input, Plugin, Safety};
-use crate::health::{self, Bind, Due, Health};
+use crate::cli::{Cli, Cluster, Input, Plugin, Safety, Told};
+use crate::health::{self, Due, Health};
 use crate::install::{self, Installation};
 use crate::state::State;
 use links::Job;
@@ -46,7 +46,7 @@ pub(crate) async fn run(
     safety: &Safety,
     cluster: &Cluster,
     plugin: Option<(&Path, &Plugin)>,
-    health_bind: Bind,
+    told: &Told,
     interval: u64,
 ) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
@@ -65,9 +65,7 @@ pub(crate) async fn run(
     };
     let broker =
         if cluster.cluster { Some(broker::start(cluster, &cli.state_dir, &health).await?) } else { None };
-    if let Bind::At(address) = health_bind {
-        tokio::spawn(health::serve(address, health.clone()));
-    }
+    health::tell(told, &health);
     let api = broker.as_ref().map(|broker| {
         // Pods are served whatever becomes of the links, so those are no reason to start anew.
         health.pulse.is_not_vital();

@@ -74,6 +74,7 @@ impl Agent {
         let mut command = Command::new(&all[0]);
         command.args(&all[1..]).arg("--state-dir").arg(&self.state);
         command.arg("--nmstate-lock").arg(self.path("no-rival"));
+        command.env("HEALTH_SOCKET", self.path("health.sock"));
         command
     }
 

@@ -30,6 +30,10 @@ fn applied_on_two_nodes_it_joins_their_pods_by_frames_with_tag_24() {
         assert_eq!((bridge.kind(), bridge.is_up(), bridge.mtu()), ("bridge", true, 1500));
         assert_eq!(bridge.mac(), node.expect_link("enp6s0").mac());
         assert_eq!(vlan.port("state"), "forwarding");
+        for link in ["enp6s0.24", "octbr"] {
+            // By such an address pods would reach what the node serves on [::].
+            assert_eq!(node.ip(&format!("-6 address show dev {link}")), "", "{link}");
+        }
     }
     let mut trunk = Capture::start(&nodes[1], "enp6s0");
     let (worker, here) = attach(&nodes[0], "worker", &conf::octavia());

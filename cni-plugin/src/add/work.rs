@@ -2,7 +2,9 @@
 
 use ipnet::IpNet;
 use octavia_bridge_ipam::flock::Mode;
-use octavia_bridge_netlink::{Inside, Link, MacAddress, Netlink, NewVeth, Started, VethPeer, VlanRange};
+use octavia_bridge_netlink::{
+    Inside, Link, MacAddress, Netlink, NewVeth, PortFlags, Started, VethPeer, VlanRange,
+};
 
 use crate::addressing::{self, Claimed};
 use crate::attachment::{Attachment, MacSource, check_mtu_for};
@@ -165,6 +167,8 @@ impl Work<'_> {
                 up: attachment.port_vlans.is_none(),
                 // What arrives at a port is the bridge's, a router's word as well: the port needs no address.
                 link_local: false,
+                // A pod that takes part in the spanning tree loses its port, and not the network its tree.
+                port: PortFlags { bpdu_guard: Some(true), ..PortFlags::default() },
                 peer: VethPeer {
                     name: ifname.into(),
                     mac: Some(mac),

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use octavia_bridge_netlink::{
-    BridgeOptions, Error, LinkChange, LinkIpv6, LinkKind, MacAddress, Netlink, NewBridge, NewVlan, NewVrf,
-    PortFlags,
+    BridgeOptions, Error, Link, LinkChange, LinkIpv6, LinkKind, MacAddress, Netlink, NewAddress, NewBridge,
+    NewVeth, NewVlan, NewVrf, PortFlags,
 };
 
 use crate::scene::{bridge, in_new_namespace, new_namespace, up, veth};
@@ -31,6 +31,7 @@ fn a_bridge_is_made_as_described_by_one_message() {
             mtu: Some(1450),
             alias: Some("Octavia management".into()),
             up: true,
+            link_local: true,
             options,
         };
         netlink.create_bridge(&new).await.unwrap();
@@ -178,9 +179,7 @@ fn ports_are_those_of_the_one_bridge() {
             new.master = (number < 2).then_some(first.index);
             netlink.create_veth(&new).await.unwrap();
         }
-        let names = |links: Vec<octavia_bridge_netlink::Link>| -> Vec<_> {
-            links.into_iter().map(|link| link.name).collect()
-        };
+        let names = |links: Vec<Link>| -> Vec<_> { links.into_iter().map(|link| link.name).collect() };
         assert_eq!(names(netlink.ports(first.index).await.unwrap()), ["v0", "v1"]);
         assert!(netlink.ports(second.index).await.unwrap().is_empty());
         assert!(netlink.ports(4242).await.unwrap().is_empty());
@@ -354,5 +353,43 @@ fn an_option_the_kernel_lacks_is_not_mistaken_for_a_missing_module() {
                 assert_eq!(netlink.link("octbr").await.unwrap(), None, "nothing is left behind");
             }
         }
+    });
+}
+
+/// Kernels since 6.7 have the limit; those before take the message all the same.
+#[test]
+fn a_bridge_learns_so_many_addresses_and_no_more_where_the_kernel_can() {
+    in_new_namespace(async || {
+        let netlink = Netlink::open().await.unwrap();
+        let options = BridgeOptions { most_learned: Some(3), ..BridgeOptions::default() };
+        let new = NewBridge { name: "octbr".into(), options, up: true, ..NewBridge::default() };
+        netlink.create_bridge(&new).await.unwrap();
+        let octbr = netlink.link("octbr").await.unwrap().unwrap();
+        let LinkKind::Bridge(seen) = &octbr.kind else { panic!() };
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+        let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap());
+        let version: (u32, u32) = (numbers.next().unwrap(), numbers.next().unwrap());
+        let limit = (version >= (6, 7)).then_some(3);
+        assert_eq!(seen.most_learned, limit, "Linux {release}");
+
+        // A pod that has one MAC after the other, and says so by gratuitous ARP.
+        let pod = new_namespace();
+        netlink.create_veth(&NewVeth { master: Some(octbr.index), ..veth("a", &pod) }).await.unwrap();
+        let inside = Netlink::open_in(&pod).await.unwrap();
+        let far = inside.link("net1").await.unwrap().unwrap().index;
+        let notify = LinkChange { arp_notify: Some(true), ..up() };
+        inside.change_link(far, &notify).await.unwrap();
+        netlink.wait_for_link("a", Duration::from_secs(30), Link::is_forwarding).await.unwrap();
+        let address =
+            NewAddress { address: "192.0.2.1/24".parse().unwrap(), nodad: true, noprefixroute: false };
+        inside.add_address(far, &address).await.unwrap();
+        for last in 1..=10 {
+            let mac = MacAddress([2, 0, 0, 0, 1, last]);
+            inside.change_link(far, &LinkChange { mac: Some(mac), ..LinkChange::default() }).await.unwrap();
+        }
+        let output =
+            std::process::Command::new("bridge").args(["fdb", "show", "br", "octbr", "dynamic"]).output();
+        let text = String::from_utf8(output.unwrap().stdout).unwrap();
+        assert_eq!(u32::try_from(text.lines().count()).unwrap(), limit.unwrap_or(10), "{text}");
     });
 }

@@ -6,7 +6,7 @@ use std::panic::resume_unwind;
 use std::thread;
 
 use nix::sched::{CloneFlags, unshare};
-use octavia_bridge_netlink::{Link, LinkChange, Namespace, Netlink, NewBridge, NewVeth, VethPeer};
+use octavia_bridge_netlink::{Link, LinkChange, Namespace, Netlink, NewBridge, NewVeth, PortFlags, VethPeer};
 use tokio::runtime::Builder;
 
 /// Runs a test on a thread of its own inside a new, empty network namespace.
@@ -34,7 +34,7 @@ fn enter_new_namespace() {
 }
 
 pub(crate) async fn bridge(netlink: &Netlink, name: &str) -> Link {
-    let bridge = NewBridge { name: name.into(), up: true, ..NewBridge::default() };
+    let bridge = NewBridge { name: name.into(), up: true, link_local: true, ..NewBridge::default() };
     netlink.create_bridge(&bridge).await.unwrap();
     netlink.link(name).await.unwrap().unwrap()
 }
@@ -49,6 +49,7 @@ pub(crate) fn veth<'a>(name: &str, pod: &'a Namespace) -> NewVeth<'a> {
         alias: None,
         up: true,
         link_local: true,
+        port: PortFlags::default(),
         peer: VethPeer { name: "net1".into(), mac: None, mtu: None, namespace: pod },
     }
 }

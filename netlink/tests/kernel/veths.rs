@@ -1,8 +1,10 @@
 //! Veth pairs across namespaces.
 
-use octavia_bridge_netlink::{LinkChange, LinkKind, MacAddress, Netlink, NewVeth, VethPeer};
+use octavia_bridge_netlink::{
+    Link, LinkChange, LinkKind, MacAddress, Netlink, NewBridge, NewVeth, PortFlags, VethPeer,
+};
 
-use crate::scene::{bridge, in_new_namespace, new_namespace, veth};
+use crate::scene::{bridge, in_new_namespace, new_namespace, up, veth};
 
 #[test]
 fn one_message_makes_both_ends_as_described() {
@@ -19,6 +21,7 @@ fn one_message_makes_both_ends_as_described() {
             alias: Some("octavia-bridge".into()),
             up: true,
             link_local: false,
+            port: PortFlags { bpdu_guard: Some(true), ..PortFlags::default() },
             peer: VethPeer { name: "net1".into(), mac: Some(far_mac), mtu: Some(1400), namespace: &pod },
         };
         netlink.create_veth(&new).await.unwrap();
@@ -28,7 +31,8 @@ fn one_message_makes_both_ends_as_described() {
         assert_eq!(near.master, Some(octbr.index));
         assert_eq!(near.alias.as_deref(), Some("octavia-bridge"));
         assert_eq!(near.kind, LinkKind::Veth);
-        assert!(near.port.is_some() && !near.carrier && !near.is_forwarding(), "{near:?}");
+        assert!(!near.carrier && !near.is_forwarding(), "{near:?}");
+        assert!(near.port.as_ref().is_some_and(|port| port.bpdu_guard && port.learning), "{near:?}");
 
         let inside = Netlink::open_in(&pod).await.unwrap();
         let far = inside.link("net1").await.unwrap().unwrap();
@@ -67,16 +71,18 @@ fn deleting_one_end_deletes_the_other() {
     });
 }
 
+/// `addrgenmode` of a link of the calling thread's namespace; `None` where it has no IPv6.
+fn generation(name: &str) -> Option<String> {
+    let words = ["-details", "link", "show", name];
+    let output = std::process::Command::new("ip").args(words).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.split("addrgenmode ").nth(1).map(|rest| rest.split_whitespace().next().unwrap().to_owned())
+}
+
 #[test]
 fn the_near_end_takes_a_link_local_address_only_if_it_may() {
     in_new_namespace(async || {
         let netlink = Netlink::open().await.unwrap();
-        let generation = |name: &str| {
-            let words = ["-details", "link", "show", name];
-            let output = std::process::Command::new("ip").args(words).output().unwrap();
-            let text = String::from_utf8(output.stdout).unwrap();
-            text.split("addrgenmode ").nth(1).map(|rest| rest.split_whitespace().next().unwrap().to_owned())
-        };
         for (name, mtu, link_local, mode) in [
             ("may", None, true, Some("eui64")),
             ("maynot", None, false, Some("none")),
@@ -89,6 +95,40 @@ fn the_near_end_takes_a_link_local_address_only_if_it_may() {
             assert_eq!(generation(name).as_deref(), mode, "{name}");
             let alias = netlink.link(name).await.unwrap().unwrap().alias;
             assert_eq!(alias.as_deref(), Some("a pod's"), "{name}");
+        }
+    });
+}
+
+/// Up and with a carrier it would have one at once if it could.
+#[test]
+fn a_bridge_takes_a_link_local_address_only_if_it_may() {
+    in_new_namespace(async || {
+        let netlink = Netlink::open().await.unwrap();
+        for (name, mtu, link_local, mode) in [
+            ("may", None, true, Some("eui64")),
+            ("maynot", None, false, Some("none")),
+            ("cannot", Some(1000), false, None),
+        ] {
+            let new = NewBridge { name: name.into(), mtu, link_local, up: true, ..NewBridge::default() };
+            netlink.create_bridge(&new).await.unwrap();
+            assert_eq!(generation(name).as_deref(), mode, "{name}");
+            let made = netlink.link(name).await.unwrap().unwrap();
+            assert!(made.up, "{name}");
+            let pod = new_namespace();
+            // As small, since the bridge follows it.
+            let mut port = NewVeth { mtu, ..veth(&format!("{name}-port"), &pod) };
+            port.master = Some(made.index);
+            netlink.create_veth(&port).await.unwrap();
+            let inside = Netlink::open_in(&pod).await.unwrap();
+            let far = inside.link("net1").await.unwrap().unwrap();
+            inside.change_link(far.index, &up()).await.unwrap();
+            let patience = std::time::Duration::from_secs(30);
+            netlink.wait_for_link(port.name.as_str(), patience, Link::is_forwarding).await.unwrap();
+            netlink.wait_for_link(name, patience, |link| link.carrier).await.unwrap();
+            // Told of its carrier, a link that may have an address has had it before (`linkwatch_do_dev` calls the chain
+            // of notifiers ahead of the message).
+            let addressed = !netlink.addresses(made.index).await.unwrap().is_empty();
+            assert_eq!(addressed, link_local, "{name}");
         }
     });
 }

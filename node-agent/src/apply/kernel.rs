@@ -107,12 +107,26 @@ async fn create(netlink: &Netlink, new: &NewLink) -> Result<(), Error> {
     match &new.kind {
         Kind::Bridge { stp } => {
             later.mtu = new.mtu;
-            let options = BridgeOptions { stp: Some(*stp), ..BridgeOptions::default() };
+            let options = BridgeOptions {
+                stp: Some(*stp),
+                most_learned: Some(BridgeOptions::MOST_LEARNED),
+                ..BridgeOptions::default()
+            };
             // Another MTU first: only one that is *changed* after creation counts as the administrator's
             // (`br_change_mtu`, which `dev_set_mtu` does not call for the value there is), and
             // any other follows the smallest port.
             let mtu = new.mtu.map(|mtu| if mtu > SMALLEST_MTU { mtu - 1 } else { mtu + 1 });
-            netlink.create_bridge(&NewBridge { name, mac, mtu, options, ..NewBridge::default() }).await?;
+            netlink
+                .create_bridge(&NewBridge {
+                    name,
+                    mac,
+                    mtu,
+                    options,
+                    // Whether it has IPv6 at all, the policy says, which may want just this address.
+                    link_local: true,
+                    ..NewBridge::default()
+                })
+                .await?;
         }
         Kind::Vlan { base, id } => {
             let parent = index(netlink, base).await?;

@@ -35,7 +35,16 @@ impl fmt::Debug for Readiness {
 impl Readiness {
     /// Adds a part that says by itself when something has changed, until then that it `begins` with something.
     pub(crate) fn part(&self, name: &'static str, begins: &str) -> Report {
-        let report = Report(Arc::new(Mutex::new(vec![Line::Missing(begins.to_owned())])));
+        self.report(name, vec![Line::Missing(begins.to_owned())])
+    }
+
+    /// The same for a part without which the agent does all it should: it has nothing to say until it notes something.
+    pub(crate) fn side_part(&self, name: &'static str) -> Report {
+        self.report(name, Vec::new())
+    }
+
+    fn report(&self, name: &'static str, begins: Vec<Line>) -> Report {
+        let report = Report(Arc::new(Mutex::new(begins)));
         let lines = report.0.clone();
         self.ask(name, move || lock(&lines).clone());
         report

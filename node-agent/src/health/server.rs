@@ -1,10 +1,10 @@
 //! A small HTTP server: three pages, GET only.
 //!
-//! Anybody on the node can connect to loopback. So a connection is given one request, some seconds and some kilobytes,
-//! and when there are too many the oldest goes: one that is served takes a millisecond, and those who hold one open do
-//! not keep others out.
+//! Every process of the node can connect to loopback. So a connection is given one request, some seconds and some kilobytes,
+//! and how many there may be at once is limited, see [`connections`].
 
-use std::collections::VecDeque;
+mod connections;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -19,13 +19,11 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
-use super::Health;
+use super::{Health, Line, Report};
+use connections::{Activity, Connections};
 
-/// Connections at once.
-const MOST: usize = 16;
 /// From the connection to the end of the answer.
 const LONGEST: Duration = Duration::from_secs(5);
 /// Request line and headers, in bytes. hyper's least.
@@ -56,9 +54,9 @@ impl FromStr for Bind {
     }
 }
 
-/// Serves until the task ends. An address that cannot be listened at is tried again: keeping links is more important
-/// than telling of it, and kubelet, which asks in vain, tells by itself.
-pub(crate) async fn serve(bind: SocketAddr, health: Arc<Health>) {
+/// Serves until the task ends. An address that cannot be listened at, as when another process has taken it, is tried again:
+/// keeping links and giving addresses are more important than telling of it.
+pub(super) async fn serve(bind: SocketAddr, health: Arc<Health>, report: Report) {
     let mut told = String::new();
     let listener = loop {
         match TcpListener::bind(bind).await {
@@ -67,6 +65,7 @@ pub(crate) async fn serve(bind: SocketAddr, health: Arc<Health>) {
                 let error = error.to_string();
                 if error != told {
                     tracing::warn!("cannot listen at {bind} for health and metrics: {error}; trying again");
+                    report.set(vec![Line::Note(format!("cannot listen at {bind}: {error}; trying again"))]);
                     told = error;
                 }
                 sleep(RETRY).await;
@@ -74,24 +73,22 @@ pub(crate) async fn serve(bind: SocketAddr, health: Arc<Health>) {
         }
     };
     match listener.local_addr() {
-        Ok(address) => tracing::info!("health and metrics at http://{address}"),
+        Ok(address) => {
+            report.set(Vec::new());
+            tracing::info!("health and metrics at http://{address}");
+        }
         Err(error) => tracing::warn!("health and metrics at some address: {error}"),
     }
     accept(listener, health).await;
 }
 
 async fn accept(listener: TcpListener, health: Arc<Health>) {
-    let mut open: VecDeque<AbortHandle> = VecDeque::new();
+    let mut connections = Connections::default();
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                open.retain(|connection| !connection.is_finished());
-                if open.len() == MOST
-                    && let Some(oldest) = open.pop_front()
-                {
-                    oldest.abort();
-                }
-                open.push_back(tokio::spawn(converse(stream, health.clone())).abort_handle());
+                let health = health.clone();
+                connections.add(|activity| converse(stream, health, activity)).await;
             }
             Err(error) => {
                 tracing::warn!("accept a connection for health and metrics: {error}");
@@ -102,15 +99,21 @@ async fn accept(listener: TcpListener, health: Arc<Health>) {
 }
 
 /// What becomes of a connection is the client's matter.
-async fn converse(stream: TcpStream, health: Arc<Health>) {
+async fn converse(stream: TcpStream, health: Arc<Health>, activity: Activity) {
     let answer = service_fn(|request: Request<Incoming>| {
+        activity.now();
         let response = answer(request.method(), request.uri().path(), &health);
         async { Ok::<_, Infallible>(response) }
     });
-    let connection = http1::Builder::new()
-        .keep_alive(false)
-        .max_buf_size(HEADERS)
-        .serve_connection(TokioIo::new(stream), answer);
+    let connection = async {
+        // One that says nothing costs no buffer.
+        stream.readable().await.ok();
+        let connection = http1::Builder::new()
+            .keep_alive(false)
+            .max_buf_size(HEADERS)
+            .serve_connection(TokioIo::new(stream), answer);
+        connection.await.ok();
+    };
     timeout(LONGEST, connection).await.ok();
 }
 
@@ -121,17 +124,8 @@ fn answer(method: &Method, path: &str, health: &Health) -> Response<Full<Bytes>>
         return response;
     }
     match path {
-        "/healthz" => match health.pulse.overdue() {
-            None => page(StatusCode::OK, PLAIN, "ok\n".into()),
-            Some(late) => {
-                let text = format!("the loop that keeps the links is stuck: {} s late\n", late.as_secs());
-                page(StatusCode::SERVICE_UNAVAILABLE, PLAIN, text)
-            }
-        },
-        "/readyz" => {
-            let (ready, text) = health.readiness.told();
-            page(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, PLAIN, text)
-        }
+        "/healthz" => verdict(health.alive()),
+        "/readyz" => verdict(health.readiness.told()),
         "/metrics" => match health.metrics.told() {
             Ok(text) => page(StatusCode::OK, OPEN_METRICS, text),
             Err(error) => {
@@ -140,6 +134,10 @@ fn answer(method: &Method, path: &str, health: &Health) -> Response<Full<Bytes>>
         },
         _ => page(StatusCode::NOT_FOUND, PLAIN, "there are /healthz, /readyz and /metrics\n".into()),
     }
+}
+
+fn verdict((well, text): (bool, String)) -> Response<Full<Bytes>> {
+    page(if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, PLAIN, text)
 }
 
 fn page(status: StatusCode, content_type: &'static str, text: String) -> Response<Full<Bytes>> {

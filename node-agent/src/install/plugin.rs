@@ -214,7 +214,12 @@ impl Installation {
         let failed = |source| Error::Source { path: self.source.clone(), source };
         let file = File::open(&self.source).map_err(failed)?;
         let content = Content::of(&file).map_err(failed)?;
-        doctor::versions(&self.source).map_err(|why| Error::Unfit { path: self.source.clone(), why })?;
+        // As the previous one is kept.
+        let examined = match file.metadata().map_err(failed)?.mode() & 0o111 {
+            0 => file::try_out(&file, &content, &self.directory, doctor::versions).map_err(failed)?,
+            _ => doctor::versions(&self.source),
+        };
+        examined.map_err(|why| Error::Unfit { path: self.source.clone(), why })?;
         Ok((file, content))
     }
 }

@@ -89,17 +89,6 @@ impl Api {
         found("leases.coordination.k8s.io", name, answer)
     }
 
-    /// Makes a lease, whose name must be new.
-    pub(super) async fn create_lease(
-        &self,
-        namespace: &str,
-        name: &str,
-        lease: &Value,
-    ) -> Result<Value, ApiError> {
-        let request = json(http::Method::POST, leases(namespace), lease);
-        self.send("create", format!("leases {namespace}/{name}"), request, value).await
-    }
-
     /// Replaces a lease, if it is still the version that `lease` names.
     pub(super) async fn update_lease(
         &self,

@@ -15,7 +15,8 @@ use tokio::time::{Instant, sleep};
 use super::api::Api;
 use super::{Told, jitter, lock};
 
-/// The lease's name; its namespace is the pools'.
+/// The lease's name; its namespace is the pools'. It ships with the roles, empty: a role cannot allow to create one object by
+/// its name, and an agent that may create leases at all could make any other program's.
 const NAME: &str = "octavia-bridge-reclaim";
 /// Bounds of how long a lease lasts without being renewed; within them it is the grace period.
 const SHORTEST: Duration = Duration::from_secs(3);
@@ -66,7 +67,7 @@ impl Election {
             let was_won = self.is_won();
             let sent = Instant::now();
             match self.turn(&api, &mut sight).await {
-                Ok(won) => {
+                Ok(Some(won)) => {
                     told.clear();
                     // Less than others believe, so that this one stops before another begins.
                     *lock(&self.won_until) = won.then(|| sent + self.term * 2 / 3);
@@ -74,6 +75,14 @@ impl Election {
                         let now = if won { "is" } else { "is no longer" };
                         tracing::info!("this agent {now} the one that reclaims for nodes that are gone");
                     }
+                }
+                Ok(None) => {
+                    *lock(&self.won_until) = None;
+                    told.warn(format!(
+                        "the Lease {}/{NAME} is missing, so no agent frees the addresses of nodes that are gone; it comes \
+                         with the manifests, and agents may not make it: apply them again",
+                        self.namespace
+                    ));
                 }
                 // Somebody else was faster.
                 Err(error) if error.code() == Some(409) => {}
@@ -85,24 +94,17 @@ impl Election {
         }
     }
 
-    /// One look, and what comes of it: whether the lease is ours.
-    async fn turn(&self, api: &Api, sight: &mut Sight) -> Result<bool, ApiError> {
-        let Some(lease) = api.lease(&self.namespace, NAME).await? else {
-            let lease = json!({
-                "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-                "metadata": { "name": NAME }, "spec": self.spec(&Value::Null),
-            });
-            api.create_lease(&self.namespace, NAME, &lease).await?;
-            return Ok(true);
-        };
+    /// One look, and what comes of it: whether the lease is ours. `None` if there is none.
+    async fn turn(&self, api: &Api, sight: &mut Sight) -> Result<Option<bool>, ApiError> {
+        let Some(lease) = api.lease(&self.namespace, NAME).await? else { return Ok(None) };
         match sight.judge(&lease, &self.node) {
-            Step::Wait => Ok(false),
+            Step::Wait => Ok(Some(false)),
             Step::Renew | Step::Take => {
                 let mut lease = lease;
                 lease["spec"] = self.spec(&lease["spec"]);
                 // It names its version, so only one of those who take it succeeds.
                 api.update_lease(&self.namespace, NAME, &lease).await?;
-                Ok(true)
+                Ok(Some(true))
             }
         }
     }
@@ -112,8 +114,8 @@ impl Election {
         let now = format!("{:.6}", Timestamp::now());
         let ours = before["holderIdentity"] == *self.node;
         let acquired = if ours { before["acquireTime"].clone() } else { now.clone().into() };
-        let changes =
-            before["leaseTransitions"].as_u64().unwrap_or(0) + u64::from(!ours && !before.is_null());
+        let changes = before["leaseTransitions"].as_u64().unwrap_or(0)
+            + u64::from(!ours && !before["holderIdentity"].is_null());
         json!({
             "holderIdentity": self.node, "leaseDurationSeconds": self.term.as_secs(),
             "acquireTime": acquired, "renewTime": now, "leaseTransitions": changes,

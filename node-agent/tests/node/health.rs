@@ -1,14 +1,19 @@
-//! run: what it tells of itself over HTTP.
+//! run: what it tells of itself, over HTTP and to `health`.
 
 use std::cell::Cell;
-use std::fs::{self, File};
+use std::collections::VecDeque;
+use std::fs::{self, File, Permissions};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::panic::{catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::scene::{Node, POLICY, complete, on_a_node, until};
+use crate::scene::{Daemon, Node, POLICY, complete, on_a_node, until};
 
 const START: Duration = Duration::from_secs(20);
 
@@ -111,17 +116,97 @@ fn kubernetes_nmstate_at_work_is_noted_and_is_no_reason_to_wait() {
 }
 
 #[test]
-fn links_are_kept_while_the_port_is_somebody_else_s() {
+fn a_port_that_another_process_has_taken_is_noted_and_makes_no_probe_fail() {
     on_a_node(|node| {
+        // It answers kubelet as it likes.
         let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 29808)).unwrap();
         let words = policy(node);
         let _daemon = node.start(&words);
         until(START, "the bridge", || complete(node));
-        until(START, "it says why it does not listen", || {
-            node.log().contains("cannot listen at 127.0.0.1:29808")
-        });
+        until(START, "it is ready", || node.run("health ready", "").status == 0);
+        assert_eq!(node.ok("health live", ""), "ok\n");
+        let ready = node.ok("health ready", "");
+        let note = "note  http     cannot listen at 127.0.0.1:29808: Address already in use";
+        assert!(ready.contains(note), "{ready}");
+        assert!(node.log().contains("cannot listen at 127.0.0.1:29808"), "{}", node.log());
         drop(other);
         until(START, "it listens", || says("/healthz", 200, "ok"));
+        assert!(!node.ok("health ready", "").contains("http"), "the note has gone");
+    });
+}
+
+#[test]
+fn probes_are_told_what_the_pages_say_by_a_socket_of_root_s() {
+    on_a_node(|node| {
+        let gone = node.run("health live", "");
+        assert_eq!((gone.status, gone.stdout.as_str()), (1, ""), "{}", gone.stderr);
+        for word in ["health.sock", "the agent does not run", "No such file"] {
+            assert!(gone.stderr.contains(word), "{word}: {}", gone.stderr);
+        }
+        node.ip("link del enp6s0");
+        let words = policy(node);
+        let mut daemon = node.start(&words);
+        let waits = "wait  policy   octbr: enp6s0 does not exist";
+        until(START, waits, || node.run("health ready", "").stdout.lines().any(|line| line == waits));
+        for question in ["live", "started"] {
+            assert_eq!(node.ok(&format!("health {question}"), ""), "ok\n");
+        }
+        assert_eq!(node.run("health ready", "").status, 1);
+        assert_eq!(fs::metadata(node.path("health.sock")).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(daemon.stop(), Some(0));
+        assert!(!node.path("health.sock").exists());
+        let usage = node.run("health well", "");
+        assert_eq!(usage.status, 2);
+        assert!(usage.stderr.contains("live, ready, started"), "{}", usage.stderr);
+    });
+}
+
+#[test]
+fn a_folder_in_which_others_could_put_a_socket_of_their_own_is_not_used() {
+    on_a_node(|node| {
+        fs::create_dir(node.path("open")).unwrap();
+        fs::set_permissions(node.path("open"), Permissions::from_mode(0o777)).unwrap();
+        let words = policy(node);
+        let mut agent = node.agent(&words);
+        let _daemon = Daemon(agent.env("HEALTH_SOCKET", node.path("open/health.sock")).spawn().unwrap());
+        until(START, "the bridge", || complete(node));
+        let noted = "note  probes   not answered: listen on ";
+        until(START, noted, || page("/readyz").is_some_and(|answer| answer.contains(noted)));
+        assert!(!node.path("open/health.sock").exists());
+    });
+}
+
+/// As unprivileged users of a node may, in loops of their own.
+#[test]
+fn those_who_only_connect_keep_no_request_from_its_answer() {
+    on_a_node(|node| {
+        let words = policy(node);
+        let _daemon = node.start(&words);
+        until(START, "it listens", || says("/healthz", 200, "ok"));
+        for held in [1, 300] {
+            let over = AtomicBool::new(false);
+            thread::scope(|scope| {
+                for _ in 0..3 {
+                    scope.spawn(|| {
+                        let mut open = VecDeque::new();
+                        while !over.load(Ordering::Relaxed) {
+                            // Out of descriptors or refused, it goes on.
+                            open.extend(TcpStream::connect((Ipv4Addr::LOCALHOST, 29808)).ok());
+                            open.drain(..open.len().saturating_sub(held));
+                        }
+                    });
+                }
+                let asked = catch_unwind(|| {
+                    for n in 0..50 {
+                        let answer = page("/healthz").unwrap_or_default();
+                        assert!(answer.starts_with("HTTP/1.1 200"), "request {n} beside {held}: {answer:?}");
+                    }
+                });
+                over.store(true, Ordering::Relaxed);
+                asked.unwrap_or_else(|panic| resume_unwind(panic));
+            });
+            assert_eq!(node.ok("health live", ""), "ok\n");
+        }
     });
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
+use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
@@ -81,13 +82,17 @@ fn it_is_installed_upgraded_rolled_back_and_removed_and_nothing_else_is_touched(
         done(&install(node, "v2", ""));
         assert_ne!(inode(), first, "those that run keep theirs");
         assert_eq!(there(node, "octavia-ipam"), (0o755, "v2".into()));
-        assert_eq!(there(node, ".octavia-bridge.previous"), (0o700, "v1".into()));
+        // Kept, but not for a network that names it as its type.
+        assert_eq!(there(node, ".octavia-bridge.previous"), (0o600, "v1".into()));
+        let refused = Command::new(node.path("bin/.octavia-bridge.previous")).output();
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::PermissionDenied);
         let back = format!("install --cni-bin-dir {bin} --plugin {bin}/.octavia-bridge.previous");
         node.ok(&back, "");
         for name in ["octavia-bridge", "octavia-ipam"] {
             assert_eq!(there(node, name), (0o755, "v1".into()));
         }
-        assert_eq!(there(node, ".octavia-bridge.previous"), (0o700, "v2".into()));
+        assert_eq!(there(node, ".octavia-bridge.previous"), (0o600, "v2".into()));
+        assert!(!node.path("state/agent/plugin-on-trial").exists());
 
         // A mode that somebody has changed.
         fs::set_permissions(node.path("bin/octavia-ipam"), Permissions::from_mode(0o644)).unwrap();

@@ -58,6 +58,7 @@ impl Node {
         let mut command = Command::new(AGENT);
         command.args(words.split_whitespace());
         command.arg("--state-dir").arg(self.path("state")).arg("--nmstate-lock").arg(self.path("lock"));
+        command.env("HEALTH_SOCKET", self.path("health.sock"));
         command
     }
 

@@ -77,6 +77,7 @@ impl Agent {
         for (flag, name) in [
             ("--kubeconfig", "kubeconfig"),
             ("--socket", "agent.sock"),
+            ("--health-socket", "health.sock"),
             ("--state-dir", "state"),
             ("--nmstate-lock", "no-rival"),
         ] {
@@ -121,6 +122,18 @@ impl Agent {
         let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
         assert!(output.status.success(), "pools {words:?}: {}", text(&output.stderr));
         text(&output.stdout)
+    }
+
+    /// What kubelet's probe of this name would run: whether it succeeds, and what it says.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn probe(&self, question: &str) -> (bool, String) {
+        let mut command = Command::new(program());
+        command.args(["health", question, "--health-socket"]).arg(self.folder.path().join("health.sock"));
+        let output = command.output().expect("run the agent's program");
+        let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+        (output.status.success(), said.concat())
     }
 
     /// Its process.

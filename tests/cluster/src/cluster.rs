@@ -69,11 +69,16 @@ impl Cluster {
         &self.admin
     }
 
-    /// A new namespace whose name contains `what`, and the administrator in it.
+    /// A new namespace whose name contains `what`, with the lease for which agents stand for election, and the administrator
+    /// in it.
     pub fn namespace(&self, what: &str) -> Access {
         let object = json!({"metadata": {"generateName": format!("octavia-bridge-test-{what}-")}});
         let created = self.admin.create("/api/v1/namespaces", &object);
-        self.admin.in_namespace(created["metadata"]["name"].as_str().expect("a namespace has a name"))
+        let name = created["metadata"]["name"].as_str().expect("a namespace has a name");
+        // As the manifests bring it where the pools are.
+        let lease = json!({"metadata": {"name": "octavia-bridge-reclaim"}});
+        self.admin.create(&format!("/apis/coordination.k8s.io/v1/namespaces/{name}/leases"), &lease);
+        self.admin.in_namespace(name)
     }
 
     /// A node, which nothing runs on. One of that name that exists stays as it is.

@@ -153,3 +153,28 @@ fn releases_that_wait_are_counted() {
     proxy.up();
     agent.wait("does what it owes", |agent| tombstones(agent).filter(|waiting| *waiting == 0.0));
 }
+
+#[test]
+fn probes_are_answered_while_a_hundred_pods_wait_for_their_addresses() {
+    let admin = Cluster::shared().namespace("storm");
+    let proxy = Proxy::start(&admin);
+    let agent = start(&proxy.access(), "node1");
+    agent.ready();
+    // Each claim waits for as long as the server is silent.
+    proxy.rule(Rule::on("POST", "/ippools", Fault::Hang));
+    let range = Range::of("10.5.0", 1, 250);
+    std::thread::scope(|scope| {
+        let claims: Vec<_> = (0..100)
+            .map(|n| {
+                let (agent, range) = (&agent, &range);
+                scope.spawn(move || agent.claim(range, &format!("container-{n}"), &format!("pod-{n}"), &[]))
+            })
+            .collect();
+        for _ in 0..10 {
+            assert_eq!(agent.probe("live"), (true, "ok\n".to_owned()));
+            let (_, ready) = agent.probe("ready");
+            assert!(ready.contains("socket   plugins are answered on"), "{ready}");
+        }
+        assert!(claims.iter().any(|claim| !claim.is_finished()), "no claim was under way");
+    });
+}

@@ -15,8 +15,8 @@ const ACCOUNT: &str = "octavia-bridge-agent";
 struct Right {
     resource: String,
     verb: String,
-    /// A right within the namespace of the pools.
-    namespaced: bool,
+    /// The namespace where a role has it, as it is shipped; none for a cluster's role.
+    namespace: Option<String>,
 }
 
 fn rights(objects: &[Value]) -> Vec<Right> {
@@ -27,7 +27,8 @@ fn rights(objects: &[Value]) -> Vec<Right> {
                 for verb in rule["verbs"].as_array().into_iter().flatten() {
                     let [resource, verb] =
                         [resource, verb].map(|word| word.as_str().expect("a word").to_owned());
-                    rights.push(Right { resource, verb, namespaced: object["kind"] == "Role" });
+                    let namespace = object["metadata"]["namespace"].as_str().map(ToOwned::to_owned);
+                    rights.push(Right { resource, verb, namespace });
                 }
             }
         }
@@ -37,8 +38,8 @@ fn rights(objects: &[Value]) -> Vec<Right> {
 
 /// Takes one right away.
 fn without(objects: &mut [Value], right: &Right) {
-    let kind = if right.namespaced { "Role" } else { "ClusterRole" };
-    for object in objects.iter_mut().filter(|object| object["kind"] == kind) {
+    let has = |object: &Value| object["metadata"]["namespace"].as_str() == right.namespace.as_deref();
+    for object in objects.iter_mut().filter(|object| has(object)) {
         let Some(rules) = object.get_mut("rules").and_then(Value::as_array_mut) else { continue };
         for rule in rules.iter_mut() {
             let of = rule["resources"].as_array().is_some_and(|all| all.contains(&json!(right.resource)));
@@ -54,11 +55,15 @@ fn without(objects: &mut [Value], right: &Right) {
 fn install(cluster: &Cluster, admin: &Access, objects: &[Value]) -> Access {
     let namespace = admin.namespace();
     for object in objects {
+        // Every namespace of the tests has the lease.
+        if object["kind"] == "Lease" {
+            continue;
+        }
         let mut object = object.clone();
         if object["metadata"]["namespace"] == "kube-system" {
             object["metadata"]["namespace"] = json!(namespace);
         } else {
-            // What belongs to no namespace needs a name of its own: tests run side by side.
+            // What belongs to no namespace, or to `default`, needs a name of its own: tests run side by side.
             object["metadata"]["name"] = json!(format!("{ACCOUNT}-{namespace}"));
             if let Some(role) = object.get_mut("roleRef") {
                 role["name"] = json!(format!("{ACCOUNT}-{namespace}"));
@@ -181,12 +186,21 @@ fn with_the_shipped_rights_the_agent_does_everything() {
 fn each_right_is_needed_and_the_agent_names_the_one_that_is_missing() {
     let all = rights(&shipped_rights());
     assert!(all.len() >= 11, "{all:?}");
+    for right in all.iter().filter(|right| right.verb == "create") {
+        assert_ne!(right.resource, "leases", "a role cannot say which");
+        let in_default = right.namespace.as_deref() == Some("default");
+        assert_eq!(right.resource == "events", in_default, "{right:?}");
+    }
     for (n, right) in all.iter().enumerate() {
         let mut objects = shipped_rights();
         without(&mut objects, right);
         let scene = Scene::begin(n + 1, &objects);
-        let Right { resource, verb, namespaced } = right;
-        let place = if *namespaced { format!(" in {}", scene.admin.namespace()) } else { String::new() };
+        let Right { resource, verb, namespace } = right;
+        let place = match namespace.as_deref() {
+            None => String::new(),
+            Some("kube-system") => format!(" in {}", scene.admin.namespace()),
+            Some(other) => format!(" in {other}"),
+        };
         let named = format!("wait  api      cannot {verb} {resource}{place}");
         // New roles are not in force at once, and then more is missing for a moment.
         scene.agent.wait(&format!("says nothing but: {named}"), |agent| {

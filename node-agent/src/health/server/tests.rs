@@ -3,7 +3,7 @@ use std::io::ErrorKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
-use super::super::Line;
+use super::connections::MOST;
 use super::*;
 
 /// Starts a server on loopback, which in a new network namespace is down.
@@ -74,11 +74,11 @@ async fn only_short_get_requests_are_answered() {
 }
 
 #[tokio::test]
-async fn those_who_never_finish_their_request_keep_nobody_out_and_are_cut() {
+async fn those_who_never_finish_their_request_keep_no_client_out_and_are_cut() {
     let (address, _health) = start().await;
     let started = Instant::now();
     let mut slow = Vec::new();
-    for _ in 0..3 * MOST {
+    for _ in 0..2 * MOST {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(b"GET /healthz HTTP/1.1\r\n").await.unwrap();
         slow.push(stream);

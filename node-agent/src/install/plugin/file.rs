@@ -16,8 +16,11 @@ use serde::{Deserialize, Serialize};
 
 /// Mode of a program that a runtime shall find.
 pub(super) const PROGRAM: u32 = 0o755;
-/// Mode of one that is put aside, so that root can install it again.
-pub(super) const PUT_ASIDE: u32 = 0o700;
+/// Mode of one that is put aside, so that root can install it again. Not a program's: the author of a network could name it
+/// as `type`, and have the holes of the version before.
+pub(super) const PUT_ASIDE: u32 = 0o600;
+/// Mode of a copy that only this program starts.
+const TRIAL: u32 = 0o700;
 /// Mode of what is not whole yet.
 const DRAFT: u32 = 0o600;
 /// Extended attribute of the `SELinux` label.
@@ -52,13 +55,13 @@ pub(super) fn stamp(path: &Path) -> Stamp {
     Some((file.dev(), file.ino(), file.size(), file.ctime(), file.ctime_nsec()))
 }
 
-/// Where a file is written before it is renamed. A runtime starts the file whose name is the `type` in a configuration, and
-/// none begins with a dot.
+/// Where a file is written before it is renamed. A runtime starts the file whose name is the `type` in a configuration; until
+/// this one is whole, it cannot be started.
 pub(super) fn draft(target: &Path) -> PathBuf {
     beside(target, "new")
 }
 
-/// Where the file is kept that was replaced last, likewise under a name that no configuration has.
+/// Where the file is kept that was replaced last.
 pub(super) fn previous(target: &Path) -> PathBuf {
     beside(target, "previous")
 }
@@ -83,6 +86,22 @@ pub(super) fn put(source: &File, content: &Content, target: &Path, mode: u32, fr
     }
     result?;
     sync_folder(target)
+}
+
+/// Has `examine` look at a copy that can be started, in a folder of the agent's own.
+///
+/// # Errors
+/// Those of copying.
+pub(super) fn try_out<T>(
+    source: &File,
+    content: &Content,
+    folder: &Path,
+    examine: impl FnOnce(&Path) -> T,
+) -> io::Result<T> {
+    let copy = folder.join("plugin-on-trial");
+    let examined = write(source, content, &copy, &copy, TRIAL).map(|()| examine(&copy));
+    remove(&copy)?;
+    examined
 }
 
 /// Removes a file. One that is not there is removed already.

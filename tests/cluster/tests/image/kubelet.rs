@@ -3,18 +3,17 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::process::{Child, Command};
+use std::thread;
 use std::time::{Duration, Instant};
-use std::{io, thread};
 
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::{Container, EnvVar, HTTPGetAction, PodSpec, Probe};
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use k8s_openapi::api::core::v1::{Container, EnvVar, PodSpec, Probe};
 use octavia_bridge_cluster_tests::{Access, Cluster, Relay};
 use serde_json::json;
 
 use crate::host::Host;
 use crate::runtime::{DEADLINE, Runtime, Source, output};
-use crate::{probe, understood};
+use crate::understood;
 
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
@@ -140,27 +139,17 @@ impl<'a> Pod<'a> {
         alive.unwrap_or_else(|why| panic!("{} would be killed: {why}\n{}", self.name, self.log()));
     }
 
+    /// Runs a probe's program inside the container, as kubelet has the runtime do.
     fn probe(&self, probe: &Probe) -> Result<(), String> {
-        let HTTPGetAction { host, path, port, .. } = probe.http_get.as_ref().expect("a probe by httpGet");
-        // Else kubelet asks at the pod's address, which is the node's.
-        let host = host.as_deref().expect("a probe of a pod in the host's network names the host to ask");
-        let port = match port {
-            IntOrString::Int(port) => *port,
-            IntOrString::String(name) => {
-                let mut ports = self.container.ports.iter().flatten();
-                ports
-                    .find(|port| port.name.as_ref() == Some(name))
-                    .expect("a port of that name")
-                    .container_port
-            }
-        };
-        let answer =
-            self.host.node.run(|| probe::get(&format!("{host}:{port}"), path.as_deref().unwrap_or("/")));
-        match answer {
-            Ok((200..400, _)) => Ok(()),
-            Ok((status, text)) => Err(format!("{status}\n{text}")),
-            Err(error) => Err(io::Error::to_string(&error)),
+        let exec = probe.exec.as_ref().expect("a probe by exec");
+        let words = exec.command.as_deref().expect("a probe by exec has a command");
+        let ended = output(&mut Runtime::shared().inside(&self.name, words));
+        if ended.status.success() {
+            return Ok(());
         }
+        let [said, why] =
+            [ended.stdout, ended.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+        Err(format!("{words:?}: {}: {said}{why}", ended.status))
     }
 
     pub(crate) fn log(&self) -> String {

@@ -4,7 +4,6 @@
 mod caller;
 mod host;
 mod kubelet;
-mod probe;
 mod rollout;
 mod runtime;
 mod scene;

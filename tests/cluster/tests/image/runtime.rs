@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use std::{env, thread};
 
@@ -124,6 +125,16 @@ impl Runtime {
             Source::Files(folder) => ctr.arg("--rootfs").arg(folder),
         };
         ctr.arg(id).args(process);
+        ctr
+    }
+
+    /// `ctr exec`: a further process in a container that runs, with the environment of its first. It ends with that process
+    /// and has its exit status.
+    pub(crate) fn inside(&self, id: &str, process: &[String]) -> Command {
+        static NUMBER: AtomicUsize = AtomicUsize::new(1);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let mut ctr = self.ctr();
+        ctr.args(["tasks", "exec", "--exec-id", &format!("probe-{number}")]).arg(id).args(process);
         ctr
     }
 

@@ -160,7 +160,8 @@ fn uninstalling_replaces_the_agent_by_one_that_has_nothing_of_the_node() {
         let pod = &admin.get(path)["spec"]["template"]["spec"];
         let agent = &pod["containers"][0];
         assert_eq!(agent["args"][0], "run", "{installed:?}: {pod}");
-        assert!(agent.get("env").is_none(), "{installed:?}: {pod}");
+        let env = json!([{"name": "HEALTH_SOCKET", "value": "/dev/shm/octavia-bridge/health.sock"}]);
+        assert_eq!(agent["env"], env, "{installed:?}: {pod}");
         assert_eq!(agent["volumeMounts"].as_array().map(Vec::len), Some(2), "{installed:?}: {pod}");
         assert_eq!(
             agent["securityContext"]["capabilities"],

@@ -47,6 +47,36 @@ fn each_setting_goes_to_its_places_and_to_no_others() {
     }
 }
 
+/// The server of the tests is too old for its kinds; `tests/admission.rs` evaluates it.
+#[test]
+fn the_admission_component_reads_the_lease_where_the_overlay_puts_it() {
+    let copy = TempDir::new().expect("make a folder");
+    let copied = Command::new("cp").arg("--recursive").arg(daemonset()).arg(copy.path()).status();
+    assert!(copied.is_ok_and(|status| status.success()), "copy daemonset/");
+    for (flavour, pools) in [("kubernetes", "kube-system"), ("openshift", "openshift-multus")] {
+        let folder = copy.path().join("daemonset/overlays").join(format!("bound-{flavour}"));
+        std::fs::create_dir(&folder).expect("make an overlay");
+        let kustomization = json!({
+            "apiVersion": "kustomize.config.k8s.io/v1beta1",
+            "kind": "Kustomization",
+            "resources": [format!("../{flavour}/without-crds")],
+            "components": ["../../components/admission"],
+        });
+        std::fs::write(folder.join("kustomization.yaml"), kustomization.to_string()).expect("write it");
+        let objects = build(&folder);
+        let lease = objects.iter().find(|object| object["kind"] == "Lease").expect("the lease");
+        assert_eq!(lease["metadata"]["namespace"], pools, "{flavour}");
+        let bindings = objects.iter().filter(|object| object["kind"] == "ValidatingAdmissionPolicyBinding");
+        let read: Vec<&Value> = bindings.filter_map(|binding| binding["spec"].get("paramRef")).collect();
+        assert_eq!(read.len(), 1, "{flavour}");
+        assert_eq!(
+            (&read[0]["name"], &read[0]["namespace"]),
+            (&lease["metadata"]["name"], &lease["metadata"]["namespace"]),
+            "{flavour}"
+        );
+    }
+}
+
 /// A patch with a selector that matches nothing is no error to kustomize.
 #[test]
 fn patches_by_selector_are_of_something_that_exists() {

@@ -105,28 +105,34 @@ fn the_agent_understands_how_it_is_started() {
     }
 }
 
-/// A `DaemonSet`'s probes are of no use where nothing listens.
+/// By a program and not by a port, and with patience for a node where many pods start at once.
 #[test]
-fn probes_ask_where_the_agent_answers() {
+fn probes_run_what_the_agent_understands() {
     for (overlay, set) in with_pods() {
         for container in list(&set, "/spec/template/spec/containers") {
-            let bound = list(container, "/args").iter().filter_map(Value::as_str);
-            let bound = bound.filter_map(|argument| argument.strip_prefix("--health-bind=")).next();
-            // Without a host, kubelet takes the pod's address, which is the host's.
-            let host = match bound {
-                None => json!("127.0.0.1"),
-                Some(bound) => {
-                    assert_eq!(bound, "$(HOST_IP):29808", "{overlay}");
-                    Value::Null
-                }
-            };
-            for (probe, path) in
-                [("startupProbe", "/healthz"), ("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")]
+            for (probe, question) in
+                [("startupProbe", "started"), ("livenessProbe", "live"), ("readinessProbe", "ready")]
             {
-                let asked = &container[probe]["httpGet"];
-                assert_eq!((&asked["host"], &asked["port"]), (&host, &json!(29808)), "{overlay}: {probe}");
-                assert_eq!(asked["path"], path, "{overlay}: {probe}");
+                let probe = &container[probe];
+                let command = ["/octavia-bridge-agent", "health", question];
+                assert_eq!(probe["exec"]["command"], json!(command), "{overlay}");
+                assert!(probe["timeoutSeconds"].as_u64() >= Some(10), "{overlay}: {probe}");
+                let understood =
+                    Command::new(agent_program()).args([command[1], question, "--help"]).output();
+                assert!(understood.is_ok_and(|output| output.status.success()), "{overlay}: {command:?}");
             }
+            // It asks where the container's environment says, in a folder that the container has.
+            let environment: BTreeMap<&str, &str> = list(container, "/env")
+                .iter()
+                .filter_map(|one| Some((text(one, "/name"), one["value"].as_str()?)))
+                .collect();
+            let run_dir = environment.get("RUN_DIR").copied().unwrap_or("/run/octavia-bridge");
+            let socket = environment.get("HEALTH_SOCKET").map(|path| path.replace("$(RUN_DIR)", run_dir));
+            let socket = socket.unwrap_or_else(|| "/run/octavia-bridge/health.sock".into());
+            let mounts = list(container, "/volumeMounts").iter().map(|mount| text(mount, "/mountPath"));
+            // Every pod has this one.
+            let mut mounts = mounts.chain(["/dev/shm"]);
+            assert!(mounts.any(|path| socket.starts_with(&format!("{path}/"))), "{overlay}: {socket}");
         }
     }
 }

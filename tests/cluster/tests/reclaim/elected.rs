@@ -75,6 +75,24 @@ fn the_other_agent_takes_over_and_no_clock_matters() {
     scene.becomes_free("172.23.0.30", &[&second]);
 }
 
+/// It ships with the manifests; agents may not make it.
+#[test]
+fn without_the_lease_no_agent_is_elected_and_the_log_says_what_to_do() {
+    let scene = Scene::new("no-lease");
+    let node = scene.node("worker-1");
+    scene.admin.delete(&lease(&scene));
+    let agent = scene.agent(&node);
+    let missing = format!("the Lease {}/octavia-bridge-reclaim is missing", scene.admin.namespace());
+    agent.wait("says that the lease is missing", |agent| agent.log().contains(&missing).then_some(()));
+    assert!(agent.log().contains("apply them again"), "{}", agent.log());
+    assert!(!is_elected(&agent));
+    let (namespace, path) = (scene.admin.namespace(), lease(&scene));
+    let collection = path.rsplit_once('/').expect("a path").0;
+    let object = json!({"metadata": {"name": "octavia-bridge-reclaim", "namespace": namespace}});
+    scene.admin.create(collection, &object);
+    eventually("it is elected", &[&agent], || is_elected(&agent));
+}
+
 #[test]
 fn what_whereabouts_wrote_is_freed_when_nobody_is_called_so_and_never_else() {
     let scene = Scene::new("whereabouts");
