@@ -140,7 +140,7 @@ fn unmapped() -> u32 {
     text.trim().parse().unwrap_or(UNMAPPED)
 }
 
-/// Whether not every user of the machine has an id here (user_namespaces(7)).
+/// Whether not every user of the machine has an id here: `user_namespaces(7)`.
 fn in_user_namespace() -> bool {
     let Ok(map) = fs::read_to_string("/proc/self/uid_map") else { return false };
     !map.split_whitespace().eq(["0", "0", "4294967295"])

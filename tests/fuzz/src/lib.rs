@@ -14,8 +14,11 @@ use octavia_bridge_cni::fuzzing as plugin;
 use octavia_bridge_ipam::kubernetes::fuzzing as kubernetes;
 use octavia_bridge_netlink::fuzzing as netlink;
 
+/// What a target does with the bytes; it panics when a promise is broken.
+pub type Target = fn(&[u8]);
+
 /// Every target by name, which is also that of its folder in `corpus/` and of its file in `words/`.
-pub const TARGETS: [(&str, fn(&[u8])); 8] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("configuration", plugin::configuration),
     ("record", plugin::record),
     ("policy", |input| text(input, agent::policy)),
