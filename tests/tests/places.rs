@@ -17,10 +17,11 @@ impl Volume {
     fn new() -> Self {
         let node = Lab::new().node("node1");
         let folder = node.disk().join("volume");
-        fs::create_dir_all(folder.join("attachments")).unwrap();
+        fs::create_dir_all(folder.join("attachments")).expect("write in the volume");
         let evil = folder.join("evil");
-        fs::write(&evil, format!("#!/bin/sh\necho ran > {}/ran\necho '{{}}'\n", folder.display())).unwrap();
-        fs::set_permissions(&evil, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(&evil, format!("#!/bin/sh\necho ran > {}/ran\necho '{{}}'\n", folder.display()))
+            .expect("write in the volume");
+        fs::set_permissions(&evil, fs::Permissions::from_mode(0o755)).expect("write in the volume");
         Self { node, folder }
     }
 
@@ -34,9 +35,9 @@ impl Volume {
             "version": 1, "network": "octavia", "containerId": pod.container_id(), "ifname": "net1", "netns": null,
             "link": null, "addressing": {"delegated": {"program": program, "config": "{}"}},
         });
-        fs::create_dir_all(folder.join("attachments")).unwrap();
+        fs::create_dir_all(folder.join("attachments")).expect("write in the volume");
         let file = folder.join(format!("attachments/{}@net1.jsonl", pod.container_id()));
-        fs::write(file, format!("{record}\n")).unwrap();
+        fs::write(file, format!("{record}\n")).expect("write in the volume");
     }
 
     fn gc(&self) -> Call {

@@ -37,7 +37,7 @@ fn what_is_no_call_is_said_to_be_none() {
         (long, "malformed", "no end within 1048576 bytes"),
         (format!("{}\n", claim.replace("\"net1\"", "\"net/\"")), "malformed", "net/"),
         (format!("{}\n", claim.replace("10.33.0.0-24", "net1")), "malformed", "pool net1 does not keep"),
-        (format!("{}\n", many), "unsupported", "2500 addresses of one attachment are too many"),
+        (format!("{many}\n"), "unsupported", "2500 addresses of one attachment are too many"),
         (whole, "malformed", "no whole line within"),
     ] {
         let answer = say(&node.socket(), text.as_bytes());
