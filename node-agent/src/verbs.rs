@@ -193,7 +193,7 @@ pub(crate) async fn show(as_json: bool) -> anyhow::Result<ExitCode> {
     if as_json {
         print_text(&format!("{state:#}"))?;
     } else {
-        print(serde_saphyr::to_string(&state)?.trim_end())?;
+        print_text(&visible::lines(&serde_saphyr::to_string(&state)?.lines().collect::<Vec<_>>()))?;
     }
     Ok(ExitCode::SUCCESS)
 }

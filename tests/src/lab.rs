@@ -59,7 +59,7 @@ impl Lab {
     /// A host whose disk holds so many bytes and no more, in whole pages of 4096.
     pub fn node_with_small_disk(&self, name: &str, bytes: u32) -> Node {
         let node = self.node(name);
-        let options = format!("size={bytes}");
+        let options = format!("mode=0755,size={bytes}");
         // Never unmounted here: the sandbox's end does that.
         mount(Some("disk"), &node.disk, Some("tmpfs"), MsFlags::empty(), Some(options.as_str()))
             .expect("mount a small tmpfs");

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use serde_json::Value;
@@ -77,7 +78,8 @@ fn file_lines(root: &Path, below: &Path, lines: &mut BTreeSet<String>) {
             file_lines(root, &path, lines);
             continue;
         }
-        if entry.file_name().to_string_lossy().ends_with(".lock") {
+        // An agent's sockets are no files that a plugin leaves.
+        if entry.file_name().to_string_lossy().ends_with(".lock") || kind.is_socket() {
             continue;
         }
         let bytes = fs::read(entry.path()).unwrap_or_else(|e| panic!("read {}: {e}", path.display()));

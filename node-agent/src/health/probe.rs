@@ -22,7 +22,7 @@ use tokio::time::{sleep, timeout};
 use super::{Health, Line, Report};
 use crate::apply::chain;
 use crate::socket::{self, Socket};
-use crate::verbs::print;
+use crate::verbs::print_text;
 
 /// How long an answer may take. Kubelet's patience is a little more (`timeoutSeconds` in daemonset/base), so that it is told
 /// why; on a node where a hundred pods start at once, a process alone takes seconds to start.
@@ -132,7 +132,7 @@ pub(crate) async fn ask(question: Question, path: &Path) -> anyhow::Result<ExitC
         Ok(answer) => answer.with_context(attempt)?,
         Err(_) => anyhow::bail!("{}: no answer within {} s", attempt(), PATIENCE.as_secs()),
     };
-    print(text.trim_end())?;
+    print_text(text.trim_end())?;
     Ok(if so { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

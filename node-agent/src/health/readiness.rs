@@ -6,6 +6,8 @@
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
+use octavia_bridge_ipam::visible::visible;
+
 use super::lock;
 
 /// How one part of the agent stands in one matter.
@@ -69,7 +71,7 @@ impl Readiness {
                 ready &= word != "wait";
                 // Causes may have lines of their own.
                 let what = what.lines().collect::<Vec<_>>().join("; ");
-                text.push_str(&format!("{word:<5} {name:<8} {what}\n"));
+                text.push_str(&format!("{word:<5} {name:<8} {}\n", visible(&what)));
             }
         }
         (ready, text)
