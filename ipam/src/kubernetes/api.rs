@@ -27,6 +27,9 @@ const READING: Duration = Duration::from_secs(10);
 const WATCH_SECONDS: u64 = 280;
 /// Of a refusal that is no JSON, how much to repeat, in characters.
 const SHOWN: usize = 200;
+/// A server that asks for a longer pause than this is asked again after this: no operation here waits so long, and sums of
+/// longer times would leave what a clock can say.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
 /// The name under which the server notes our writes.
 const FIELD_MANAGER: &str = "octavia-bridge";
@@ -283,7 +286,8 @@ fn refusal(code: u16, retry_after: Option<&str>, body: &[u8]) -> Why {
     });
     let seconds = retry_after.and_then(|text| text.parse().ok());
     let seconds = seconds.or(status.details.and_then(|details| details.retry_after_seconds));
-    Why::Refused { code, message: status.message, retry_after: seconds.map(Duration::from_secs) }
+    let retry_after = seconds.map(|seconds| Duration::from_secs(seconds).min(LONGEST_PAUSE));
+    Why::Refused { code, message: status.message, retry_after }
 }
 
 impl From<kube::Error> for Why {
@@ -293,6 +297,25 @@ impl From<kube::Error> for Why {
                 Self::Refused { code: status.code, message: status.message, retry_after: None }
             }
             other => Self::Cut(other),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_that_no_clock_can_add_is_cut_short() {
+        for (header, body, expected) in [
+            (Some("18446744073709551615"), "", Some(LONGEST_PAUSE)),
+            (Some("7"), "", Some(Duration::from_secs(7))),
+            (Some("-1"), "", None),
+            (Some("99999999999999999999"), "", None),
+            (None, r#"{"details":{"retryAfterSeconds":18446744073709551615}}"#, Some(LONGEST_PAUSE)),
+        ] {
+            let Why::Refused { retry_after, .. } = refusal(429, header, body.as_bytes()) else { panic!() };
+            assert_eq!(retry_after, expected, "{header:?} {body}");
         }
     }
 }

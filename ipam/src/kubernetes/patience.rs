@@ -85,27 +85,33 @@ impl Patience {
             // It is alive, and knows when it will have time.
             self.well();
             let pause = error.retry_after().unwrap_or(Duration::from_secs(1));
-            let pause = pause + dice.spread(Duration::from_millis(100));
-            return (now + pause + LEAST <= self.deadline).then_some(pause);
+            let pause = pause.saturating_add(dice.spread(Duration::from_millis(100)));
+            return ends_by(now, pause, self.deadline);
         }
         if matches!(error.why, Why::Busy(_)) {
             // Of many writers to one object the server lets some starve; another attempt begins with the object as it is.
             self.well();
             let pause = dice.spread(TROUBLE_PAUSE);
-            return (now + pause + LEAST <= self.deadline).then_some(pause);
+            return ends_by(now, pause, self.deadline);
         }
         let (since, times) = self.trouble.map_or((sent, 0), |(since, times)| (since, times + 1));
         self.trouble = Some((since, times));
         let pause = dice.spread(TROUBLE_PAUSE * 2_u32.pow(times.min(4)));
-        (now + pause + LEAST <= self.silence()).then_some(pause)
+        ends_by(now, pause, self.silence())
     }
 
     /// Somebody else was faster, the `times`-th time in a row, counted from 0.
     pub(super) fn conflict(&self, times: u32, dice: &Dice) -> Option<Duration> {
         let pause = (CONFLICT_PAUSE * 2_u32.pow(times.min(8))).min(LONGEST_CONFLICT_PAUSE);
         let pause = dice.spread(pause);
-        (Instant::now() + pause + LEAST <= self.deadline).then_some(pause)
+        ends_by(Instant::now(), pause, self.deadline)
     }
+}
+
+/// The `pause`, if there is time for a request after it.
+fn ends_by(now: Instant, pause: Duration, limit: Instant) -> Option<Duration> {
+    let next = now.checked_add(pause.saturating_add(LEAST))?;
+    (next <= limit).then_some(pause)
 }
 
 /// Chance, which keeps apart those who would else meet again: a xorshift generator.
