@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use octavia_bridge_cluster::Api;
 use octavia_bridge_ipam::file::Tombstones;
 use octavia_bridge_ipam::kubernetes::{Settings, Store};
 use octavia_bridge_ipam::name::is_object_name;
@@ -48,8 +49,8 @@ struct Broker {
 
 /// A broker at work.
 pub(crate) struct Running {
-    /// The agent's one client, and this node's name in the API.
-    pub(crate) api: (kube::Client, String),
+    /// The agent's one way to the API, and this node's name there.
+    pub(crate) api: (Api, String),
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -71,15 +72,15 @@ pub(crate) async fn start(cluster: &Cluster, state_dir: &Path, health: &Health) 
         "\"{node}\" is no node's name: lower-case letters, digits, '-' and '.'"
     );
     tracing::info!("pools are in {namespace} at {server}; this is node {node}");
-    let shared = (client.clone(), node.clone());
-    let api = reclaim::Api::new(client.clone(), &server);
+    let api = Api::new(client, &server);
+    let shared = (api.clone(), node.clone());
     let reclaiming = reclaim::Settings {
         node: &node.clone(),
         namespace: &namespace.clone(),
         grace: Duration::from_secs(cluster.reclaim_grace),
         state_dir,
     };
-    let store = Store::new(client, Settings { server, namespace, node, seed: None })?;
+    let store = Store::new(api.clone(), Settings { namespace, node, seed: None })?;
     let socket = Socket::bind(&cluster.socket)?;
     tracing::info!("listening on {}", cluster.socket.display());
     // The kernel's word on who we are is the one it gives on others.

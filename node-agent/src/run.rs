@@ -114,8 +114,8 @@ pub(crate) async fn run(
     // Before the first reading, so that no change falls between the two.
     let mut events = netlink.events(groups).await.context("listen for changes")?;
     let mut following = broker.as_ref().map(|broker| {
-        let (client, node) = broker.api.clone();
-        policies::start(client, node, &cli.nmstate_lock, &health)
+        let (api, node) = broker.api.clone();
+        policies::start(api, node, &cli.nmstate_lock, &health)
     });
     let mut keeper = Keeper {
         recovered: false,

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use octavia_bridge_cluster::{ApiError, Backoff, Jitter};
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::api::{Api, Error};
-use super::chance;
+use super::api::Api;
 use super::conditions::{self, Condition, Stage};
 use super::merge::Version;
 use super::objects::{Enactment, Kind, Node, Policy};
@@ -40,13 +40,14 @@ pub(super) struct Statuses {
     told: BTreeMap<String, Version>,
     /// Policies with a new count that nobody has to know at once.
     counting: BTreeSet<String>,
+    jitter: Jitter,
     /// The server's definition is an older one, without the count by generation.
     pruned: bool,
 }
 
 impl Statuses {
     pub(super) fn new(api: Api) -> Self {
-        Self { api, told: BTreeMap::new(), counting: BTreeSet::new(), pruned: false }
+        Self { api, told: BTreeMap::new(), counting: BTreeSet::new(), jitter: Jitter::fresh(), pruned: false }
     }
 
     /// Whether the status is about the present generation, as far as can be told.
@@ -56,7 +57,7 @@ impl Statuses {
     }
 
     /// Says that a new version is under way, unless this agent has said so. Whether it tried; another may have been faster.
-    pub(super) async fn reset(&mut self, policy: &Policy) -> Result<bool, Error> {
+    pub(super) async fn reset(&mut self, policy: &Policy) -> Result<bool, ApiError> {
         let metadata = &policy.metadata;
         let version = version(policy);
         if self.told.get(&metadata.name) == Some(&version) {
@@ -81,8 +82,9 @@ impl Statuses {
     }
 
     /// Sums up all nodes, and writes the sum if the status says something else.
-    pub(super) async fn look(&mut self, name: &str) -> Result<Look, Error> {
-        for attempt in 0..TRIES {
+    pub(super) async fn look(&mut self, name: &str) -> Result<Look, ApiError> {
+        let mut backoff = Backoff::new(PAUSE, PAUSE * 2_u32.pow(TRIES));
+        for _ in 0..TRIES {
             // In this order: whatever was written to the policy after this reading makes the write below fail.
             let Some(policy) = self.api.get::<Policy>(Kind::Policy, name).await? else {
                 return Ok(self.gone(name));
@@ -96,7 +98,7 @@ impl Statuses {
             }
             match self.write(&policy, &summary).await {
                 Err(error) if error.is_absent() => return Ok(self.gone(name)),
-                Err(error) if error.is_conflict() => sleep(chance::spread(PAUSE * 2_u32.pow(attempt))).await,
+                Err(error) if error.is_conflict() => sleep(backoff.next(&self.jitter)).await,
                 written => {
                     written?;
                     self.counting.remove(name);
@@ -115,7 +117,7 @@ impl Statuses {
         Look::Well { nodes: 0, enacted: BTreeSet::new() }
     }
 
-    async fn sum_up(&self, policy: &Policy) -> Result<(Summary, BTreeSet<String>), Error> {
+    async fn sum_up(&self, policy: &Policy) -> Result<(Summary, BTreeSet<String>), ApiError> {
         let metadata = &policy.metadata;
         if !policy.can_be_named() {
             let summary = Summary {
@@ -131,11 +133,11 @@ impl Statuses {
             return Ok((sum_up(metadata, &[], &[]), BTreeSet::new()));
         };
         let of_policy = format!("labelSelector=nmstate.io%2Fpolicy%3D{}", metadata.name);
-        let enactments = self.api.list::<Enactment>(Kind::Enactment, &of_policy).await?.items;
+        let enactments = self.api.list::<Enactment>(Kind::Enactment, &of_policy).await?;
         let pairs: Vec<String> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let selection = format!("labelSelector={}", encoded(&pairs.join(",")));
         let nodes = match self.api.list::<Node>(Kind::Node, &selection).await {
-            Ok(page) => page.items,
+            Ok(nodes) => nodes,
             // Keys or values that no label can have, so no node has them.
             Err(error) if error.code() == Some(400) => Vec::new(),
             Err(error) => return Err(error),
@@ -145,7 +147,7 @@ impl Statuses {
     }
 
     /// Writes the summary if it is not what the status says; only if the policy is still as it was read.
-    async fn write(&mut self, policy: &Policy, summary: &Summary) -> Result<(), Error> {
+    async fn write(&mut self, policy: &Policy, summary: &Summary) -> Result<(), ApiError> {
         let Policy { metadata, status, .. } = policy;
         let conditions = conditions::of_policy(summary.stage, &summary.message());
         let renewed = conditions::renewed(&status.conditions, conditions, &conditions::now());
