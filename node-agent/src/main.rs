@@ -32,8 +32,12 @@ const WRONG_INPUT: u8 = 2;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    // The client of the API server logs each failed attempt, and does not say of what; whoever asked says more, once.
-    let told = Targets::new().with_default(LevelFilter::INFO).with_target("kube_client", LevelFilter::OFF);
+    // The client of the API server, and what watches by it, log each failed attempt, and do not say of what; the part of the
+    // agent that asked says more, once.
+    let told = Targets::new()
+        .with_default(LevelFilter::INFO)
+        .with_target("kube_client", LevelFilter::OFF)
+        .with_target("kube_runtime", LevelFilter::OFF);
     let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_target(false);
     log.finish().with(told).init();
     observed::find_settings_below(&cli.proc_sys);

@@ -55,12 +55,15 @@ fn take_in<T: Object>(kind: Kind, known: &watch::Sender<Known<T>>, change: Chang
         Change::Listing => {}
         Change::Listed { items, .. } => {
             well(known, plural);
-            let objects = items.into_iter().filter_map(|item| named(plural, item)).collect();
+            let objects = {
+                let before = known.borrow();
+                items.into_iter().filter_map(|item| named(plural, item, before.objects.as_ref())).collect()
+            };
             known.send_replace(Known { objects: Some(objects), absent: false, trouble: None });
         }
         Change::Put(item) => known.send_modify(|known| {
-            let objects = known.objects.get_or_insert_default();
-            objects.extend(named(plural, item));
+            let new = named(plural, item, known.objects.as_ref());
+            known.objects.get_or_insert_default().extend(new);
         }),
         Change::Gone(item) => known.send_modify(|known| {
             known.objects.get_or_insert_default().remove(item.name());
@@ -93,12 +96,19 @@ fn well<T>(known: &watch::Sender<Known<T>>, plural: &str) {
     });
 }
 
-/// The object by its name. One of which nothing can be read is left out, and said so.
-fn named<T: Object>(plural: &str, item: Item<T>) -> Option<(String, T)> {
+/// The object by its name. One of which nothing can be read is left out. What is wrong with one is said once.
+fn named<T: Object>(
+    plural: &str,
+    item: Item<T>,
+    before: Option<&BTreeMap<String, T>>,
+) -> Option<(String, T)> {
     let name = item.name().to_owned();
     match item.content {
         Ok(object) => {
-            if let Some(why) = object.unreadable() {
+            let said = before.and_then(|before| before.get(&name)?.unreadable());
+            if let Some(why) = object.unreadable()
+                && said != Some(why)
+            {
                 tracing::error!("{plural} {name} cannot be read: {why}");
             }
             Some((name, object))

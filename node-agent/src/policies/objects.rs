@@ -123,7 +123,10 @@ impl Content for Policy {
             // Which policy it is, and whom it is for, does not depend on what it asks for.
             let Parts { metadata, spec, status } = serde_json::from_str(text)?;
             let spec = json!({ "nodeSelector": spec.node_selector });
-            Ok(Self { metadata, spec, status, unreadable: Some(error.to_string()) })
+            // Where in the text it is says nothing to a user, and changes with the status.
+            let why = error.to_string();
+            let why = why.split(" at line ").next().unwrap_or_default().to_owned();
+            Ok(Self { metadata, spec, status, unreadable: Some(why) })
         })
     }
 }
@@ -283,6 +286,6 @@ mod tests {
         assert_eq!((policy.metadata.name.as_str(), policy.metadata.generation), ("deep", 2));
         assert_eq!(policy.selector(), Some(vec![("role", "worker")]));
         assert_eq!(policy.status.unavailable_node_count_map["2"], 1);
-        assert!(policy.unreadable.unwrap().contains("recursion limit"));
+        assert_eq!(policy.unreadable.as_deref(), Some("recursion limit exceeded"));
     }
 }
