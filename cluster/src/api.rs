@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use http::{Method, Request, header};
+use http::{HeaderValue, Method, Request, header};
 use http_body_util::BodyExt;
 use kube::Client;
 use kube::client::Body;
@@ -22,6 +22,10 @@ pub const FIELD_MANAGER: &str = "octavia-bridge";
 /// A server that is away, or silent to every request, is known to be within this time, so that a user reads the cause within
 /// five seconds.
 pub const TROUBLE: Duration = Duration::from_secs(4);
+
+/// Asks for a list of nothing but metadata.
+pub const METADATA_LIST: HeaderValue =
+    HeaderValue::from_static("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1");
 
 /// How long a request may take.
 #[derive(Debug, Clone, Copy)]

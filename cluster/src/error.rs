@@ -59,7 +59,8 @@ pub enum Why {
 impl ApiError {
     /// What was attempted and why it failed, in one line.
     pub fn in_words(&self) -> String {
-        format!("{self}: {}", self.why)
+        let cause = self.why.source().map(|cause| format!(": {cause}"));
+        format!("{self}: {}{}", self.why, cause.unwrap_or_default())
     }
 
     /// HTTP status, if the server answered at all.

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::api::{Limit, request};
+use crate::api::{Limit, METADATA_LIST, request};
 use crate::error::{ApiError, Why};
 use crate::item::{Content, Item};
 use crate::observe::observed;
@@ -218,7 +218,7 @@ impl Following<'_> {
         let namespace = self.selection.namespace.as_ref().map(|namespace| format!("/namespaces/{namespace}"));
         let path = format!("/{root}/{api_version}{}/{plural}?limit=1", namespace.unwrap_or_default());
         let mut request = request(Method::GET, &path);
-        request.headers_mut().insert(http::header::ACCEPT, http::HeaderValue::from_static(METADATA_LIST));
+        request.headers_mut().insert(http::header::ACCEPT, METADATA_LIST);
         let highest = self.api.revisions().highest(plural);
         let read = |text: &str| serde_json::from_str::<List>(text);
         match self.api.send("list", self.object(), request, Limit::of(PROBE), read).await {
@@ -232,8 +232,6 @@ impl Following<'_> {
         }
     }
 }
-
-const METADATA_LIST: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
 
 struct Failure {
     error: ApiError,

@@ -4,10 +4,11 @@
 //! select this node ([`Chosen`]), merges them with the files it has, and tells what became of each ([`Outcome`]). From that
 //! the reporter writes one enactment per policy of this node, and the policy's status, which sums up all nodes.
 //!
-//! Many agents write one status, without electing one of them. Whoever has something new to say reads the nodes and
-//! enactments and writes the sum, provided that the policy is still the version it had before that reading. So a
-//! sum that was true later is never overwritten by one that was true earlier; the loser of a race reads again. Now and then
-//! somebody looks without having something to say, which finds nodes that are gone.
+//! Many agents write one status, without electing one of them. An agent that has something new to say waits for a time by
+//! chance ([`sums`]), and unless another agent has counted it meanwhile, reads the nodes and enactments and writes the sum,
+//! provided that the policy is still the version it had before that reading. So a sum that was true later is never
+//! overwritten by one that was true earlier; the loser of a race reads again. Now and then an agent looks without having
+//! something to say, which finds nodes that are gone.
 
 mod api;
 mod conditions;
@@ -21,6 +22,7 @@ mod refusals;
 mod report;
 mod status;
 mod summary;
+mod sums;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use http::Method;
-use octavia_bridge_cluster::api::{FIELD_MANAGER, request, request_with};
+use http::header::ACCEPT;
+use octavia_bridge_cluster::api::{FIELD_MANAGER, METADATA_LIST, request, request_with};
 use octavia_bridge_cluster::{self as cluster, ApiError, Content, Limit};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -23,14 +24,18 @@ pub(super) struct Api(cluster::Api);
 #[derive(Deserialize)]
 struct List<'a> {
     metadata: ListMetadata,
-    #[serde(borrow)]
-    items: Vec<&'a RawValue>,
+    /// `null` in a list of metadata that is empty.
+    #[serde(borrow, default)]
+    items: Option<Vec<&'a RawValue>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
 struct ListMetadata {
-    #[serde(default, rename = "continue")]
+    #[serde(rename = "continue")]
     next: String,
+    /// Of what no selector leaves out.
+    remaining_item_count: usize,
 }
 
 impl Api {
@@ -51,10 +56,15 @@ impl Api {
                     path.push_str(&format!("&{name}{value}"));
                 }
             }
+            let mut request = request(Method::GET, &path);
+            if T::METADATA {
+                request.headers_mut().insert(ACCEPT, METADATA_LIST);
+            }
             let (items, metadata) = self
                 .0
-                .send("list", kind.plural(), request(Method::GET, &path), LIMIT, |text| {
+                .send("list", kind.plural(), request, LIMIT, |text| {
                     let List { metadata, items } = serde_json::from_str(text)?;
+                    let items = items.unwrap_or_default();
                     let read: Vec<T> = items.iter().filter_map(|item| readable(kind, item.get())).collect();
                     Ok((read, metadata))
                 })
@@ -65,6 +75,18 @@ impl Api {
             }
             next = metadata.next;
         }
+    }
+
+    /// How many objects there are, by a list of one.
+    pub(super) async fn count(&self, kind: Kind) -> Result<usize, ApiError> {
+        let mut request = request(Method::GET, &format!("{}?limit=1", kind.path()));
+        request.headers_mut().insert(ACCEPT, METADATA_LIST);
+        self.0
+            .send("count", kind.plural(), request, LIMIT, |text| {
+                let List { metadata, items } = serde_json::from_str(text)?;
+                Ok(items.map_or(0, |items| items.len()) + metadata.remaining_item_count)
+            })
+            .await
     }
 
     /// The object, `None` if there is none.

@@ -60,6 +60,11 @@ impl Enactments {
         Some(Word { stage: Stage::of(&status.conditions)?, message })
     }
 
+    /// In which version the enactment of a policy was written.
+    pub(super) fn version(&self, policy: &str) -> Option<u64> {
+        self.known.as_ref()?.get(policy)?.metadata.resource_version.parse().ok()
+    }
+
     /// Finds out which there are, unless that is known.
     pub(super) async fn learn(&mut self) -> Result<(), ApiError> {
         if self.known.is_some() {

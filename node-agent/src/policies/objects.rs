@@ -226,6 +226,13 @@ struct NodeCondition {
 }
 
 impl Node {
+    /// One of which nothing else matters.
+    pub(super) fn known(metadata: Metadata, ready: bool) -> Self {
+        let status = if ready { "True" } else { "False" }.to_owned();
+        let conditions = vec![NodeCondition { r#type: "Ready".to_owned(), status }];
+        Self { metadata, status: NodeStatus { conditions } }
+    }
+
     /// Whether kubelet says that it works.
     pub(super) fn is_ready(&self) -> bool {
         self.status

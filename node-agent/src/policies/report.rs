@@ -18,6 +18,7 @@ use super::merge::{Candidate, Version};
 use super::objects::{Metadata, NodeHead, Policy};
 use super::refusals::Refusals;
 use super::status::{Look, Statuses};
+use super::sums::{self, Sums};
 use super::{Chosen, Outcome, Verdict};
 use crate::health::{Line, Report};
 use crate::rival;
@@ -54,6 +55,7 @@ pub(super) struct Reporter {
     statuses: Statuses,
     /// When to look at each policy's status next.
     due: BTreeMap<String, Instant>,
+    sums: Sums,
     /// Since when versions of policies have been without an outcome.
     undecided: BTreeMap<String, (Version, Instant)>,
     /// Policies whose present version was in force once: one event tells of it.
@@ -74,6 +76,7 @@ impl Reporter {
             nmstate_lock,
             report,
             due: BTreeMap::new(),
+            sums: Sums::default(),
             undecided: BTreeMap::new(),
             succeeded: BTreeMap::new(),
             told: String::new(),
@@ -209,6 +212,8 @@ impl Reporter {
         self.enactments.learn().await?;
         for policy in self.enactments.surplus(&chosen.policies) {
             if refusals.note(self.enactments.delete(&policy).await)?.is_some() {
+                // What another agent has counted does not say that it is gone.
+                self.sums.done(&policy);
                 self.due.insert(policy, Instant::now());
             }
         }
@@ -231,11 +236,21 @@ impl Reporter {
             let before = self.enactments.said(policy);
             let said = self.enactments.say(policy, &word, node, &conditions::now()).await;
             if refusals.note(said)? == Some(true) {
-                self.due.insert(policy.name.clone(), Instant::now());
+                self.has_news(policy).await;
                 self.publish(policy, before.as_ref(), &word, verdict.is_some()).await;
             }
         }
         Ok(back)
+    }
+
+    /// Something new was said of a policy on this node: its status may have to say so. Where it is said on a thousand nodes at
+    /// once, each of them summing up a thousand would be a million; so they take their time, and find that it was done.
+    async fn has_news(&mut self, policy: &Candidate) {
+        let size = self.statuses.cluster_size().await;
+        self.due.insert(policy.name.clone(), Instant::now() + self.jitter.below(sums::spread(size)));
+        if let Some(version) = self.enactments.version(&policy.name) {
+            self.sums.has_news(&policy.name, version);
+        }
     }
 
     /// What to say of a policy without an outcome, or when.
@@ -281,6 +296,7 @@ impl Reporter {
         refusals: &mut Refusals,
     ) -> Result<Instant, ApiError> {
         self.due.retain(|name, _| all.contains_key(name));
+        self.sums.note(all);
         for (name, policy) in all {
             let ours = chosen.policies.iter().any(|one| one.name == *name);
             let reported = self.statuses.is_reported(policy);
@@ -299,6 +315,13 @@ impl Reporter {
             if due > Instant::now() {
                 continue;
             }
+            if self.sums.is_told(policy) {
+                self.sums.done(name);
+                let later = ROUND * u32::try_from(self.statuses.cluster_size().await).unwrap_or(1);
+                self.due.insert(name.clone(), Instant::now() + self.jitter.around(later));
+                continue;
+            }
+            self.sums.done(name);
             let Some(looked) = refusals.note(self.statuses.look(name).await)? else {
                 self.due.insert(name.clone(), Instant::now() + self.jitter.around(RETRY));
                 continue;

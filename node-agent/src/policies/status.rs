@@ -5,17 +5,23 @@ use std::time::Duration;
 
 use octavia_bridge_cluster::{ApiError, Backoff, Jitter};
 use serde_json::json;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::api::Api;
 use super::conditions::{self, Condition, Stage};
 use super::merge::Version;
-use super::objects::{Enactment, Kind, Node, Policy};
+use super::objects::{Enactment, Kind, Metadata, Node, NodeHead, Policy};
 use super::patch::replacing;
-use super::summary::{Summary, node_of, sum_up};
+use super::summary::{Summary, node_of, speaks_of, sum_up};
 
+/// What a new version's status says before anything was counted.
+const UNDER_WAY: &str = "Policy is progressing";
 /// How often to look again at once after others were faster.
 const TRIES: u32 = 5;
+/// So many nodes without a word are asked for one by one, and more with all others.
+const ASKED_SINGLY: usize = 8;
+/// How long the number of nodes is believed.
+const SIZE_KNOWN: Duration = Duration::from_secs(600);
 /// First pause before that.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -41,19 +47,34 @@ pub(super) struct Statuses {
     /// Policies with a new count that nobody has to know at once.
     counting: BTreeSet<String>,
     jitter: Jitter,
+    /// How many nodes there are, and since when that is known.
+    size: Option<(usize, Instant)>,
     /// The server's definition is an older one, without the count by generation.
     pruned: bool,
 }
 
 impl Statuses {
     pub(super) fn new(api: Api) -> Self {
-        Self { api, told: BTreeMap::new(), counting: BTreeSet::new(), jitter: Jitter::fresh(), pruned: false }
+        Self {
+            api,
+            told: BTreeMap::new(),
+            counting: BTreeSet::new(),
+            jitter: Jitter::fresh(),
+            size: None,
+            pruned: false,
+        }
     }
 
     /// Whether the status is about the present generation, as far as can be told.
     pub(super) fn is_reported(&self, policy: &Policy) -> bool {
         let known = || self.told.get(&policy.metadata.name) == Some(&version(policy));
         policy.is_reported() || (self.pruned && known() && !policy.status.conditions.is_empty())
+    }
+
+    /// Whether the status counts nodes, as only a sum does.
+    pub(super) fn is_sum(policy: &Policy) -> bool {
+        let said = conditions::message(&policy.status.conditions);
+        policy.is_reported() && said != UNDER_WAY
     }
 
     /// Says that a new version is under way, unless this agent has said so. Whether it tried; another may have been faster.
@@ -65,7 +86,7 @@ impl Statuses {
         }
         let summary = Summary {
             stage: Stage::Progressing,
-            count: "Policy is progressing".into(),
+            count: UNDER_WAY.into(),
             details: String::new(),
             unavailable: 1,
             nodes: 1,
@@ -136,14 +157,54 @@ impl Statuses {
         let enactments = self.api.list::<Enactment>(Kind::Enactment, &of_policy).await?;
         let pairs: Vec<String> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let selection = format!("labelSelector={}", encoded(&pairs.join(",")));
-        let nodes = match self.api.list::<Node>(Kind::Node, &selection).await {
-            Ok(nodes) => nodes,
+        let nodes = match self.api.list::<NodeHead>(Kind::Node, &selection).await {
+            Ok(nodes) => self.with_readiness(nodes, metadata, &enactments, &selection).await?,
             // Keys or values that no label can have, so no node has them.
             Err(error) if error.code() == Some(400) => Vec::new(),
             Err(error) => return Err(error),
         };
         let enacted = enactments.iter().map(|one| node_of(one, metadata).to_owned()).collect();
         Ok((sum_up(metadata, &nodes, &enactments), enacted))
+    }
+
+    /// The nodes with what kubelet says of those that say nothing themselves: of the others that does not matter, and a whole
+    /// Node is ten times as large as its metadata.
+    async fn with_readiness(
+        &self,
+        heads: Vec<NodeHead>,
+        policy: &Metadata,
+        enactments: &[Enactment],
+        selection: &str,
+    ) -> Result<Vec<Node>, ApiError> {
+        let speaking: BTreeSet<&str> =
+            enactments.iter().filter(|one| speaks_of(one, policy)).map(|one| node_of(one, policy)).collect();
+        let is_silent = |head: &NodeHead| !speaking.contains(head.metadata.name.as_str());
+        if heads.iter().filter(|head| is_silent(head)).count() > ASKED_SINGLY {
+            return self.api.list::<Node>(Kind::Node, selection).await;
+        }
+        let mut nodes = Vec::new();
+        for head in heads {
+            if is_silent(&head) {
+                // One that is gone meanwhile is not expected to say anything.
+                nodes.extend(self.api.get::<Node>(Kind::Node, &head.metadata.name).await?);
+            } else {
+                nodes.push(Node::known(head.metadata, true));
+            }
+        }
+        Ok(nodes)
+    }
+
+    /// How many nodes there are, 1 at least: it is asked for now and then.
+    pub(super) async fn cluster_size(&mut self) -> usize {
+        if let Some((size, since)) = self.size
+            && since.elapsed() < SIZE_KNOWN
+        {
+            return size;
+        }
+        // Without an answer, what comes next finds out why.
+        let size = self.api.count(Kind::Node).await.unwrap_or(1).max(1);
+        self.size = Some((size, Instant::now()));
+        size
     }
 
     /// Writes the summary if it is not what the status says; only if the policy is still as it was read.
