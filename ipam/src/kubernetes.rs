@@ -30,7 +30,6 @@
 //! ours already is done. What a failed claim has written, or may have, is handed to the caller as [`Residue`] and taken
 //! back by [`Store::undo`]; what cannot be taken back now goes with a later [`Store::release`].
 
-mod answer;
 mod api;
 mod cache;
 mod carry;
@@ -60,20 +59,20 @@ mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use ipnet::IpNet;
-use kube::Client;
+use octavia_bridge_cluster::{self as cluster, ApiError, Jitter, lock};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::name::PoolName;
+use crate::pool::Pool;
 use crate::wire::Attachment;
 
-pub use api::ask;
 pub use claim::{Claimed, Refused, Residue};
-pub use error::{ApiError, Error, Why};
+pub use error::Error;
 pub use holding::{Entry, Holding};
 pub use keyed::Turn;
 pub use mend::Mended;
@@ -86,14 +85,12 @@ use feed::{Feeds, Worth, follow};
 use keyed::Keyed;
 use lane::{Gate, Lane};
 use object::CachedPool;
-use patience::{Dice, Patience};
+use patience::Patience;
 use view::Flights;
 
 /// Where the pools are, and who asks.
 #[derive(Debug)]
 pub struct Settings {
-    /// The API server's URL, for messages.
-    pub server: String,
     /// The namespace of the objects; `kube-system` as whereabouts comes, `openshift-multus` as Red Hat ships it.
     pub namespace: String,
     /// This node's name in the API.
@@ -124,7 +121,7 @@ struct Inner {
 struct Shared {
     api: Api,
     node: String,
-    dice: Dice,
+    dice: Jitter,
     cache: Mutex<Cache>,
     /// Always locked after the cache.
     flights: Mutex<Flights>,
@@ -135,6 +132,10 @@ struct Shared {
     trouble: watch::Sender<Option<(Instant, Arc<ApiError>)>>,
     /// Reservations of this node that somebody else has deleted, by name, and word that there is one.
     lost: Mutex<BTreeMap<String, Reservation>>,
+    /// Pools as they were before the server went back, until they are listed again, and their entries that it lost.
+    before: Mutex<Vec<(String, Arc<Pool>)>>,
+    lost_entries: Mutex<Vec<Entry>>,
+    lost_entry: Notify,
     lost_one: Notify,
     /// How often a claim had to choose again.
     conflicts: AtomicU64,
@@ -146,23 +147,26 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Unsupported`]: `namespace` is no name.
-    pub fn new(client: Client, settings: Settings) -> Result<Self, Error> {
-        let Settings { server, namespace, node, seed } = settings;
+    pub fn new(api: cluster::Api, settings: Settings) -> Result<Self, Error> {
+        let Settings { namespace, node, seed } = settings;
         if !crate::name::is_object_name(&namespace) {
             let text =
                 format!("namespace \"{namespace}\" is no valid name: lower-case letters, digits and '-'");
             return Err(Error::Unsupported(text));
         }
         let shared = Arc::new(Shared {
-            api: Api::new(client, server, namespace),
+            api: Api::new(api, namespace),
             node,
-            dice: seed.map_or_else(Dice::fresh, Dice::seeded),
+            dice: seed.map_or_else(Jitter::fresh, Jitter::seeded),
             cache: Mutex::default(),
             flights: Mutex::default(),
             landed: Notify::new(),
             feeds: watch::Sender::default(),
             trouble: watch::Sender::default(),
             lost: Mutex::default(),
+            before: Mutex::default(),
+            lost_entries: Mutex::default(),
+            lost_entry: Notify::new(),
             lost_one: Notify::new(),
             conflicts: AtomicU64::new(0),
         });
@@ -189,11 +193,6 @@ impl Store {
             attempt: format!("waiting for another call for container {container_id} {ifname}"),
         };
         self.inner.shared.unless_away(self.turn(attachment), deadline, late).await
-    }
-
-    /// Requests sent to the API so far.
-    pub fn requests(&self) -> u64 {
-        self.inner.shared.api.requests()
     }
 
     /// Waits until all was read once. If changes have not arrived since, pools have to be read before use; the reason is
@@ -245,10 +244,18 @@ impl Shared {
     async fn read_again<T: Cached>(&self, name: &str, patience: &Patience) -> Result<(), Error> {
         let mut patience = patience.clone();
         loop {
-            let known = T::part(&mut lock(&self.cache)).version(name);
+            let (known, sure) = {
+                let mut cache = lock(&self.cache);
+                let part = T::part(&mut cache);
+                (part.version(name), part.sure_version(name))
+            };
             let sent = Instant::now();
             match self.api.get::<T>(name, patience.request()).await {
                 Ok(found) => {
+                    // No object ever gets an older version, unless the server went back.
+                    if let (Some(stored), Some(sure)) = (&found, sure) {
+                        self.api.cluster().revisions().is_at(T::PLURAL, stored.version.0, sure.0);
+                    }
                     let mut cache = lock(&self.cache);
                     match found {
                         Some(stored) => T::part(&mut cache).put(stored),
@@ -266,9 +273,4 @@ impl Shared {
             }
         }
     }
-}
-
-/// What is behind a mutex is whole at every `await` and every panic: no operation leaves it half-changed.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use octavia_bridge_cluster::Api;
 use octavia_bridge_ipam::file::Tombstones;
 use octavia_bridge_ipam::kubernetes::{Settings, Store};
 use octavia_bridge_ipam::name::is_object_name;
@@ -57,18 +58,19 @@ pub(crate) struct Running {
 #[derive(Clone)]
 pub(crate) struct Access {
     config: kube::Config,
+    server: String,
     requests: Requests,
     /// This node's name in the API.
     pub(crate) node: String,
 }
 
 impl Access {
-    /// A new client.
+    /// A client of the caller's own.
     ///
     /// # Errors
     /// Certificates and keys that are none.
-    pub(crate) fn client(&self) -> anyhow::Result<kube::Client> {
-        client::connect(&self.config, &self.requests)
+    pub(crate) fn api(&self) -> anyhow::Result<Api> {
+        Ok(Api::new(client::connect(&self.config, &self.requests)?, &self.server))
     }
 }
 
@@ -89,15 +91,15 @@ pub(crate) async fn start(cluster: &Cluster, state_dir: &Path, health: &Health) 
         "\"{node}\" is no node's name: lower-case letters, digits, '-' and '.'"
     );
     tracing::info!("pools are in {namespace} at {server}; this is node {node}");
-    let shared = Access { config, requests: requests.clone(), node: node.clone() };
-    let api = reclaim::Api::new(client.clone(), &server);
+    let shared = Access { config, server: server.clone(), requests: requests.clone(), node: node.clone() };
+    let api = Api::new(client, &server);
     let reclaiming = reclaim::Settings {
         node: &node.clone(),
         namespace: &namespace.clone(),
         grace: Duration::from_secs(cluster.reclaim_grace),
         state_dir,
     };
-    let store = Store::new(client, Settings { server, namespace, node, seed: None })?;
+    let store = Store::new(api.clone(), Settings { namespace, node, seed: None })?;
     let socket = Socket::bind(&cluster.socket, "--socket")?;
     tracing::info!("listening on {}", cluster.socket.display());
     // The kernel's word on who we are is the one it gives on others.

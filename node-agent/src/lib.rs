@@ -44,8 +44,12 @@ const LAST: Duration = Duration::from_secs(2);
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
     end_with_a_panic();
-    // The client of the API server logs each failed attempt, and does not say of what; whoever asked says more, once.
-    let told = Targets::new().with_default(LevelFilter::INFO).with_target("kube_client", LevelFilter::OFF);
+    // The client of the API server, and what watches by it, log each failed attempt, and do not say of what; the part of the
+    // agent that asked says more, once.
+    let told = Targets::new()
+        .with_default(LevelFilter::INFO)
+        .with_target("kube_client", LevelFilter::OFF)
+        .with_target("kube_runtime", LevelFilter::OFF);
     // Names of policies and fields of objects are others' words.
     let log = tracing_subscriber::fmt().with_writer(|| Lines(std::io::stderr()));
     let log = log.with_ansi(false).with_target(false);

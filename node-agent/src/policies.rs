@@ -4,13 +4,13 @@
 //! select this node ([`Chosen`]), merges them with the files it has, and tells what became of each ([`Outcome`]). From that
 //! the reporter writes one enactment per policy of this node, and the policy's status, which sums up all nodes.
 //!
-//! Many agents write one status, without electing one of them. Whoever has something new to say reads the nodes and
-//! enactments and writes the sum, provided that the policy is still the version it had before that reading. So a
-//! sum that was true later is never overwritten by one that was true earlier; the loser of a race reads again. Now and then
-//! somebody looks without having something to say, which finds nodes that are gone.
+//! Many agents write one status, without electing one of them. An agent that has something new to say waits for a time by
+//! chance ([`sums`]), and unless another agent has counted it meanwhile, reads the nodes and enactments and writes the sum,
+//! provided that the policy is still the version it had before that reading. So a sum that was true later is never
+//! overwritten by one that was true earlier; the loser of a race reads again. Now and then an agent looks without having
+//! something to say, which finds nodes that are gone.
 
 mod api;
-mod chance;
 mod conditions;
 mod enact;
 mod event;
@@ -22,12 +22,13 @@ mod refusals;
 mod report;
 mod status;
 mod summary;
+mod sums;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use kube::Client;
+use octavia_bridge_cluster as cluster;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -36,7 +37,7 @@ use crate::health::Report;
 use api::Api;
 use follow::{Known, follow};
 pub(crate) use merge::{Candidate, Merged, Part, Version, merge};
-use objects::{Kind, Node, Policy};
+use objects::{Kind, NodeHead, Policy};
 use report::Reporter;
 
 /// What the API wants of this node.
@@ -74,13 +75,13 @@ pub(crate) struct Following {
 
 /// Begins to follow the policies and to report, once an outcome was told for the first time: what was kept comes before
 /// any question to the API. How that goes is told by `report`. Ends when the result is dropped.
-pub(crate) fn start(client: Client, node: String, nmstate_lock: &Path, report: Report) -> Following {
+pub(crate) fn start(api: cluster::Api, node: String, nmstate_lock: &Path, report: Report) -> Following {
     let (choose, chosen) = watch::channel(None);
     let (outcome, mut told) = watch::channel(None);
-    let api = Api::new(client);
+    let requests = Api::new(api.clone());
     let policies = watch::Sender::new(Known::default());
     let nodes = watch::Sender::new(Known::default());
-    let reporter = Reporter::new(api.clone(), node.clone(), nmstate_lock.to_owned(), report);
+    let reporter = Reporter::new(requests, node.clone(), nmstate_lock.to_owned(), report);
     let mut tasks = JoinSet::new();
     let seen = (policies.subscribe(), nodes.subscribe(), told.clone(), chosen.clone());
     tasks.spawn(async move {
@@ -88,10 +89,10 @@ pub(crate) fn start(client: Client, node: String, nmstate_lock: &Path, report: R
         if told.wait_for(Option::is_some).await.is_err() {
             return;
         }
-        let selection = format!("fieldSelector=metadata.name%3D{node}");
+        let own = Some(format!("metadata.name={node}"));
         tokio::join!(
-            follow::<Policy>(&api, Kind::Policy, "", &policies),
-            follow::<Node>(&api, Kind::Node, &selection, &nodes),
+            follow::<Policy>(&api, Kind::Policy, None, &policies),
+            follow::<NodeHead>(&api, Kind::Node, own, &nodes),
             pick(policies.subscribe(), nodes.subscribe(), &node, &choose),
             reporter.run(seen),
         );
@@ -102,7 +103,7 @@ pub(crate) fn start(client: Client, node: String, nmstate_lock: &Path, report: R
 /// Chooses the policies for this node, whenever they or its labels change.
 async fn pick(
     mut policies: watch::Receiver<Known<Policy>>,
-    mut nodes: watch::Receiver<Known<Node>>,
+    mut nodes: watch::Receiver<Known<NodeHead>>,
     node: &str,
     choose: &watch::Sender<Option<Arc<Chosen>>>,
 ) {
@@ -128,7 +129,7 @@ async fn pick(
 }
 
 /// What is to be kept; `None` as long as the API has not told, and while it does not know this node: what was kept stays.
-fn choice(policies: &Known<Policy>, nodes: &Known<Node>, node: &str) -> Option<Chosen> {
+fn choice(policies: &Known<Policy>, nodes: &Known<NodeHead>, node: &str) -> Option<Chosen> {
     let labels = &nodes.objects.as_ref()?.get(node)?.metadata.labels;
     let policies = policies.objects.as_ref()?;
     let meant = policies.values().filter(|policy| policy.can_be_named() && policy.selects(labels));
@@ -149,7 +150,7 @@ mod tests {
             let name = object["metadata"]["name"].as_str().unwrap().to_owned();
             (name, serde_json::from_value(object.clone()).unwrap())
         };
-        Known { objects: Some(objects.iter().map(read).collect()), absent: false }
+        Known { objects: Some(objects.iter().map(read).collect()), ..Known::default() }
     }
 
     fn policy(name: &str, created: &str, selector: &Value) -> Value {
@@ -157,7 +158,7 @@ mod tests {
         json!({"metadata": metadata, "spec": {"nodeSelector": selector}})
     }
 
-    fn node(labels: &Value) -> Known<Node> {
+    fn node(labels: &Value) -> Known<NodeHead> {
         known(&[json!({"metadata": {"name": "worker-0", "labels": labels}})])
     }
 

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
+use octavia_bridge_cluster as cluster;
 use octavia_bridge_ipam::file::Tombstones;
 use octavia_bridge_ipam::kubernetes::{Settings, Store};
 use tokio::time::Instant;
@@ -56,11 +57,11 @@ pub(crate) async fn pools(cli: &Cli, options: &Pools) -> anyhow::Result<ExitCode
 async fn connect(cli: &Cli, place: &PoolsPlace) -> anyhow::Result<Mender> {
     let (config, server) = client::configuration(place.kubeconfig.as_deref()).await?;
     let client = client::connect(&config, &Requests::new(&Metrics::default(), &server))?;
-    let api = Api::new(client.clone(), &server);
+    let api = cluster::Api::new(client, &server);
     let (namespace, node) = (place.pool_namespace.clone(), place.node_name.clone().unwrap_or_default());
-    let store = Store::new(client, Settings { server, namespace, node, seed: None })?;
+    let store = Store::new(api.clone(), Settings { namespace, node, seed: None })?;
     store.synced(Instant::now() + READING).await.context("read the pools")?;
     let sandboxes = Sandboxes::under(&cli.state_dir);
     let tombstones = Tombstones::new(cli.state_dir.join("cluster-tombstones"));
-    Ok(Mender { store, api, sandboxes, tombstones })
+    Ok(Mender { store, api: Api::new(api), sandboxes, tombstones })
 }

@@ -27,11 +27,11 @@ mod proof;
 mod sandbox;
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use octavia_bridge_cluster as cluster;
 use octavia_bridge_ipam::file::Tombstones;
 use octavia_bridge_ipam::kubernetes::{Store, Watching};
 use tokio::task::JoinSet;
@@ -70,14 +70,19 @@ struct Reclaim {
 }
 
 /// Begins to reclaim. It ends with the set.
-pub(crate) fn start(store: &Store, api: &Api, settings: &Settings<'_>, health: &Health) -> JoinSet<()> {
+pub(crate) fn start(
+    store: &Store,
+    api: &cluster::Api,
+    settings: &Settings<'_>,
+    health: &Health,
+) -> JoinSet<()> {
     let Settings { node, namespace, grace, state_dir } = *settings;
     let pods = Arc::new(pods::Pods::default());
     let election = Arc::new(Election::new(node, namespace, grace));
     let figures = Figures::new(&health.metrics, election.clone());
     let mender = Mender {
         store: store.clone(),
-        api: api.clone(),
+        api: Api::new(api.clone()),
         sandboxes: Sandboxes::under(state_dir),
         tombstones: Tombstones::new(state_dir.join("cluster-tombstones")),
     };
@@ -86,9 +91,10 @@ pub(crate) fn start(store: &Store, api: &Api, settings: &Settings<'_>, health: &
         Arc::new(Reclaim { mender, pods, election: election.clone(), node: node.clone(), grace, figures });
     let mut tasks = JoinSet::new();
     tasks.spawn(pods::follow(api.clone(), node, followed));
-    tasks.spawn(election.stand(api.clone()));
+    tasks.spawn(election.stand(Api::new(api.clone())));
     tasks.spawn(node::run(reclaim.clone()));
     tasks.spawn(node::keep_reservations(reclaim.clone()));
+    tasks.spawn(node::keep_entries(reclaim.clone()));
     tasks.spawn(bare::run(reclaim.clone()));
     tasks.spawn(orphans::run(reclaim));
     tasks
@@ -155,18 +161,6 @@ impl Told {
     }
 }
 
-/// Between three quarters of `pause` and the whole of it, so that the agents of a cluster do not march in step.
-fn jitter(pause: Duration) -> Duration {
-    // The standard library keys its hash maps by chance.
-    let chance = RandomState::new().hash_one(0) % 1024;
-    pause.mul_f64(0.75 + chance as f64 / 4096.0)
-}
-
-/// A panic elsewhere has been reported there; nothing is left half-changed.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::time::advance;
@@ -182,14 +176,5 @@ mod tests {
         assert_eq!(seen.for_long("a"), Duration::from_secs(50));
         seen.only(["b"].into_iter());
         assert_eq!(seen.for_long("a"), Duration::ZERO);
-    }
-
-    #[test]
-    fn pauses_differ_by_a_quarter_at_most() {
-        let second = Duration::from_secs(1);
-        for _ in 0..100 {
-            let pause = jitter(second);
-            assert!(pause <= second && pause >= second * 3 / 4, "{pause:?}");
-        }
     }
 }

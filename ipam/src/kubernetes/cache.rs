@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::name::PoolName;
+
+use super::holding::Entry;
 use super::object::{CachedPool, Object, Reservation, Stored, Version};
 use super::{Shared, lock};
 
@@ -27,11 +30,43 @@ pub(super) trait Cached: Object {
 
     /// The object called `name` is gone, and it was not deleted here.
     fn ended(self, _name: &str, _shared: &Shared) {}
+
+    /// The server went back: these are the objects as they were before that.
+    fn went_back(_before: &Objects<Self>, _shared: &Shared) {}
+
+    /// The server went back, and these are the objects as they are now.
+    fn listed_again(_now: &Objects<Self>, _shared: &Shared) {}
 }
 
 impl Cached for CachedPool {
     fn part(cache: &mut Cache) -> &mut Objects<Self> {
         &mut cache.pools
+    }
+
+    fn went_back(before: &Objects<Self>, shared: &Shared) {
+        let pools =
+            before.iter().filter_map(|(name, _, pool)| Some((name.to_owned(), pool.sound()?.clone())));
+        lock(&shared.before).extend(pools);
+    }
+
+    fn listed_again(now: &Objects<Self>, shared: &Shared) {
+        let before = std::mem::take(&mut *lock(&shared.before));
+        let mut lost = Vec::new();
+        for (name, pool) in before {
+            let Ok(pool_name) = PoolName::try_from(name.clone()) else { continue };
+            let now = now.get(&name).and_then(Self::sound);
+            for (address, allocation) in pool.iter() {
+                if now.is_none_or(|now| now.get(address).is_none()) {
+                    let (pool, subnet, allocation) = (pool_name.clone(), pool.subnet(), allocation.clone());
+                    lost.push(Entry { pool, subnet, address, allocation });
+                }
+            }
+        }
+        if !lost.is_empty() {
+            tracing::warn!("{} addresses in use are not known to the API server any more", lost.len());
+            lock(&shared.lost_entries).extend(lost);
+            shared.lost_entry.notify_one();
+        }
     }
 }
 
@@ -51,75 +86,150 @@ impl Cached for Reservation {
 /// The objects of one kind by name.
 #[derive(Debug)]
 pub(super) struct Objects<T> {
-    /// In boxes, because nodes of the tree are half empty.
-    held: BTreeMap<String, (Version, Box<T>)>,
+    held: BTreeMap<String, Held<T>>,
     /// Names whose object up to this version is gone, and since when that is known.
     gone: HashMap<String, (Version, Instant)>,
+    /// How often the server had gone back when it was listed last.
+    epoch: u64,
+    /// How often anything was put here, and how often it had been when the listing under way began.
+    puts: u64,
+    listing: u64,
+}
+
+#[derive(Debug)]
+struct Held<T> {
+    version: Version,
+    /// The server went back since: any version is younger.
+    outdated: bool,
+    /// Which of the puts brought it.
+    put: u64,
+    /// In a box, because nodes of the tree are half empty.
+    object: Box<T>,
+}
+
+impl<T> Held<T> {
+    /// Whether nothing is known of it that is younger than `version`.
+    fn is_up_to(&self, version: Version) -> bool {
+        self.outdated || self.version <= version
+    }
+}
+
+/// What a list has ended.
+#[derive(Debug)]
+pub(super) struct Unlisted<T> {
+    /// These are gone.
+    pub(super) ended: Vec<(String, T)>,
+    /// These came in while the list was made: whether they are there has to be asked for each.
+    pub(super) doubtful: Vec<String>,
 }
 
 impl<T> Default for Objects<T> {
     fn default() -> Self {
-        Self { held: BTreeMap::new(), gone: HashMap::new() }
+        Self { held: BTreeMap::new(), gone: HashMap::new(), epoch: 0, puts: 0, listing: 0 }
     }
 }
 
 impl<T> Objects<T> {
     pub(super) fn get(&self, name: &str) -> Option<&T> {
-        self.held.get(name).map(|(_, object)| &**object)
+        self.held.get(name).map(|held| &*held.object)
     }
 
     /// The object with its name as it is kept here.
     pub(super) fn entry(&self, name: &str) -> Option<(&str, &T)> {
-        self.held.get_key_value(name).map(|(name, (_, object))| (name.as_str(), &**object))
+        self.held.get_key_value(name).map(|(name, held)| (name.as_str(), &*held.object))
     }
 
     pub(super) fn version(&self, name: &str) -> Option<Version> {
-        self.held.get(name).map(|(version, _)| *version)
+        self.held.get(name).map(|held| held.version)
+    }
+
+    /// The version of an object, unless the server went back since it was seen.
+    pub(super) fn sure_version(&self, name: &str) -> Option<Version> {
+        self.held.get(name).filter(|held| !held.outdated).map(|held| held.version)
     }
 
     /// All objects by name.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, Version, &T)> {
-        self.held.iter().map(|(name, (version, object))| (name.as_str(), *version, &**object))
+        self.held.iter().map(|(name, held)| (name.as_str(), held.version, &*held.object))
     }
 
-    /// An object was seen in this version.
+    /// An object was seen in this version. An answer from before the server went back says nothing.
     pub(super) fn put(&mut self, seen: Stored<T>) {
-        let Stored { name, version, object } = seen;
+        let Stored { name, version, epoch, object } = seen;
         let ended = self.gone.get(&name).is_some_and(|(end, _)| version <= *end);
-        if !ended && self.version(&name).is_none_or(|held| held < version) {
-            self.held.insert(name, (version, Box::new(object)));
+        let known = self.held.get(&name).is_some_and(|held| !held.outdated && version <= held.version);
+        if !ended && !known && epoch >= self.epoch {
+            self.puts += 1;
+            let held = Held { version, outdated: false, put: self.puts, object: Box::new(object) };
+            self.held.insert(name, held);
         }
     }
 
     /// An object has ended: nothing of it up to `version` exists. Returns it, unless its end was known.
     pub(super) fn ended(&mut self, name: &str, version: Version) -> Option<T> {
-        let known_here = self.version(name).is_some_and(|held| held <= version);
+        let known_here = self.held.get(name).is_some_and(|held| held.is_up_to(version));
         let ended = if known_here { self.held.remove(name) } else { None };
+        self.note_end(name, version);
+        ended.map(|held| *held.object)
+    }
+
+    fn note_end(&mut self, name: &str, version: Version) {
         if self.gone.len() > 1000 {
             self.gone.retain(|_, (_, since)| since.elapsed() < LATEST_REPLY);
         }
         let known = self.gone.get(name).map_or(version, |(end, _)| version.max(*end));
         self.gone.insert(name.to_owned(), (known, Instant::now()));
-        ended.map(|(_, object)| *object)
     }
 
     /// The server has no such object. `known` is its version in this cache when the server was asked: one that
     /// came since is younger than the answer. Returns the object, unless its end was known.
     pub(super) fn missing(&mut self, name: &str, known: Option<Version>) -> Option<T> {
         let version = known.filter(|_| self.version(name) == known)?;
+        if self.held.get(name)?.outdated {
+            // Its version says nothing about what may come after it.
+            return self.held.remove(name).map(|held| *held.object);
+        }
         self.ended(name, version)
     }
 
-    /// At `version` these were all objects there are; younger ones stay. Returns those that do not.
-    pub(super) fn listed(&mut self, version: Version, names: &BTreeSet<String>) -> Vec<(String, T)> {
-        let ended =
-            |(name, (held, _)): &(&String, &(Version, Box<T>))| *held <= version && !names.contains(*name);
-        let ended: Vec<String> = self.held.iter().filter(ended).map(|(name, _)| name.clone()).collect();
-        let gone = |name: String| {
-            let (_, object) = self.held.remove(&name)?;
-            Some((name, *object))
-        };
-        ended.into_iter().filter_map(gone).collect()
+    /// All objects are being listed. In a new `epoch` the server went back since the last time: what is remembered stays until
+    /// the list is there, but any version of it is younger, and what was deleted may be there again.
+    ///
+    /// Returns whether that is so.
+    pub(super) fn list(&mut self, epoch: u64) -> bool {
+        self.listing = self.puts;
+        if epoch == self.epoch {
+            return false;
+        }
+        self.epoch = epoch;
+        self.gone.clear();
+        for held in self.held.values_mut() {
+            held.outdated = true;
+        }
+        true
+    }
+
+    /// These were all objects there are, some time since [`Objects::list`]. What was known before that and is not among them
+    /// ended.
+    pub(super) fn listed(&mut self, names: &BTreeSet<String>) -> Unlisted<T> {
+        let (mut ended, mut doubtful) = (Vec::new(), Vec::new());
+        let unlisted: Vec<String> = self.held.keys().filter(|name| !names.contains(*name)).cloned().collect();
+        for name in unlisted {
+            let Some(held) = self.held.get(&name) else { continue };
+            if held.put > self.listing {
+                doubtful.push(name);
+                continue;
+            }
+            let (version, outdated) = (held.version, held.outdated);
+            if let Some(held) = self.held.remove(&name) {
+                // A reply that is under way must not bring it back.
+                if !outdated {
+                    self.note_end(&name, version);
+                }
+                ended.push((name, *held.object));
+            }
+        }
+        Unlisted { ended, doubtful }
     }
 }
 
@@ -128,7 +238,7 @@ mod tests {
     use super::*;
 
     fn at(version: u64, object: char) -> Stored<char> {
-        Stored { name: "a".into(), version: Version(version), object }
+        Stored { name: "a".into(), version: Version(version), epoch: 0, object }
     }
 
     #[tokio::test]
@@ -169,14 +279,40 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_list_ends_what_it_does_not_name_unless_it_is_younger() {
+    async fn a_list_ends_what_it_does_not_name_unless_it_came_meanwhile() {
         let mut objects = Objects::default();
+        objects.list(0);
         objects.put(at(7, 'b'));
-        objects.listed(Version(6), &BTreeSet::new());
+        let unlisted = objects.listed(&BTreeSet::new());
+        assert_eq!((unlisted.ended.len(), unlisted.doubtful), (0, vec!["a".to_owned()]));
         assert_eq!(objects.get("a"), Some(&'b'));
-        objects.listed(Version(7), &BTreeSet::from(["a".to_owned()]));
+        objects.list(0);
+        objects.listed(&BTreeSet::from(["a".to_owned()]));
         assert_eq!(objects.get("a"), Some(&'b'));
-        objects.listed(Version(7), &BTreeSet::new());
+        let unlisted = objects.listed(&BTreeSet::new());
+        assert_eq!((unlisted.ended, unlisted.doubtful.len()), (vec![("a".to_owned(), 'b')], 0));
+        // A reply that was under way does not bring it back.
+        objects.put(at(7, 'b'));
         assert_eq!(objects.get("a"), None);
+    }
+
+    /// As after a restore of etcd: what is listed is older than what is remembered, and right.
+    #[tokio::test]
+    async fn after_the_server_went_back_older_versions_replace_younger_ones() {
+        let mut objects = Objects::default();
+        objects.put(at(700, 'c'));
+        objects.ended("x", Version(650));
+        objects.list(1);
+        assert_eq!(objects.get("a"), Some(&'c'), "it stays until the list is there");
+        // A reply from before.
+        objects.put(at(701, 'd'));
+        assert_eq!(objects.get("a"), Some(&'c'));
+        objects.put(Stored { epoch: 1, ..at(300, 'b') });
+        assert_eq!(objects.get("a"), Some(&'b'));
+        objects.put(Stored { name: "x".into(), epoch: 1, ..at(301, 'x') });
+        assert_eq!(objects.get("x"), Some(&'x'));
+        // What the restore has lost is ended.
+        objects.list(2);
+        assert_eq!(objects.listed(&BTreeSet::from(["x".to_owned()])).ended, [("a".to_owned(), 'b')]);
     }
 }

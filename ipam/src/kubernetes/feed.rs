@@ -1,35 +1,22 @@
 //! Keeping the cache: one reading of all objects of a kind, then what changes, for ever.
 
 use std::collections::BTreeSet;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::AsyncBufReadExt;
-use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use octavia_bridge_cluster::{self as cluster, ApiError, Change, Item};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep};
 
-use super::answer::{Event, Head, Page};
-use super::cache::Cached;
-use super::error::{ApiError, Why};
-use super::object::{POOLS, Version};
+use super::cache::{Cached, Unlisted};
+use super::object::{POOLS, Stored, Version};
+use super::patience::Patience;
 use super::{Shared, lock};
 
-/// A watch that has said nothing for so long is begun anew. That is no fault: a server sends a bookmark a minute, but none
-/// for a kind of which it has not seen a change since its start (apiserver's cacher.go). Yet what lies between may keep a
-/// connection alive that leads nowhere, and only another watch tells.
-const QUIET: Duration = Duration::from_secs(90);
-/// First and longest pause before a failed reading or watch is begun again.
-const PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// A watch that ends sooner than this was no use.
-const SHORT: Duration = Duration::from_secs(1);
+/// How long it may take to find out whether an object is there that came in while all were listed.
+const DOUBT: Duration = Duration::from_secs(10);
 /// So long a cache without a watch is as good as one with: watches end and begin again.
 const STALE: Duration = Duration::from_secs(3);
-/// Room for a line that is kept, in bytes: a pool's may be a megabyte, and is not the rule.
-const LINE: usize = 64 << 10;
-/// The server has forgotten what came after our version: everything has to be read anew.
-const EXPIRED: u16 = 410;
 
 /// How one kind of objects is known.
 #[derive(Debug, Clone, Default)]
@@ -77,43 +64,93 @@ impl Feeds {
 }
 
 /// Reads and watches one kind of objects until the task is ended.
-pub(super) async fn follow<T: Cached + Send>(shared: Arc<Shared>) {
-    let mut version = None;
-    let mut failures = 0;
-    loop {
-        let begun = Instant::now();
-        let ended = match version {
-            None => read_all::<T>(&shared).await.map(Some),
-            Some(from) => watch_from::<T>(&shared, from).await,
-        };
-        match ended {
-            Ok(next) => {
-                // Having read all, watch at once; after a watch that was none, not quite at once.
-                failures = if version.is_none() || begun.elapsed() >= SHORT { 0 } else { failures + 1 };
-                version = next;
-            }
-            Err(error) => {
-                failures += 1;
-                tell(&shared.feeds, T::PLURAL, error);
+pub(super) async fn follow<T: Cached>(shared: Arc<Shared>) {
+    let (doubt, doubts) = mpsc::unbounded_channel();
+    let selection = shared.api.selection::<T>(shared.dice.roll(usize::MAX) as u64);
+    let followed = cluster::follow::<T>(shared.api.cluster(), &selection, |change| {
+        for name in take_in(&shared, change) {
+            // The receiver goes with this task.
+            doubt.send(name).ok();
+        }
+    });
+    tokio::join!(followed, resolve::<T>(&shared, doubts));
+}
+
+/// Takes in what a watch tells. Returns the names of objects that have to be asked for.
+fn take_in<T: Cached>(shared: &Shared, change: Change<T>) -> Vec<String> {
+    match change {
+        Change::Listing => {
+            let mut cache = lock(&shared.cache);
+            let part = T::part(&mut cache);
+            if part.list(shared.api.epoch()) {
+                T::went_back(part, shared);
             }
         }
-        if failures > 0 {
-            let longest = (PAUSE * 2_u32.pow(failures.min(10))).min(LONGEST_PAUSE);
-            let sides = usize::try_from(longest.as_millis()).unwrap_or(1).max(1);
-            sleep(longest / 2 + Duration::from_millis(shared.dice.roll(sides) as u64 / 2)).await;
+        Change::Listed { items, went_back } => {
+            let epoch = shared.api.epoch();
+            let names: BTreeSet<String> = items.iter().map(|item| item.name().to_owned()).collect();
+            let mut cache = lock(&shared.cache);
+            let part = T::part(&mut cache);
+            for item in items {
+                part.put(stored(item, epoch));
+            }
+            let Unlisted { ended, doubtful } = part.listed(&names);
+            if went_back {
+                T::listed_again(part, shared);
+            }
+            drop(cache);
+            for (name, object) in ended {
+                object.ended(&name, shared);
+            }
+            well(&shared.feeds, T::PLURAL);
+            return doubtful;
+        }
+        Change::Put(item) => {
+            let epoch = shared.api.epoch();
+            T::part(&mut lock(&shared.cache)).put(stored(item, epoch));
+        }
+        Change::Gone(item) => {
+            let Stored { name, version, .. } = stored(item, 0);
+            let ended = T::part(&mut lock(&shared.cache)).ended(&name, version);
+            if let Some(object) = ended {
+                object.ended(&name, shared);
+            }
+        }
+        Change::Begun => well(&shared.feeds, T::PLURAL),
+        Change::Broken(error) => tell(&shared.feeds, T::PLURAL, error),
+    }
+    Vec::new()
+}
+
+/// An object with the version that every server gives it.
+fn stored<T: Cached>(item: Item<T>, epoch: u64) -> Stored<T> {
+    let (name, uid) = (item.name().to_owned(), item.uid().to_owned());
+    let mut stored = Stored::of(item).unwrap_or_else(|error| {
+        let object = T::unreadable(&uid, &error.to_string());
+        Stored { name, version: Version(0), epoch, object }
+    });
+    stored.epoch = epoch;
+    stored
+}
+
+/// Asks for objects of which nobody knows whether a list from before or from after them leaves them out.
+async fn resolve<T: Cached>(shared: &Shared, mut doubts: mpsc::UnboundedReceiver<String>) {
+    while let Some(name) = doubts.recv().await {
+        while shared.read_again::<T>(&name, &Patience::until(Instant::now() + DOUBT)).await.is_err() {
+            sleep(shared.dice.spread(DOUBT)).await;
         }
     }
 }
 
 /// Notes that changes do not arrive. Said once, not at every try.
-fn tell(feeds: &watch::Sender<Feeds>, plural: &'static str, error: ApiError) {
+fn tell(feeds: &watch::Sender<Feeds>, plural: &'static str, error: Arc<ApiError>) {
     feeds.send_modify(|feeds| {
         let feed = feeds.of(plural);
         let since = feed.broken.as_ref().map_or_else(Instant::now, |(since, _)| *since);
         if feed.broken.is_none() {
-            tracing::warn!("{error}: {}", error.why);
+            tracing::warn!("{}", error.in_words());
         }
-        feed.broken = Some((since, Arc::new(error)));
+        feed.broken = Some((since, error));
     });
 }
 
@@ -126,70 +163,4 @@ fn well(feeds: &watch::Sender<Feeds>, plural: &'static str) {
         }
         !std::mem::replace(&mut feed.read, true) || recovered
     });
-}
-
-/// Reads all objects; the version from which to watch.
-async fn read_all<T: Cached>(shared: &Shared) -> Result<Version, ApiError> {
-    let mut names = BTreeSet::new();
-    let mut next = String::new();
-    loop {
-        let page: Page<T> = shared.api.list(&next).await?;
-        names.extend(page.items.iter().map(|item| item.name.clone()));
-        let mut cache = lock(&shared.cache);
-        let part = T::part(&mut cache);
-        page.items.into_iter().for_each(|item| part.put(item));
-        if page.next.is_empty() {
-            let ended = part.listed(page.version, &names);
-            drop(cache);
-            ended.into_iter().for_each(|(name, object)| object.ended(&name, shared));
-            well(&shared.feeds, T::PLURAL);
-            return Ok(page.version);
-        }
-        next = page.next;
-    }
-}
-
-/// Takes in what changes until the watch ends. Returns from where to go on, `None` for a new reading.
-async fn watch_from<T: Cached>(shared: &Shared, from: Version) -> Result<Option<Version>, ApiError> {
-    let mut lines = match shared.api.watch::<T>(from).await {
-        Ok(lines) => pin!(lines),
-        Err(error) if error.code() == Some(EXPIRED) => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    well(&shared.feeds, T::PLURAL);
-    let failed = |why| shared.api.failed::<T>("watch", "", why);
-    let mut version = from;
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        line.shrink_to(LINE);
-        match timeout(QUIET, lines.read_until(b'\n', &mut line)).await {
-            Ok(Ok(1..)) => shared.api.heard(),
-            // Ended, cut as every load balancer does to connections it finds old, or quiet: the next one tells whether the
-            // server is well.
-            Ok(Ok(0) | Err(_)) | Err(_) => return Ok(Some(version)),
-        }
-        let unreadable = |error| failed(Why::Unreadable(error));
-        let text = std::str::from_utf8(&line).map_err(serde::de::Error::custom).map_err(unreadable)?;
-        match Event::read(text).map_err(unreadable)? {
-            Event::Put(head, object) => {
-                version = head.version;
-                let known = T::part(&mut lock(&shared.cache)).version(&head.name);
-                if known.is_none_or(|known| known < version) {
-                    let stored = T::read(object).map_err(unreadable)?;
-                    T::part(&mut lock(&shared.cache)).put(stored);
-                }
-            }
-            Event::Deleted(Head { name, version: end }) => {
-                version = end;
-                let ended = T::part(&mut lock(&shared.cache)).ended(&name, end);
-                ended.into_iter().for_each(|object| object.ended(&name, shared));
-            }
-            Event::Bookmark(mark) => version = mark,
-            Event::Failed { code: EXPIRED, .. } => return Ok(None),
-            Event::Failed { code, message } => {
-                return Err(failed(Why::Refused { code, message, retry_after: None }));
-            }
-        }
-    }
 }

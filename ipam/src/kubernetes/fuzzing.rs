@@ -15,14 +15,14 @@ use crate::wire::{Attachment, Sandbox};
 pub fn object(text: &str) {
     let owner =
         Owner { container_id: "cid1".into(), ifname: "net1".into(), pod: Some("openstack/octavia-0".into()) };
-    if let Ok(stored) = CachedPool::read(text) {
+    if let Ok(stored) = CachedPool::stored(text) {
         assert!(stored.object.size == text.len());
         match stored.object.content {
             Content::Corrupt { why, .. } => assert!(!why.is_empty()),
             Content::Sound(pool) => claim(&owner, &stored.name, &pool),
         }
     }
-    if let Ok(stored) = Reservation::read(text) {
+    if let Ok(stored) = Reservation::stored(text) {
         let attachment =
             Attachment { container_id: stored.object.container.to_string(), ifname: String::new() };
         let sandboxes = [Sandbox { attachment, alive: true }];

@@ -113,6 +113,49 @@ impl Store {
         }
     }
 
+    /// Waits for entries, of whatever node, that the server lost because it was restored from a backup.
+    pub async fn lost_entries(&self) -> Vec<Entry> {
+        let shared = &self.inner.shared;
+        loop {
+            let told = shared.lost_entry.notified();
+            let lost = std::mem::take(&mut *lock(&shared.lost_entries));
+            if !lost.is_empty() {
+                return lost;
+            }
+            told.await;
+        }
+    }
+
+    /// Writes an entry that the server lost, and whose attachment the caller knows to be in use.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub async fn put_back(&self, turn: &Turn, entry: &Entry, deadline: Instant) -> Result<Mended, Error> {
+        debug_assert_eq!(turn.attachment().container_id, entry.allocation.id);
+        let Entry { pool, subnet, address, allocation } = entry;
+        let name = entry.reservation_name();
+        let reserved =
+            self.survey(|now| now.reservation.as_ref().is_some_and(|(now, _)| Some(now) == name.as_ref()));
+        let other = |now: &Holding| {
+            now.reservation.as_ref().is_some_and(|(_, reservation)| !reservation.goes_with(allocation))
+        };
+        if reserved.iter().any(other) {
+            return Ok(Mended::Taken);
+        }
+        if !self.survey(|now| now.entry.as_ref() == Some(entry)).is_empty() {
+            return Ok(Mended::Needless);
+        }
+        match self
+            .lane(pool, *subnet)
+            .write(vec![(*address, Change::Add(allocation.clone()))], deadline)
+            .await
+        {
+            Written::Done => Ok(Mended::Done),
+            Written::Lost(_) => Ok(Mended::Taken),
+            Written::Failed(error) => Err(error),
+        }
+    }
+
     /// Makes a reservation anew whose entry still stands, or, where the caller knows that the attachment is `alive`, one whose
     /// entry is gone as well: [`Store::restore`] then finds it.
     ///

@@ -8,6 +8,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use kube::core::{ApiResource, GroupVersionKind};
+use octavia_bridge_cluster::{self as cluster, Item};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -33,9 +35,8 @@ const POD_UID: &str = "octavia-bridge/pod-uid";
 struct Metadata<'a> {
     #[serde(borrow)]
     name: Cow<'a, str>,
-    #[serde(borrow)]
+    #[serde(borrow, default)]
     uid: Cow<'a, str>,
-    resource_version: Version,
     #[serde(borrow, default)]
     creation_timestamp: Cow<'a, str>,
     #[serde(default)]
@@ -43,17 +44,8 @@ struct Metadata<'a> {
 }
 
 /// A `resourceVersion`: a number as text, greater for later versions of an object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(try_from = "Cow<'_, str>")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Version(pub(super) u64);
-
-impl TryFrom<Cow<'_, str>> for Version {
-    type Error = String;
-
-    fn try_from(text: Cow<'_, str>) -> Result<Self, String> {
-        text.parse().map(Self).map_err(|_| format!("resourceVersion \"{text}\" is no number"))
-    }
-}
 
 #[derive(Deserialize)]
 struct Raw<'a> {
@@ -64,14 +56,27 @@ struct Raw<'a> {
 }
 
 /// An object of either kind, as the cache keeps it.
-pub(super) trait Object: Sized {
+pub(super) trait Object: cluster::Content {
     /// The plural by which the API knows the kind.
     const PLURAL: &'static str;
     /// How many to ask for at a time: pools may be large.
-    const PAGE: usize;
+    const PAGE: u32;
+    /// `kind` of the objects.
+    const KIND: &'static str;
+
+    /// What is kept of an object that cannot be read: it is there, and takes its name.
+    fn unreadable(uid: &str, why: &str) -> Self;
+
+    fn resource() -> ApiResource {
+        let (group, version) = API_VERSION.split_once('/').unwrap_or_default();
+        let kind = GroupVersionKind::gvk(group, version, Self::KIND);
+        ApiResource::from_gvk_with_plural(&kind, Self::PLURAL)
+    }
 
     /// Reads one object; only what has no name or version is an error.
-    fn read(text: &str) -> serde_json::Result<Stored<Self>>;
+    fn stored(text: &str) -> serde_json::Result<Stored<Self>> {
+        Item::<Self>::read(text).and_then(Stored::of)
+    }
 }
 
 /// An object with its name and version.
@@ -79,7 +84,23 @@ pub(super) trait Object: Sized {
 pub(super) struct Stored<T> {
     pub(super) name: String,
     pub(super) version: Version,
+    /// How often the server had gone back when it was asked.
+    pub(super) epoch: u64,
     pub(super) object: T,
+}
+
+impl<T: Object> Stored<T> {
+    /// # Errors
+    /// The version is not a number.
+    pub(super) fn of(item: Item<T>) -> serde_json::Result<Self> {
+        let version = item.version().parse().map(Version).map_err(|_| {
+            let text = format!("metadata.resourceVersion \"{}\" is not a number", item.version());
+            serde::de::Error::custom(text)
+        })?;
+        let (name, uid) = (item.name().to_owned(), item.uid().to_owned());
+        let object = item.content.unwrap_or_else(|why| T::unreadable(&uid, &why));
+        Ok(Self { name, version, epoch: 0, object })
+    }
 }
 
 /// A pool as the cache keeps it.
@@ -88,6 +109,16 @@ pub(super) struct CachedPool {
     /// Bytes of the object as JSON, which is how the server stores it.
     pub(super) size: usize,
     pub(super) content: Content,
+}
+
+impl CachedPool {
+    /// The pool, unless it is damaged.
+    pub(super) fn sound(&self) -> Option<&Arc<Pool>> {
+        match &self.content {
+            Content::Sound(pool) => Some(pool),
+            Content::Corrupt { .. } => None,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -102,9 +133,16 @@ pub(super) enum Content {
 
 impl Object for CachedPool {
     const PLURAL: &'static str = POOLS;
-    const PAGE: usize = 8;
+    const PAGE: u32 = 8;
+    const KIND: &'static str = KIND;
 
-    fn read(text: &str) -> serde_json::Result<Stored<Self>> {
+    fn unreadable(_uid: &str, why: &str) -> Self {
+        Self { size: 0, content: Content::Corrupt { why: why.into(), containers: Arc::default() } }
+    }
+}
+
+impl cluster::Content for CachedPool {
+    fn read(text: &str) -> serde_json::Result<Self> {
         let raw: Raw<'_> = serde_json::from_str(text)?;
         let name = raw.metadata.name.into_owned();
         let spec = raw.spec.map_or("null", RawValue::get);
@@ -115,8 +153,7 @@ impl Object for CachedPool {
                 Content::Corrupt { why, containers: Arc::new(containers(spec)) }
             }
         };
-        let object = Self { size: text.len(), content };
-        Ok(Stored { name, version: raw.metadata.resource_version, object })
+        Ok(Self { size: text.len(), content })
     }
 }
 
@@ -171,9 +208,18 @@ struct ReservationSpec {
 
 impl Object for Reservation {
     const PLURAL: &'static str = RESERVATIONS;
-    const PAGE: usize = 500;
+    const PAGE: u32 = 500;
+    const KIND: &'static str = RESERVATION;
 
-    fn read(text: &str) -> serde_json::Result<Stored<Self>> {
+    fn unreadable(uid: &str, _why: &str) -> Self {
+        let none = || Box::from("");
+        let (podref, ifname, container) = (none(), none(), none());
+        Self { uid: uid.into(), podref, ifname, container, node: none(), pod_uid: none(), created: none() }
+    }
+}
+
+impl cluster::Content for Reservation {
+    fn read(text: &str) -> serde_json::Result<Self> {
         let raw: Raw<'_> = serde_json::from_str(text)?;
         // Its name alone takes the address: whatever else is wrong in it, nobody gets that.
         let spec: ReservationSpec =
@@ -182,7 +228,7 @@ impl Object for Reservation {
             let annotations = raw.metadata.annotations.as_ref()?;
             annotations.get(key)?.as_str().map(Box::from)
         };
-        let object = Self {
+        Ok(Self {
             uid: raw.metadata.uid.as_ref().into(),
             podref: spec.podref.unwrap_or_default().into(),
             ifname: spec.ifname.unwrap_or_default().into(),
@@ -190,9 +236,7 @@ impl Object for Reservation {
             node: annotation(NODE).unwrap_or_default(),
             pod_uid: annotation(POD_UID).unwrap_or_default(),
             created: raw.metadata.creation_timestamp.as_ref().into(),
-        };
-        let (name, version) = (raw.metadata.name.into_owned(), raw.metadata.resource_version);
-        Ok(Stored { name, version, object })
+        })
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use octavia_bridge_cluster::{ApiError, Why};
 use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, sleep};
 
-use super::error::{ApiError, Error, Why};
+use super::error::Error;
 use super::lane::Gate;
 use super::object::{By, Reservation, Version};
 use super::patience::Patience;

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use ipnet::IpNet;
+use octavia_bridge_cluster::ApiError;
 
 use crate::allocate::{self, Usage};
 use crate::range::Range;
 use crate::wire::Inquiry;
 
-use super::error::{ApiError, Error};
+use super::error::Error;
 use super::feed::Worth;
 use super::object::Content;
 use super::view::{Scope, View};

@@ -5,6 +5,7 @@ mod crowds;
 mod interleavings;
 mod mending;
 mod patch;
+mod restored;
 mod sandboxes;
 mod server;
 mod troubles;
@@ -24,13 +25,8 @@ use server::{Fault, Server};
 
 /// An agent, as far as its store goes.
 fn agent(server: &Server, node: &str, seed: u64) -> Store {
-    let settings = Settings {
-        server: "https://api.test:6443".into(),
-        namespace: "kube-system".into(),
-        node: node.into(),
-        seed: Some(seed),
-    };
-    Store::new(server.client(), settings).unwrap()
+    let settings = Settings { namespace: "kube-system".into(), node: node.into(), seed: Some(seed) };
+    Store::new(cluster::Api::new(server.client(), "https://api.test:6443"), settings).unwrap()
 }
 
 /// A network with the seed's range.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use octavia_bridge_cluster::{ApiError, Limit};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -16,10 +17,10 @@ use crate::address::bits;
 use crate::pool::{Allocation, Pool};
 
 use super::change::{Change, Standing, forget_managers};
-use super::error::{ApiError, Error};
+use super::error::Error;
 use super::lane::Rivals;
 use super::object::{CachedPool, Stored, new_pool};
-use super::patience::{Limit, Patience};
+use super::patience::Patience;
 use super::view::sound;
 use super::{Shared, lock};
 

@@ -5,73 +5,102 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use octavia_bridge_cluster::{Jitter, Retries};
 use octavia_bridge_ipam::file::Tombstone;
+use octavia_bridge_ipam::kubernetes::Error;
 use octavia_bridge_ipam::wire::{Attachment, Failure};
 use tokio::time::{Instant, sleep};
 
 use super::Broker;
 use super::call::of;
 
-/// Between two looks into the folder. Nobody waits for these addresses but the pool.
+/// Between two looks into the folder. Only the pool waits for these addresses.
 const LOOK: Duration = Duration::from_secs(2);
-/// After failures, up to this.
-const LONGEST: Duration = Duration::from_secs(30);
+/// First and longest pause before a release that failed is tried again, each for itself.
+const RETRY: Duration = Duration::from_secs(2);
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
 /// How long one release may take.
 const RELEASE: Duration = Duration::from_secs(20);
 
 /// Does what tombstones ask for, for ever.
 pub(super) async fn replay(broker: Arc<Broker>) {
-    let mut pause = LOOK;
+    let mut replay = Replay { retries: Retries::new(RETRY, LONGEST_RETRY), jitter: Jitter::fresh() };
     let mut told = String::new();
     loop {
-        match broker.replay_all().await {
-            Ok(()) => {
-                pause = LOOK;
-                told.clear();
-            }
+        match replay.round(&broker).await {
+            Ok(()) => told.clear(),
             Err(why) => {
-                pause = (pause * 2).min(LONGEST);
                 if why != told {
                     tracing::warn!("tombstones wait: {why}");
                     told = why;
                 }
             }
         }
-        sleep(pause).await;
+        sleep(LOOK).await;
     }
 }
 
-impl Broker {
-    /// Replays every tombstone; the first failure in words. One that fails does not keep the others waiting, unless the
-    /// API itself is away.
-    async fn replay_all(&self) -> Result<(), String> {
+/// The tombstones whose release has failed.
+struct Replay {
+    retries: Retries<Attachment>,
+    jitter: Jitter,
+}
+
+impl Replay {
+    /// Replays every tombstone that is due; the first failure in words. One that fails does not keep the others waiting, unless
+    /// the API server is away: then this round is over.
+    async fn round(&mut self, broker: &Broker) -> Result<(), String> {
+        let all = broker.tombstones.list().map_err(|error| error.to_string())?;
+        self.retries.retain(|attachment| all.contains(&of(attachment)));
         let mut failure = Ok(());
-        for Tombstone { id, ifname } in self.tombstones.list().map_err(|error| error.to_string())? {
+        for Tombstone { id, ifname } in all {
             let attachment = Attachment { container_id: id, ifname };
-            let deadline = Instant::now() + RELEASE;
-            let Some(turn) = self.turn(&attachment, deadline).await else { continue };
-            // Attached again while we waited, it has addresses in use.
-            let stands = self.tombstones.list().is_ok_and(|all| all.contains(&of(&attachment)));
-            if !stands {
+            if !self.retries.is_due(&attachment) {
                 continue;
             }
-            match self.store.release(&turn, deadline).await {
-                Ok(released) => {
-                    let Attachment { container_id, ifname } = &attachment;
-                    tracing::info!(
-                        "{released} addresses of container {container_id} {ifname} are free at last"
-                    );
-                    self.unbury(&attachment);
+            let (why, away) = match broker.release_at_last(&attachment).await {
+                Ok(()) => {
+                    self.retries.done(&attachment);
+                    continue;
                 }
-                Err(error) => {
-                    let why = Failure::from(&error);
-                    if why.kind == octavia_bridge_ipam::wire::Kind::Unavailable {
-                        return Err(why.message);
-                    }
-                    failure = failure.and(Err(why.message));
+                Err(Unreleased::Busy) => (None, false),
+                Err(Unreleased::Failed(error)) => {
+                    let away = matches!(&error, Error::Api(cause) if cause.is_away());
+                    (Some(Failure::from(&error).message), away)
                 }
+            };
+            self.retries.failed(attachment, &self.jitter);
+            failure = failure.and(why.map_or(Ok(()), Err));
+            if away {
+                break;
             }
         }
         failure
+    }
+}
+
+/// Why a tombstone stays.
+enum Unreleased {
+    /// Another call for the attachment is at work.
+    Busy,
+    Failed(Error),
+}
+
+impl Broker {
+    /// Releases the addresses of an attachment that has a tombstone, and removes that.
+    async fn release_at_last(&self, attachment: &Attachment) -> Result<(), Unreleased> {
+        let deadline = Instant::now() + RELEASE;
+        let Some(turn) = self.turn(attachment, Instant::now() + LOOK).await else {
+            return Err(Unreleased::Busy);
+        };
+        // Attached again while we waited, it has addresses in use.
+        if !self.tombstones.list().is_ok_and(|all| all.contains(&of(attachment))) {
+            return Ok(());
+        }
+        let released = self.store.release(&turn, deadline).await.map_err(Unreleased::Failed)?;
+        let Attachment { container_id, ifname } = attachment;
+        tracing::info!("{released} addresses of container {container_id} {ifname} are free at last");
+        self.unbury(attachment);
+        Ok(())
     }
 }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use octavia_bridge_cluster::ApiError;
 use serde_json::{Value, json};
 
 use super::Verdict;
-use super::api::{Api, Error};
+use super::api::Api;
 use super::conditions::{self, Stage};
 use super::merge::Candidate;
 use super::objects::{Enactment, Kind, Metadata, NODE_LABEL, POLICY_LABEL, POLICY_UID, is_label};
@@ -59,8 +60,13 @@ impl Enactments {
         Some(Word { stage: Stage::of(&status.conditions)?, message })
     }
 
+    /// In which version the enactment of a policy was written.
+    pub(super) fn version(&self, policy: &str) -> Option<u64> {
+        self.known.as_ref()?.get(policy)?.metadata.resource_version.parse().ok()
+    }
+
     /// Finds out which there are, unless that is known.
-    pub(super) async fn learn(&mut self) -> Result<(), Error> {
+    pub(super) async fn learn(&mut self) -> Result<(), ApiError> {
         if self.known.is_some() {
             return Ok(());
         }
@@ -70,8 +76,8 @@ impl Enactments {
         } else {
             String::new()
         };
-        let page = self.api.list::<Enactment>(Kind::Enactment, &selection).await?;
-        let named = page.items.into_iter().filter_map(|enactment| {
+        let all = self.api.list::<Enactment>(Kind::Enactment, &selection).await?;
+        let named = all.into_iter().filter_map(|enactment| {
             let policy = enactment.metadata.labels.get(POLICY_LABEL)?.clone();
             (enactment.metadata.name == self.name(&policy)).then_some((policy, enactment))
         });
@@ -93,7 +99,7 @@ impl Enactments {
     }
 
     /// Deletes the enactment of a policy.
-    pub(super) async fn delete(&mut self, policy: &str) -> Result<(), Error> {
+    pub(super) async fn delete(&mut self, policy: &str) -> Result<(), ApiError> {
         self.api.delete(Kind::Enactment, &self.name(policy)).await?;
         self.forget(policy);
         Ok(())
@@ -106,7 +112,7 @@ impl Enactments {
         word: &Word,
         node: &Metadata,
         now: &str,
-    ) -> Result<bool, Error> {
+    ) -> Result<bool, ApiError> {
         let name = self.name(&policy.name);
         let known = self.known.as_ref().and_then(|known| known.get(&policy.name));
         let enactment = match known {
@@ -136,14 +142,14 @@ impl Enactments {
             "desiredState": replacing(&status.desired_state, state),
         });
         let written = self.api.merge_status::<Enactment>(Kind::Enactment, &name, None, &patch).await;
-        if written.as_ref().is_err_and(Error::is_absent) {
+        if written.as_ref().is_err_and(ApiError::is_absent) {
             self.forget(&policy.name);
         }
         self.know(&policy.name, written?);
         Ok(true)
     }
 
-    async fn create(&mut self, policy: &Candidate, node: &Metadata) -> Result<Enactment, Error> {
+    async fn create(&mut self, policy: &Candidate, node: &Metadata) -> Result<Enactment, ApiError> {
         let name = self.name(&policy.name);
         let mut labels = BTreeMap::from([(POLICY_LABEL, policy.name.as_str())]);
         if is_label(&self.node) {

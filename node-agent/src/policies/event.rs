@@ -1,9 +1,10 @@
 //! Events on a policy, which `kubectl describe nncp` shows.
 
 use k8s_openapi::jiff::Timestamp;
+use octavia_bridge_cluster::ApiError;
 use serde_json::{Value, json};
 
-use super::api::{Api, Error};
+use super::api::Api;
 use super::conditions::Stage;
 use super::objects::Kind;
 
@@ -22,7 +23,7 @@ pub(super) struct Event<'a> {
 
 impl Event<'_> {
     /// Creates it.
-    pub(super) async fn send(&self, api: &Api) -> Result<(), Error> {
+    pub(super) async fn send(&self, api: &Api) -> Result<(), ApiError> {
         api.create::<Value>(Kind::Event, &self.object(Timestamp::now())).await.map(drop)
     }
 

@@ -1,31 +1,18 @@
-//! Knowing the objects of a kind: one reading of all, then what changes, for ever.
+//! Knowing the objects of a kind, as one watch tells of them.
 
 use std::collections::BTreeMap;
-use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::TryStreamExt;
-use kube::core::WatchEvent;
-use serde::de::DeserializeOwned;
+use octavia_bridge_cluster::{self as cluster, Api, ApiError, Change, Content, Item, Selection};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
 
-use super::api::{Api, Error};
-use super::chance;
 use super::objects::{Kind, Object};
 
-/// A watch that has said nothing for so long is begun anew. That is no fault: a server sends a bookmark a minute, but none
-/// for a kind of which it has not seen a change since its start. Yet the connection may lead nowhere by now.
-const QUIET: Duration = Duration::from_secs(90);
-/// First and longest pause before what failed is tried again.
-const PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// A watch that ends sooner than this was no use.
-const SHORT: Duration = Duration::from_secs(1);
+/// Objects asked for at a time: a policy of ten interfaces is a few kilobytes.
+const PAGE: u32 = 500;
 /// Pause before a kind that the server lacks is looked for again.
 const ABSENT: Duration = Duration::from_secs(60);
-/// The server has forgotten what came after our version: everything has to be read anew.
-const EXPIRED: u16 = 410;
 
 /// What is known of a kind.
 #[derive(Debug)]
@@ -34,120 +21,101 @@ pub(super) struct Known<T> {
     pub(super) objects: Option<BTreeMap<String, T>>,
     /// The server has no such kind.
     pub(super) absent: bool,
+    /// Why changes do not arrive.
+    pub(super) trouble: Option<Arc<ApiError>>,
 }
 
 impl<T> Default for Known<T> {
     fn default() -> Self {
-        Self { objects: None, absent: false }
+        Self { objects: None, absent: false, trouble: None }
     }
 }
 
-/// Reads and watches those of a kind that `selection` selects, until the task is ended.
-pub(super) async fn follow<T>(api: &Api, kind: Kind, selection: &str, known: &watch::Sender<Known<T>>)
-where
-    T: Object + Clone + DeserializeOwned,
-{
-    let mut version: Option<String> = None;
-    let mut failures = 0;
-    let mut told = String::new();
-    loop {
-        let begun = Instant::now();
-        let ended = match &version {
-            None => read_all(api, kind, selection, known).await.map(Some),
-            Some(from) => watch(api, kind, selection, from, known).await,
-        };
-        match ended {
-            Ok(next) => {
-                if !told.is_empty() {
-                    tracing::info!("changes of {} arrive again", kind.plural());
-                    told.clear();
-                }
-                failures = if version.is_none() || begun.elapsed() >= SHORT { 0 } else { failures + 1 };
-                version = next;
-            }
-            Err(error) if error.is_absent() => {
-                if told.is_empty() {
+/// Reads and watches those of a kind that `fields`, a selector, selects, until the task is ended.
+pub(super) async fn follow<T: Object + Content>(
+    api: &Api,
+    kind: Kind,
+    fields: Option<String>,
+    known: &watch::Sender<Known<T>>,
+) {
+    let selection = Selection {
+        resource: kind.resource(),
+        namespace: None,
+        fields,
+        page: PAGE,
+        absent: Some(ABSENT),
+        seed: None,
+    };
+    cluster::follow::<T>(api, &selection, |change| take_in(kind, known, change)).await;
+}
+
+fn take_in<T: Object>(kind: Kind, known: &watch::Sender<Known<T>>, change: Change<T>) {
+    let plural = kind.plural();
+    match change {
+        Change::Listing => {}
+        Change::Listed { items, .. } => {
+            well(known, plural);
+            let objects = {
+                let before = known.borrow();
+                items.into_iter().filter_map(|item| named(plural, item, before.objects.as_ref())).collect()
+            };
+            known.send_replace(Known { objects: Some(objects), absent: false, trouble: None });
+        }
+        Change::Put(item) => known.send_modify(|known| {
+            let new = named(plural, item, known.objects.as_ref());
+            known.objects.get_or_insert_default().extend(new);
+        }),
+        Change::Gone(item) => known.send_modify(|known| {
+            known.objects.get_or_insert_default().remove(item.name());
+        }),
+        Change::Begun => well(known, plural),
+        Change::Broken(error) => known.send_modify(|known| {
+            if error.is_absent() {
+                if !known.absent {
                     let every = ABSENT.as_secs();
-                    tracing::info!("the API server has no {}; looking again every {every} s", kind.plural());
-                    told = error.to_string();
+                    tracing::info!("the API server has no {plural}; looking again every {every} s");
                 }
                 // Those that were known stay: a server that has just started may not know its kinds yet.
-                known.send_modify(|known| known.absent = true);
-                version = None;
-                sleep(chance::spread(ABSENT)).await;
-                continue;
+                known.absent = true;
+            } else if known.trouble.is_none() {
+                tracing::warn!("{}", error.in_words());
             }
-            Err(error) => {
-                failures += 1;
-                if told.is_empty() {
-                    tracing::warn!("{error}");
-                    told = error.to_string();
-                }
-            }
-        }
-        if failures > 0 {
-            sleep(chance::spread((PAUSE * 2_u32.pow(failures.min(10))).min(LONGEST_PAUSE))).await;
-        }
+            known.trouble = Some(error);
+        }),
     }
 }
 
-/// Reads all; the version from which to watch.
-async fn read_all<T>(
-    api: &Api,
-    kind: Kind,
-    selection: &str,
-    known: &watch::Sender<Known<T>>,
-) -> Result<String, Error>
-where
-    T: Object + DeserializeOwned,
-{
-    let page = api.list::<T>(kind, selection).await?;
-    let objects = page.items.into_iter().map(|object| (object.metadata().name.clone(), object)).collect();
-    known.send_replace(Known { objects: Some(objects), absent: false });
-    Ok(page.metadata.resource_version)
+/// Changes arrive.
+fn well<T>(known: &watch::Sender<Known<T>>, plural: &str) {
+    known.send_if_modified(|known| {
+        let recovered = known.trouble.take().is_some();
+        if recovered {
+            tracing::info!("changes of {plural} arrive again");
+        }
+        recovered
+    });
 }
 
-/// Takes in what changes until the watch ends. Returns from where to go on, `None` for a new reading.
-async fn watch<T>(
-    api: &Api,
-    kind: Kind,
-    selection: &str,
-    from: &str,
-    known: &watch::Sender<Known<T>>,
-) -> Result<Option<String>, Error>
-where
-    T: Object + Clone + DeserializeOwned,
-{
-    let mut events = match api.watch::<T>(kind, selection, from).await {
-        Ok(events) => pin!(events),
-        Err(error) if error.code() == Some(EXPIRED) => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let mut version = from.to_owned();
-    loop {
-        // A connection that is silent for too long or breaks is made anew, and that tells whether the server is well.
-        let Ok(Ok(Some(event))) = timeout(QUIET, events.try_next()).await else { return Ok(Some(version)) };
-        let mut change = |object: &T, put: Option<T>| {
-            version.clone_from(&object.metadata().resource_version);
-            known.send_modify(|known| {
-                let objects = known.objects.get_or_insert_default();
-                match put {
-                    Some(object) => objects.insert(object.metadata().name.clone(), object),
-                    None => objects.remove(&object.metadata().name),
-                };
-            });
-        };
-        match event {
-            WatchEvent::Added(object) | WatchEvent::Modified(object) => change(&object, Some(object.clone())),
-            WatchEvent::Deleted(object) => change(&object, None),
-            WatchEvent::Bookmark(mark) => version = mark.metadata.resource_version,
-            // Expired, as a rule; all others end the watch as well.
-            WatchEvent::Error(status) => {
-                if status.code != EXPIRED {
-                    tracing::warn!("watch {}: {} {}", kind.plural(), status.code, status.message);
-                }
-                return Ok(None);
+/// The object by its name. One of which nothing can be read is left out. What is wrong with one is said once.
+fn named<T: Object>(
+    plural: &str,
+    item: Item<T>,
+    before: Option<&BTreeMap<String, T>>,
+) -> Option<(String, T)> {
+    let name = item.name().to_owned();
+    match item.content {
+        Ok(object) => {
+            let said = before.and_then(|before| before.get(&name)?.unreadable());
+            if let Some(why) = object.unreadable()
+                && said != Some(why)
+            {
+                tracing::error!("{plural} {name} cannot be read: {why}");
             }
+            Some((name, object))
+        }
+        Err(why) => {
+            tracing::error!("{plural} {name} cannot be read and is left out: {why}");
+            None
         }
     }
 }

@@ -24,6 +24,8 @@ pub(crate) struct Candidate {
     /// Without its selector: it was followed already.
     pub(crate) text: Text,
     created: String,
+    /// Why it is refused, whatever else there is: it could not be read.
+    unreadable: Option<String>,
 }
 
 /// Which state of which policy: one that was deleted may have had the same name.
@@ -74,6 +76,7 @@ impl Candidate {
             version: Version { uid: metadata.uid.clone(), generation: metadata.generation },
             text: Text { origin: format!("{ORIGIN}{}", metadata.name), yaml: document.to_string() },
             created: metadata.creation_timestamp.clone(),
+            unreadable: policy.unreadable.as_ref().map(|why| format!("the policy cannot be read: {why}")),
         }
     }
 
@@ -81,7 +84,7 @@ impl Candidate {
     pub(crate) fn kept(text: Text) -> Self {
         let name = text.origin.strip_prefix(ORIGIN).unwrap_or(&text.origin).to_owned();
         let version = Version { uid: String::new(), generation: 0 };
-        Self { name, version, text, created: String::new() }
+        Self { name, version, text, created: String::new(), unreadable: None }
     }
 
     /// Older ones first. Two of the same second have the order of their names.
@@ -126,6 +129,7 @@ pub(crate) fn merge(
 ) -> Result<Merged, Problems> {
     let texts = || policies.iter().map(|policy| &policy.text);
     if held.is_empty()
+        && policies.iter().all(|policy| policy.unreadable.is_none())
         && let Ok(desired) = desired::read_any(files.texts.iter().chain(texts()), &files.choice)
     {
         let kept = Kept { policies: texts().cloned().collect(), ..files.clone() };
@@ -137,7 +141,7 @@ pub(crate) fn merge(
     let mut refused = BTreeMap::new();
     for policy in policies {
         let with = |text| desired::read_any(kept.all().chain([text]), &files.choice);
-        let why = held.get(&policy.name).cloned();
+        let why = policy.unreadable.as_ref().or_else(|| held.get(&policy.name)).cloned();
         let tried = why.map_or_else(|| with(&policy.text).map_err(|problems| problems.to_string()), Err);
         let accepted = match tried {
             Ok(all) => Some((&policy.text, all)),
@@ -175,6 +179,22 @@ mod tests {
             }),
             ..Policy::default()
         })
+    }
+
+    #[test]
+    fn one_that_cannot_be_read_is_refused_by_its_name_and_the_others_are_merged() {
+        let good = policy("good", 1, &bridge("br-good", 1500));
+        let mut deep = policy("deep", 2, &Value::Null);
+        deep.unreadable = Some("the policy cannot be read: recursion limit exceeded".into());
+        let later = policy("later", 3, &bridge("br-later", 1500));
+        let merged = together(&Kept::default(), &[&good, &deep, &later], &[]);
+        assert_eq!(names(&merged), ["br-good", "br-later"]);
+        assert_eq!(merged.refused.keys().collect::<Vec<_>>(), ["deep"]);
+        assert!(merged.refused["deep"].contains("recursion limit"));
+        // What it had in force before stays.
+        let before = policy("deep", 2, &bridge("br-deep", 1500)).text;
+        let merged = together(&Kept::default(), &[&good, &deep], &[before]);
+        assert_eq!(names(&merged), ["br-good", "br-deep"]);
     }
 
     fn bridge(name: &str, mtu: u32) -> Value {

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use kube::core::{ApiResource, GroupVersionKind};
+use octavia_bridge_cluster::Content;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::conditions::Condition;
 
@@ -38,6 +40,17 @@ impl Kind {
         }
     }
 
+    /// It as a watch names it.
+    pub(super) fn resource(self) -> ApiResource {
+        let (group, version, kind) = match self {
+            Self::Policy => ("nmstate.io", "v1", "NodeNetworkConfigurationPolicy"),
+            Self::Enactment => ("nmstate.io", "v1beta1", "NodeNetworkConfigurationEnactment"),
+            Self::Node => ("", "v1", "Node"),
+            Self::Event => ("", "v1", "Event"),
+        };
+        ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), self.plural())
+    }
+
     /// Where its objects are.
     pub(super) fn path(self) -> &'static str {
         match self {
@@ -47,22 +60,6 @@ impl Kind {
             Self::Event => "/api/v1/namespaces/default/events",
         }
     }
-}
-
-/// A list, or a page of one.
-#[derive(Debug, Deserialize)]
-pub(super) struct Page<T> {
-    pub(super) metadata: PageMetadata,
-    pub(super) items: Vec<T>,
-}
-
-/// What the API says of a list.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct PageMetadata {
-    pub(super) resource_version: String,
-    #[serde(default, rename = "continue")]
-    pub(super) next: String,
 }
 
 /// What the API says of every object.
@@ -86,9 +83,12 @@ pub(super) struct Metadata {
     pub(super) annotations: BTreeMap<String, String>,
 }
 
-/// An object with a name.
+/// An object that is watched.
 pub(super) trait Object {
-    fn metadata(&self) -> &Metadata;
+    /// What is wrong with it, if only parts of it could be read.
+    fn unreadable(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// A `NodeNetworkConfigurationPolicy`.
@@ -99,6 +99,36 @@ pub(super) struct Policy {
     pub(super) spec: Value,
     #[serde(default)]
     pub(super) status: PolicyStatus,
+    /// Why the rest of it cannot be read. It is refused by its name then, on the nodes that it selects.
+    #[serde(skip)]
+    pub(super) unreadable: Option<String>,
+}
+
+impl Content for Policy {
+    fn read(text: &str) -> serde_json::Result<Self> {
+        #[derive(Deserialize)]
+        struct Parts {
+            metadata: Metadata,
+            #[serde(default)]
+            spec: Selector,
+            #[serde(default)]
+            status: PolicyStatus,
+        }
+        #[derive(Deserialize, Default)]
+        #[serde(default, rename_all = "camelCase")]
+        struct Selector {
+            node_selector: Value,
+        }
+        serde_json::from_str(text).or_else(|error| {
+            // Which policy it is, and whom it is for, does not depend on what it asks for.
+            let Parts { metadata, spec, status } = serde_json::from_str(text)?;
+            let spec = json!({ "nodeSelector": spec.node_selector });
+            // Where in the text it is says nothing to a user, and changes with the status.
+            let why = error.to_string();
+            let why = why.split(" at line ").next().unwrap_or_default().to_owned();
+            Ok(Self { metadata, spec, status, unreadable: Some(why) })
+        })
+    }
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -196,6 +226,13 @@ struct NodeCondition {
 }
 
 impl Node {
+    /// One of which nothing else matters.
+    pub(super) fn known(metadata: Metadata, ready: bool) -> Self {
+        let status = if ready { "True" } else { "False" }.to_owned();
+        let conditions = vec![NodeCondition { r#type: "Ready".to_owned(), status }];
+        Self { metadata, status: NodeStatus { conditions } }
+    }
+
     /// Whether kubelet says that it works.
     pub(super) fn is_ready(&self) -> bool {
         self.status
@@ -206,13 +243,56 @@ impl Node {
 }
 
 impl Object for Policy {
-    fn metadata(&self) -> &Metadata {
-        &self.metadata
+    fn unreadable(&self) -> Option<&str> {
+        self.unreadable.as_deref()
     }
 }
 
-impl Object for Node {
-    fn metadata(&self) -> &Metadata {
-        &self.metadata
+/// A Node's name and labels, which is all that is watched of this one.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub(super) struct NodeHead {
+    pub(super) metadata: Metadata,
+}
+
+impl Object for NodeHead {}
+
+impl Content for NodeHead {
+    const METADATA: bool = true;
+
+    fn read(text: &str) -> serde_json::Result<Self> {
+        serde_json::from_str(text)
+    }
+}
+
+impl Content for Node {
+    fn read(text: &str) -> serde_json::Result<Self> {
+        serde_json::from_str(text)
+    }
+}
+
+impl Content for Enactment {
+    fn read(text: &str) -> serde_json::Result<Self> {
+        serde_json::from_str(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The server accepts such a policy; the reader stops at 128.
+    #[test]
+    fn a_policy_that_is_nested_too_deep_is_known_by_name_selector_and_status() {
+        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        let text = format!(
+            r#"{{"metadata":{{"name":"deep","uid":"u","generation":2}},
+                "spec":{{"desiredState":{{"interfaces":[{{"a":{deep}}}]}},"nodeSelector":{{"role":"worker"}}}},
+                "status":{{"conditions":[],"unavailableNodeCountMap":{{"2":1}}}}}}"#
+        );
+        let policy = Policy::read(&text).unwrap();
+        assert_eq!((policy.metadata.name.as_str(), policy.metadata.generation), ("deep", 2));
+        assert_eq!(policy.selector(), Some(vec![("role", "worker")]));
+        assert_eq!(policy.status.unavailable_node_count_map["2"], 1);
+        assert_eq!(policy.unreadable.as_deref(), Some("recursion limit exceeded"));
     }
 }

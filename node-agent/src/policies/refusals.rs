@@ -2,18 +2,18 @@
 
 use std::fmt;
 
-use super::api::Error;
+use octavia_bridge_cluster::ApiError;
 
 /// The refusals of one round. A policy of which the server will hear nothing does not keep it from hearing of others.
 #[derive(Debug, Default)]
-pub(super) struct Refusals(Vec<Error>);
+pub(super) struct Refusals(Vec<ApiError>);
 
 impl Refusals {
     /// The result, `None` for a refusal.
     ///
     /// # Errors
     /// A server that does not answer will not for the next policy either.
-    pub(super) fn note<T>(&mut self, asked: Result<T, Error>) -> Result<Option<T>, Error> {
+    pub(super) fn note<T>(&mut self, asked: Result<T, ApiError>) -> Result<Option<T>, ApiError> {
         match asked {
             Ok(result) => Ok(Some(result)),
             Err(error) if error.code().is_some() => {
@@ -24,14 +24,14 @@ impl Refusals {
         }
     }
 
-    pub(super) fn push(&mut self, error: Error) {
+    pub(super) fn push(&mut self, error: ApiError) {
         self.0.push(error);
     }
 }
 
 impl fmt::Display for Refusals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let texts: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        let texts: Vec<String> = self.0.iter().map(ApiError::in_words).collect();
         f.write_str(&texts.join("; "))
     }
 }

@@ -5,19 +5,21 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use octavia_bridge_cluster::{ApiError, Backoff, Jitter};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::api::{Api, Error};
+use super::api::Api;
 use super::conditions::{self, Stage};
 use super::enact::{Enactments, Word};
 use super::event::Event;
 use super::follow::Known;
 use super::merge::{Candidate, Version};
-use super::objects::{Metadata, Node, Policy};
+use super::objects::{Metadata, NodeHead, Policy};
 use super::refusals::Refusals;
 use super::status::{Look, Statuses};
-use super::{Chosen, Outcome, Verdict, chance};
+use super::sums::{self, Sums};
+use super::{Chosen, Outcome, Verdict};
 use crate::health::{Line, Report};
 use crate::rival;
 
@@ -38,7 +40,7 @@ const SOON: Duration = Duration::from_secs(1);
 /// Where what is to be told comes from.
 pub(super) type Seen = (
     watch::Receiver<Known<Policy>>,
-    watch::Receiver<Known<Node>>,
+    watch::Receiver<Known<NodeHead>>,
     watch::Receiver<Option<Outcome>>,
     watch::Receiver<Option<Arc<Chosen>>>,
 );
@@ -53,13 +55,15 @@ pub(super) struct Reporter {
     statuses: Statuses,
     /// When to look at each policy's status next.
     due: BTreeMap<String, Instant>,
+    sums: Sums,
     /// Since when versions of policies have been without an outcome.
     undecided: BTreeMap<String, (Version, Instant)>,
     /// Policies whose present version was in force once: one event tells of it.
     succeeded: BTreeMap<String, Version>,
-    /// What failed last, said once, and how many rounds in a row something has.
+    /// What failed last, said once.
     told: String,
-    failures: u32,
+    backoff: Backoff,
+    jitter: Jitter,
 }
 
 impl Reporter {
@@ -72,10 +76,12 @@ impl Reporter {
             nmstate_lock,
             report,
             due: BTreeMap::new(),
+            sums: Sums::default(),
             undecided: BTreeMap::new(),
             succeeded: BTreeMap::new(),
             told: String::new(),
-            failures: 0,
+            backoff: Backoff::new(RETRY, LONGEST_RETRY),
+            jitter: Jitter::fresh(),
         }
     }
 
@@ -107,7 +113,7 @@ impl Reporter {
         }
     }
 
-    fn own(&self, nodes: &Known<Node>) -> Option<Metadata> {
+    fn own(&self, nodes: &Known<NodeHead>) -> Option<Metadata> {
         Some(nodes.objects.as_ref()?.get(&self.node)?.metadata.clone())
     }
 
@@ -123,7 +129,8 @@ impl Reporter {
             return vec![if known.absent {
                 Line::Note("the API server has no NodeNetworkConfigurationPolicies".into())
             } else {
-                Line::Missing("not read yet".into())
+                let why = known.trouble.as_ref().map(|error| format!(": {}", error.in_words()));
+                Line::Missing(format!("not read yet{}", why.unwrap_or_default()))
             }];
         };
         if policies.is_empty() {
@@ -163,12 +170,13 @@ impl Reporter {
         } else if self.told != errors {
             tracing::warn!("{errors}; trying again");
         }
-        self.failures = if errors.is_empty() { 0 } else { self.failures + 1 };
+        let retry = if errors.is_empty() {
+            self.backoff.reset();
+            None
+        } else {
+            Some(Instant::now() + self.backoff.next(&self.jitter))
+        };
         self.told = errors;
-        let retry = (self.failures > 0).then(|| {
-            let pause = RETRY * 2_u32.pow((self.failures - 1).min(8));
-            Instant::now() + chance::spread(pause.min(LONGEST_RETRY))
-        });
         next.into_iter().chain(retry).min().unwrap_or_else(|| Instant::now() + RETRY)
     }
 
@@ -179,13 +187,13 @@ impl Reporter {
         outcome: &Outcome,
         chosen: &Chosen,
         refusals: &mut Refusals,
-    ) -> Result<Instant, Error> {
+    ) -> Result<Instant, ApiError> {
         // First of all, so that nobody takes the success of an earlier generation for this one's.
         for policy in all.values().filter(|policy| policy.can_be_named() && policy.selects(&node.labels)) {
             if !self.statuses.is_reported(policy)
                 && refusals.note(self.statuses.reset(policy).await)? == Some(true)
             {
-                self.due.insert(policy.metadata.name.clone(), Instant::now() + chance::spread(SOON));
+                self.due.insert(policy.metadata.name.clone(), Instant::now() + self.jitter.around(SOON));
             }
         }
         let undecided = self.enact(node, outcome, chosen, refusals).await?;
@@ -200,10 +208,12 @@ impl Reporter {
         outcome: &Outcome,
         chosen: &Chosen,
         refusals: &mut Refusals,
-    ) -> Result<Option<Instant>, Error> {
+    ) -> Result<Option<Instant>, ApiError> {
         self.enactments.learn().await?;
         for policy in self.enactments.surplus(&chosen.policies) {
             if refusals.note(self.enactments.delete(&policy).await)?.is_some() {
+                // What another agent has counted does not say that it is gone.
+                self.sums.done(&policy);
                 self.due.insert(policy, Instant::now());
             }
         }
@@ -226,11 +236,21 @@ impl Reporter {
             let before = self.enactments.said(policy);
             let said = self.enactments.say(policy, &word, node, &conditions::now()).await;
             if refusals.note(said)? == Some(true) {
-                self.due.insert(policy.name.clone(), Instant::now());
+                self.has_news(policy).await;
                 self.publish(policy, before.as_ref(), &word, verdict.is_some()).await;
             }
         }
         Ok(back)
+    }
+
+    /// Something new was said of a policy on this node: its status may have to say so. Where it is said on a thousand nodes at
+    /// once, each of them summing up a thousand would be a million; so they take their time, and find that it was done.
+    async fn has_news(&mut self, policy: &Candidate) {
+        let size = self.statuses.cluster_size().await;
+        self.due.insert(policy.name.clone(), Instant::now() + self.jitter.below(sums::spread(size)));
+        if let Some(version) = self.enactments.version(&policy.name) {
+            self.sums.has_news(&policy.name, version);
+        }
     }
 
     /// What to say of a policy without an outcome, or when.
@@ -264,7 +284,7 @@ impl Reporter {
         let (uid, node) = (policy.version.uid.as_str(), self.node.as_str());
         let event = Event { policy: &policy.name, uid, node, stage: word.stage, message: &word.message };
         if let Err(error) = event.send(&self.api).await {
-            tracing::warn!("{error}; the enactment says the same: {}", word.message);
+            tracing::warn!("{}; the enactment says the same: {}", error.in_words(), word.message);
         }
     }
 
@@ -274,14 +294,15 @@ impl Reporter {
         all: &BTreeMap<String, Policy>,
         chosen: &Chosen,
         refusals: &mut Refusals,
-    ) -> Result<Instant, Error> {
+    ) -> Result<Instant, ApiError> {
         self.due.retain(|name, _| all.contains_key(name));
+        self.sums.note(all);
         for (name, policy) in all {
             let ours = chosen.policies.iter().any(|one| one.name == *name);
             let reported = self.statuses.is_reported(policy);
             let first = || {
                 Instant::now()
-                    + chance::spread(match (ours, reported) {
+                    + self.jitter.around(match (ours, reported) {
                         (true, _) => SOON,
                         (false, true) => OTHERS,
                         (false, false) => COURTESY,
@@ -294,8 +315,15 @@ impl Reporter {
             if due > Instant::now() {
                 continue;
             }
+            if self.sums.is_told(policy) {
+                self.sums.done(name);
+                let later = ROUND * u32::try_from(self.statuses.cluster_size().await).unwrap_or(1);
+                self.due.insert(name.clone(), Instant::now() + self.jitter.around(later));
+                continue;
+            }
+            self.sums.done(name);
             let Some(looked) = refusals.note(self.statuses.look(name).await)? else {
-                self.due.insert(name.clone(), Instant::now() + chance::spread(RETRY));
+                self.due.insert(name.clone(), Instant::now() + self.jitter.around(RETRY));
                 continue;
             };
             let pause = match looked {
@@ -309,10 +337,10 @@ impl Reporter {
             {
                 // Somebody has deleted it.
                 self.enactments.forget(name);
-                self.due.insert(name.clone(), Instant::now() + chance::spread(SOON));
+                self.due.insert(name.clone(), Instant::now() + self.jitter.around(SOON));
                 continue;
             }
-            self.due.insert(name.clone(), Instant::now() + chance::spread(pause));
+            self.due.insert(name.clone(), Instant::now() + self.jitter.around(pause));
         }
         Ok(self.due.values().min().copied().unwrap_or_else(|| Instant::now() + ROUND))
     }

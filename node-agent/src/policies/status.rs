@@ -3,19 +3,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use octavia_bridge_cluster::{ApiError, Backoff, Jitter};
 use serde_json::json;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
-use super::api::{Api, Error};
-use super::chance;
+use super::api::Api;
 use super::conditions::{self, Condition, Stage};
 use super::merge::Version;
-use super::objects::{Enactment, Kind, Node, Policy};
+use super::objects::{Enactment, Kind, Metadata, Node, NodeHead, Policy};
 use super::patch::replacing;
-use super::summary::{Summary, node_of, sum_up};
+use super::summary::{Summary, node_of, speaks_of, sum_up};
 
+/// What a new version's status says before anything was counted.
+const UNDER_WAY: &str = "Policy is progressing";
 /// How often to look again at once after others were faster.
 const TRIES: u32 = 5;
+/// So many nodes without a word are asked for one by one, and more with all others.
+const ASKED_SINGLY: usize = 8;
+/// How long the number of nodes is believed.
+const SIZE_KNOWN: Duration = Duration::from_secs(600);
 /// First pause before that.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -40,13 +46,23 @@ pub(super) struct Statuses {
     told: BTreeMap<String, Version>,
     /// Policies with a new count that nobody has to know at once.
     counting: BTreeSet<String>,
+    jitter: Jitter,
+    /// How many nodes there are, and since when that is known.
+    size: Option<(usize, Instant)>,
     /// The server's definition is an older one, without the count by generation.
     pruned: bool,
 }
 
 impl Statuses {
     pub(super) fn new(api: Api) -> Self {
-        Self { api, told: BTreeMap::new(), counting: BTreeSet::new(), pruned: false }
+        Self {
+            api,
+            told: BTreeMap::new(),
+            counting: BTreeSet::new(),
+            jitter: Jitter::fresh(),
+            size: None,
+            pruned: false,
+        }
     }
 
     /// Whether the status is about the present generation, as far as can be told.
@@ -55,8 +71,14 @@ impl Statuses {
         policy.is_reported() || (self.pruned && known() && !policy.status.conditions.is_empty())
     }
 
+    /// Whether the status counts nodes, as only a sum does.
+    pub(super) fn is_sum(policy: &Policy) -> bool {
+        let said = conditions::message(&policy.status.conditions);
+        policy.is_reported() && said != UNDER_WAY
+    }
+
     /// Says that a new version is under way, unless this agent has said so. Whether it tried; another may have been faster.
-    pub(super) async fn reset(&mut self, policy: &Policy) -> Result<bool, Error> {
+    pub(super) async fn reset(&mut self, policy: &Policy) -> Result<bool, ApiError> {
         let metadata = &policy.metadata;
         let version = version(policy);
         if self.told.get(&metadata.name) == Some(&version) {
@@ -64,7 +86,7 @@ impl Statuses {
         }
         let summary = Summary {
             stage: Stage::Progressing,
-            count: "Policy is progressing".into(),
+            count: UNDER_WAY.into(),
             details: String::new(),
             unavailable: 1,
             nodes: 1,
@@ -81,8 +103,9 @@ impl Statuses {
     }
 
     /// Sums up all nodes, and writes the sum if the status says something else.
-    pub(super) async fn look(&mut self, name: &str) -> Result<Look, Error> {
-        for attempt in 0..TRIES {
+    pub(super) async fn look(&mut self, name: &str) -> Result<Look, ApiError> {
+        let mut backoff = Backoff::new(PAUSE, PAUSE * 2_u32.pow(TRIES));
+        for _ in 0..TRIES {
             // In this order: whatever was written to the policy after this reading makes the write below fail.
             let Some(policy) = self.api.get::<Policy>(Kind::Policy, name).await? else {
                 return Ok(self.gone(name));
@@ -96,7 +119,7 @@ impl Statuses {
             }
             match self.write(&policy, &summary).await {
                 Err(error) if error.is_absent() => return Ok(self.gone(name)),
-                Err(error) if error.is_conflict() => sleep(chance::spread(PAUSE * 2_u32.pow(attempt))).await,
+                Err(error) if error.is_conflict() => sleep(backoff.next(&self.jitter)).await,
                 written => {
                     written?;
                     self.counting.remove(name);
@@ -115,7 +138,7 @@ impl Statuses {
         Look::Well { nodes: 0, enacted: BTreeSet::new() }
     }
 
-    async fn sum_up(&self, policy: &Policy) -> Result<(Summary, BTreeSet<String>), Error> {
+    async fn sum_up(&self, policy: &Policy) -> Result<(Summary, BTreeSet<String>), ApiError> {
         let metadata = &policy.metadata;
         if !policy.can_be_named() {
             let summary = Summary {
@@ -131,11 +154,11 @@ impl Statuses {
             return Ok((sum_up(metadata, &[], &[]), BTreeSet::new()));
         };
         let of_policy = format!("labelSelector=nmstate.io%2Fpolicy%3D{}", metadata.name);
-        let enactments = self.api.list::<Enactment>(Kind::Enactment, &of_policy).await?.items;
+        let enactments = self.api.list::<Enactment>(Kind::Enactment, &of_policy).await?;
         let pairs: Vec<String> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let selection = format!("labelSelector={}", encoded(&pairs.join(",")));
-        let nodes = match self.api.list::<Node>(Kind::Node, &selection).await {
-            Ok(page) => page.items,
+        let nodes = match self.api.list::<NodeHead>(Kind::Node, &selection).await {
+            Ok(nodes) => self.with_readiness(nodes, metadata, &enactments, &selection).await?,
             // Keys or values that no label can have, so no node has them.
             Err(error) if error.code() == Some(400) => Vec::new(),
             Err(error) => return Err(error),
@@ -144,8 +167,48 @@ impl Statuses {
         Ok((sum_up(metadata, &nodes, &enactments), enacted))
     }
 
+    /// The nodes with what kubelet says of those that say nothing themselves: of the others that does not matter, and a whole
+    /// Node is ten times as large as its metadata.
+    async fn with_readiness(
+        &self,
+        heads: Vec<NodeHead>,
+        policy: &Metadata,
+        enactments: &[Enactment],
+        selection: &str,
+    ) -> Result<Vec<Node>, ApiError> {
+        let speaking: BTreeSet<&str> =
+            enactments.iter().filter(|one| speaks_of(one, policy)).map(|one| node_of(one, policy)).collect();
+        let is_silent = |head: &NodeHead| !speaking.contains(head.metadata.name.as_str());
+        if heads.iter().filter(|head| is_silent(head)).count() > ASKED_SINGLY {
+            return self.api.list::<Node>(Kind::Node, selection).await;
+        }
+        let mut nodes = Vec::new();
+        for head in heads {
+            if is_silent(&head) {
+                // One that is gone meanwhile is not expected to say anything.
+                nodes.extend(self.api.get::<Node>(Kind::Node, &head.metadata.name).await?);
+            } else {
+                nodes.push(Node::known(head.metadata, true));
+            }
+        }
+        Ok(nodes)
+    }
+
+    /// How many nodes there are, 1 at least: it is asked for now and then.
+    pub(super) async fn cluster_size(&mut self) -> usize {
+        if let Some((size, since)) = self.size
+            && since.elapsed() < SIZE_KNOWN
+        {
+            return size;
+        }
+        // Without an answer, what comes next finds out why.
+        let size = self.api.count(Kind::Node).await.unwrap_or(1).max(1);
+        self.size = Some((size, Instant::now()));
+        size
+    }
+
     /// Writes the summary if it is not what the status says; only if the policy is still as it was read.
-    async fn write(&mut self, policy: &Policy, summary: &Summary) -> Result<(), Error> {
+    async fn write(&mut self, policy: &Policy, summary: &Summary) -> Result<(), ApiError> {
         let Policy { metadata, status, .. } = policy;
         let conditions = conditions::of_policy(summary.stage, &summary.message());
         let renewed = conditions::renewed(&status.conditions, conditions, &conditions::now());

@@ -1,6 +1,6 @@
 //! How a policy stands on all nodes together: a pure function of the nodes it selects and of their enactments.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::conditions::{self, Stage};
 use super::objects::{Enactment, Metadata, NODE_LABEL, Node};
@@ -31,16 +31,16 @@ impl Summary {
 
 /// Sums up. `nodes` are those that the policy selects; `enactments` may be of other nodes and earlier generations, too.
 pub(super) fn sum_up(policy: &Metadata, nodes: &[Node], enactments: &[Enactment]) -> Summary {
-    let present: Vec<&Enactment> = enactments
-        .iter()
-        .filter(|one| one.status.policy_generation == policy.generation && one.is_of(policy))
-        .collect();
+    let mut present: HashMap<&str, &Enactment> = HashMap::new();
+    for one in enactments.iter().filter(|one| is_present(one, policy)) {
+        present.entry(node_of(one, policy)).or_insert(one);
+    }
     let mut done = 0;
     let mut said: BTreeMap<Stage, Vec<(&str, &str)>> = BTreeMap::new();
     let (mut silent, mut ignored) = (Vec::new(), 0);
     for node in nodes {
         let name = node.metadata.name.as_str();
-        let stage = present.iter().find(|one| node_of(one, policy) == name).and_then(|one| {
+        let stage = present.get(name).and_then(|one| {
             let conditions = &one.status.conditions;
             Some((Stage::of(conditions)?, conditions::message(conditions)))
         });
@@ -75,6 +75,16 @@ pub(super) fn sum_up(policy: &Metadata, nodes: &[Node], enactments: &[Enactment]
         (Stage::Done, format!("{done}/{total} nodes successfully configured{ignored_too}"), String::new())
     };
     Summary { stage, count, details, unavailable: total - done, nodes: total }
+}
+
+/// Whether an enactment is about this generation of this policy.
+fn is_present(enactment: &Enactment, policy: &Metadata) -> bool {
+    enactment.status.policy_generation == policy.generation && enactment.is_of(policy)
+}
+
+/// Whether an enactment says how the policy stands on its node.
+pub(super) fn speaks_of(enactment: &Enactment, policy: &Metadata) -> bool {
+    is_present(enactment, policy) && Stage::of(&enactment.status.conditions).is_some()
 }
 
 /// The node of an enactment: its label says so, or the name where that is too long for a label.

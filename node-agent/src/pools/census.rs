@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::stream::{self, StreamExt};
-use octavia_bridge_ipam::kubernetes::{ApiError, Holding, PoolStatus};
+use octavia_bridge_cluster::ApiError;
+use octavia_bridge_ipam::kubernetes::{Holding, PoolStatus};
 
 use super::report::{Holder, Pool, Report, State};
 use crate::reclaim::{Basis, Death, Mender, Pod, PodRef};

@@ -67,7 +67,7 @@ pub(super) async fn repair(
             Ok(Some(Mended::Needless) | None) => {
                 ("left alone, not known to stand on this node".to_owned(), false)
             }
-            Err(error) => (format!("failed ({})", error.0), true),
+            Err(error) => (format!("failed ({})", error.why), true),
         };
         print(&format!("{said}: the entry of {}", in_words(holding)))?;
         failed |= bad;
@@ -81,7 +81,7 @@ async fn free(mender: &Mender, holding: &Holding, heir: &Heir) -> (String, bool)
         match mender.api.has_node(node).await {
             Ok(false) => {}
             Ok(true) => return (format!("left alone, node {node} is back"), false),
-            Err(error) => return (format!("failed ({error}: {})", error.why), true),
+            Err(error) => return (format!("failed ({})", error.in_words()), true),
         }
     }
     match mender.free(holding).await {
@@ -91,7 +91,7 @@ async fn free(mender: &Mender, holding: &Holding, heir: &Heir) -> (String, bool)
         Ok(Freed::Stands(path)) => {
             (format!("left alone, its network namespace {} still exists", path.display()), false)
         }
-        Err(error) => (format!("failed ({})", error.0), true),
+        Err(error) => (format!("failed ({})", error.why), true),
     }
 }
 

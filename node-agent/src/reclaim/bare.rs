@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use octavia_bridge_ipam::kubernetes::{Entry, Holding, Mended, Reservation};
 use tokio::time::sleep;
 
+use super::mend::Failures;
 use super::{Reclaim, Seen, Told};
 
 /// Looks again and again, for ever.
@@ -41,6 +42,7 @@ impl Reclaim {
         });
         let keys: Vec<String> = bare.iter().map(key).collect();
         seen.only(keys.iter().map(String::as_str));
+        let mut failures = Failures::default();
         for (holding, key) in bare.iter().zip(&keys) {
             // As long as a claim or a release may be half-way, and then once in so long: a record is a file.
             if seen.for_long(key) < self.grace {
@@ -48,7 +50,16 @@ impl Reclaim {
             }
             seen.forget(key);
             let Some((name, lost)) = self.lost_by(holding) else { continue };
-            let mended = self.mender.reassert(&name, &lost, false).await.map_err(|failed| failed.0)?;
+            let mended = match self.mender.reassert(&name, &lost, false).await {
+                Ok(mended) => mended,
+                // In another grace period. Others are not kept waiting.
+                Err(failed) => {
+                    if failures.note(Err(failed)) {
+                        continue;
+                    }
+                    break;
+                }
+            };
             let holder = format!("{} {} (container {})", lost.podref, lost.ifname, lost.container);
             match mended {
                 Mended::Done => {
@@ -61,7 +72,7 @@ impl Reclaim {
                 Mended::Needless => {}
             }
         }
-        Ok(())
+        failures.result()
     }
 
     /// The reservation that an entry should have, if its attachment stands on this node and its pod lives.

@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
-use octavia_bridge_ipam::kubernetes::ApiError;
+use octavia_bridge_cluster::{ApiError, Jitter, lock};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
+use super::Told;
 use super::api::Api;
-use super::{Told, jitter, lock};
 
 /// The lease's name; its namespace is the pools'. It ships with the roles, empty: a role cannot allow to create one object by
 /// its name, and an agent that may create leases at all could make any other program's.
@@ -85,12 +85,12 @@ impl Election {
                     ));
                 }
                 // Somebody else was faster.
-                Err(error) if error.code() == Some(409) => {}
+                Err(error) if error.is_conflict() => {}
                 Err(error) => {
-                    told.warn(format!("{error}: {}; so this agent cannot be elected", error.why));
+                    told.warn(format!("{}; so this agent cannot be elected", error.in_words()));
                 }
             }
-            sleep(jitter(if self.is_won() { self.term / 3 } else { self.term / 2 })).await;
+            sleep(Jitter::fresh().spread(if self.is_won() { self.term / 3 } else { self.term / 2 })).await;
         }
     }
 

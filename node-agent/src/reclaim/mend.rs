@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use octavia_bridge_cluster::ApiError;
 use octavia_bridge_ipam::file::{Tombstone, Tombstones};
-use octavia_bridge_ipam::kubernetes::{ApiError, Error, Holding, Mended, Reservation, Store, Turn};
+use octavia_bridge_ipam::kubernetes::{Entry, Error, Holding, Mended, Reservation, Store, Turn};
+use octavia_bridge_ipam::pool::Allocation;
 use octavia_bridge_ipam::wire::{Attachment, Failure};
 use tokio::time::{Instant, timeout_at};
 
@@ -39,17 +41,41 @@ pub(crate) enum Freed {
 
 /// A try that came to no end.
 #[derive(Debug)]
-pub(crate) struct Failed(pub(crate) String);
+pub(crate) struct Failed {
+    pub(crate) why: String,
+    /// The server answers nothing: what comes next would find the same.
+    pub(crate) away: bool,
+}
 
 impl From<ApiError> for Failed {
     fn from(error: ApiError) -> Self {
-        Self(format!("{error}: {}", error.why))
+        Self { why: error.in_words(), away: error.is_away() }
     }
 }
 
 impl From<Error> for Failed {
     fn from(error: Error) -> Self {
-        Self(Failure::from(&error).message)
+        let away = matches!(&error, Error::Api(cause) if cause.is_away());
+        Self { why: Failure::from(&error).message, away }
+    }
+}
+
+/// The first failure of many acts, of which one does not keep the others from being tried.
+#[derive(Debug, Default)]
+pub(super) struct Failures(Option<String>);
+
+impl Failures {
+    /// Notes what became of an act; whether to go on with the next one.
+    pub(super) fn note(&mut self, act: Result<(), Failed>) -> bool {
+        let Err(Failed { why, away }) = act else { return true };
+        self.0.get_or_insert(why);
+        !away
+    }
+
+    /// # Errors
+    /// The first failure.
+    pub(super) fn result(self) -> Result<(), String> {
+        self.0.map_or(Ok(()), Err)
     }
 }
 
@@ -90,6 +116,21 @@ impl Mender {
         Ok(Some(self.store.restore(&turn, lone, deadline).await?))
     }
 
+    /// Writes an entry that the server lost, if its attachment lives on this node; `None` if it does not.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub(super) async fn put_back(&self, entry: &Entry) -> Result<Option<Mended>, Failed> {
+        let Allocation { id, ifname, .. } = &entry.allocation;
+        let attachment = Attachment { container_id: id.clone(), ifname: ifname.clone().unwrap_or_default() };
+        let deadline = Instant::now() + ACT;
+        let turn = self.turn(&attachment, deadline).await?;
+        if !self.lives(&attachment) {
+            return Ok(None);
+        }
+        Ok(Some(self.store.put_back(&turn, entry, deadline).await?))
+    }
+
     /// Makes a deleted reservation of an attachment anew, if its entry still stands, or, where that may be gone (`bare`), the
     /// attachment does.
     ///
@@ -122,7 +163,8 @@ impl Mender {
     async fn turn(&self, attachment: &Attachment, deadline: Instant) -> Result<Turn, Failed> {
         timeout_at(deadline, self.store.turn(attachment)).await.map_err(|_| {
             let Attachment { container_id, ifname } = attachment;
-            Failed(format!("a call for container {container_id} {ifname} is still at work"))
+            let why = format!("a call for container {container_id} {ifname} is still at work");
+            Failed { why, away: false }
         })
     }
 }

@@ -1,18 +1,21 @@
 //! This node's own: what its agents wrote down with a pod's uid.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use octavia_bridge_ipam::kubernetes::{Holding, Mended, Reservation};
-use tokio::task::JoinSet;
+use octavia_bridge_cluster::{Backoff, Jitter};
+use octavia_bridge_ipam::kubernetes::{Entry, Holding, Mended, Reservation};
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 
-use super::mend::Freed;
+use super::mend::{Failed, Failures, Freed};
 use super::proof::Basis;
 use super::{Reclaim, Seen, Told};
 
-/// How long to wait before a reservation is made anew that could not be.
+/// First and longest pause before a reservation is made anew that could not be.
 const RETRY: Duration = Duration::from_secs(2);
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
 /// How long the record of an attachment may still be there after its release, of which we may have been told. Not longer:
 /// meanwhile somebody else may get the address.
 const AFTER_RELEASE: Duration = Duration::from_secs(2);
@@ -43,57 +46,122 @@ pub(super) async fn run(reclaim: Arc<Reclaim>) {
 }
 
 /// Makes anew what somebody deleted: whereabouts does so after it has lost an address to us, and its reconciler of a pod that
-/// does not yet tell of its address, there with the entry. For ever.
+/// does not yet tell of its address, there with the entry. For ever. Each one is a task of its own: one that always fails
+/// keeps no other waiting.
 pub(super) async fn keep_reservations(reclaim: Arc<Reclaim>) {
-    let mut told = Told::default();
-    let mut bare = JoinSet::new();
+    let mut at_work = JoinSet::new();
+    let mut names: HashMap<String, AbortHandle> = HashMap::new();
     loop {
         let (name, lost) = tokio::select! {
             lost = reclaim.mender.store.lost() => lost,
-            Some(_ended) = bare.join_next() => continue,
+            Some(_ended) = at_work.join_next() => {
+                names.retain(|_, task| !task.is_finished());
+                continue;
+            }
         };
-        let mended = reclaim.keep_reservation(&name, &lost, false, &mut told).await;
-        if mended == Mended::Needless && reclaim.mender.holds(&lost) {
-            // Not waited for: of a DEL that is about to end it may come to nothing.
-            let reclaim = reclaim.clone();
-            bare.spawn(async move {
-                sleep(AFTER_RELEASE).await;
-                reclaim.keep_reservation(&name, &lost, true, &mut Told::default()).await;
-            });
+        let reclaim = reclaim.clone();
+        let task = at_work.spawn(keep_reservation(reclaim, name.clone(), lost));
+        // It was deleted once more: what was to be put back before is not what it was last.
+        if let Some(before) = names.insert(name, task) {
+            before.abort();
+        }
+    }
+}
+
+async fn keep_reservation(reclaim: Arc<Reclaim>, name: String, lost: Reservation) {
+    let mended = reclaim.keep_reservation(&name, &lost, false).await;
+    if mended == Mended::Needless && reclaim.mender.holds(&lost) {
+        // Of a DEL that is about to end it may come to nothing.
+        sleep(AFTER_RELEASE).await;
+        reclaim.keep_reservation(&name, &lost, true).await;
+    }
+}
+
+/// Puts back the entries of this node's attachments that the server lost because it was restored from a backup. Their
+/// reservations, where there are any, are made anew by [`keep_reservations`]. For ever.
+pub(super) async fn keep_entries(reclaim: Arc<Reclaim>) {
+    let mut at_work = JoinSet::new();
+    loop {
+        let lost = tokio::select! {
+            lost = reclaim.mender.store.lost_entries() => lost,
+            Some(_ended) = at_work.join_next() => continue,
+        };
+        for entry in lost {
+            at_work.spawn(keep_entry(reclaim.clone(), entry));
+        }
+    }
+}
+
+async fn keep_entry(reclaim: Arc<Reclaim>, entry: Entry) {
+    let (mut backoff, jitter) = (Backoff::new(RETRY, LONGEST_RETRY), Jitter::fresh());
+    let mut told = Told::default();
+    let Entry { address, allocation, .. } = &entry;
+    // A DEL may be about to end it.
+    sleep(AFTER_RELEASE).await;
+    loop {
+        match reclaim.mender.put_back(&entry).await {
+            Ok(Some(Mended::Done)) => {
+                tracing::warn!(
+                    "the API server lost {address} of {} (container {}); it was put back",
+                    allocation.podref,
+                    allocation.id
+                );
+                reclaim.figures.restored("entry");
+                return;
+            }
+            Ok(Some(Mended::Taken)) => {
+                tracing::error!(
+                    "the API server lost {address} of {} (container {}), and it was given to another pod while it is in use",
+                    allocation.podref,
+                    allocation.id
+                );
+                return;
+            }
+            Ok(Some(Mended::Needless) | None) => return,
+            Err(failed) => {
+                told.warn(format!(
+                    "the API server lost {address}, and it cannot be put back now: {}",
+                    failed.why
+                ));
+                sleep(backoff.next(&jitter)).await;
+            }
         }
     }
 }
 
 impl Reclaim {
     /// Makes a reservation anew, `bare` if also without its entry, and says so. Tries until it is known what becomes of it.
-    async fn keep_reservation(&self, name: &str, lost: &Reservation, bare: bool, told: &mut Told) -> Mended {
+    async fn keep_reservation(&self, name: &str, lost: &Reservation, bare: bool) -> Mended {
+        let (mut backoff, jitter) = (Backoff::new(RETRY, LONGEST_RETRY), Jitter::fresh());
+        let mut told = Told::default();
         loop {
             match self.mender.reassert(name, lost, bare).await {
                 Ok(mended) => {
-                    told.clear();
-                    let holder = format!("{} {} (container {})", lost.podref, lost.ifname, lost.container);
-                    match mended {
-                        Mended::Done => {
-                            tracing::warn!(
-                                "somebody deleted reservation {name} of {holder}; it was made anew"
-                            );
-                            self.figures.restored("reservation");
-                        }
-                        Mended::Taken => {
-                            tracing::error!("reservation {name} of {holder} was taken by somebody else");
-                        }
-                        Mended::Needless => {}
-                    }
+                    self.say_kept(name, lost, mended);
                     return mended;
                 }
                 Err(failed) => {
                     told.warn(format!(
                         "reservation {name} was deleted, and cannot be made anew now: {}",
-                        failed.0
+                        failed.why
                     ));
-                    sleep(RETRY).await;
+                    sleep(backoff.next(&jitter)).await;
                 }
             }
+        }
+    }
+
+    fn say_kept(&self, name: &str, lost: &Reservation, mended: Mended) {
+        let holder = format!("{} {} (container {})", lost.podref, lost.ifname, lost.container);
+        match mended {
+            Mended::Done => {
+                tracing::warn!("somebody deleted reservation {name} of {holder}; it was made anew");
+                self.figures.restored("reservation");
+            }
+            Mended::Taken => {
+                tracing::error!("reservation {name} of {holder} was taken by somebody else");
+            }
+            Mended::Needless => {}
         }
     }
 
@@ -103,25 +171,18 @@ impl Reclaim {
             found.iter().partition(|holding| self.stands(holding) == Stands::Suspect);
         suspects.only(doubtful.iter().map(|holding| key(holding)));
         lone.only(alone.iter().map(|holding| key(holding)));
+        let mut failures = Failures::default();
         for holding in doubtful {
             if suspects.for_long(key(holding)) < self.grace {
                 continue;
             }
-            match self.mender.free(holding).await.map_err(|failed| failed.0)? {
-                Freed::Done(death) => {
-                    tracing::info!("reclaimed {}: {death}", in_words(holding));
-                    self.figures.reclaimed(&death);
-                }
-                // Asked again only after another grace period.
-                Freed::Lives | Freed::Changed => suspects.forget(key(holding)),
-                Freed::Stands(namespace) => {
-                    suspects.forget(key(holding));
-                    tracing::warn!(
-                        "{} is not reclaimed: its pod is gone from the API, but its network namespace {} still exists",
-                        in_words(holding),
-                        namespace.display()
-                    );
-                }
+            let freed = self.free_own(holding, suspects).await;
+            if freed.is_err() {
+                // In another grace period. Others are not kept waiting.
+                suspects.forget(key(holding));
+            }
+            if !failures.note(freed) {
+                return failures.result();
             }
         }
         for holding in alone {
@@ -129,16 +190,43 @@ impl Reclaim {
                 continue;
             }
             lone.forget(key(holding));
-            match self.mender.restore(holding).await.map_err(|failed| failed.0)? {
-                Some(Mended::Done) => {
-                    tracing::warn!("somebody removed {} from its pool; it was put back", in_words(holding));
-                    self.figures.restored("entry");
-                }
-                Some(Mended::Taken) => {
-                    tracing::error!("{} was given to somebody else while it is in use", in_words(holding));
-                }
-                Some(Mended::Needless) | None => {}
+            if !failures.note(self.restore_own(holding).await) {
+                break;
             }
+        }
+        failures.result()
+    }
+
+    async fn free_own(&self, holding: &Holding, suspects: &mut Seen) -> Result<(), Failed> {
+        match self.mender.free(holding).await? {
+            Freed::Done(death) => {
+                tracing::info!("reclaimed {}: {death}", in_words(holding));
+                self.figures.reclaimed(&death);
+            }
+            // Asked again only after another grace period.
+            Freed::Lives | Freed::Changed => suspects.forget(key(holding)),
+            Freed::Stands(namespace) => {
+                suspects.forget(key(holding));
+                tracing::warn!(
+                    "{} is not reclaimed: its pod is gone from the API, but its network namespace {} still exists",
+                    in_words(holding),
+                    namespace.display()
+                );
+            }
+        }
+        Ok(())
+    }
+
+    async fn restore_own(&self, holding: &Holding) -> Result<(), Failed> {
+        match self.mender.restore(holding).await? {
+            Some(Mended::Done) => {
+                tracing::warn!("somebody removed {} from its pool; it was put back", in_words(holding));
+                self.figures.restored("entry");
+            }
+            Some(Mended::Taken) => {
+                tracing::error!("{} was given to somebody else while it is in use", in_words(holding));
+            }
+            Some(Mended::Needless) | None => {}
         }
         Ok(())
     }

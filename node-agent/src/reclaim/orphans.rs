@@ -8,14 +8,15 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use octavia_bridge_cluster::Jitter;
 use octavia_bridge_ipam::kubernetes::Holding;
 use tokio::time::{Instant, sleep};
 
-use super::mend::{Failed, Freed};
+use super::mend::{Failed, Failures, Freed};
 use super::node::in_words;
 use super::pod::PodRef;
 use super::proof::Basis;
-use super::{Reclaim, Told, jitter};
+use super::{Reclaim, Told};
 
 /// Between two questions.
 const PAUSE: Duration = Duration::from_millis(25);
@@ -50,7 +51,10 @@ impl Sights {
         let now = Instant::now();
         let before = self.0.get(name).copied();
         if exists {
-            self.0.insert(name.to_owned(), Sight::Present { until: now + jitter(grace * RECHECK) });
+            self.0.insert(
+                name.to_owned(),
+                Sight::Present { until: now + Jitter::fresh().spread(grace * RECHECK) },
+            );
             return false;
         }
         match before {
@@ -86,7 +90,7 @@ pub(super) async fn run(reclaim: Arc<Reclaim>) {
         } else if reclaim.can_judge() {
             match reclaim.look_after_orphans(&mut memory).await {
                 Ok(()) => told.clear(),
-                Err(Failed(why)) => {
+                Err(why) => {
                     told.warn(format!("what nodes that are gone have left cannot be reclaimed now: {why}"));
                 }
             }
@@ -96,7 +100,7 @@ pub(super) async fn run(reclaim: Arc<Reclaim>) {
 }
 
 impl Reclaim {
-    async fn look_after_orphans(&self, memory: &mut Memory) -> Result<(), Failed> {
+    async fn look_after_orphans(&self, memory: &mut Memory) -> Result<(), String> {
         let (mut nodes, mut names) = (BTreeSet::new(), BTreeSet::new());
         self.mender.store.survey(|holding| {
             match Basis::of(holding) {
@@ -108,39 +112,59 @@ impl Reclaim {
         });
         memory.nodes.only(&nodes);
         memory.pods.only(&names);
-        let mut gone = BTreeSet::new();
+        let (mut gone, mut failures) = (BTreeSet::new(), Failures::default());
         for node in nodes {
             if !memory.nodes.is_due(&node, self.grace) {
                 continue;
             }
             if !self.goes_on().await {
-                return Ok(());
+                return failures.result();
             }
-            let exists = self.mender.api.has_node(&node).await?;
-            if memory.nodes.note(&node, exists, self.grace) {
-                gone.insert(node);
+            match self.mender.api.has_node(&node).await {
+                Ok(exists) => {
+                    if memory.nodes.note(&node, exists, self.grace) {
+                        gone.insert(node);
+                    }
+                }
+                Err(error) => {
+                    if !failures.note(Err(error.into())) {
+                        return failures.result();
+                    }
+                }
             }
         }
-        self.free_of_nodes(&gone, &mut memory.remains).await?;
+        if !self.free_of_nodes(&gone, &mut memory.remains, &mut failures).await {
+            return failures.result();
+        }
         for name in names {
             let due = memory.pods.is_due(&name, self.grace);
             let Some(podref) = PodRef::new(&name).filter(|_| due) else { continue };
-            if !self.goes_on().await {
-                return Ok(());
+            if !self.goes_on().await || !failures.note(self.free_by_name(&name, &podref, memory).await) {
+                break;
             }
-            let exists = self.mender.api.pod(&podref).await?.is_some();
-            if memory.pods.note(&name, exists, self.grace) {
-                let named = |holding: &Holding| Basis::of(holding) == Basis::Name { podref: podref.clone() };
-                for holding in self.mender.store.survey(named) {
-                    self.free_orphan(&holding, "").await?;
-                }
+        }
+        failures.result()
+    }
+
+    /// Frees what the pod of this name holds, if there is no such pod, as there was none a grace period ago.
+    async fn free_by_name(&self, name: &str, podref: &PodRef, memory: &mut Memory) -> Result<(), Failed> {
+        let exists = self.mender.api.pod(podref).await?.is_some();
+        if memory.pods.note(name, exists, self.grace) {
+            let named = |holding: &Holding| Basis::of(holding) == Basis::Name { podref: podref.clone() };
+            for holding in self.mender.store.survey(named) {
+                self.free_orphan(&holding, "").await?;
             }
         }
         Ok(())
     }
 
-    /// Frees what pods of these nodes, none of which exists, have left.
-    async fn free_of_nodes(&self, gone: &BTreeSet<String>, remains: &mut Sights) -> Result<(), Failed> {
+    /// Frees what pods of these nodes, none of which exists, have left. Returns whether to go on with others.
+    async fn free_of_nodes(
+        &self,
+        gone: &BTreeSet<String>,
+        remains: &mut Sights,
+        failures: &mut Failures,
+    ) -> bool {
         let left = self
             .mender
             .store
@@ -153,13 +177,19 @@ impl Reclaim {
                 continue;
             }
             if !self.goes_on().await {
-                return Ok(());
+                return false;
             }
             let Basis::Uid { node, .. } = Basis::of(&holding) else { continue };
-            let lives = !self.free_orphan(&holding, &format!("node {node} is gone, and ")).await?;
-            remains.note(&key, lives, self.grace);
+            match self.free_orphan(&holding, &format!("node {node} is gone, and ")).await {
+                Ok(freed) => drop(remains.note(&key, !freed, self.grace)),
+                Err(failed) => {
+                    if !failures.note(Err(failed)) {
+                        return false;
+                    }
+                }
+            }
         }
-        Ok(())
+        true
     }
 
     /// Frees the address if its holder is proven gone; `false` if that lives.

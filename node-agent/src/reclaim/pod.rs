@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use octavia_bridge_cluster::Content;
 use octavia_bridge_ipam::name::is_object_name;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -48,40 +49,19 @@ pub(crate) struct Pod {
     pub(crate) mirror: bool,
 }
 
-/// One line of a watch.
-pub(crate) enum Event {
-    Put(Pod, String),
-    Deleted(Pod, String),
-    Bookmark(String),
-    /// Nothing more comes; HTTP status and reason.
-    Failed(u16, String),
-}
-
-/// One page of this node's pods, from which version to watch, and where the next page begins.
-pub(crate) struct Page {
-    pub(crate) pods: Vec<Pod>,
-    pub(crate) version: String,
-    pub(crate) next: String,
-}
-
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct RawPod {
+struct RawPod {
     metadata: Metadata,
     #[serde(default)]
     status: Status,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-#[derive(Default)]
+#[derive(Deserialize, Default)]
+#[serde(default)]
 struct Metadata {
     namespace: String,
     name: String,
     uid: String,
-    resource_version: String,
-    #[serde(rename = "continue")]
-    next: String,
     annotations: Option<Annotations>,
 }
 
@@ -97,65 +77,17 @@ struct Status {
     phase: String,
 }
 
-impl RawPod {
-    pub(super) fn pod(self) -> (Pod, String) {
-        let Metadata { namespace, name, uid, resource_version, annotations, .. } = self.metadata;
-        let ended = matches!(self.status.phase.as_str(), "Succeeded" | "Failed");
-        let pod = Pod {
+impl Content for Pod {
+    fn read(text: &str) -> serde_json::Result<Self> {
+        let RawPod { metadata: Metadata { namespace, name, uid, annotations }, status } =
+            serde_json::from_str(text)?;
+        let ended = matches!(status.phase.as_str(), "Succeeded" | "Failed");
+        Ok(Self {
             podref: format!("{namespace}/{name}"),
             uid: uid.into(),
-            ended: ended.then(|| self.status.phase.into()),
+            ended: ended.then(|| status.phase.into()),
             mirror: annotations.is_some_and(|annotations| annotations.mirror.is_some()),
-        };
-        (pod, resource_version)
-    }
-}
-
-impl Event {
-    pub(super) fn read(line: &str) -> serde_json::Result<Self> {
-        #[derive(Deserialize)]
-        struct Line<'a> {
-            #[serde(rename = "type")]
-            kind: &'a str,
-            #[serde(borrow)]
-            object: &'a serde_json::value::RawValue,
-        }
-        #[derive(Deserialize)]
-        struct Mark {
-            metadata: Metadata,
-        }
-        #[derive(Deserialize)]
-        struct Refusal {
-            code: u16,
-            #[serde(default)]
-            message: String,
-        }
-        let Line { kind, object } = serde_json::from_str(line)?;
-        let object = object.get();
-        Ok(match kind {
-            "BOOKMARK" => Self::Bookmark(serde_json::from_str::<Mark>(object)?.metadata.resource_version),
-            "ERROR" => {
-                let Refusal { code, message } = serde_json::from_str(object)?;
-                Self::Failed(code, message)
-            }
-            _ => {
-                let (pod, version) = serde_json::from_str::<RawPod>(object)?.pod();
-                if kind == "DELETED" { Self::Deleted(pod, version) } else { Self::Put(pod, version) }
-            }
         })
-    }
-}
-
-impl Page {
-    pub(super) fn read(text: &str) -> serde_json::Result<Self> {
-        #[derive(Deserialize)]
-        struct List {
-            metadata: Metadata,
-            items: Vec<RawPod>,
-        }
-        let List { metadata, items } = serde_json::from_str(text)?;
-        let pods = items.into_iter().map(|item| item.pod().0).collect();
-        Ok(Self { pods, version: metadata.resource_version, next: metadata.next })
     }
 }
 
@@ -164,7 +96,7 @@ mod tests {
     use super::*;
 
     fn pod(text: &str) -> Pod {
-        serde_json::from_str::<RawPod>(text).unwrap().pod().0
+        Pod::read(text).unwrap()
     }
 
     #[test]

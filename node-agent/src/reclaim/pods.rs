@@ -4,28 +4,16 @@
 //! that a watch is late, or never comes about.
 
 use std::collections::HashMap;
-use std::pin::pin;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use futures_util::AsyncBufReadExt;
-use octavia_bridge_ipam::kubernetes::{ApiError, Why};
-use tokio::time::{Instant, sleep, timeout};
+use kube::core::{ApiResource, GroupVersionKind};
+use octavia_bridge_cluster::{self as cluster, Api, Change, Item, Selection, lock};
 
-use super::api::Api;
-use super::pod::{Event, Page, Pod};
-use super::{jitter, lock};
+use super::Told;
+use super::pod::Pod;
 
-/// A watch that has said nothing for so long is begun anew. That is no fault: a server sends a bookmark a minute, but none
-/// for a kind of which it has not seen a change since its start. Yet the connection may lead nowhere by now.
-const QUIET: Duration = Duration::from_secs(90);
-/// First and longest pause before a failed reading or watch is begun again.
-const PAUSE: Duration = Duration::from_millis(200);
-const LONGEST: Duration = Duration::from_secs(10);
-/// A watch that ends sooner than this was no use.
-const SHORT: Duration = Duration::from_secs(1);
-/// The server has forgotten what came after our version.
-const EXPIRED: u16 = 410;
+/// Pods in one page. Each is some ten kilobytes on the way.
+const PAGE: u32 = 25;
 
 /// Pods by `namespace/name`; `None` until all were read once.
 #[derive(Debug, Default)]
@@ -63,84 +51,45 @@ impl Pod {
 
 /// Reads and watches until the task is ended.
 pub(super) async fn follow(api: Api, node: String, pods: Arc<Pods>) {
-    let mut version: Option<String> = None;
-    let mut failures = 0;
-    let mut told = String::new();
-    loop {
-        let begun = Instant::now();
-        let turn = match &version {
-            None => read_all(&api, &node, &pods).await.map(Some),
-            Some(from) => watch(&api, &node, from, &pods).await,
-        };
-        match turn {
-            Ok(next) => {
-                failures = if version.is_none() || begun.elapsed() >= SHORT { 0 } else { failures + 1 };
-                version = next;
-                told.clear();
-            }
-            Err(error) => {
-                failures += 1;
-                let why = format!("{error}: {}; until that is so no pod is taken for gone", error.why);
-                if why != told {
-                    tracing::warn!("{why}");
-                    told = why;
-                }
-            }
-        }
-        if failures > 0 {
-            sleep(jitter((PAUSE * 2_u32.pow(failures.min(8))).min(LONGEST))).await;
-        }
-    }
-}
-
-async fn read_all(api: &Api, node: &str, pods: &Pods) -> Result<String, ApiError> {
-    let mut all = HashMap::new();
-    let mut page = api.pods(node, "").await?;
-    loop {
-        let Page { pods: some, version, next } = page;
-        all.extend(some.into_iter().map(|pod| (pod.podref.clone(), pod)));
-        if next.is_empty() {
-            pods.see(|known| *known = all);
-            return Ok(version);
-        }
-        page = api.pods(node, &next).await?;
-    }
-}
-
-/// Takes in what changes until the watch ends. Returns from where to go on, `None` for a new reading.
-async fn watch(api: &Api, node: &str, from: &str, pods: &Pods) -> Result<Option<String>, ApiError> {
-    let mut lines = match api.watch(node, from).await {
-        Ok(lines) => pin!(lines),
-        Err(error) if error.code() == Some(EXPIRED) => return Ok(None),
-        Err(error) => return Err(error),
+    let selection = Selection {
+        resource: ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("", "v1", "Pod"), "pods"),
+        namespace: None,
+        fields: Some(format!("spec.nodeName={node}")),
+        page: PAGE,
+        absent: None,
+        seed: None,
     };
-    let mut version = from.to_owned();
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        match timeout(QUIET, lines.read_until(b'\n', &mut line)).await {
-            Ok(Ok(1..)) => {}
-            // Ended, cut as every load balancer does, or quiet: the next one tells whether the server is well.
-            Ok(Ok(0) | Err(_)) | Err(_) => return Ok(Some(version)),
+    let mut told = Told::default();
+    cluster::follow::<Pod>(&api, &selection, |change| match change {
+        Change::Listing => {}
+        Change::Listed { items, .. } => {
+            told.clear();
+            let all = items.into_iter().map(known).map(|pod| (pod.podref.clone(), pod)).collect();
+            pods.see(|known| *known = all);
         }
-        match api.event(node, &line)? {
-            Event::Put(pod, now) => {
-                pods.see(|known| drop(known.insert(pod.podref.clone(), pod)));
-                version = now;
-            }
-            Event::Deleted(pod, now) => {
-                pods.see(|known| {
-                    if known.get(&pod.podref).is_some_and(|known| known.uid == pod.uid) {
-                        known.remove(&pod.podref);
-                    }
-                });
-                version = now;
-            }
-            Event::Bookmark(now) => version = now,
-            Event::Failed(EXPIRED, _) => return Ok(None),
-            Event::Failed(code, message) => {
-                return Err(api.watch_failed(node, Why::Refused { code, message, retry_after: None }));
-            }
+        Change::Put(item) => {
+            let pod = known(item);
+            pods.see(|known| drop(known.insert(pod.podref.clone(), pod)));
         }
-    }
+        Change::Gone(item) => {
+            let pod = known(item);
+            pods.see(|known| {
+                if known.get(&pod.podref).is_some_and(|known| known.uid == pod.uid) {
+                    known.remove(&pod.podref);
+                }
+            });
+        }
+        Change::Begun => told.clear(),
+        Change::Broken(error) => {
+            told.warn(format!("{}; until that is so no pod is taken for gone", error.in_words()));
+        }
+    })
+    .await;
+}
+
+/// A pod of which nothing more can be read is one that lives.
+fn known(item: Item<Pod>) -> Pod {
+    let podref = format!("{}/{}", item.namespace(), item.name());
+    let uid = item.uid().into();
+    item.content.unwrap_or(Pod { podref, uid, ended: None, mirror: false })
 }

@@ -79,8 +79,8 @@ pub(super) async fn keep(job: &Job) -> anyhow::Result<()> {
     let mut events = netlink.events(groups).await.context("listen for changes")?;
     let mut following = match &job.api {
         Some((api, report)) => {
-            let (client, node) = (api.client()?, api.node.clone());
-            Some(policies::start(client, node, &job.nmstate_lock, report.clone()))
+            let (requests, node) = (api.api()?, api.node.clone());
+            Some(policies::start(requests, node, &job.nmstate_lock, report.clone()))
         }
         None => None,
     };

@@ -7,7 +7,7 @@ use std::{env, thread};
 use kube::Client;
 use serde_json::json;
 
-use crate::server::Server;
+use crate::server::{Backup, Server};
 use crate::{Access, Audit, call, definitions, driver, external};
 
 /// How long a server may take to start. Some 4 s on two idle cores.
@@ -19,7 +19,7 @@ pub struct Cluster {
     admin: Access,
     audit: Option<Audit>,
     /// Ends with this; somebody else's server does not.
-    _server: Option<Server>,
+    server: Option<Server>,
 }
 
 impl Cluster {
@@ -45,23 +45,38 @@ impl Cluster {
     pub fn start() -> Self {
         let server = Server::start();
         let admin = Access::new(&server.url, &server.authority, &server.token, "default");
-        let started = Instant::now();
-        while !is_ready(&admin) {
-            if let Some(why) = server.explain() {
-                panic!("the Kubernetes API cannot start: {why}");
-            }
-            let late = started.elapsed() >= START;
-            assert!(!late, "the Kubernetes API is not ready after {START:?}\n{}", server.logs());
-            thread::sleep(Duration::from_millis(50));
-        }
+        wait_until_ready(&server, &admin);
         definitions::install(&admin);
-        Self { admin, audit: Some(Audit::new(server.audit_log())), _server: Some(server) }
+        Self { admin, audit: Some(Audit::new(server.audit_log())), server: Some(server) }
+    }
+
+    /// Copies etcd's data, as a backup does. The server is away for some seconds.
+    ///
+    /// # Panics
+    /// When the server is not the test's own.
+    pub fn back_up(&self) -> Backup {
+        let backup = self.own().back_up();
+        wait_until_ready(self.own(), &self.admin);
+        backup
+    }
+
+    /// Restores etcd from a backup. The server is away for some seconds, and then as it was.
+    ///
+    /// # Panics
+    /// When the server is not the test's own.
+    pub fn restore(&self, backup: &Backup) {
+        self.own().restore(backup);
+        wait_until_ready(self.own(), &self.admin);
+    }
+
+    fn own(&self) -> &Server {
+        self.server.as_ref().expect("only a server that the test has started can be restored")
     }
 
     fn external() -> Self {
         let admin = external::administrator();
         definitions::install(&admin);
-        Self { admin, audit: None, _server: None }
+        Self { admin, audit: None, server: None }
     }
 
     /// The administrator, in the namespace `default`.
@@ -100,6 +115,18 @@ impl Cluster {
     /// When the server is somebody else's, whose log is out of reach.
     pub fn audit(&self) -> &Audit {
         self.audit.as_ref().expect("requests are counted only at a server that the test has started")
+    }
+}
+
+fn wait_until_ready(server: &Server, admin: &Access) {
+    let started = Instant::now();
+    while !is_ready(admin) {
+        if let Some(why) = server.explain() {
+            panic!("the Kubernetes API cannot start: {why}");
+        }
+        let late = started.elapsed() >= START;
+        assert!(!late, "the Kubernetes API is not ready after {START:?}\n{}", server.logs());
+        thread::sleep(Duration::from_millis(50));
     }
 }
 

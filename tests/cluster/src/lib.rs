@@ -74,5 +74,6 @@ pub use proxy::{Exchange, Proxy};
 pub use relay::Relay;
 pub use rival::{Claim, Rival, RivalError};
 pub use rule::{Fault, Hits, Refusal, Rule};
+pub use server::Backup;
 pub use shipped::shipped_rights;
 pub use wall_clock::WallClock;

@@ -31,7 +31,13 @@ pub(crate) struct Server {
     pub(crate) token: String,
     processes: Mutex<Vec<Process>>,
     folder: TempDir,
+    /// Of etcd, of its peers, which there are none of, and of the API server.
+    ports: [u16; 3],
 }
+
+/// A copy of etcd's data.
+#[derive(Debug)]
+pub struct Backup(TempDir);
 
 #[derive(Debug)]
 struct Process {
@@ -49,14 +55,13 @@ impl Server {
             env::var_os("OCTAVIA_BRIDGE_SANDBOX").is_some(),
             "refusing to start a Kubernetes API outside the sandbox: use scripts/test-cluster"
         );
-        let programs = programs();
         // A tmpfs: etcd waits for no disk, as with its --unsafe-no-fsync.
         let folder = TempDir::with_prefix_in("cluster-", "/run").expect("create the server's folder in /run");
         // In a new network namespace not even loopback is up.
         let up = Command::new("ip").args(["link", "set", "lo", "up"]).status();
         assert!(up.as_ref().is_ok_and(std::process::ExitStatus::success), "ip link set lo up: {up:?}");
 
-        let [etcd_port, peer_port, port] = free_ports();
+        let ports = free_ports();
         let path = |name: &str| folder.path().join(name);
         let authority = Authority::new();
         let serving = authority.server();
@@ -75,6 +80,23 @@ impl Server {
             fs::write(path(name), text).unwrap_or_else(|e| panic!("write {name}: {e}"));
         }
 
+        let server = Self {
+            url: format!("https://127.0.0.1:{}", ports[2]),
+            authority: authority.certificate(),
+            token: token.to_owned(),
+            processes: Mutex::default(),
+            folder,
+            ports,
+        };
+        server.run();
+        server
+    }
+
+    /// Starts the two processes.
+    fn run(&self) {
+        let programs = programs();
+        let path = |name: &str| self.folder.path().join(name);
+        let [etcd_port, peer_port, port] = self.ports;
         let etcd_url = format!("http://127.0.0.1:{etcd_port}");
         let peer_url = format!("http://127.0.0.1:{peer_port}");
         let mut etcd = Command::new("setpriv");
@@ -115,13 +137,34 @@ impl Server {
 
         let processes =
             keep(vec![("etcd", etcd, path("etcd.log")), ("kube-apiserver", api, path("kube-apiserver.log"))]);
-        Self {
-            url: format!("https://127.0.0.1:{port}"),
-            authority: authority.certificate(),
-            token: token.to_owned(),
-            processes: Mutex::new(processes),
-            folder,
+        *self.processes.lock().unwrap_or_else(PoisonError::into_inner) = processes;
+    }
+
+    fn end(&self) {
+        let mut processes = self.processes.lock().unwrap_or_else(PoisonError::into_inner);
+        for mut process in processes.drain(..).rev() {
+            // It may have ended by itself.
+            process.child.kill().ok();
+            process.child.wait().ok();
         }
+    }
+
+    /// Copies etcd's data. Both processes are ended for it, and started again.
+    pub(crate) fn back_up(&self) -> Backup {
+        let backup = TempDir::with_prefix_in("backup-", "/run").expect("create the backup's folder in /run");
+        self.end();
+        copy(&self.folder.path().join("etcd"), &backup.path().join("etcd"));
+        self.run();
+        Backup(backup)
+    }
+
+    /// Puts a copy in the place of etcd's data. Both processes are ended for it, and started again.
+    pub(crate) fn restore(&self, Backup(backup): &Backup) {
+        self.end();
+        let data = self.folder.path().join("etcd");
+        fs::remove_dir_all(&data).expect("remove etcd's data");
+        copy(&backup.path().join("etcd"), &data);
+        self.run();
     }
 
     pub(crate) fn audit_log(&self) -> PathBuf {
@@ -146,13 +189,16 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let mut processes = self.processes.lock().unwrap_or_else(PoisonError::into_inner);
-        for Process { child, .. } in processes.iter_mut().rev() {
-            // It may have ended by itself.
-            child.kill().ok();
-            child.wait().ok();
-        }
+        self.end();
     }
+}
+
+fn copy(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("-a").arg(from).arg(to).status();
+    assert!(
+        status.as_ref().is_ok_and(std::process::ExitStatus::success),
+        "cp -a {from:?} {to:?}: {status:?}"
+    );
 }
 
 /// Starts processes that end with this one, however it does, also by a signal.

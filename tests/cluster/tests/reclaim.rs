@@ -8,5 +8,9 @@ mod elected;
 mod node;
 #[path = "reclaim/pools.rs"]
 mod pools;
+#[path = "reclaim/restored.rs"]
+mod restored;
 #[path = "reclaim/scene.rs"]
 mod scene;
+#[path = "reclaim/stuck.rs"]
+mod stuck;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use futures_util::future::join_all;
 use tokio::time::sleep;
 
-use super::super::patience::Dice;
 use super::*;
+use octavia_bridge_cluster::Jitter;
 
 /// Every success has its entry and its reservation, at the moment of the answer.
 fn assert_written(server: &Server, n: usize, pool: &str, addresses: &[String]) {
@@ -32,7 +32,7 @@ fn networks() -> [(Value, &'static str); 2] {
 type Owners = Mutex<BTreeMap<String, usize>>;
 
 /// One pod's life: added, deleted, again and again, with a runtime that repeats what failed.
-async fn live(server: &Server, store: &Store, dice: &Dice, owners: &Owners, n: usize) -> usize {
+async fn live(server: &Server, store: &Store, dice: &Jitter, owners: &Owners, n: usize) -> usize {
     let (network, pool) = &networks()[n % 2];
     let claim = claim(network, n);
     let mut successes = 0;
@@ -64,7 +64,7 @@ async fn storm(seed: u64, permille: usize) -> usize {
         ready(store).await;
     }
     server.storm(permille);
-    let (dice, owners) = (Dice::seeded(seed), Owners::default());
+    let (dice, owners) = (Jitter::seeded(seed), Owners::default());
     let lives = (0..24).map(|n| live(&server, &stores[n % stores.len()], &dice, &owners, n));
     let successes = join_all(lives).await.into_iter().sum();
     server.storm(0);

@@ -18,14 +18,14 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::super::lock;
-use super::super::patience::Dice;
 use super::patch;
+use octavia_bridge_cluster::Jitter;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type Answer = Result<Response<UnsyncBoxBody<Bytes, BoxError>>, BoxError>;
 
 /// Plural and name.
-type Key = (String, String);
+pub(super) type Key = (String, String);
 
 /// What may go wrong with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,20 +85,22 @@ struct World {
     deaf: bool,
     /// Watches lead nowhere, and are not ended.
     dead: bool,
+    /// How often it was restored from a backup, which ends all watches.
+    restored: u64,
 }
 
 /// The server; clones are the same one.
 #[derive(Clone)]
 pub(super) struct Server {
     world: Arc<Mutex<World>>,
-    dice: Arc<Dice>,
+    dice: Arc<Jitter>,
     changed: watch::Sender<u64>,
 }
 
 impl Server {
     pub(super) fn new(seed: u64) -> Self {
         let world = Arc::new(Mutex::new(World { version: 100, ..World::default() }));
-        Self { world, dice: Arc::new(Dice::seeded(seed)), changed: watch::Sender::new(0) }
+        Self { world, dice: Arc::new(Jitter::seeded(seed)), changed: watch::Sender::new(0) }
     }
 
     pub(super) fn client(&self) -> Client {
@@ -144,7 +146,23 @@ impl Server {
         world.log.clear();
     }
 
-    /// Requests since the last call of this, watches left out.
+    /// What a backup of etcd has.
+    pub(super) fn backup(&self) -> (u64, BTreeMap<Key, Value>) {
+        let world = lock(&self.world);
+        (world.version, world.objects.clone())
+    }
+
+    /// Puts it back, and its version with it. A watch that goes on where it was is told nothing until the server has come so far
+    /// again.
+    pub(super) fn restore(&self, (version, objects): (u64, BTreeMap<Key, Value>)) {
+        let mut world = lock(&self.world);
+        (world.version, world.compacted, world.objects) = (version, version, objects);
+        world.log.clear();
+        world.restored += 1;
+        self.changed.send_modify(|_| {});
+    }
+
+    /// Requests since the last call of this, watches left out with the question that comes with each.
     pub(super) fn requests(&self) -> Vec<String> {
         std::mem::take(&mut lock(&self.world).requests)
     }
@@ -207,7 +225,10 @@ impl Server {
         let mut world = lock(&self.world);
         let path = uri.split('?').next().unwrap_or_default();
         let short = path.trim_start_matches("/apis/whereabouts.cni.cncf.io/v1alpha1/namespaces/");
-        world.requests.push(format!("{method} {short}"));
+        // How far it is, is asked when a watch begins.
+        if !uri.ends_with("?limit=1") {
+            world.requests.push(format!("{method} {short}"));
+        }
         let hit = |rule: &&mut Rule| {
             rule.times > 0 && method.as_str().contains(rule.method) && path.contains(rule.path)
         };
@@ -292,6 +313,7 @@ impl Server {
         if from < lock(&self.world).compacted {
             return Ok(refusal(410, "too old resource version"));
         }
+        let restored = lock(&self.world).restored;
         let state = (self.clone(), self.changed.subscribe(), from, 20 + self.dice.roll(100));
         let events = futures_util::stream::unfold(state, move |(server, mut changed, mut from, mut left)| {
             let plural = plural.clone();
@@ -300,7 +322,7 @@ impl Server {
                     sleep(Duration::from_micros(server.dice.roll(8000) as u64)).await;
                     let next = {
                         let world = lock(&server.world);
-                        if from < world.compacted {
+                        if world.deaf || from < world.compacted || world.restored != restored {
                             return None;
                         }
                         world

@@ -6,3 +6,4 @@ mod files;
 mod force;
 mod many;
 mod scene;
+mod unreadable;

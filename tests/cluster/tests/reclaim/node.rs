@@ -78,7 +78,7 @@ fn a_pod_that_only_the_watch_does_not_tell_of_lives() {
     let node = scene.node("worker-1");
     let proxy = Proxy::start(&scene.admin);
     // The list is from before the pod, and after it nothing is heard.
-    let watch = proxy.rule(Rule::on("GET", "/api/v1/pods?*watch=1", Fault::Hang));
+    let watch = proxy.rule(Rule::on("GET", "/api/v1/pods?*watch=true", Fault::Hang));
     let agent = Scene::agent_at(&proxy.access(), &node);
     eventually("the watch hangs", &[&agent], || watch.hits() > 0);
     let pod = scene.pod("unheard-of", &node);
@@ -116,7 +116,7 @@ fn a_404_of_somebody_else_proves_nothing() {
     let scene = Scene::new("not-found");
     let node = scene.node("worker-1");
     let proxy = Proxy::start(&scene.admin);
-    let watch = proxy.rule(Rule::on("GET", "/api/v1/pods?*watch=1", Fault::Hang));
+    let watch = proxy.rule(Rule::on("GET", "/api/v1/pods?*watch=true", Fault::Hang));
     let strange = proxy.rule(Rule::on("GET", "/pods/", Fault::answer(404)));
     let agent = Scene::agent_at(&proxy.access(), &node);
     eventually("the watch hangs", &[&agent], || watch.hits() > 0);

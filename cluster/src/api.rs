@@ -1,0 +1,177 @@
+//! Requests to the API server: one attempt each, with a deadline, and errors that say what was attempted on which object.
+//!
+//! Whether to ask again is the caller's to decide, because only the caller knows what it means that a request may have
+//! been carried out. So the HTTP client must not retry by itself (`kube::Config::default_retry`).
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use http::{HeaderValue, Method, Request, header};
+use http_body_util::BodyExt;
+use kube::Client;
+use kube::client::Body;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::error::{ApiError, Why};
+use crate::lock;
+use crate::revision::Revisions;
+
+/// The name under which the server notes our writes.
+pub const FIELD_MANAGER: &str = "octavia-bridge";
+/// A server that is away, or silent to every request, is known to be within this time, so that a user reads the cause within
+/// five seconds.
+pub const TROUBLE: Duration = Duration::from_secs(4);
+
+/// Asks for a list of nothing but metadata.
+pub const METADATA_LIST: HeaderValue =
+    HeaderValue::from_static("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1");
+
+/// How long a request may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limit {
+    /// In this time some request has to be answered, if not this one.
+    pub silence: Duration,
+    /// In this time it has to be this one.
+    pub answer: Duration,
+}
+
+impl Limit {
+    /// One deadline, whatever becomes of other requests.
+    pub const fn of(time: Duration) -> Self {
+        Self { silence: time, answer: time }
+    }
+}
+
+/// A way to the server; clones are the same one.
+#[derive(Clone)]
+pub struct Api {
+    pub(crate) client: Client,
+    server: Arc<str>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    requests: AtomicU64,
+    /// When the server has last said anything.
+    heard: Mutex<Instant>,
+    revisions: Revisions,
+}
+
+impl Api {
+    /// `server` is its URL, for messages.
+    pub fn new(client: Client, server: &str) -> Self {
+        let (requests, heard) = (AtomicU64::new(0), Mutex::new(Instant::now()));
+        let shared = Shared { requests, heard, revisions: Revisions::default() };
+        Self { client, server: server.into(), shared: Arc::new(shared) }
+    }
+
+    /// Requests sent so far, lists and watches included.
+    pub fn requests(&self) -> u64 {
+        self.shared.requests.load(Ordering::Relaxed)
+    }
+
+    /// How far the server's data has come.
+    pub fn revisions(&self) -> &Revisions {
+        &self.shared.revisions
+    }
+
+    pub(crate) fn sent(&self) {
+        self.shared.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The server has said something, be it a refusal.
+    pub(crate) fn heard(&self) {
+        *lock(&self.shared.heard) = Instant::now();
+    }
+
+    /// Waits until the server has been silent to all for so long, and for [`TROUBLE`] after its last word. Returns how long
+    /// that took.
+    async fn silence(&self, least: Duration) -> Duration {
+        let begun = Instant::now();
+        let mut until = begun + least;
+        loop {
+            sleep_until(until).await;
+            until = *lock(&self.shared.heard) + TROUBLE;
+            if until <= Instant::now() {
+                return begun.elapsed();
+            }
+        }
+    }
+
+    /// Sends one request and reads the answer. `attempt` is a verb, `object` says on what, both for messages.
+    ///
+    /// # Errors
+    /// A refusal, an answer that cannot be read, or none.
+    pub async fn send<R>(
+        &self,
+        attempt: &'static str,
+        object: impl Into<String>,
+        request: Request<Body>,
+        within: Limit,
+        read: impl FnOnce(&str) -> serde_json::Result<R>,
+    ) -> Result<R, ApiError> {
+        self.sent();
+        let answer = tokio::select! {
+            biased;
+            // In a box: of the many that wait for their turn to ask, each would keep room for it.
+            answer = Box::pin(ask(&self.client, request, within.answer, read)) => match answer {
+                // Without others it would not have been given so long.
+                Err(Why::Silent(time)) if within.answer > within.silence => Err(Why::Busy(time)),
+                answer => answer,
+            },
+            // One that is not answered while others are waits for a busy server: a caller that goes away and asks again makes
+            // it no less busy.
+            silent = self.silence(within.silence) => Err(Why::Silent(silent)),
+        };
+        if !matches!(answer, Err(Why::Silent(_) | Why::Busy(_) | Why::Cut(_))) {
+            self.heard();
+        }
+        answer.map_err(|why| self.failed(attempt, object, why))
+    }
+
+    /// The error of an attempt.
+    pub fn failed(&self, attempt: &'static str, object: impl Into<String>, why: Why) -> ApiError {
+        ApiError { attempt, object: object.into(), server: self.server.clone(), why }
+    }
+}
+
+/// A request without a body. `path` must be a valid one, as names of objects are.
+pub fn request(method: Method, path: &str) -> Request<Body> {
+    let request = Request::builder().method(method).uri(path).body(Body::empty());
+    request.expect("names of objects are valid in a URL")
+}
+
+/// A request with a body of this content type.
+pub fn request_with(method: Method, path: &str, content: &str, body: String) -> Request<Body> {
+    let request = Request::builder().method(method).uri(path).header(header::CONTENT_TYPE, content);
+    request.body(body.into_bytes().into()).expect("names of objects are valid in a URL")
+}
+
+async fn ask<R>(
+    client: &Client,
+    request: Request<Body>,
+    within: Duration,
+    read: impl FnOnce(&str) -> serde_json::Result<R>,
+) -> Result<R, Why> {
+    let exchange = async {
+        let (head, mut body) = client.send(request).await.map_err(Why::from)?.into_parts();
+        // Not gathered in parts and then put together: a pool's megabyte would be there twice.
+        let mut text = Vec::new();
+        while let Some(frame) = body.frame().await {
+            if let Ok(data) = frame.map_err(Why::from)?.into_data() {
+                text.extend_from_slice(&data);
+            }
+        }
+        if head.status.is_success() {
+            let text = std::str::from_utf8(&text)
+                .map_err(|error| Why::Unreadable(serde::de::Error::custom(error)))?;
+            read(text).map_err(Why::Unreadable)
+        } else {
+            let seconds = head.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+            Err(Why::refused(head.status.as_u16(), seconds, &text))
+        }
+    };
+    timeout(within, exchange).await.unwrap_or(Err(Why::Silent(within)))
+}
