@@ -390,6 +390,11 @@ fn a_bridge_learns_so_many_addresses_and_no_more_where_the_kernel_can() {
         let output =
             std::process::Command::new("bridge").args(["fdb", "show", "br", "octbr", "dynamic"]).output();
         let text = String::from_utf8(output.unwrap().stdout).unwrap();
-        assert_eq!(u32::try_from(text.lines().count()).unwrap(), limit.unwrap_or(10), "{text}");
+        let learned = u32::try_from(text.lines().count()).unwrap();
+        match limit {
+            Some(limit) => assert_eq!(learned, limit, "{text}"),
+            // The MAC that it was born with may have been seen, too.
+            None => assert!(learned >= 10, "{text}"),
+        }
     });
 }

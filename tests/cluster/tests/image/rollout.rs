@@ -151,5 +151,5 @@ fn installed(number: u32, before: Option<u32>) -> BTreeMap<PathBuf, String> {
         (Path::new(BIN).join(name), format!("file {mode} {}", content(&bytes)))
     };
     let names = ["octavia-bridge", "octavia-ipam"].map(|name| file(name, "755", number));
-    names.into_iter().chain(before.map(|before| file(".octavia-bridge.previous", "700", before))).collect()
+    names.into_iter().chain(before.map(|before| file(".octavia-bridge.previous", "600", before))).collect()
 }
