@@ -30,6 +30,8 @@ pub mod flock;
 pub mod kubernetes;
 pub mod name;
 pub mod pool;
+#[cfg(test)]
+mod processor_time;
 pub mod range;
 pub mod remote;
 pub mod request;
