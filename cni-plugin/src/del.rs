@@ -40,7 +40,12 @@ pub(crate) async fn del(environment: &Environment, document: &Document) -> Resul
         teardown.end(slot).await?;
         return Ok(Reply::Nothing);
     }
-    if has_link {
+    if slot.is_strange {
+        tracing::warn!(
+            "the record {} is not one that this plugin could have written; DEL goes by the name of the link",
+            slot.path().display()
+        );
+    } else if has_link {
         tracing::warn!(
             "{} has no record of {id} {ifname}; was it attached with another dataDir?",
             essentials.data_dir.display()

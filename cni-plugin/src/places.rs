@@ -6,6 +6,7 @@
 //! whose content it writes.
 
 use std::env;
+use std::ffi::OsStr;
 use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 
@@ -36,14 +37,34 @@ struct Allowed {
     directories: Vec<PathBuf>,
 }
 
+/// What the program, or its agent, makes in such a place. A network's directory inside one of them, or in the place of a file that
+/// is not there yet, would be in the way of other networks, or of the agent.
+const MADE: [&str; 5] = ["agent", "attachments", "cluster-tombstones", "pools", "tombstones"];
+/// How the names of files that are made in such a place end: `agent.sock`, `bridges.json`, a record.
+const ENDINGS: [&str; 4] = ["json", "jsonl", "lock", "sock"];
+
+/// Whether a network that keeps its files in the directory `path`, which it [may](require), leaves other files alone.
+pub(crate) fn keep_apart(field: &str, path: &Path) -> Result<(), Error> {
+    for name in place_of(path)?.iter().filter_map(|place| path.strip_prefix(place).ok()).flatten() {
+        let ending = Path::new(name).extension();
+        if MADE.iter().any(|made| name == *made) || ENDINGS.iter().any(|it| ending == Some(OsStr::new(it))) {
+            let remedy = format!(
+                "has {:?} in it, as this program names files and directories of its own; choose another name",
+                name.to_string_lossy()
+            );
+            return Err(FieldError::text(field, &path.to_string_lossy(), remedy).into());
+        }
+    }
+    Ok(())
+}
+
 /// Whether the network may name `path` in `field`: below a place of ours or the administrator's, and in the hands of root alone.
 pub(crate) fn require(field: &str, path: &Path) -> Result<(), Error> {
     let wrong = |remedy: String| Error::from(FieldError::text(field, &path.to_string_lossy(), remedy));
     if path.components().any(|component| component == Component::ParentDir) {
         return Err(wrong("must not contain \"..\"".into()));
     }
-    let own = OWN.iter().any(|place| path.starts_with(place));
-    if !own && !allowed()?.iter().any(|place| path.starts_with(place)) {
+    if place_of(path)?.is_none() {
         return Err(wrong(format!(
             "is not below {} or {DATA_DIR}; to use another directory, the node's administrator lists it in {ALLOWED} as \
              {{\"directories\": [...]}}",
@@ -56,6 +77,16 @@ pub(crate) fn require(field: &str, path: &Path) -> Result<(), Error> {
             chain(&cause)
         ))
     })
+}
+
+/// The place that `path` is in; of several that the administrator has opened, the innermost.
+fn place_of(path: &Path) -> Result<Option<PathBuf>, Error> {
+    let own = OWN.iter().find(|place| path.starts_with(place));
+    if let Some(place) = own {
+        return Ok(Some(place.into()));
+    }
+    let allowed = allowed()?.into_iter().filter(|place| path.starts_with(place));
+    Ok(allowed.max_by_key(|place| place.iter().count()))
 }
 
 /// The directories that the administrator has opened.
@@ -106,6 +137,28 @@ mod tests {
         }
         let error = require("dataDir", Path::new("/var/lib/octavia-bridge/../kubelet")).unwrap_err();
         assert!(error.msg.contains("must not contain"), "{error}");
+    }
+
+    #[test]
+    fn a_directory_is_not_in_the_way_of_other_files() {
+        for path in ["/var/lib/octavia-bridge", "/var/lib/octavia-bridge/blue.net", "/run/octavia-bridge/a/b"]
+        {
+            keep_apart("dataDir", Path::new(path)).unwrap();
+        }
+        for path in [
+            "/run/octavia-bridge/agent.sock",
+            "/run/octavia-bridge/health.sock/x",
+            "/var/lib/octavia-bridge/agent/x",
+            "/var/lib/octavia-bridge/pools/172.23.0.0-24.json",
+            "/var/lib/octavia-bridge/attachments/id@net1.jsonl",
+            "/var/lib/octavia-bridge/blue/tombstones",
+        ] {
+            let error = keep_apart("dataDir", Path::new(path)).unwrap_err();
+            assert!(
+                error.code == Code::InvalidConfig && error.msg.contains("choose another name"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
+use octavia_bridge_ipam::state_file;
 use octavia_bridge_netlink::{Event, EventGroups, Events, LinkKind, Netlink};
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
@@ -27,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const VERSION: u64 = 1;
 /// Below the agent's state directory.
 const FILE: &str = "agent/bridges.json";
+/// Of the file, in bytes. The names of a thousand interfaces with their ports have a tenth of it.
+const LONGEST: u64 = 8 << 20;
 /// Where the agent has its state directory by default. It is looked at whatever the network's `dataDir` says: a network
 /// does not choose which policies there are.
 const STATE_DIR: &str = "/var/lib/octavia-bridge";
@@ -198,7 +201,7 @@ fn read(path: &Path) -> Result<Option<Document>, Error> {
         )
         .with_details("octavia-bridge-agent writes the file anew when it starts")
     };
-    let text = match std::fs::read(path) {
+    let text = match state_file::read(path, LONGEST) {
         Ok(text) => text,
         Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(None),
         Err(cause) => return Err(unusable(cause.to_string())),

@@ -4,6 +4,7 @@
 //! for. The rule is that of OpenSSH's `StrictModes`: each component belongs to root, and nobody else may write in it. Links are
 //! followed, and judged like what they lead to.
 
+use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
@@ -57,23 +58,26 @@ pub enum Untrusted {
     },
 }
 
-/// Examines every component of the absolute `path`, from the root on. What does not exist yet can only be made by those
-/// who may write above it.
+/// Examines every component of the absolute `path`, from the root on, and every link on the way. What does not exist yet can only
+/// be made by those who may write above it.
 ///
 /// # Errors
 /// The first component that another user could replace, or that cannot be looked at.
 pub fn examine(path: &Path) -> Result<(), Untrusted> {
+    if !path.is_absolute() || path.components().any(|component| component == Component::ParentDir) {
+        return Err(Untrusted::Relative { path: path.to_owned() });
+    }
     let mut reached = PathBuf::from("/");
     let mut above = look_at(&reached)?;
     judge(&reached, &above)?;
-    let mut components = path.components();
-    if components.next() != Some(Component::RootDir) {
-        return Err(Untrusted::Relative { path: path.to_owned() });
-    }
-    for component in components {
-        let Component::Normal(name) = component else {
-            return Err(Untrusted::Relative { path: path.to_owned() });
-        };
+    let mut ahead = names(path);
+    while let Some(name) = ahead.pop() {
+        // Of a link's target. What was reached has no links in it.
+        if name == ".." {
+            reached.pop();
+            above = look_at(&reached)?;
+            continue;
+        }
         reached.push(name);
         let found = match look_at(&reached) {
             Err(Untrusted::Unreadable { source, .. }) if source.kind() == ErrorKind::NotFound => {
@@ -84,27 +88,32 @@ pub fn examine(path: &Path) -> Result<(), Untrusted> {
             }
             found => found?,
         };
-        above = match found.is_symlink() {
-            false => {
-                judge(&reached, &found)?;
-                found
-            }
-            true => {
-                judge_owner(&reached, &found)?;
-                reached = fs::canonicalize(&reached).map_err(unreadable(&reached))?;
-                examine_real(&reached)?
-            }
-        };
+        if !found.is_symlink() {
+            judge(&reached, &found)?;
+            above = found;
+            continue;
+        }
+        judge_owner(&reached, &found)?;
+        let target = fs::read_link(&reached).map_err(unreadable(&reached))?;
+        // A directory cannot be made through a link that leads nowhere, and links that lead to each other never end.
+        fs::metadata(&reached).map_err(|cause| {
+            let why = format!("it is a link to {}: {cause}", target.display());
+            unreadable(&reached)(io::Error::new(cause.kind(), why))
+        })?;
+        match target.is_absolute() {
+            true => reached = PathBuf::from("/"),
+            false => drop(reached.pop()),
+        }
+        above = look_at(&reached)?;
+        ahead.extend(names(&target));
     }
     Ok(())
 }
 
-/// The same for a path without links; returns what is at its end.
-fn examine_real(path: &Path) -> Result<Metadata, Untrusted> {
-    for part in path.ancestors() {
-        judge(part, &look_at(part)?)?;
-    }
-    look_at(path)
+/// The components of a path, the last one first.
+fn names(path: &Path) -> Vec<OsString> {
+    let kept = path.components().filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir));
+    kept.rev().map(|part| part.as_os_str().to_owned()).collect()
 }
 
 fn judge(path: &Path, found: &Metadata) -> Result<(), Untrusted> {
@@ -217,6 +226,28 @@ mod tests {
         symlink(folder.path(), open.join("link")).unwrap();
         std::os::unix::fs::lchown(open.join("link"), Some(1), None).unwrap();
         assert!(why(&open.join("link/x")).contains("belongs to user 1"));
+        // Root's link that leads there leads no better.
+        symlink(open.join("link"), folder.path().join("to-link")).unwrap();
+        assert!(why(&folder.path().join("to-link/x")).contains("open/link belongs to user 1"));
+    }
+
+    #[test]
+    fn links_are_followed_one_by_one() {
+        let folder = folder();
+        create_dir(folder.path().join("real")).unwrap();
+        let link = |target: &str, name: &str| symlink(target, folder.path().join(name)).unwrap();
+        link("real/../real", "relative");
+        link("relative", "chain");
+        examine(&folder.path().join("chain/none/further")).unwrap();
+        link("nowhere", "dangling");
+        link("b", "a");
+        link("a", "b");
+        for name in ["dangling", "a"] {
+            let error = examine(&folder.path().join(name).join("x")).unwrap_err();
+            let Untrusted::Unreadable { path, source } = error else { panic!("{error}") };
+            assert_eq!(path, folder.path().join(name));
+            assert!(source.to_string().starts_with("it is a link to "), "{source}");
+        }
     }
 
     #[test]

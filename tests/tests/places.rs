@@ -133,6 +133,23 @@ fn a_directory_that_others_can_write_in_is_refused_even_where_it_is_allowed() {
 }
 
 #[test]
+fn a_network_is_not_in_the_way_of_another_or_of_the_agent() {
+    let node = Lab::new().node("node1");
+    let pod = node.pod("worker");
+    let data_dir = node.data_dir();
+    for taken in ["agent/bridges.json", "pools/172.23.0.0-24.json", "attachments/x/y", "agent.sock"] {
+        let conf = conf::octavia_with(json!({"name": "other", "dataDir": data_dir.join(taken)}));
+        pod.add(&conf).run().error(7).says(&["dataDir", taken, "choose another name"]);
+        pod.del(&conf).run().silent_success();
+        assert!(!data_dir.join(taken).exists(), "{taken}");
+    }
+    let other = conf::octavia_with(json!({"name": "other", "dataDir": data_dir.join("other.net")}));
+    pod.add(&other).run().attached();
+    pod.del(&other).run().silent_success();
+    pod.add(&conf::octavia()).run().attached();
+}
+
+#[test]
 fn del_of_a_refused_directory_removes_the_link_and_asks_the_nodes_agent() {
     let node = Lab::new().node("node1");
     let pod = node.pod("worker");

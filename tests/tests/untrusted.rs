@@ -126,7 +126,7 @@ fn keys_and_values_stay_on_their_line_and_are_seen() {
         json!({"bridge": EVIL}),
         json!({"ipam": {"range": EVIL}}),
     ] {
-        let outcome = node.pod("worker").add(&conf::octavia_with(changes.clone())).run();
+        let outcome = on_its_logs(&node.pod("worker").add(&conf::octavia_with(changes.clone())), &node);
         let error = outcome.any_error();
         for text in [&outcome.stderr, &error.msg, &error.details] {
             assert!(!text.trim_end().contains(char::is_control), "{changes}: {text:?}");

@@ -55,7 +55,7 @@ impl Essentials {
         // Whether it is a text at all is for ADD to say.
         let says_file =
             block.as_mut().is_some_and(|block| matches!(block.string("datastore"), Ok(Some("file"))));
-        let data_dir = place(&mut root, block.as_mut(), "dataDir", DATA_DIR);
+        let data_dir = place(&mut root, block.as_mut(), "dataDir", DATA_DIR).and_then(keeps_apart);
         let data_dir = or_first_error(data_dir, &mut refused).unwrap_or_else(|| DATA_DIR.into());
         let agent_socket =
             place(&mut root, block.as_mut(), "agentSocket", AGENT_SOCKET).and_then(fits_socket);
@@ -84,6 +84,11 @@ fn ipam<'a>(root: &mut Object<'a>) -> Result<(IpamKind, Option<Object<'a>>), Err
     let kind = IpamKind::of(block.string("type")?.unwrap_or_default())?;
     let ours = kind == IpamKind::BuiltIn;
     Ok((kind, ours.then_some(block)))
+}
+
+fn keeps_apart(path: PathBuf) -> Result<PathBuf, Error> {
+    places::keep_apart("dataDir", &path)?;
+    Ok(path)
 }
 
 fn fits_socket(path: PathBuf) -> Result<PathBuf, Error> {
