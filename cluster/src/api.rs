@@ -137,16 +137,32 @@ impl Api {
     }
 }
 
-/// A request without a body. `path` must be a valid one, as names of objects are.
+/// A request without a body.
 pub fn request(method: Method, path: &str) -> Request<Body> {
-    let request = Request::builder().method(method).uri(path).body(Body::empty());
-    request.expect("names of objects are valid in a URL")
+    let request = Request::builder().method(method).uri(valid(path)).body(Body::empty());
+    request.expect("the path is valid")
 }
 
 /// A request with a body of this content type.
 pub fn request_with(method: Method, path: &str, content: &str, body: String) -> Request<Body> {
-    let request = Request::builder().method(method).uri(path).header(header::CONTENT_TYPE, content);
-    request.body(body.into_bytes().into()).expect("names of objects are valid in a URL")
+    let request = Request::builder().method(method).uri(valid(path)).header(header::CONTENT_TYPE, content);
+    request.body(body.into_bytes().into()).expect("the path is valid")
+}
+
+/// The path with what cannot stand in a URL as `%xx`. A server refuses names of objects that need it, but not every server is one
+/// that can be believed.
+fn valid(path: &str) -> String {
+    let mut url = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        match byte {
+            b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' | b'#' => {
+                url.push_str(&format!("%{byte:02X}"))
+            }
+            _ if byte.is_ascii_graphic() => url.push(char::from(byte)),
+            _ => url.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    url
 }
 
 async fn ask<R>(
@@ -174,4 +190,15 @@ async fn ask<R>(
         }
     };
     timeout(within, exchange).await.unwrap_or(Err(Why::Silent(within)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_no_server_takes_ends_no_agent() {
+        let request = request(Method::GET, "/api/v1/nodes/evil\u{1b} \"ü#?limit=1");
+        assert_eq!(request.uri().to_string(), "/api/v1/nodes/evil%1B%20%22%C3%BC%23?limit=1");
+    }
 }
