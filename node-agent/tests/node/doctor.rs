@@ -184,7 +184,7 @@ fn the_plugin_is_asked_where_the_runtime_finds_it() {
         for (script, mode, level, part) in [
             ("#!/bin/sh\necho '{\"supportedVersions\": [\"0.3.1\"]}'\n", 0o755, "ok", "speaks CNI 0.3.1"),
             ("#!/bin/sh\necho '{\"supportedVersions\": [\"0.3.1\"]}'\n", 0o644, "fail", "Permission denied"),
-            ("#!/bin/sh\necho hello\n", 0o755, "fail", "is no CNI plugin"),
+            ("#!/bin/sh\necho hello\n", 0o755, "fail", "is not a CNI plugin"),
             ("#!/bin/sh\nexec sleep 60\n", 0o755, "fail", "not answered within 5 s"),
         ] {
             // A new file each time: one that is being executed cannot be written.

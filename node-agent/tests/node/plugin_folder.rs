@@ -248,7 +248,7 @@ fn a_folder_that_cannot_be_used_and_a_plugin_that_is_none_are_named() {
         );
         refused(
             &node.run(&format!("{words} /bin/true"), ""),
-            &["/bin/true, which was to be installed", "is no CNI plugin"],
+            &["/bin/true, which was to be installed", "is not a CNI plugin"],
         );
         for _ in 0..2 {
             assert!(Command::new("umount").arg(&bin).status().unwrap().success());
