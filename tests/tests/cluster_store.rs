@@ -119,7 +119,7 @@ fn an_agents_refusal_has_a_code_of_its_own() {
     for (kind, code, words) in [
         ("exhausted", 101, ["no free address", "octavia-bridge-agent pools"]),
         ("held", 102, ["held by", "another address"]),
-        ("corrupt", 106, ["not what its name says", "mend"]),
+        ("corrupt", 106, ["not what its name says", "repair the pool"]),
         ("unsupported", 2, ["too big", "configuration"]),
         ("version", 11, ["speaks 2", "update"]),
         ("malformed", 999, ["no verb", "report"]),
