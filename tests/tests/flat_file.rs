@@ -183,7 +183,7 @@ fn a_wrong_file_is_named_with_the_field() {
     let before = pod.node().snapshot(&[&pod]);
     for (text, code, words) in [
         ("{", 7, ["whereabouts.conf", "EOF"]),
-        ("[]", 7, ["whereabouts.conf", "no JSON object"]),
+        ("[]", 7, ["whereabouts.conf", "not a JSON object"]),
         (r#"{"exclude": ["s3cret"]}"#, 7, ["whereabouts.conf: exclude[0]", "is neither a subnet nor"]),
         (r#"{"gateway": "10.0.0.1"}"#, 7, ["whereabouts.conf: gateway", "172.23.0.0/24"]),
         (
