@@ -219,7 +219,10 @@ fn killed_at_any_file_it_leaves_whole_ones_that_the_next_start_knows() {
 fn a_folder_that_cannot_be_used_and_a_plugin_that_is_none_are_named() {
     on_a_node(|node| {
         let bin = node.path("bin");
-        refused(&install(node, "v1", ""), &["the CNI folder", "/bin cannot be used", "No such file"]);
+        refused(
+            &install(node, "v1", ""),
+            &["cannot use the CNI directory", "/bin: name the directory", "No such file"],
+        );
         fs::write(&bin, "").unwrap();
         refused(&install(node, "v1", ""), &["/bin cannot be used", "not a directory"]);
         fs::remove_file(&bin).unwrap();
@@ -272,14 +275,14 @@ fn the_state_goes_when_it_is_told_to_and_nobody_needs_it() {
         assert_eq!(there(node, "octavia-bridge").1, "v1", "nothing was removed");
         // The plugin alone may go, and who is left is told.
         let answer = uninstall(node, "");
-        assert!(done(&answer).contains("stays, for the ends of pods"));
+        assert!(done(&answer).contains("kept; the plugin needs it to detach pods"));
         assert!(answer.stderr.contains("1 attachments are recorded"), "{}", answer.stderr);
         for file in ["attachments/3f2a@net1.jsonl", "cluster-tombstones/77aa@net1"] {
             fs::remove_file(state(file)).unwrap();
         }
         node.ok("remove", "");
         fs::write(state("notes"), "an administrator's").unwrap();
-        assert!(node.ok("uninstall --state", "").contains("the folder itself stays"));
+        assert!(node.ok("uninstall --state", "").contains("the directory itself stays"));
         assert_eq!(files(&node.path("state")).into_keys().collect::<Vec<_>>(), ["notes"]);
         fs::remove_file(state("notes")).unwrap();
         assert!(node.ok("uninstall --state", "").contains("state: removed"));

@@ -23,7 +23,7 @@ pub(crate) enum Error {
     )]
     Record { path: PathBuf, source: serde_json::Error },
     #[error(
-        "octavia-bridge-agent did not install {} ({what}) and left it alone; remove it, or {instead}", path.display()
+        "{} is not octavia-bridge-agent's ({what}) and was left alone; remove it, or {instead}", path.display()
     )]
     Foreign { path: PathBuf, what: &'static str, instead: &'static str },
     #[error(
