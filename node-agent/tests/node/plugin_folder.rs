@@ -115,7 +115,7 @@ fn what_others_have_put_there_is_left_alone_and_named() {
         let answer = install(node, "v1", "--also-as bridge,whereabouts");
         refused(
             &answer,
-            &["bin/octavia-ipam is not", "was there before", "bin/bridge is not", "no regular file"],
+            &["bin/octavia-ipam is not", "was there before", "bin/bridge is not", "not a regular file"],
         );
         refused(&answer, &["remove it, or do without that name in --also-as"]);
         assert_eq!(there(node, "octavia-bridge").1, "v1");
@@ -224,7 +224,7 @@ fn a_folder_that_cannot_be_used_and_a_plugin_that_is_none_are_named() {
             &["cannot use the CNI directory", "/bin: name the directory", "No such file"],
         );
         fs::write(&bin, "").unwrap();
-        refused(&install(node, "v1", ""), &["/bin cannot be used", "not a directory"]);
+        refused(&install(node, "v1", ""), &["/bin: name the directory", "not a directory"]);
         fs::remove_file(&bin).unwrap();
         let mount = |options: &str| {
             let mut command = Command::new("mount");

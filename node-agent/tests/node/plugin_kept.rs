@@ -83,7 +83,11 @@ fn a_stranger_in_its_place_is_told_and_left_until_it_goes() {
         says("/readyz", 200, "ok    plugin");
         fs::remove_file(node.path("bin/octavia-bridge")).unwrap();
         fs::write(node.path("bin/octavia-bridge"), "another's").unwrap();
-        says("/readyz", 503, "bin/octavia-bridge (another program has replaced");
+        says(
+            "/readyz",
+            503,
+            "bin/octavia-bridge is not octavia-bridge-agent's (another program has replaced",
+        );
         says("/metrics", 200, "octavia_bridge_plugin_installed{name=\"octavia-bridge\"} 0\n");
         says("/metrics", 200, "octavia_bridge_plugin_installed{name=\"octavia-ipam\"} 1\n");
         assert!(node.log().contains("octavia-bridge is not octavia-bridge-agent's"), "{}", node.log());
