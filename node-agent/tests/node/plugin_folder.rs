@@ -122,7 +122,10 @@ fn what_others_have_put_there_is_left_alone_and_named() {
         assert_eq!(there(node, "whereabouts").1, "v1");
         // Put there by somebody after it was installed.
         fs::write(node.path("bin/octavia-bridge"), "an administrator's").unwrap();
-        refused(&install(node, "v2", ""), &["bin/octavia-bridge is not", "has replaced what was installed"]);
+        refused(
+            &install(node, "v2", ""),
+            &["bin/octavia-bridge is not", "another program has replaced the installed plugin"],
+        );
         assert!(done(&uninstall(node, "")).contains("bin/octavia-bridge: left alone"));
         assert_eq!(files(&node.path("bin")).len(), 3);
         assert_eq!(fs::read(node.path("bin/octavia-ipam")).unwrap(), b"a package's");
@@ -235,7 +238,7 @@ fn a_folder_that_cannot_be_used_and_a_plugin_that_is_none_are_named() {
         mount("ro");
         refused(
             &install(node, "v1", ""),
-            &["install ", "/bin/octavia-bridge", "Read-only", "has to be writable"],
+            &["install ", "/bin/octavia-bridge", "Read-only", "must be writable"],
         );
         mount("size=4096");
         fs::write(bin.join("loopback"), [b'x'; 4096]).unwrap();
