@@ -106,8 +106,9 @@ impl Attachment {
             let remedy = "unknown key; remove it, or remove \"strict\": true";
             return Err(FieldError::missing(key, remedy).into());
         }
-        let passed_over = |key: &String| FieldError::missing(key, "unknown key, passed over").to_string();
-        let mut warnings: Vec<String> = conf.unknown.iter().map(passed_over).collect();
+        let ignored =
+            |key: &String| FieldError::missing(key, "unknown key, ignored; check the spelling").to_string();
+        let mut warnings: Vec<String> = conf.unknown.iter().map(ignored).collect();
 
         let owner = Owner {
             container_id: environment.container_id.clone(),
@@ -258,7 +259,7 @@ fn bridge(written: Option<&str>) -> Result<String, Error> {
         wrong(
             "bridge",
             name,
-            "is no interface name; write 1 to 15 bytes without '/', ':', '%' and spaces, such as octbr",
+            "is not an interface name; write 1 to 15 bytes without '/', ':', '%' and spaces, such as octbr",
         )
     })?;
     Ok(name.to_owned())
@@ -311,8 +312,9 @@ fn mac(asked: &[(&'static str, &str)], args: Option<&str>, conf: Option<&str>) -
         error if field == CNI_ARGS_MAC => Error { code: Code::InvalidEnvironment, ..error },
         error => error,
     };
-    let mac: MacAddress =
-        text.parse().map_err(|_| refuse("is no MAC address; write six octets such as 02:00:ac:17:00:05"))?;
+    let mac: MacAddress = text
+        .parse()
+        .map_err(|_| refuse("is not a MAC address; write six octets such as 02:00:ac:17:00:05"))?;
     if mac.is_multicast() || mac.is_zero() {
         return Err(refuse(
             "is a multicast or zero MAC address, which no interface may have; write one such as 02:00:ac:17:00:05",

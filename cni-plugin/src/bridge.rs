@@ -23,14 +23,17 @@ pub(crate) async fn observe(host: &Netlink, attachment: &Attachment) -> Result<O
                 Code::TryAgainLater,
                 format!("bridge: {name:?} does not exist, and bridgeMode \"unmanaged\" forbids making it"),
             )
-            .with_details("the node's network configuration has to make it first"));
+            .with_details("configure the bridge on the node first, or set bridgeMode to \"managed\""));
         }
         return Ok(None);
     };
     if !matches!(link.kind, LinkKind::Bridge(_)) {
         return Err(Error::new(
             Code::InvalidConfig,
-            format!("bridge: {name:?} exists and is no bridge but {}; name a bridge", describe(&link.kind)),
+            format!(
+                "bridge: {name:?} is {}, not a bridge; set \"bridge\" to the name of a bridge",
+                describe(&link)
+            ),
         ));
     }
     if unmanaged && !link.up {
@@ -190,11 +193,12 @@ pub(crate) fn forwarding_wait(bridge: &Link) -> Duration {
     }
 }
 
-fn describe(kind: &LinkKind) -> String {
-    match kind {
+fn describe(link: &Link) -> String {
+    match &link.kind {
         LinkKind::Vlan { .. } => "a VLAN interface".into(),
-        LinkKind::Veth => "one end of a veth pair".into(),
+        LinkKind::Veth => "a veth".into(),
         LinkKind::Other(kind) => format!("a link of kind {kind}"),
+        LinkKind::None if link.name == "lo" => "the loopback interface".into(),
         LinkKind::None => "a physical interface".into(),
         other => format!("another kind of link ({other:?})"),
     }

@@ -72,11 +72,11 @@ async fn check_host_end(
     let link = link.ok_or_else(|| differs(format!("the host's end {name} is gone")))?;
     if !identity::is_host_link(&link, id, ifname) {
         return Err(differs(format!(
-            "{name} belongs to somebody else: neither its MAC nor its alias is this attachment's"
+            "{name} belongs to another program: its MAC and its alias are not this attachment's"
         )));
     }
     if link.master != Some(bridge.index) {
-        return Err(differs(format!("{name} is no port of {}", bridge.name)));
+        return Err(differs(format!("{name} is not a port of {}", bridge.name)));
     }
     for link in [&bridge, &link] {
         if !link.up {

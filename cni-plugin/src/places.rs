@@ -73,7 +73,7 @@ pub(crate) fn require(field: &str, path: &Path) -> Result<(), Error> {
     }
     trust::examine(path).map_err(|cause| {
         wrong(format!(
-            "is not in the hands of root alone: {}; every directory on the way must belong to root and be writable by nobody else",
+            "is not under root's control alone: {}; every directory of the path must belong to root and be writable only by root",
             chain(&cause)
         ))
     })

@@ -132,10 +132,10 @@ impl Word {
                 return Self::Bridge(Policy { origin, bridge: name.to_owned(), uplinks });
             }
             if links.contains(name) {
-                let text = format!(
-                    "bridge: {name:?} is a link of the node's policy ({origin}), and not a bridge there"
-                );
-                let details = "no bridge of that name is made for a pod; name another one";
+                let text =
+                    format!("bridge: {name:?} is in the node's policy ({origin}), but not as a bridge");
+                let details =
+                    "set \"bridge\" to the name of a bridge; the plugin does not create one of this name";
                 word = Self::Link(Error::new(Code::InvalidConfig, text).with_details(details));
             }
         }
@@ -186,8 +186,8 @@ impl Policy {
 
 fn not_yet(lack: String) -> Error {
     Error::new(Code::TryAgainLater, lack).with_details(
-        "octavia-bridge-agent has to mend that: look at `octavia-bridge-agent plan` on the node; \
-         `octavia-bridge-agent remove` ends the policy",
+        "octavia-bridge-agent repairs it; see its log or readiness \
+         (kubectl exec POD -- /octavia-bridge-agent health ready)",
     )
 }
 
@@ -197,9 +197,9 @@ fn read(path: &Path) -> Result<Option<Document>, Error> {
     let unusable = |why: String| {
         Error::new(
             Code::TryAgainLater,
-            format!("whether the node's policy names the bridge cannot be told: {}: {why}", path.display()),
+            format!("cannot read which bridges the node's policy names: {}: {why}", path.display()),
         )
-        .with_details("octavia-bridge-agent writes the file anew when it starts")
+        .with_details("octavia-bridge-agent rewrites the file when it starts")
     };
     let text = match state_file::read(path, LONGEST) {
         Ok(text) => text,

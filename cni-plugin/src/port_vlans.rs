@@ -40,11 +40,14 @@ pub(crate) fn check_bridge(vlans: &PortVlans, bridge: &Link) -> Result<(), Error
     let name = &bridge.name;
     Err(Error::new(
         Code::TryAgainLater,
-        format!("{} would not separate the pod from others: the bridge {name} does not filter VLANs", vlans.asked()),
+        format!(
+            "{} would not separate the pod from others: the bridge {name} does not filter VLANs",
+            vlans.asked()
+        ),
     )
     .with_details(format!(
-        "name a bridge that does, or one that does not exist yet; whoever keeps {name} may switch it on, for all its \
-         ports: ip link set {name} type bridge vlan_filtering 1"
+        "name a bridge that does, or one that does not exist yet; or enable it for all ports of {name}: \
+         ip link set {name} type bridge vlan_filtering 1"
     )))
 }
 

@@ -53,7 +53,7 @@ pub(crate) fn writable(directory: &Path) -> Result<(), Error> {
         unavailable(format!("dataDir {}: cannot write in {}: {why}", directory.display(), existing.display()))
     };
     if !existing.is_dir() {
-        return Err(cannot("it is no directory"));
+        return Err(cannot("it is not a directory"));
     }
     access(existing, AccessFlags::W_OK | AccessFlags::X_OK).map_err(|errno| cannot(errno.desc()))?;
     let disk = statvfs(existing).map_err(|errno| cannot(errno.desc()))?;

@@ -171,8 +171,7 @@ impl Ipam {
             warnings: Vec::new(),
         };
         parsed.check_static(&mut ipam)?;
-        let unknown =
-            |path| FieldError::missing(path, "is no field of an ipam block and has no effect; remove it");
+        let unknown = |path| FieldError::missing(path, "unknown key in ipam; ignored");
         warnings.extend(ipam.unknown().into_iter().map(unknown));
         Ok(parsed)
     }
@@ -248,7 +247,7 @@ fn withheld(error: ConfError, file: Option<&FlatFile>) -> ConfError {
 /// An address, or an error for `field` that says how one looks.
 fn parse_ip(field: &str, text: &str) -> Result<IpAddr, FieldError> {
     address::parse(text).ok_or_else(|| {
-        let remedy = "is no IP address; write one like 172.23.0.30";
+        let remedy = "is not an IP address; write one like 172.23.0.30";
         FieldError::text(field, text, remedy)
     })
 }
@@ -256,7 +255,7 @@ fn parse_ip(field: &str, text: &str) -> Result<IpAddr, FieldError> {
 /// `address/length`, or an error for `field` that says how one looks.
 fn parse_cidr(field: &str, text: &str) -> Result<IpNet, FieldError> {
     address::parse_net(text).ok_or_else(|| {
-        let remedy = "is no address with prefix length; write one like 172.23.0.0/24";
+        let remedy = "is not an address with prefix length; write one like 172.23.0.0/24";
         FieldError::text(field, text, remedy)
     })
 }

@@ -100,7 +100,7 @@ impl<'a> Object<'a> {
     pub fn at(path: String, value: &'a Value) -> Result<Self, FieldError> {
         let Value::Object(map) = value else {
             let path = if path.is_empty() { "network configuration".to_owned() } else { path };
-            return Err(FieldError::json(path, value, "is no object; write {\"key\": value, …}"));
+            return Err(FieldError::json(path, value, "is not an object; write {\"key\": value, …}"));
         };
         let member =
             |(key, value): (&'a String, &'a Value)| Member { key, value, asked: false, origin: None };
@@ -193,7 +193,7 @@ impl<'a> Object<'a> {
     pub fn list(&mut self, key: &str) -> Result<Vec<Element<'a>>, FieldError> {
         let Some(found) = self.element(key) else { return Ok(Vec::new()) };
         let Value::Array(items) = found.value else {
-            return Err(found.wrong("is no list; write it in brackets, […]"));
+            return Err(found.wrong("is not a list; write it in brackets, […]"));
         };
         let place = |(i, value)| Element { path: format!("{}[{i}]", found.path), value };
         Ok(items.iter().enumerate().map(place).collect())
@@ -235,17 +235,17 @@ impl<'a> Element<'a> {
 
     /// The value as a string.
     pub fn string(&self) -> Result<&'a str, FieldError> {
-        self.value.as_str().ok_or_else(|| self.wrong("is no string; write it in double quotes"))
+        self.value.as_str().ok_or_else(|| self.wrong("is not a string; write it in double quotes"))
     }
 
     /// The value as a boolean.
     pub fn bool(&self) -> Result<bool, FieldError> {
-        self.value.as_bool().ok_or_else(|| self.wrong("is no boolean; write true or false without quotes"))
+        self.value.as_bool().ok_or_else(|| self.wrong("is not a boolean; write true or false without quotes"))
     }
 
     /// The value as a whole number.
     pub fn int(&self) -> Result<i64, FieldError> {
-        let remedy = "is no whole number; write digits only, without quotes or fraction";
+        let remedy = "is not a whole number; write digits only, without quotes or fraction";
         self.value.as_i64().ok_or_else(|| self.wrong(remedy))
     }
 

@@ -20,7 +20,7 @@ pub struct PoolName(String);
 /// The file store could live with such a name, but a pool must be able to move to a cluster and back.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "pool name \"{0}\" is no valid object name: lower-case letters, digits, '-' and '.', at most {MAX_LEN}"
+    "pool name \"{0}\" is not a valid object name: lower-case letters, digits, '-' and '.', at most {MAX_LEN}"
 )]
 pub struct NameError(pub String);
 

@@ -66,7 +66,7 @@ pub enum PoolError {
         expected: String,
     },
     /// An allocation that is no address of the subnet.
-    #[error("allocation \"{key}\" is no offset in {subnet}")]
+    #[error("allocation \"{key}\" is not an offset in {subnet}")]
     Key {
         /// The key as written.
         key: String,

@@ -192,7 +192,7 @@ impl RemoteStore {
         }
         let none = |cause: serde_json::Error| {
             let text: String = String::from_utf8_lossy(line).chars().take(SHOWN).collect();
-            self.nonsense(attempt, &format!("is no reply: {cause}: {text:?}"))
+            self.nonsense(attempt, &format!("is not a reply: {cause}: {text:?}"))
         };
         let Versioned { version } = serde_json::from_slice(line).map_err(none)?;
         match serde_json::from_slice(line) {

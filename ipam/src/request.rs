@@ -82,7 +82,7 @@ impl RequestedAddress {
         match address::parse_net(text) {
             Some(net) => Ok(Self { address: net.addr(), prefix_len: Some(net.prefix_len()), field }),
             None => {
-                let remedy = "is no IP address; write one like 172.23.0.40 or 172.23.0.40/24";
+                let remedy = "is not an IP address; write one like 172.23.0.40 or 172.23.0.40/24";
                 Err(FieldError::text(field, text, remedy))
             }
         }

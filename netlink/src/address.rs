@@ -220,6 +220,6 @@ pub(crate) fn ip(nla: &NlaBuffer<&[u8]>) -> std::result::Result<IpAddr, DecodeEr
     } else if let Ok(octets) = <[u8; 16]>::try_from(value) {
         Ok(octets.into())
     } else {
-        Err(format!("{} bytes are no IP address", value.len()).into())
+        Err(format!("{} bytes are not an IP address", value.len()).into())
     }
 }

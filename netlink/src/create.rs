@@ -148,7 +148,7 @@ impl Netlink {
         let attempt = || format!("create VLAN {} on link {}", vlan.name, vlan.parent);
         validate_index(vlan.parent, attempt)?;
         if !VLAN_IDS.contains(&vlan.id) {
-            let reason = format!("{} is no VLAN id, 1 to 4094 are", vlan.id);
+            let reason = format!("{} is not a VLAN id; valid are 1 to 4094", vlan.id);
             return Err(Error::Invalid { attempt: attempt(), reason });
         }
         let mut message = described(&vlan.name, None, vlan.mtu)?;

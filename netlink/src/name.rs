@@ -26,7 +26,7 @@ pub fn validate_link_name(name: &str) -> Result<()> {
     } else if name.len() > MAX_NAME {
         format!("it has {} bytes, at most {MAX_NAME} are allowed", name.len())
     } else if name == "." || name == ".." {
-        "it would be a folder's own name under /proc/sys and /sys/class/net".to_owned()
+        "it would be a directory's own name under /proc/sys and /sys/class/net".to_owned()
     } else if matches!(name, "all" | "default") {
         "under /proc/sys it means every link, not one".to_owned()
     } else if name.contains('%') {
@@ -59,7 +59,7 @@ pub(crate) fn validate_index(index: u32, attempt: impl FnOnce() -> String) -> Re
     if index != 0 {
         return Ok(());
     }
-    Err(Error::Invalid { attempt: attempt(), reason: "0 is no link index".into() })
+    Err(Error::Invalid { attempt: attempt(), reason: "0 is not a link index".into() })
 }
 
 #[cfg(test)]

@@ -12,22 +12,29 @@ use crate::install::AlsoAs;
 
 /// Longest time that can be asked for, in seconds: a year. What is added to a moment must not be more than a clock holds.
 const LONGEST: u64 = 31_536_000;
+/// Apart from a verb's own options.
+const GLOBAL: &str = "Global options";
 
-/// Keeps a node's VLAN interfaces and bridges as a policy describes them, in nmstate's YAML.
+/// Configure a node's VLAN interfaces and bridges from nmstate YAML, and keep them so.
 ///
-/// Exit status: 0 done, 1 failed, 2 wrong usage or input, 3 the node differs (plan --check).
+/// Exit status: 0 success, 1 failure, 2 wrong usage or input, 3 the node differs from the desired state (plan --check).
 #[derive(Debug, Parser)]
 #[command(name = "octavia-bridge-agent", version)]
 pub(crate) struct Cli {
-    /// Where the last good desired state and the journal are kept.
-    #[arg(long, global = true, value_name = "DIR", default_value = "/var/lib/octavia-bridge")]
+    /// Directory of the kept desired state, its journal and the plugin's records.
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "DIR", default_value = "/var/lib/octavia-bridge")]
     pub(crate) state_dir: PathBuf,
-    /// Lock file of kubernetes-nmstate's handler: while that runs, nothing is changed.
-    #[arg(long, global = true, value_name = "FILE", default_value = "/var/k8s_nmstate/handler_lock")]
+    /// Lock file of kubernetes-nmstate's handler; the agent changes nothing while the handler holds it.
+    #[arg(
+        long,
+        global = true,
+        help_heading = GLOBAL,
+        value_name = "FILE",
+        default_value = "/var/k8s_nmstate/handler_lock"
+    )]
     pub(crate) nmstate_lock: PathBuf,
-    /// Where the kernel's settings can be written. A container has its own /proc/sys read-only, and the host's mounted at
-    /// another place.
-    #[arg(long, global = true, value_name = "DIR", default_value = "/proc/sys")]
+    /// Writable sysctl directory; in a container, the mount point of the host's /proc/sys.
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "DIR", default_value = "/proc/sys")]
     pub(crate) proc_sys: PathBuf,
     #[command(subcommand)]
     pub(crate) verb: Verb,
@@ -35,83 +42,81 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Say what would be done, and do nothing.
+    /// Print the steps and change nothing.
     Plan {
         #[command(flatten)]
         input: Input,
-        /// For programs.
+        /// Print machine-readable JSON.
         #[arg(long)]
         json: bool,
-        /// Exit with 3 if there is something to do.
+        /// Exit with status 3 if the node differs from the desired state.
         #[arg(long)]
         check: bool,
     },
-    /// Bring the desired state about and keep it for the next boot.
+    /// Apply the desired state and remember it across reboots.
     Apply {
         #[command(flatten)]
         input: Input,
         #[command(flatten)]
         safety: Safety,
     },
-    /// Print the present state in nmstate's YAML.
+    /// Print the node's current state as nmstate YAML.
     Show {
-        /// JSON instead.
+        /// Print machine-readable JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Delete every link and route that this program made, and forget the kept desired state.
+    /// Delete every link and route that the agent created, and forget the kept desired state.
     Remove {
         #[command(flatten)]
         safety: Safety,
     },
-    /// Put the plugin where the container runtime looks for it, and tell the host's own programs about the state that was
-    /// applied last.
+    /// Install the plugin for the container runtime, a systemd unit, or a NetworkManager configuration file.
     Install {
         #[command(flatten)]
         places: Places,
         #[command(flatten)]
         plugin: Plugin,
     },
-    /// Take back what install did; links, pods' addresses and the kept state stay.
+    /// Remove what install created; keep links, pods' addresses and the kept state.
     Uninstall {
         #[command(flatten)]
         places: Places,
-        /// Remove the state directory's content, too: refused while a pod, a release or a policy needs it.
+        /// Remove the state directory, too; fails while a pod, a pending release or a policy needs it.
         #[arg(long, group = "whom")]
         state: bool,
     },
-    /// Look for what keeps pods from their network, and say what to do; changes nothing. Status 1 if something fails.
+    /// Diagnose this node, print remedies and change nothing; exit with status 1 if a check fails.
     Doctor(Doctor),
-    /// Show who has which address, and what is left of pods that are gone.
+    /// List address allocations and their pods, leaked ones included.
     Pools(Pools),
-    /// Ask the agent that runs on this node how it is, and print what it says. Status 0 if all is well, 1 if not, or if it
-    /// does not answer.
+    /// Query the agent running on this node; exit with status 1 if the probe fails or the agent does not answer.
     Health {
-        /// What to ask.
+        /// Probe to run.
         #[arg(value_enum)]
         question: Question,
         #[command(flatten)]
         place: HealthSocket,
     },
-    /// Bring the desired state about and keep it so, until SIGTERM; every link stays.
+    /// Apply the desired state and keep it until SIGTERM; links remain afterwards.
     Run {
         #[command(flatten)]
         input: Input,
         #[command(flatten)]
         safety: Safety,
+        /// Seconds between two full checks of the node; the agent repairs changes at once besides.
+        #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=LONGEST))]
+        interval: u64,
         #[command(flatten)]
         cluster: Cluster,
-        /// The folder where the container runtime looks for plugins: the plugin is put there, and put back. Without
-        /// it no folder is touched.
+        /// The container runtime's plugin directory, such as /opt/cni/bin; install the plugin there and keep it
+        /// installed [default: do not install]
         #[arg(long, value_name = "DIR", env = "CNI_BIN_DIR", help_heading = "Plugin")]
         cni_bin_dir: Option<PathBuf>,
         #[command(flatten)]
         plugin: Plugin,
         #[command(flatten)]
         told: Told,
-        /// Seconds between two full readings.
-        #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=LONGEST))]
-        interval: u64,
     },
 }
 
@@ -119,8 +124,8 @@ pub(crate) enum Verb {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Health")]
 pub(crate) struct Told {
-    /// Where to answer HTTP requests for /healthz, /readyz and /metrics; none for nowhere. Kubelet's probes do not ask here
-    /// but run `health`.
+    /// Listen address for HTTP requests to /healthz, /readyz and /metrics, or "none"; the kubelet's probes run `health`
+    /// instead.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:29808")]
     pub(crate) health_bind: Bind,
     #[command(flatten)]
@@ -130,7 +135,7 @@ pub(crate) struct Told {
 /// Where `health` asks.
 #[derive(Debug, Args)]
 pub(crate) struct HealthSocket {
-    /// The socket where `health` asks and `run` answers. Its folder has to be the agent's own.
+    /// Unix socket on which `run` answers `health`; its directory must belong to the agent alone.
     #[arg(
         long,
         value_name = "FILE",
@@ -143,17 +148,16 @@ pub(crate) struct HealthSocket {
 /// The desired state, and what of it to take.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Input {
-    /// A file with states or policies; - for standard input; may be repeated. Without one the state that
-    /// was applied last.
+    /// File with nmstate states or policies, or - for standard input; repeatable [default: the state applied last]
     #[arg(short, long = "file", value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
-    /// A label of this node, for the policies' nodeSelector; may be repeated.
+    /// Label of this node, matched against the policies' nodeSelector; repeatable.
     #[arg(long = "node-label", value_name = "KEY=VALUE")]
     labels: Vec<Label>,
-    /// Take policies in files whatever their nodeSelector says.
+    /// Apply all policies in the files and ignore their nodeSelector.
     #[arg(long)]
     all_policies: bool,
-    /// Leave out entries with something that is not supported, instead of refusing all.
+    /// Skip interfaces and routes with unsupported keys; default: refuse the whole state.
     #[arg(long)]
     ours_only: bool,
 }
@@ -166,13 +170,13 @@ impl Input {
 
 #[derive(Debug, Args)]
 pub(crate) struct Doctor {
-    /// For programs.
+    /// Print machine-readable JSON.
     #[arg(long)]
     pub(crate) json: bool,
-    /// The plugin, where the container runtime looks for it, such as /opt/cni/bin/octavia-bridge.
+    /// Path of the installed plugin to check, such as /opt/cni/bin/octavia-bridge.
     #[arg(long, value_name = "FILE")]
     pub(crate) plugin: Option<PathBuf>,
-    /// Where NetworkManager notes the state of its devices.
+    /// Directory of NetworkManager's device state files.
     #[arg(long, value_name = "DIR", default_value = "/run/NetworkManager/devices")]
     pub(crate) network_manager_devices: PathBuf,
 }
@@ -181,12 +185,12 @@ pub(crate) struct Doctor {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Plugin")]
 pub(crate) struct Plugin {
-    /// The plugin to install; by default octavia-bridge beside this program.
+    /// Plugin to install [default: octavia-bridge beside octavia-bridge-agent]
     #[arg(long = "plugin", value_name = "FILE", env = "PLUGIN_FILE")]
     pub(crate) file: Option<PathBuf>,
-    /// Install it under these names, too, so that networks of other plugins get it: bridge, whereabouts, or both with a comma
-    /// between. A file of that name that is there already is left alone, which is an error.
-    #[arg(long, value_name = "NAMES", env = "ALSO_AS", default_value = "", hide_default_value = true)]
+    /// Install the plugin under more names, for networks that name another plugin: bridge, whereabouts, or
+    /// bridge,whereabouts. Another plugin's file of that name is an error.
+    #[arg(long, value_name = "NAME[,NAME]", env = "ALSO_AS", default_value = "", hide_default_value = true)]
     pub(crate) also_as: AlsoAs,
 }
 
@@ -194,23 +198,23 @@ pub(crate) struct Plugin {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Cluster")]
 pub(crate) struct Cluster {
-    /// Keep what `NodeNetworkConfigurationPolicies` want of this node, beside the files, and serve plugins with addresses
-    /// from the Kubernetes API.
+    /// Apply the cluster's `NodeNetworkConfigurationPolicy` objects to this node, beside the files, and allocate pods'
+    /// addresses in the Kubernetes API.
     #[arg(long)]
     pub(crate) cluster: bool,
-    /// Credentials. Without them, those of the pod.
+    /// Path to a kubeconfig [default: the pod's service account]
     #[arg(long, value_name = "FILE", requires = "cluster")]
     pub(crate) kubeconfig: Option<PathBuf>,
-    /// This node's name in the API.
+    /// This node's name in the Kubernetes API; --cluster requires it.
     #[arg(long, value_name = "NAME", env = "NODE_NAME", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) node_name: Option<String>,
-    /// Where the pool objects are.
+    /// Namespace of the IPPool objects.
     #[arg(long, value_name = "NAMESPACE", env = "WHEREABOUTS_NAMESPACE", default_value = "kube-system")]
     pub(crate) pool_namespace: String,
-    /// Where plugins ask.
+    /// Unix socket on which the agent serves plugins.
     #[arg(long, value_name = "FILE", default_value = "/run/octavia-bridge/agent.sock")]
     pub(crate) socket: PathBuf,
-    /// Seconds that the holder of an address must have been gone before the address is free.
+    /// Seconds between the disappearance of a pod and the release of its address.
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=LONGEST))]
     pub(crate) reclaim_grace: u64,
 }
@@ -221,10 +225,10 @@ pub(crate) struct Pools {
     pub(crate) act: Option<PoolsAct>,
     #[command(flatten)]
     pub(crate) place: PoolsPlace,
-    /// The pools of the file store in this dataDir of the plugin, instead of the cluster's.
+    /// List the file store's pools in this directory (the plugin's dataDir) [default: the cluster's pools]
     #[arg(long, value_name = "DIR", conflicts_with = "kubeconfig")]
     pub(crate) data_dir: Option<PathBuf>,
-    /// For programs.
+    /// Print machine-readable JSON.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -232,10 +236,10 @@ pub(crate) struct Pools {
 /// Where the cluster's pools are.
 #[derive(Debug, Args)]
 pub(crate) struct PoolsPlace {
-    /// Credentials. Without them, those of the pod.
+    /// Path to a kubeconfig [default: the pod's service account]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,
-    /// Where the pool objects are.
+    /// Namespace of the IPPool objects.
     #[arg(
         long,
         global = true,
@@ -244,19 +248,19 @@ pub(crate) struct PoolsPlace {
         default_value = "kube-system"
     )]
     pub(crate) pool_namespace: String,
-    /// For repair: the node whose own leaks to mend, which only its agent does otherwise.
+    /// Node whose leaked addresses repair may free in place of that node's agent.
     #[arg(long, global = true, value_name = "NAME", env = "NODE_NAME", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) node_name: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PoolsAct {
-    /// Free what is left of pods that are gone, by the same proof as the agents that do it by themselves.
+    /// Free the leaked addresses of deleted pods, by the same checks as the agents.
     Repair {
-        /// Say what would be done, and do nothing.
+        /// Print what repair would free, and change nothing.
         #[arg(long)]
         dry_run: bool,
-        /// Seconds between the two looks that it takes.
+        /// Seconds between the two checks that repair makes before it frees an address.
         #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=LONGEST))]
         reclaim_grace: u64,
     },
@@ -264,8 +268,8 @@ pub(crate) enum PoolsAct {
 
 #[derive(Debug, Args)]
 pub(crate) struct Safety {
-    /// Who has to answer on TCP after a change that could cut the node off; may be repeated. Without one
-    /// the default gateways.
+    /// TCP endpoint that must still answer after a change that could disconnect the node; repeatable [default: the
+    /// default gateways]
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) reach: Vec<SocketAddr>,
 }
@@ -273,20 +277,20 @@ pub(crate) struct Safety {
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("whom").args(["cni_bin_dir", "systemd", "network_manager"]).required(true).multiple(true))]
 pub(crate) struct Places {
-    /// The container runtime: the folder where it looks for plugins, such as /opt/cni/bin.
+    /// The container runtime's plugin directory, such as /opt/cni/bin.
     #[arg(long, value_name = "DIR")]
     pub(crate) cni_bin_dir: Option<PathBuf>,
-    /// systemd: a unit that brings the state about at each boot, before kubelet starts.
+    /// The systemd unit that applies the kept state at boot, before kubelet starts.
     #[arg(long)]
     pub(crate) systemd: bool,
-    /// NetworkManager: a file that makes it leave the state's VLAN interfaces, bridges and VRFs alone. To be
-    /// repeated when the state has others.
+    /// The NetworkManager file that marks the kept state's VLAN interfaces, bridges and VRFs as unmanaged; install it again
+    /// when the state names others.
     #[arg(long)]
     pub(crate) network_manager: bool,
-    /// Where systemd looks for units.
+    /// Directory of systemd units.
     #[arg(long, value_name = "DIR", default_value = "/etc/systemd/system")]
     pub(crate) unit_dir: PathBuf,
-    /// Where NetworkManager looks for parts of its configuration.
+    /// Directory of NetworkManager configuration files.
     #[arg(long, value_name = "DIR", default_value = "/etc/NetworkManager/conf.d")]
     pub(crate) network_manager_dir: PathBuf,
 }

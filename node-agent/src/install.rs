@@ -90,7 +90,7 @@ pub(crate) fn uninstall(cli: &Cli, places: &Places, with_state: bool) -> anyhow:
         if with_state {
             print(&leftovers::remove(&cli.state_dir)?)?;
         } else {
-            print(&format!("{shown}: stays, for the ends of pods"))?;
+            print(&format!("{shown}: kept; the plugin needs it to detach pods"))?;
             for what in needed {
                 tracing::warn!("{what}");
             }

@@ -5,7 +5,9 @@ use std::path::Path;
 
 /// Its handler runs here, and so nothing was changed.
 #[derive(Debug, thiserror::Error)]
-#[error("kubernetes-nmstate is at work on this node (it holds {lock}); nothing is changed while it is")]
+#[error(
+    "kubernetes-nmstate is running on this node (it holds {lock}); octavia-bridge-agent changes nothing meanwhile"
+)]
 pub(crate) struct Running {
     lock: String,
 }

@@ -46,7 +46,7 @@ impl Socket {
                 .recursive(true)
                 .mode(0o700)
                 .create(folder)
-                .map_err(failed("make the folder of"))?;
+                .map_err(failed("make the directory of"))?;
         }
         let folder = std::path::absolute(path).map_err(failed("find"))?;
         let folder = folder.parent().unwrap_or(&folder);
@@ -84,7 +84,7 @@ impl Socket {
             vec![match identity(&path) {
                 Ok(there) if there == ours => Line::Well(format!("plugins are answered on {shown}")),
                 Ok(_) => {
-                    Line::Missing(format!("{shown} was replaced by somebody else's; start the agent anew"))
+                    Line::Missing(format!("{shown} was replaced by another program's; restart the agent"))
                 }
                 Err(error) => Line::Missing(format!("{shown} is gone ({error}); start the agent anew")),
             }]

@@ -31,7 +31,7 @@ const KEPT: &str = "desired.json";
 pub(crate) enum Error {
     #[error("{attempt}")]
     Io { attempt: String, source: io::Error },
-    #[error("another octavia-bridge-agent is at work with {}; stop it first", .0.display())]
+    #[error("another octavia-bridge-agent uses {}; stop it first", .0.display())]
     Busy(PathBuf),
 }
 

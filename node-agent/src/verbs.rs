@@ -55,11 +55,13 @@ pub(crate) async fn plan(cli: &Cli, input: &Input, as_json: bool, check: bool) -
 
 fn in_words(desired: &Desired, plan: &Plan) -> String {
     let mut lines: Vec<String> = plan.steps.iter().map(|planned| planned.apply.to_string()).collect();
-    if plan.steps.is_empty() {
+    if plan.steps.is_empty() && plan.missing.is_empty() {
         lines.push("nothing to do".into());
     }
     lines.extend(plan.missing.iter().map(|missing| format!("waits: {missing}")));
-    lines.extend(plan.cuts.iter().map(|step| format!("could cut the node off, and will be checked: {step}")));
+    lines.extend(
+        plan.cuts.iter().map(|step| format!("could disconnect the node, checked after the change: {step}")),
+    );
     lines.extend(plan.warnings.iter().map(|text| format!("warning: {text}")));
     lines.extend(desired.left_alone.iter().map(|text| format!("left alone: {text}")));
     visible::lines(&lines)
@@ -126,7 +128,7 @@ pub(crate) fn promise_kept(state: &State) {
         Ok(())
     };
     if let Err(error) = promised() {
-        tracing::warn!("the plugin still goes by the policy that failed: {}", chain(&*error));
+        tracing::warn!("the plugin still follows the failed policy: {}", chain(&*error));
     }
 }
 

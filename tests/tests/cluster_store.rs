@@ -72,7 +72,7 @@ fn an_add_without_an_answer_fails_and_leaves_nothing() {
     for (bytes, words) in [
         (String::new(), ["closed the connection", "log"]),
         (half.to_owned(), ["closed the connection", "log"]),
-        ("{\"version\":1,\n".to_owned(), ["is no reply", "log"]),
+        ("{\"version\":1,\n".to_owned(), ["is not a reply", "log"]),
         (format!("{none}\n"), ["does not fit", "log"]),
         ("x".repeat(2 << 20), ["longer than", "log"]),
         (format!("{other}\n"), ["version 7", "update"]),
@@ -99,7 +99,11 @@ fn an_agent_that_is_away_is_named_with_what_to_do() {
     let refused = || {
         let outcome = add(&pod, &cluster(pod.node())).run();
         let path = socket(pod.node());
-        outcome.error(11).says(&[path.to_str().unwrap(), "cannot connect", "start octavia-bridge-agent"]);
+        outcome.error(11).says(&[
+            path.to_str().unwrap(),
+            "cannot connect",
+            "check the octavia-bridge-agent pod",
+        ]);
         pod.del(&cluster(pod.node())).run().silent_success();
         // It was asked nothing, so there is nothing to note for it either.
         pod.node().snapshot(&[&pod]).assert_same_as(&before);
@@ -113,9 +117,9 @@ fn an_agent_that_is_away_is_named_with_what_to_do() {
 #[test]
 fn an_agents_refusal_has_a_code_of_its_own() {
     for (kind, code, words) in [
-        ("exhausted", 101, ["no free address", "widen"]),
+        ("exhausted", 101, ["no free address", "octavia-bridge-agent pools"]),
         ("held", 102, ["held by", "another address"]),
-        ("corrupt", 106, ["not what its name says", "mend"]),
+        ("corrupt", 106, ["not what its name says", "repair the pool"]),
         ("unsupported", 2, ["too big", "configuration"]),
         ("version", 11, ["speaks 2", "update"]),
         ("malformed", 999, ["no verb", "report"]),

@@ -183,10 +183,14 @@ fn a_wrong_file_is_named_with_the_field() {
     let before = pod.node().snapshot(&[&pod]);
     for (text, code, words) in [
         ("{", 7, ["whereabouts.conf", "EOF"]),
-        ("[]", 7, ["whereabouts.conf", "no JSON object"]),
+        ("[]", 7, ["whereabouts.conf", "not a JSON object"]),
         (r#"{"exclude": ["s3cret"]}"#, 7, ["whereabouts.conf: exclude[0]", "is neither a subnet nor"]),
         (r#"{"gateway": "10.0.0.1"}"#, 7, ["whereabouts.conf: gateway", "172.23.0.0/24"]),
-        (r#"{"ipRanges": [{"range": "s3cret"}]}"#, 7, ["whereabouts.conf: ipRanges[0].range", "is no range"]),
+        (
+            r#"{"ipRanges": [{"range": "s3cret"}]}"#,
+            7,
+            ["whereabouts.conf: ipRanges[0].range", "is not a range"],
+        ),
         (r#"{"routes": 7}"#, 7, ["whereabouts.conf: routes", "list"]),
         (r#"{"node_slice_size": "s3cret"}"#, 2, ["whereabouts.conf: node_slice_size", "not supported"]),
     ] {

@@ -256,7 +256,7 @@ interfaces:
             let pod = node.pod("worker");
             let before = node.snapshot(&[&pod]);
             let outcome = pod.add(&conf(bridge)).run();
-            outcome.error(7).says(&[bridge, "a link of the node's policy", "policy.yaml"]);
+            outcome.error(7).says(&[bridge, "is in the node's policy", "policy.yaml"]);
             assert!(outcome.took < PATIENCE / 2, "{bridge}: {:?}", outcome.took);
             node.snapshot(&[&pod]).assert_same_as(&before);
         }

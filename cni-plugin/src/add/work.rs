@@ -220,7 +220,7 @@ impl Work<'_> {
             return Err(Error::new(
                 Code::Kernel,
                 format!(
-                    "{} is no longer an active port of {}: somebody else changed it",
+                    "{} is no longer an active port of {}: another program changed it",
                     host_link.name, bridge.name
                 ),
             ));
@@ -228,7 +228,7 @@ impl Work<'_> {
         if !vlans.is_empty()
             && let Some(what) = port_vlans::difference(self.host, vlans, &bridge, host_link).await?
         {
-            return Err(Error::new(Code::Kernel, format!("{what}: somebody else changed it")));
+            return Err(Error::new(Code::Kernel, format!("{what}: another program changed it")));
         }
         let present = self.pod.addresses(pod_link).await;
         let present = present.map_err(|cause| Error::kernel("read back the pod's addresses", &cause))?;
@@ -236,7 +236,7 @@ impl Work<'_> {
             None => Ok(bridge),
             Some(missing) => Err(Error::new(
                 Code::Kernel,
-                format!("the pod's address {missing} is gone again: somebody else removed it"),
+                format!("the pod's address {missing} is gone: another program removed it"),
             )),
         }
     }
@@ -272,5 +272,8 @@ impl Work<'_> {
 }
 
 fn vanished(name: &str) -> Error {
-    Error::new(Code::Kernel, format!("{name} vanished right after it was made: somebody else removed it"))
+    Error::new(
+        Code::Kernel,
+        format!("{name} vanished right after the plugin created it: another program removed it"),
+    )
 }

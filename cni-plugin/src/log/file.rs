@@ -62,7 +62,7 @@ fn no_link(errno: Errno) -> io::Error {
     let why = match errno {
         Errno::ELOOP => "it is a symbolic link",
         // A link where a folder should be, too.
-        Errno::ENOTDIR => "a symbolic link or a file is in the place of one of its folders",
+        Errno::ENOTDIR => "a symbolic link or a file is in place of one of its directories",
         Errno::ENXIO => "it is a FIFO, a socket or a device",
         other => return other.into(),
     };

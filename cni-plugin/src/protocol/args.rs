@@ -30,7 +30,7 @@ impl Args {
             let (key, value) = pair.split_once('=').ok_or_else(|| {
                 Error::new(
                     Code::InvalidEnvironment,
-                    format!("CNI_ARGS {text:?}: {pair:?} is no pair; write KEY=VALUE, separated by ';'"),
+                    format!("CNI_ARGS {text:?}: {pair:?} is not a pair; write KEY=VALUE, separated by ';'"),
                 )
             })?;
             match key {
@@ -49,7 +49,7 @@ impl Args {
         if !unknown.is_empty() && !ignore_unknown {
             return Err(Error::new(
                 Code::InvalidEnvironment,
-                format!("CNI_ARGS: unknown args {unknown:?}; add IgnoreUnknown=1 to have them passed over"),
+                format!("CNI_ARGS: unknown args {unknown:?}; add IgnoreUnknown=1 to ignore them"),
             ));
         }
         args.pod = namespace.zip(name).map(|(namespace, name)| format!("{namespace}/{name}"));

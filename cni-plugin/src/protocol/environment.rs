@@ -135,7 +135,7 @@ impl Environment {
         check_container_id(&self.container_id)
             .map_err(|remedy| invalid("CNI_CONTAINERID", &self.container_id, remedy))?;
         validate_link_name(&self.ifname).map_err(|_| {
-            let remedy = "is no interface name; it takes 1 to 15 bytes without '/', ':', '%' and spaces";
+            let remedy = "is not an interface name; it takes 1 to 15 bytes without '/', ':', '%' and spaces";
             invalid("CNI_IFNAME", &self.ifname, remedy)
         })
     }

@@ -160,7 +160,9 @@ impl From<FlatFileError> for Error {
     }
 }
 
-const REMEDY_EXHAUSTED: &str = "widen the range, or end one of its holders";
+/// Never a larger `range_end`: on Octavia's network Neutron hands out the ports above it.
+const REMEDY_EXHAUSTED: &str = "free leaked addresses (`octavia-bridge-agent pools` lists them), remove unneeded excludes, or add \
+     another range below range_start that Neutron does not allocate from";
 
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
@@ -179,7 +181,7 @@ impl From<StoreError> for Error {
         };
         let remedy = match code {
             Code::Exhausted => Some(REMEDY_EXHAUSTED),
-            Code::PoolCorrupt => Some("mend it, or move it away when none of its pods is left"),
+            Code::PoolCorrupt => Some("repair the pool by hand, or remove it once no pod uses it"),
             _ => None,
         };
         let error = Self::new(code, chain(&error));
@@ -196,25 +198,26 @@ impl From<RemoteError> for Error {
         let (code, remedy) = match &error {
             RemoteError::Away { .. } => (
                 Code::TryAgainLater,
-                "start octavia-bridge-agent on this node, or write where it listens as agentSocket; it keeps the \
-                 cluster's addresses (ipam.datastore is \"kubernetes\" unless it says \"file\")",
+                "check the octavia-bridge-agent pod on this node, or set \"agentSocket\" to its socket; it allocates \
+                 the addresses (ipam.datastore is \"kubernetes\" by default)",
             ),
-            RemoteError::Unanswered { .. } => {
-                (Code::TryAgainLater, "its log says more; `octavia-bridge-agent doctor` looks at this node")
-            }
+            RemoteError::Unanswered { .. } => (
+                Code::TryAgainLater,
+                "see the agent's log; `octavia-bridge-agent doctor` diagnoses this node",
+            ),
             RemoteError::Version { .. } => (Code::TryAgainLater, REMEDY_VERSION),
             RemoteError::Failed { failure, .. } => match failure.kind {
                 Kind::Version => (Code::TryAgainLater, REMEDY_VERSION),
                 Kind::Malformed => {
-                    (Code::Internal, "plugin and agent do not understand each other; report it")
+                    (Code::Internal, "plugin and agent do not understand each other; report this as a defect")
                 }
                 Kind::Exhausted => (Code::Exhausted, REMEDY_EXHAUSTED),
-                Kind::Held => (Code::AddressHeld, "ask for another address, or end its holder"),
+                Kind::Held => (Code::AddressHeld, "request another address, or delete the pod that holds it"),
                 Kind::Corrupt => {
-                    (Code::PoolCorrupt, "mend the object, or remove it when none of its pods is left")
+                    (Code::PoolCorrupt, "repair the pool by hand, or remove it once no pod uses it")
                 }
                 Kind::Unsupported => (Code::UnsupportedField, "change the configuration"),
-                Kind::Unavailable => (Code::TryAgainLater, "its log says more"),
+                Kind::Unavailable => (Code::TryAgainLater, "see the agent's log"),
             },
             RemoteError::TooLong { .. } => (Code::UnsupportedField, "change the configuration"),
             RemoteError::Tombstones(_) | RemoteError::Unreleased { .. } => (Code::Io, "DEL may be repeated"),
@@ -224,4 +227,4 @@ impl From<RemoteError> for Error {
 }
 
 const REMEDY_VERSION: &str =
-    "update the older of the two: `octavia-bridge-agent install` puts its own plugin in place";
+    "update the older of the two: `octavia-bridge-agent install` installs the plugin of its version";

@@ -240,8 +240,8 @@ fn lock(file: &File, path: &Path, mode: Mode, deadline: Instant) -> Result<(), E
 
 fn locked_out(path: &Path) -> Error {
     let waited = LOCK_WAIT.as_secs();
-    Error::new(Code::TryAgainLater, format!("lock {}: not to be had within {waited} s", path.display()))
-        .with_details("another ADD or DEL is still at work, or stuck")
+    Error::new(Code::TryAgainLater, format!("lock {}: not acquired within {waited} s", path.display()))
+        .with_details("another ADD or DEL is still running, or stuck")
 }
 
 fn make_directory(path: &Path) -> Result<(), Error> {

@@ -78,7 +78,7 @@ pub enum FlatFileError {
         source: io::Error,
     },
     /// What it says is no `ipam` block.
-    #[error("whereabouts' flat file {} is no JSON object: {why}", path.display())]
+    #[error("whereabouts' flat file {} is not a JSON object: {why}", path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
@@ -212,7 +212,7 @@ mod tests {
             (json!({"configuration_path": path}), "own.conf\" is not a file of whereabouts; name one"),
             (json!({"configuration_path": "/proc/kmsg"}), "\"/proc/kmsg\" is not a file of whereabouts"),
             (json!({"configuration_path": path, "datastore": "file"}), "is not read with datastore \"file\""),
-            (json!({"configuration_path": "own.conf"}), "is no absolute path"),
+            (json!({"configuration_path": "own.conf"}), "is not an absolute path"),
         ] {
             let mut ipam = Object::at("ipam".to_owned(), &block).unwrap();
             assert_eq!(FlatFile::of(&mut ipam).unwrap(), None, "{block}");
@@ -311,15 +311,18 @@ mod tests {
     fn errors_name_the_file_and_the_field_and_not_the_value() {
         let block = json!({"type": "whereabouts", "range": "172.23.0.0/24"});
         for (file, expected) in [
-            (json!({"gateway": "s3cret"}), "flat.conf: gateway: is no IP address"),
+            (json!({"gateway": "s3cret"}), "flat.conf: gateway: is not an IP address"),
             (json!({"exclude": ["s3cret"]}), "flat.conf: exclude[0]: is neither"),
-            (json!({"range_start": {"s3cret": 7}}), "flat.conf: range_start: is no string"),
-            (json!({"ipRanges": [{"range": "s3cret"}]}), "flat.conf: ipRanges[0].range: is no range"),
-            (json!({"routes": [{"dst": "s3cret"}]}), "flat.conf: routes[0].dst: is no address"),
+            (json!({"range_start": {"s3cret": 7}}), "flat.conf: range_start: is not a string"),
+            (json!({"ipRanges": [{"range": "s3cret"}]}), "flat.conf: ipRanges[0].range: is not a range"),
+            (json!({"routes": [{"dst": "s3cret"}]}), "flat.conf: routes[0].dst: is not an address"),
             (json!({"network_name": "S3cret"}), "flat.conf: network_name: cannot"),
             (json!({"network_name": "s3cret.".repeat(36) + "a"}), "flat.conf: network_name: is too long"),
             (json!({"node_slice_size": "s3cret"}), "flat.conf: node_slice_size: asks for a slice"),
-            (json!({"addresses": [{"address": "s3cret"}]}), "flat.conf: addresses[0].address: is no address"),
+            (
+                json!({"addresses": [{"address": "s3cret"}]}),
+                "flat.conf: addresses[0].address: is not an address",
+            ),
         ] {
             let error = over(&file, &block).unwrap_err().to_string();
             assert!(error.starts_with('/') && error.contains(expected), "{file}: {error}");
@@ -328,13 +331,13 @@ mod tests {
         let file = json!({"rnage": "s3cret", "log_file": "/s3cret", "log_level": "s3cret"});
         let warnings = over(&file, &block).unwrap().warnings;
         assert!(warnings[0].contains("flat.conf: log_file: is not a place for logs"), "{warnings:?}");
-        assert!(warnings[1].contains("flat.conf: log_level: is no log level"), "{warnings:?}");
-        assert!(warnings[2].contains("flat.conf: rnage: is no field"), "{warnings:?}");
+        assert!(warnings[1].contains("flat.conf: log_level: is not a log level"), "{warnings:?}");
+        assert!(warnings[2].contains("flat.conf: rnage: unknown key in ipam"), "{warnings:?}");
         assert!(!warnings.concat().contains("s3cret"), "{warnings:?}");
         let strictly = json!({"type": "whereabouts", "range": "172.23.0.0/24"});
         let folder = TempDir::new().unwrap();
         let file = found(&[&put(&folder, "flat.conf", r#"{"log_level": "s3cret"}"#)]).unwrap();
         let error = Ipam::parse_over(Object::at("ipam".to_owned(), &strictly).unwrap(), file.as_ref(), true);
-        assert!(error.unwrap_err().to_string().contains("flat.conf: log_level: is no log level"));
+        assert!(error.unwrap_err().to_string().contains("flat.conf: log_level: is not a log level"));
     }
 }

@@ -13,9 +13,9 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("podname", "whereabouts overwrites it, too"),
     ("podnamespace", "whereabouts overwrites it, too"),
     ("kubernetes", "no kubeconfig on the host: the agent talks to the cluster"),
-    ("leader_lease_duration", "there is no cluster-wide lock whose timing could be set"),
-    ("leader_renew_deadline", "there is no cluster-wide lock whose timing could be set"),
-    ("leader_retry_period", "there is no cluster-wide lock whose timing could be set"),
+    ("leader_lease_duration", "octavia-bridge has no cluster-wide lock"),
+    ("leader_renew_deadline", "octavia-bridge has no cluster-wide lock"),
+    ("leader_retry_period", "octavia-bridge has no cluster-wide lock"),
     ("reconciler_cron_expression", "stale addresses are not reclaimed on a schedule"),
     ("sleep_for_race", "a pause for whereabouts' own debugging"),
     ("etcd_host", "whereabouts dropped its etcd store and ignores it, too"),
@@ -64,7 +64,7 @@ pub(super) fn check_flat_file(
     }
     match found.map(FlatFile::path) {
         Some(path) if path == named => {}
-        None => warnings.push(wrong("does not exist; there is no flat file anywhere else either".to_owned())),
+        None => warnings.push(wrong("does not exist; no other flat file was found".to_owned())),
         Some(path) => warnings.push(wrong(format!("does not exist; {} is read instead", path.display()))),
     }
     Ok(())
@@ -77,7 +77,7 @@ pub(super) fn datastore(ipam: &mut Object<'_>) -> Result<Datastore, ConfError> {
         "" | "kubernetes" => Ok(Datastore::Kubernetes),
         "file" => Ok(Datastore::File),
         "etcd" => Err(ConfError::Unsupported(wrong("is not supported; write \"file\" or \"kubernetes\""))),
-        _ => Err(wrong("is no datastore; write \"file\" or \"kubernetes\"").into()),
+        _ => Err(wrong("is not a datastore; write \"file\" or \"kubernetes\"").into()),
     }
 }
 
@@ -88,7 +88,7 @@ pub(super) fn absolute_path(ipam: &mut Object<'_>, key: &str) -> Result<Option<P
     if path.is_absolute() && !text.contains('\0') {
         Ok(Some(path))
     } else {
-        let remedy = "is no absolute path; write one like /var/lib/octavia-bridge";
+        let remedy = "is not an absolute path; write one like /var/lib/octavia-bridge";
         Err(FieldError::text(ipam.path_of(key), text, remedy))
     }
 }
@@ -120,7 +120,7 @@ pub(super) fn log_level(
     if matches!(level.as_str(), "panic" | "error" | "verbose" | "debug") {
         return Ok(Some(level));
     }
-    let remedy = "is no log level and has no effect; write panic, error, verbose or debug";
+    let remedy = "is not a log level and has no effect; write panic, error, verbose or debug";
     warnings.push(FieldError::text(ipam.path_of("log_level"), text, remedy));
     Ok(None)
 }

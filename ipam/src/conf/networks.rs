@@ -50,7 +50,7 @@ pub(super) fn addresses(
             Some(text) => {
                 let gateway = parse_ip(&path, text)?;
                 if !is_neighbour(&address, gateway) {
-                    let remedy = format!("is no host of {}; write a gateway inside it", address.trunc());
+                    let remedy = format!("is not a host of {}; write a gateway inside it", address.trunc());
                     return Err(FieldError::text(path, text, remedy));
                 }
                 Some(gateway)
@@ -72,7 +72,7 @@ pub(super) fn gateway(ipam: &mut Object<'_>, ranges: &[Range]) -> Result<Option<
     let remedy = if ranges.is_empty() {
         "has no effect without a range; write it as addresses[].gateway".to_owned()
     } else {
-        format!("is no host of {}; write a gateway inside", list(ranges))
+        format!("is not a host of {}; write a gateway inside", list(ranges))
     };
     Err(FieldError::text(path, text, remedy))
 }

@@ -30,7 +30,7 @@ pub(super) fn parse(ipam: &mut Object<'_>, warnings: &mut Vec<FieldError>) -> Re
 
 /// Warnings for keys of `object` that nobody knows.
 pub(super) fn unknown(object: &Object<'_>) -> Vec<FieldError> {
-    let warning = |path| FieldError::missing(path, "is no known field and has no effect; remove it");
+    let warning = |path| FieldError::missing(path, "unknown key in ipam; ignored");
     object.unknown().into_iter().map(warning).collect()
 }
 
@@ -101,7 +101,7 @@ type Bounds = Option<(IpAddr, IpAddr)>;
 /// The subnet of `address/length` or `start-end/length`, the latter with its bounds.
 fn subnet(path: &str, text: &str) -> Result<(IpNet, Bounds), FieldError> {
     let wrong = || {
-        let remedy = "is no range; write one like 172.23.0.0/24 or 172.23.0.30-172.23.0.70/24";
+        let remedy = "is not a range; write one like 172.23.0.0/24 or 172.23.0.30-172.23.0.70/24";
         FieldError::text(path, text, remedy)
     };
     let net = |text: &str| address::parse_net(&without_leading_zeros(text)).ok_or_else(wrong);
@@ -148,12 +148,12 @@ fn odd(object: &Object<'_>, range: &Range, bounds_within: bool, oddity: Oddity) 
     match oddity {
         Oddity::StartIgnored(start) => {
             let first = range.first();
-            let remedy = format!("is no usable host of {subnet}; the range starts at {first} instead");
+            let remedy = format!("is not a usable host of {subnet}; the range starts at {first} instead");
             FieldError::text(field("range_start"), &start.to_string(), remedy)
         }
         Oddity::EndIgnored(end) => {
             let last = range.last();
-            let remedy = format!("is no usable host of {subnet}; the range ends at {last} instead");
+            let remedy = format!("is not a usable host of {subnet}; the range ends at {last} instead");
             FieldError::text(field("range_end"), &end.to_string(), remedy)
         }
         Oddity::ExcludeOutside(index) => {

@@ -120,7 +120,7 @@ fn reachable(
     }
     let subnets: Vec<String> = subnets.iter().map(|subnet| subnet.trunc().to_string()).collect();
     wrong(format!(
-        "is no neighbour; write a host of {}, or a route to it without gw before",
+        "is not a neighbour; write a host of {}, or a route to it without gw before",
         subnets.join(", ")
     ))
 }

@@ -79,9 +79,9 @@ fn ranges_are_read_as_whereabouts_reads_them() {
 fn wrong_values_name_field_value_and_remedy() {
     for (ipam, expected) in [
         (json!({}), "ipam.range: is missing; write the subnet"),
-        (json!({ "range": "10.0.0.0" }), "ipam.range: \"10.0.0.0\" is no range; write one like"),
-        (json!({ "range": "10.0.0.0/33" }), "ipam.range: \"10.0.0.0/33\" is no range"),
-        (json!({ "range": "10.0.0.1 - 10.0.0.9/24" }), "is no range"),
+        (json!({ "range": "10.0.0.0" }), "ipam.range: \"10.0.0.0\" is not a range; write one like"),
+        (json!({ "range": "10.0.0.0/33" }), "ipam.range: \"10.0.0.0/33\" is not a range"),
+        (json!({ "range": "10.0.0.1 - 10.0.0.9/24" }), "is not a range"),
         (json!({ "range": "192.168.1.5-192.168.2.25/28" }), "starts outside its subnet 192.168.2.16/28"),
         (json!({ "range": "10.0.0.9-10.0.0.5/24" }), "runs backwards from 10.0.0.9 to 10.0.0.5"),
         (
@@ -105,18 +105,18 @@ fn wrong_values_name_field_value_and_remedy() {
         ),
         (
             with(&json!({ "range_start": "bogus" })),
-            "ipam.range_start: \"bogus\" is no IP address; write one like",
+            "ipam.range_start: \"bogus\" is not an IP address; write one like",
         ),
         (
             with(&json!({ "range_end": "172.23.0.70/24" })),
-            "ipam.range_end: \"172.23.0.70/24\" is no IP address",
+            "ipam.range_end: \"172.23.0.70/24\" is not an IP address",
         ),
         (
             with(&json!({ "range_start": "172.23.0.70", "range_end": "172.23.0.30" })),
             "ipam.range_start: \"172.23.0.70\" lies after range_end 172.23.0.30",
         ),
         (with(&json!({ "range_start": "fd00::1" })), "is not of the address family of 172.23.0.0/24"),
-        (with(&json!({ "range_start": 30 })), "ipam.range_start: 30 is no string"),
+        (with(&json!({ "range_start": 30 })), "ipam.range_start: 30 is not a string"),
         (with(&json!({ "exclude": ["192.168.0.1/123"] })), "ipam.exclude[0]: \"192.168.0.1/123\" is neither"),
         (
             with(&json!({ "exclude": ["172.23.0.1", "100::2::1"] })),
@@ -126,19 +126,22 @@ fn wrong_values_name_field_value_and_remedy() {
         (with(&json!({ "exclude": ["172.23.0.1-172.23.0.5"] })), "is neither a subnet nor an address"),
         (
             json!({ "ipRanges": [{ "range": "10.0.0.0/24", "range_start": "10.0.0.010" }] }),
-            "ipam.ipRanges[0].range_start: \"10.0.0.010\" is no IP",
+            "ipam.ipRanges[0].range_start: \"10.0.0.010\" is not an IP",
         ),
         (json!({ "ipRanges": [{}] }), "ipam.ipRanges[0].range: is missing"),
-        (with(&json!({ "gateway": "10.1.1.1" })), "ipam.gateway: \"10.1.1.1\" is no host of 172.23.0.0/24"),
-        (with(&json!({ "gateway": "172.23.0.255" })), "is no host of"),
-        (with(&json!({ "gateway": "gw" })), "ipam.gateway: \"gw\" is no IP address"),
+        (
+            with(&json!({ "gateway": "10.1.1.1" })),
+            "ipam.gateway: \"10.1.1.1\" is not a host of 172.23.0.0/24",
+        ),
+        (with(&json!({ "gateway": "172.23.0.255" })), "is not a host of"),
+        (with(&json!({ "gateway": "gw" })), "ipam.gateway: \"gw\" is not an IP address"),
         (
             json!({ "addresses": [{ "address": "10.0.0.5/24" }], "gateway": "10.0.0.1" }),
             "write it as addresses[].gateway",
         ),
         (
             with(&json!({ "addresses": [{ "address": "10.0.0.5" }] })),
-            "ipam.addresses[0].address: \"10.0.0.5\" is no address with prefix",
+            "ipam.addresses[0].address: \"10.0.0.5\" is not an address with prefix",
         ),
         (with(&json!({ "addresses": [{}] })), "ipam.addresses[0].address: is missing"),
         (
@@ -160,11 +163,11 @@ fn wrong_values_name_field_value_and_remedy() {
         (with(&json!({ "routes": [{ "gw": "172.23.0.1" }] })), "ipam.routes[0].dst: is missing"),
         (
             with(&json!({ "routes": [{ "dst": "default" }] })),
-            "ipam.routes[0].dst: \"default\" is no address with prefix",
+            "ipam.routes[0].dst: \"default\" is not an address with prefix",
         ),
         (
             with(&json!({ "routes": [{ "dst": "10.0.0.0/8", "gw": "10.0.0.1" }] })),
-            "ipam.routes[0].gw: \"10.0.0.1\" is no neighbour; write a host of 172.23.0.0/24",
+            "ipam.routes[0].gw: \"10.0.0.1\" is not a neighbour; write a host of 172.23.0.0/24",
         ),
         (
             with(&json!({ "routes": [{ "dst": "10.0.0.0/8", "gw": "fe80::1" }] })),
@@ -205,14 +208,14 @@ fn wrong_values_name_field_value_and_remedy() {
         ),
         (
             with(&json!({ "datastore": "File" })),
-            "ipam.datastore: \"File\" is no datastore; write \"file\" or \"kubernetes\"",
+            "ipam.datastore: \"File\" is not a datastore; write \"file\" or \"kubernetes\"",
         ),
-        (with(&json!({ "dataDir": "var/lib" })), "ipam.dataDir: \"var/lib\" is no absolute path"),
+        (with(&json!({ "dataDir": "var/lib" })), "ipam.dataDir: \"var/lib\" is not an absolute path"),
         (
             with(&json!({ "enable_overlapping_ranges": "false" })),
-            "ipam.enable_overlapping_ranges: \"false\" is no boolean",
+            "ipam.enable_overlapping_ranges: \"false\" is not a boolean",
         ),
-        (with(&json!({ "dns": { "search": "a" } })), "ipam.dns.search: \"a\" is no list"),
+        (with(&json!({ "dns": { "search": "a" } })), "ipam.dns.search: \"a\" is not a list"),
     ] {
         match parse(&ipam) {
             Err(ConfError::Field(error)) => {
@@ -241,10 +244,10 @@ fn oddities_warn_and_strict_refuses_them() {
     for (more, expected) in [
         (
             json!({ "range_start": "10.9.9.9" }),
-            "ipam.range_start: \"10.9.9.9\" is no usable host of 172.23.0.0/24; the range starts at 172.23.0.1 instead",
+            "ipam.range_start: \"10.9.9.9\" is not a usable host of 172.23.0.0/24; the range starts at 172.23.0.1 instead",
         ),
         (json!({ "range_end": "172.23.0.255" }), "the range ends at 172.23.0.254 instead"),
-        (json!({ "range": "172.23.0.0-172.23.0.9/24" }), "ipam.range: \"172.23.0.0\" is no usable host"),
+        (json!({ "range": "172.23.0.0-172.23.0.9/24" }), "ipam.range: \"172.23.0.0\" is not a usable host"),
         (
             json!({ "range": "172.23.0.5-172.23.0.9/24", "range_start": "172.23.0.7" }),
             "has no effect because ipam.range names both bounds",
@@ -254,15 +257,15 @@ fn oddities_warn_and_strict_refuses_them() {
             json!({ "range": "", "ipRanges": [{ "range": "10.0.0.0/24" }], "exclude": ["10.0.0.1"] }),
             "ipam.exclude: has no effect without a range",
         ),
-        (json!({ "rnge_start": "172.23.0.9" }), "ipam.rnge_start: is no field of an ipam block"),
+        (json!({ "rnge_start": "172.23.0.9" }), "ipam.rnge_start: unknown key in ipam; ignored"),
         (
             json!({ "ipRanges": [{ "range": "10.0.0.0/24", "excludes": [] }] }),
-            "ipam.ipRanges[0].excludes: is no known field",
+            "ipam.ipRanges[0].excludes: unknown key in ipam; ignored",
         ),
         (json!({ "routes": [{ "dst": "10.0.0.0/8", "via": "172.23.0.1" }] }), "ipam.routes[0].via"),
         (json!({ "addresses": [{ "address": "10.0.0.5/24", "gw": "10.0.0.1" }] }), "ipam.addresses[0].gw"),
         (json!({ "dns": { "nameserver": "10.0.0.1" } }), "ipam.dns.nameserver"),
-        (json!({ "log_level": "loud" }), "ipam.log_level: \"loud\" is no log level"),
+        (json!({ "log_level": "loud" }), "ipam.log_level: \"loud\" is not a log level"),
         (json!({ "log_file": "/etc/cron.d/x" }), "ipam.log_file: \"/etc/cron.d/x\" is not a place for logs"),
         (json!({ "log_file": "w.log" }), "ipam.log_file: \"w.log\" is not a place for logs"),
     ] {

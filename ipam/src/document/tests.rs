@@ -95,17 +95,17 @@ fn wrong_types_name_the_field() {
     assert_eq!(
         errors,
         [
-            "ipam.exclude[1]: 5 is no string; write it in double quotes",
-            "ipam.range: {} is no string; write it in double quotes",
-            "ipam.on: \"true\" is no boolean; write true or false without quotes",
-            "ipam.dns: [] is no object; write {\"key\": value, …}",
-            "ipam.routes: {} is no list; write it in brackets, […]",
+            "ipam.exclude[1]: 5 is not a string; write it in double quotes",
+            "ipam.range: {} is not a string; write it in double quotes",
+            "ipam.on: \"true\" is not a boolean; write true or false without quotes",
+            "ipam.dns: [] is not an object; write {\"key\": value, …}",
+            "ipam.routes: {} is not a list; write it in brackets, […]",
         ]
     );
     let list = json!([1]);
     assert_eq!(
         message(Object::root(&list).unwrap_err()),
-        "network configuration: [1] is no object; write {\"key\": value, …}"
+        "network configuration: [1] is not an object; write {\"key\": value, …}"
     );
 }
 
@@ -143,12 +143,12 @@ fn one_document_and_nothing_after_it() {
 
 #[test]
 fn messages_stay_on_one_short_line() {
-    let error = FieldError::text("ipam.range", &format!("a\nb{}", "x".repeat(500)), "is no range");
+    let error = FieldError::text("ipam.range", &format!("a\nb{}", "x".repeat(500)), "is not a range");
     let message = error.to_string();
     assert!(!message.contains('\n'), "{message}");
-    assert!(message.ends_with("x… is no range") && message.chars().count() < 120, "{message}");
-    let key = FieldError::missing("ü".repeat(500), "is no field").to_string();
-    assert!(key.ends_with("ü…: is no field") && key.chars().count() < 180, "{key}");
+    assert!(message.ends_with("x… is not a range") && message.chars().count() < 120, "{message}");
+    let key = FieldError::missing("ü".repeat(500), "is unknown").to_string();
+    assert!(key.ends_with("ü…: is unknown") && key.chars().count() < 180, "{key}");
     let missing = FieldError::missing("ipam.range", "is missing; write one");
     assert_eq!(missing.to_string(), "ipam.range: is missing; write one");
 }

@@ -98,11 +98,11 @@ fn foreign_and_corrupt_documents_are_refused() {
         ("spec.range is \"172.24.0.0/24\"", |d| d["spec"]["range"] = json!("172.24.0.0/24")),
         ("spec.range is \"172.23.0.30/24\"", |d| d["spec"]["range"] = json!("172.23.0.30/24")),
         ("spec.range is \"all\"", |d| d["spec"]["range"] = json!("all")),
-        ("\"256\" is no offset", |d| d["spec"]["allocations"]["256"] = json!({ "id": "a" })),
-        ("\"-3\" is no offset", |d| d["spec"]["allocations"]["-3"] = json!({ "id": "a" })),
-        ("\"+3\" is no offset", |d| d["spec"]["allocations"]["+3"] = json!({ "id": "a" })),
-        ("\"030\" is no offset", |d| d["spec"]["allocations"]["030"] = json!({ "id": "a" })),
-        ("\"x\" is no offset", |d| d["spec"]["allocations"]["x"] = json!({ "id": "a" })),
+        ("\"256\" is not an offset", |d| d["spec"]["allocations"]["256"] = json!({ "id": "a" })),
+        ("\"-3\" is not an offset", |d| d["spec"]["allocations"]["-3"] = json!({ "id": "a" })),
+        ("\"+3\" is not an offset", |d| d["spec"]["allocations"]["+3"] = json!({ "id": "a" })),
+        ("\"030\" is not an offset", |d| d["spec"]["allocations"]["030"] = json!({ "id": "a" })),
+        ("\"x\" is not an offset", |d| d["spec"]["allocations"]["x"] = json!({ "id": "a" })),
     ];
     for (expected, change) in changes {
         let mut document = octavia();

@@ -134,11 +134,11 @@ fn what_is_no_whole_reply_assigns_nothing() {
     for (answer, expected) in [
         (String::new(), "after 0 bytes"),
         (whole.clone(), "closed the connection after"),
-        (format!("{}\n", &whole[..whole.len() - 2]), "is no reply"),
-        ("nonsense\n".to_owned(), "is no reply"),
-        ("\n".to_owned(), "is no reply"),
+        (format!("{}\n", &whole[..whole.len() - 2]), "is not a reply"),
+        ("nonsense\n".to_owned(), "is not a reply"),
+        ("\n".to_owned(), "is not a reply"),
         (format!("{}\n", json!({"assigned": []})), "missing field `version`"),
-        (format!("{}\n", json!({"version": 1, "done": true})), "is no reply"),
+        (format!("{}\n", json!({"version": 1, "done": true})), "is not a reply"),
         ("x".repeat(MAX_LINE + 1), "longer than 1048576 bytes"),
     ] {
         let node = Node::with(vec![Act::Write(answer.into_bytes())]);

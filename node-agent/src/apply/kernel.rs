@@ -19,7 +19,7 @@ pub(crate) enum Error {
     #[error(transparent)]
     File(#[from] std::io::Error),
     /// A name that was there when the plan was made.
-    #[error("there is no link {0}")]
+    #[error("link {0} does not exist")]
     Gone(String),
     /// Refused before anything was asked of the kernel.
     #[error("{0}")]

@@ -62,9 +62,9 @@ impl Targets {
         if answering.is_empty() {
             let names = listed(&asked);
             return Err(untestable(if names.is_empty() {
-                "there is no gateway to ask".into()
+                "the node has no gateway".into()
             } else {
-                format!("{names} does not answer even now")
+                format!("{names} does not answer even before the change")
             }));
         }
         Ok(Answering(answering))

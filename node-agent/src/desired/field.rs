@@ -92,7 +92,7 @@ impl<'a> Fields<'a> {
         let text = self.text(key)?;
         let value = text.parse().ok();
         if value.is_none() {
-            self.invalid(key, format!("{text:?} is no {what}"));
+            self.invalid(key, format!("{text:?} is not a {what}"));
         }
         value
     }

@@ -26,8 +26,8 @@ pub(crate) fn read(path: String, value: Value, findings: &Findings) -> Option<In
         }
     }
     let name = name.unwrap_or_default();
-    let kind = kind(&mut fields, &name);
     let state = state(&mut fields);
+    let kind = kind(&mut fields, &name, state);
     let description = fields.text("description").filter(|text| !text.is_empty());
     if let Some(text) = description.as_ref().filter(|text| text.len() > marker::MAX_DESCRIPTION) {
         let most = marker::MAX_DESCRIPTION;
@@ -68,7 +68,7 @@ fn state(fields: &mut Fields<'_>) -> State {
 
 /// The sort of link and its own section. Without `type` the section tells it, as people expect who
 /// forget it; a section of another sort than `type` is left over and so refused by name.
-fn kind(fields: &mut Fields<'_>, name: &str) -> Option<Kind> {
+fn kind(fields: &mut Fields<'_>, name: &str, state: State) -> Option<Kind> {
     let stated = fields.text("type");
     let vlan = fields.take("vlan");
     let bridge = fields.take("bridge");
@@ -92,7 +92,11 @@ fn kind(fields: &mut Fields<'_>, name: &str) -> Option<Kind> {
     Some(match sort? {
         "ethernet" | "veth" => Kind::Ethernet,
         "loopback" => Kind::Loopback,
-        "vlan" => read_vlan(section(fields, "vlan", vlan)?),
+        "vlan" => {
+            // Without the section, the link that exists may tell its id. nmstate refuses a section without one.
+            let needs_id = vlan.is_some() && matches!(state, State::Up | State::Down);
+            read_vlan(section(fields, "vlan", vlan)?, needs_id)
+        }
         "linux-bridge" => read_bridge(section(fields, "bridge", bridge)?),
         "vrf" => read_vrf(section(fields, "vrf", vrf)?),
         other => {
@@ -106,8 +110,11 @@ fn section<'a>(fields: &Fields<'a>, key: &str, value: Option<Value>) -> Option<F
     Fields::new(fields.path(key), value.unwrap_or_default(), fields.findings())
 }
 
-fn read_vlan(mut vlan: Fields<'_>) -> Kind {
+fn read_vlan(mut vlan: Fields<'_>, needs_id: bool) -> Kind {
     let base = link_name(&mut vlan, "base-iface");
+    if vlan.take_if_absent("id") && needs_id {
+        vlan.invalid("id", "missing; write a VLAN id, 1 to 4094");
+    }
     // 0 and 4095 are reserved by IEEE 802.1Q.
     let id = vlan.number_as("id", 1, 4094);
     if let Some(protocol) = vlan.text("protocol").filter(|protocol| protocol != "802.1q") {

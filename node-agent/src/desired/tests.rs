@@ -146,6 +146,7 @@ fn what_contradicts_itself_is_refused() {
             "[{name: x, bridge: {port: [{name: v}]}}, {name: v, vlan: {base-iface: x, id: 3}}]",
             "interfaces[0].name: x stands on itself",
         ),
+        ("[{name: a, type: vlan, vlan: {base-iface: b}}]", "interfaces[0].vlan.id: missing; write a VLAN id"),
         (
             "[{name: a, type: vlan, bridge: {}}]",
             "interfaces[0].bridge: an interface of type vlan has no such section",

@@ -18,10 +18,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) fn installed(state_dir: &Path) -> Vec<Finding> {
     let files = match install::installed(state_dir) {
         Ok(files) => files,
-        Err(error) => return vec![Finding::fail(CHECK, chain(&error), "mend the file, or remove it")],
+        Err(error) => return vec![Finding::fail(CHECK, chain(&error), "repair the file, or remove it")],
     };
     let remedy =
-        "`run --cni-bin-dir` puts its own files back, and says what is in their way; `install` does it once";
+        "`run --cni-bin-dir` restores its files and reports what is in their way; `install` does so once";
     let finding = |(path, standing): (PathBuf, Standing)| {
         let shown = path.display();
         match standing {
@@ -75,7 +75,7 @@ pub(crate) fn versions(program: &Path) -> Result<String, String> {
         .filter_map(|value| value.as_str())
         .collect();
     if !status.success() || versions.is_empty() {
-        return Err(format!("is no CNI plugin: VERSION ends with {status} and says {:?}", text.trim()));
+        return Err(format!("is not a CNI plugin: VERSION ends with {status} and says {:?}", text.trim()));
     }
     Ok(versions.join(", "))
 }

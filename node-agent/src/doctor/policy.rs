@@ -39,8 +39,8 @@ pub(super) async fn look(cli: &Cli, netlink: &Netlink) -> (Vec<Finding>, Option<
     let desired = match source::desired(&kept) {
         Ok(desired) => desired,
         Err(error) => {
-            let text = format!("the kept one is not understood: {}", one_line(&error.to_string()));
-            return (vec![Finding::fail(CHECK, text, "mend its file and apply it again")], None);
+            let text = format!("cannot read the kept policy: {}", one_line(&error.to_string()));
+            return (vec![Finding::fail(CHECK, text, "correct its file and apply it again")], None);
         }
     };
     let mut findings = compare(netlink, &desired).await;
@@ -87,7 +87,7 @@ fn told(cli: &Cli, desired: &Desired, kept: &Kept) -> Finding {
         Ok(true) => Finding::ok(CHECK, format!("the plugin knows that it waits for {names}")),
         Ok(false) => Finding::fail(
             CHECK,
-            "what the plugin is told is not what the policy says, so it may make a bridge without an uplink",
+            "bridges.json does not match the policy, so the plugin may create a bridge without an uplink",
             "octavia-bridge-agent apply",
         ),
         Err(error) => Finding::fail(CHECK, chain(&error), "octavia-bridge-agent apply"),

@@ -15,7 +15,7 @@ const CHECK: &str = "pools";
 pub(super) fn look(data_dir: &Path) -> Vec<Finding> {
     let folder = data_dir.join("pools");
     let unreadable = |path: &Path, cause: &dyn std::fmt::Display| {
-        let remedy = "mend it, or move it away when none of its pods is left; until then ADDs fail";
+        let remedy = "repair the pool by hand, or remove it once no pod uses it; until then ADDs fail";
         Finding::fail(CHECK, format!("{}: {cause}", path.display()), remedy)
     };
     let mut findings = Vec::new();
@@ -48,12 +48,11 @@ pub(super) fn look(data_dir: &Path) -> Vec<Finding> {
             let owners: Vec<String> =
                 stones.iter().take(3).map(|stone| format!("{} {}", stone.id, stone.ifname)).collect();
             let more = if stones.len() > owners.len() { " …" } else { "" };
-            let text =
-                format!("{} addresses wait for their release: {}{more}", stones.len(), owners.join(", "));
+            let text = format!("{} addresses are pending release: {}{more}", stones.len(), owners.join(", "));
             findings.push(Finding::warn(
                 CHECK,
                 text,
-                "the next ADD or DEL does it; look why the DEL could not",
+                "the next ADD or DEL releases them; see the plugin's log for why the DEL failed",
             ));
         }
         Err(error) => findings.push(unreadable(&data_dir.join("tombstones"), &error)),

@@ -37,12 +37,11 @@ const ANSWER: u64 = 1 << 20;
 /// What can be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Question {
-    /// Does it live? What /healthz says: the loop that keeps the links turns, and pods are answered. An agent that does not
-    /// live is to be killed and started again.
+    /// As /healthz: the agent's loop runs and the agent answers plugins; if not, restart the agent.
     Live,
-    /// Is it ready? What /readyz says: a line for each matter, of which those that begin with "wait" are missing.
+    /// As /readyz: one line for each component; the agent is not ready while a line begins with "wait".
     Ready,
-    /// Has it started? The same as live, for the time before.
+    /// Same as live, for a startup probe.
     Started,
 }
 

@@ -27,7 +27,7 @@ pub(super) fn needed(state_dir: &Path) -> anyhow::Result<Vec<String>> {
     let attached = names(&state_dir.join("attachments"), ".jsonl")?;
     if !attached.is_empty() {
         needed.push(format!(
-            "{} attachments are recorded ({}): the end of their pods needs the plugin and these records, so delete the pods first",
+            "{} attachments are recorded ({}): the plugin needs these records to detach the pods; delete the pods first",
             attached.len(),
             some(&attached)
         ));
@@ -37,7 +37,9 @@ pub(super) fn needed(state_dir: &Path) -> anyhow::Result<Vec<String>> {
     {
         let waiting = Tombstones::new(state_dir.join(folder)).list()?.len();
         if waiting > 0 {
-            needed.push(format!("{waiting} releases of addresses wait in {folder}: {who} does them"));
+            needed.push(format!(
+                "{waiting} releases of addresses are pending in {folder}: {who} performs them"
+            ));
         }
     }
     for name in names(&state_dir.join("pools"), ".json")? {
@@ -47,15 +49,14 @@ pub(super) fn needed(state_dir: &Path) -> anyhow::Result<Vec<String>> {
         let held = Pool::parse(&name, &text)?.len();
         if held > 0 {
             needed.push(format!(
-                "{held} addresses of pool {name} are in use: `octavia-bridge-agent pools --data-dir {}` shows by whom",
+                "{held} addresses of pool {name} are in use: `octavia-bridge-agent pools --data-dir {}` lists the pods",
                 state_dir.display()
             ));
         }
     }
     if State::peek(state_dir)?.is_some() {
-        needed.push(
-            "a policy is kept: `octavia-bridge-agent remove` takes its links away and forgets it".into(),
-        );
+        needed
+            .push("a policy is kept: `octavia-bridge-agent remove` deletes its links and forgets it".into());
     }
     Ok(needed)
 }
@@ -79,7 +80,7 @@ pub(super) fn remove(state_dir: &Path) -> anyhow::Result<String> {
         Ok(()) => format!("{shown}: removed"),
         // Other files, or a mount.
         Err(cause) => {
-            format!("{shown}: emptied of what was this program's; the folder itself stays: {cause}")
+            format!("{shown}: removed octavia-bridge's files; the directory itself stays: {cause}")
         }
     })
 }

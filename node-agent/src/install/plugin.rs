@@ -123,7 +123,7 @@ impl Installation {
         let moved = before.folder != self.folder;
         if moved && !before.files.is_empty() {
             look.notes.push(format!(
-                "the plugin was installed in {} before; what is there is not touched any more",
+                "the plugin was installed in {} before; the agent no longer touches the files there",
                 before.folder.display()
             ));
         }
@@ -240,7 +240,7 @@ fn there(target: &Path, wanted: &Content, known: Option<&Installed>) -> io::Resu
         Err(cause) => return Err(cause),
     };
     if !status.is_file() {
-        return Ok(There::Foreign("no regular file"));
+        return Ok(There::Foreign("not a regular file"));
     }
     let content = Content::of(&File::open(target)?)?;
     if content == *wanted {
@@ -249,7 +249,7 @@ fn there(target: &Path, wanted: &Content, known: Option<&Installed>) -> io::Resu
     }
     Ok(match known {
         Some(known) if known.is(&content) => There::Ours(content),
-        Some(_) => There::Foreign("somebody has replaced what was installed"),
+        Some(_) => There::Foreign("another program has replaced the installed plugin"),
         None => There::Foreign("it was there before"),
     })
 }

@@ -81,9 +81,11 @@ impl Planner<'_> {
         };
         if kind.is_none() {
             let name = &wanted.name;
-            self.conflict(format!(
-                "{name} does not exist, and its base-iface and id (or route-table-id) are not stated"
-            ));
+            let keys = match wanted.kind {
+                Some(desired::Kind::Vrf { .. }) => "vrf.route-table-id",
+                _ => "vlan.base-iface and vlan.id",
+            };
+            self.conflict(format!("{name} does not exist, and the policy lacks {keys} to create it"));
         }
         kind
     }

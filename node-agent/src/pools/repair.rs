@@ -39,7 +39,7 @@ pub(super) async fn repair(
         }
     }
     if dead.is_empty() && lone.is_empty() {
-        print("nothing to mend")?;
+        print("nothing to repair")?;
     }
     if dry_run {
         for holding in lone {
@@ -51,7 +51,7 @@ pub(super) async fn repair(
         return Ok(ExitCode::SUCCESS);
     }
     if !dead.is_empty() {
-        print(&format!("looking again in {} s, before anything is freed", grace.as_secs()))?;
+        print(&format!("checking again in {} s before freeing", grace.as_secs()))?;
         sleep(grace).await;
     }
     let mut failed = false;
@@ -63,7 +63,7 @@ pub(super) async fn repair(
     for holding in &lone {
         let (said, bad) = match mender.restore(holding).await {
             Ok(Some(Mended::Done)) => ("put back".to_owned(), false),
-            Ok(Some(Mended::Taken)) => ("given to somebody else while it is in use".to_owned(), true),
+            Ok(Some(Mended::Taken)) => ("allocated to another pod while it is in use".to_owned(), true),
             Ok(Some(Mended::Needless) | None) => {
                 ("left alone, not known to stand on this node".to_owned(), false)
             }

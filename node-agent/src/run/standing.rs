@@ -92,7 +92,7 @@ impl Standing {
             let names: Vec<&str> =
                 desired.interfaces.iter().map(|interface| interface.name.as_str()).collect();
             lines.push(Line::Well(match desired.is_empty() {
-                true => "there is none, so no links are kept".into(),
+                true => "no policy applies, so the agent keeps no links".into(),
                 false => format!("in force: {}", names.join(", ")),
             }));
         } else {

@@ -90,9 +90,9 @@ fn a_plugin_that_would_make_its_own_bridge_is_told() {
         let file = node.path("state/agent/bridges.json");
         let written = fs::read_to_string(&file).unwrap();
         fs::write(&file, written.replace("octbr", "other")).unwrap();
-        says(&doctor(node, ""), "fail", "policy", "may make a bridge without an uplink");
+        says(&doctor(node, ""), "fail", "policy", "may create a bridge without an uplink");
         fs::remove_file(&file).unwrap();
-        says(&doctor(node, ""), "fail", "policy", "may make a bridge without an uplink");
+        says(&doctor(node, ""), "fail", "policy", "may create a bridge without an uplink");
         node.ok("apply", "");
         assert_eq!((doctor(node, "").status, fs::read_to_string(&file).unwrap()), (0, written));
     });
@@ -111,7 +111,7 @@ fn whoever_else_keeps_the_links_is_named() {
         says(&doctor(node, ""), "warn", "rivals", "NetworkManager counts octbr among its own");
         let lock = File::create(node.path("lock")).unwrap();
         lock.lock().unwrap();
-        says(&doctor(node, ""), "fail", "rivals", "kubernetes-nmstate is at work");
+        says(&doctor(node, ""), "fail", "rivals", "kubernetes-nmstate is running");
     });
 }
 
@@ -148,7 +148,7 @@ fn pools_that_cannot_be_read_and_releases_to_be_done_are_told() {
         fs::write(node.path("state/pools/.lock"), "").unwrap();
         says(&doctor(node, ""), "ok", "pools", "1 with 1 addresses in use");
         File::create(node.path("state/tombstones/cid@net1")).unwrap();
-        says(&doctor(node, ""), "warn", "pools", "1 addresses wait for their release: cid net1");
+        says(&doctor(node, ""), "warn", "pools", "1 addresses are pending release: cid net1");
         for text in [document("another"), document("172.23.0.0-24")[..90].to_owned(), String::new()] {
             fs::write(&pool, text).unwrap();
             says(&doctor(node, ""), "fail", "pools", "172.23.0.0-24.json");
@@ -184,7 +184,7 @@ fn the_plugin_is_asked_where_the_runtime_finds_it() {
         for (script, mode, level, part) in [
             ("#!/bin/sh\necho '{\"supportedVersions\": [\"0.3.1\"]}'\n", 0o755, "ok", "speaks CNI 0.3.1"),
             ("#!/bin/sh\necho '{\"supportedVersions\": [\"0.3.1\"]}'\n", 0o644, "fail", "Permission denied"),
-            ("#!/bin/sh\necho hello\n", 0o755, "fail", "is no CNI plugin"),
+            ("#!/bin/sh\necho hello\n", 0o755, "fail", "is not a CNI plugin"),
             ("#!/bin/sh\nexec sleep 60\n", 0o755, "fail", "not answered within 5 s"),
         ] {
             // A new file each time: one that is being executed cannot be written.

@@ -108,7 +108,7 @@ fn kubernetes_nmstate_at_work_is_noted_and_is_no_reason_to_wait() {
         until(START, "it stands down", || {
             page("/readyz").is_some_and(|answer| {
                 answer.starts_with("HTTP/1.1 200")
-                    && answer.contains("note  policy   kubernetes-nmstate is at work")
+                    && answer.contains("note  policy   kubernetes-nmstate is running")
             })
         });
         assert!(says("/metrics", 200, "octavia_bridge_policy_state{state=\"stood_down\"} 1"));

@@ -54,7 +54,7 @@ fn kubernetes_nmstate_at_work_makes_the_agent_stand_down() {
             let answer = node.run(words, POLICY);
             assert_eq!(answer.status, 1);
             assert!(
-                answer.stderr.contains("kubernetes-nmstate is at work on this node"),
+                answer.stderr.contains("kubernetes-nmstate is running on this node"),
                 "{}",
                 answer.stderr
             );

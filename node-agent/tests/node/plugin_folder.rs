@@ -115,14 +115,17 @@ fn what_others_have_put_there_is_left_alone_and_named() {
         let answer = install(node, "v1", "--also-as bridge,whereabouts");
         refused(
             &answer,
-            &["bin/octavia-ipam is not", "was there before", "bin/bridge is not", "no regular file"],
+            &["bin/octavia-ipam is not", "was there before", "bin/bridge is not", "not a regular file"],
         );
         refused(&answer, &["remove it, or do without that name in --also-as"]);
         assert_eq!(there(node, "octavia-bridge").1, "v1");
         assert_eq!(there(node, "whereabouts").1, "v1");
         // Put there by somebody after it was installed.
         fs::write(node.path("bin/octavia-bridge"), "an administrator's").unwrap();
-        refused(&install(node, "v2", ""), &["bin/octavia-bridge is not", "has replaced what was installed"]);
+        refused(
+            &install(node, "v2", ""),
+            &["bin/octavia-bridge is not", "another program has replaced the installed plugin"],
+        );
         assert!(done(&uninstall(node, "")).contains("bin/octavia-bridge: left alone"));
         assert_eq!(files(&node.path("bin")).len(), 3);
         assert_eq!(fs::read(node.path("bin/octavia-ipam")).unwrap(), b"a package's");
@@ -219,9 +222,12 @@ fn killed_at_any_file_it_leaves_whole_ones_that_the_next_start_knows() {
 fn a_folder_that_cannot_be_used_and_a_plugin_that_is_none_are_named() {
     on_a_node(|node| {
         let bin = node.path("bin");
-        refused(&install(node, "v1", ""), &["the CNI folder", "/bin cannot be used", "No such file"]);
+        refused(
+            &install(node, "v1", ""),
+            &["cannot use the CNI directory", "/bin: name the directory", "No such file"],
+        );
         fs::write(&bin, "").unwrap();
-        refused(&install(node, "v1", ""), &["/bin cannot be used", "not a directory"]);
+        refused(&install(node, "v1", ""), &["/bin: name the directory", "not a directory"]);
         fs::remove_file(&bin).unwrap();
         let mount = |options: &str| {
             let mut command = Command::new("mount");
@@ -232,7 +238,7 @@ fn a_folder_that_cannot_be_used_and_a_plugin_that_is_none_are_named() {
         mount("ro");
         refused(
             &install(node, "v1", ""),
-            &["install ", "/bin/octavia-bridge", "Read-only", "has to be writable"],
+            &["install ", "/bin/octavia-bridge", "Read-only", "must be writable"],
         );
         mount("size=4096");
         fs::write(bin.join("loopback"), [b'x'; 4096]).unwrap();
@@ -248,7 +254,7 @@ fn a_folder_that_cannot_be_used_and_a_plugin_that_is_none_are_named() {
         );
         refused(
             &node.run(&format!("{words} /bin/true"), ""),
-            &["/bin/true, which was to be installed", "is no CNI plugin"],
+            &["/bin/true, which was to be installed", "is not a CNI plugin"],
         );
         for _ in 0..2 {
             assert!(Command::new("umount").arg(&bin).status().unwrap().success());
@@ -272,14 +278,14 @@ fn the_state_goes_when_it_is_told_to_and_nobody_needs_it() {
         assert_eq!(there(node, "octavia-bridge").1, "v1", "nothing was removed");
         // The plugin alone may go, and who is left is told.
         let answer = uninstall(node, "");
-        assert!(done(&answer).contains("stays, for the ends of pods"));
+        assert!(done(&answer).contains("kept; the plugin needs it to detach pods"));
         assert!(answer.stderr.contains("1 attachments are recorded"), "{}", answer.stderr);
         for file in ["attachments/3f2a@net1.jsonl", "cluster-tombstones/77aa@net1"] {
             fs::remove_file(state(file)).unwrap();
         }
         node.ok("remove", "");
         fs::write(state("notes"), "an administrator's").unwrap();
-        assert!(node.ok("uninstall --state", "").contains("the folder itself stays"));
+        assert!(node.ok("uninstall --state", "").contains("the directory itself stays"));
         assert_eq!(files(&node.path("state")).into_keys().collect::<Vec<_>>(), ["notes"]);
         fs::remove_file(state("notes")).unwrap();
         assert!(node.ok("uninstall --state", "").contains("state: removed"));

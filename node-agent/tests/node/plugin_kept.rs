@@ -83,10 +83,14 @@ fn a_stranger_in_its_place_is_told_and_left_until_it_goes() {
         says("/readyz", 200, "ok    plugin");
         fs::remove_file(node.path("bin/octavia-bridge")).unwrap();
         fs::write(node.path("bin/octavia-bridge"), "another's").unwrap();
-        says("/readyz", 503, "bin/octavia-bridge is not this program's (somebody has replaced");
+        says(
+            "/readyz",
+            503,
+            "bin/octavia-bridge is not octavia-bridge-agent's (another program has replaced",
+        );
         says("/metrics", 200, "octavia_bridge_plugin_installed{name=\"octavia-bridge\"} 0\n");
         says("/metrics", 200, "octavia_bridge_plugin_installed{name=\"octavia-ipam\"} 1\n");
-        assert!(node.log().contains("octavia-bridge is not this program's"), "{}", node.log());
+        assert!(node.log().contains("octavia-bridge is not octavia-bridge-agent's"), "{}", node.log());
         assert_eq!(fs::read(node.path("bin/octavia-bridge")).unwrap(), b"another's");
         fs::remove_file(node.path("bin/octavia-bridge")).unwrap();
         says("/readyz", 200, "octavia-bridge, octavia-ipam\n");
@@ -101,7 +105,7 @@ fn a_folder_that_comes_late_is_waited_for() {
         let mut agent = node.agent(&run(node));
         agent.env("CNI_BIN_DIR", node.path("bin")).env("PLUGIN_FILE", plugin(node, "v1")).env("ALSO_AS", "");
         let _daemon = Daemon(agent.spawn().unwrap());
-        says("/readyz", 503, "wait  plugin   the CNI folder");
+        says("/readyz", 503, "wait  plugin   cannot use the CNI directory");
         says("/metrics", 200, "octavia_bridge_plugin_installed{name=\"octavia-bridge\"} 0\n");
         folder(node);
         says("/readyz", 200, "octavia-bridge, octavia-ipam\n");

@@ -62,7 +62,7 @@ fn nothing_is_taken_back_while_kubernetes_nmstate_is_at_work() {
         let lock = File::create(node.path("lock")).unwrap();
         lock.lock().unwrap();
         let _daemon = node.start(&format!("run -f {}", node.path("policy.yaml").display()));
-        until(START, "it says why it waits", || node.log().contains("kubernetes-nmstate is at work"));
+        until(START, "it says why it waits", || node.log().contains("kubernetes-nmstate is running"));
         thread::sleep(Duration::from_millis(300));
         assert_eq!(node.snapshot(), half_done);
         lock.unlock().unwrap();

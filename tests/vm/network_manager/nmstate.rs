@@ -82,7 +82,7 @@ fn links_of_nmstate_s_profiles_are_taken_over_and_outlive_the_profiles() {
     // As long as kubernetes-nmstate's handler runs.
     let lock = fs::File::create(node.path("no-rival")).expect("create the handler's lock");
     lock.try_lock().expect("lock it");
-    node.fails(1, "apply", POLICY, &["kubernetes-nmstate is at work on this node"]);
+    node.fails(1, "apply", POLICY, &["kubernetes-nmstate is running on this node"]);
     drop(lock);
     assert_eq!(node.ok("apply", POLICY), "nothing to do\n");
     assert_eq!(ours(&node), before, "the agent has changed something");

@@ -90,12 +90,12 @@ impl Told {
             report: health.readiness.part("plugin", &format!("not in {} yet", folder.display())),
             installed: metrics.add(
                 "plugin_installed",
-                "1 if the plugin is in its folder under that name as this agent has it",
+                "1 if the plugin directory holds this agent's plugin under that name",
                 Family::default(),
             ),
             writes: metrics.add(
                 "plugin_writes",
-                "Files written into the plugin's folder: what was missing, changed, or of another version",
+                "Files written into the plugin directory because they were missing, changed, or of another version",
                 Counter::default(),
             ),
             said: Vec::new(),
@@ -143,7 +143,7 @@ impl Told {
     }
 
     fn ended(&self, panic: &JoinError) {
-        let why = format!("the plugin is not kept in its folder any more: {panic}; start the agent anew");
+        let why = format!("the agent no longer keeps the plugin installed: {panic}; restart the agent");
         tracing::error!("{why}");
         self.report.set(vec![Line::Missing(why)]);
     }

@@ -9,8 +9,8 @@ pub(crate) enum Error {
     #[error("{attempt}{}", advice(source))]
     Io { attempt: String, source: io::Error },
     #[error(
-        "the CNI folder {} cannot be used: name the folder in which the container runtime looks for plugins, \
-         mounted from the host where this runs in a container", path.display()
+        "cannot use the CNI directory {}: name the directory in which the container runtime looks for plugins; \
+         in a container, mount it from the host", path.display()
     )]
     Folder { path: PathBuf, source: io::Error },
     #[error("the plugin {} cannot be read: name the one to install with --plugin (PLUGIN_FILE)", path.display())]
@@ -23,12 +23,12 @@ pub(crate) enum Error {
     )]
     Record { path: PathBuf, source: serde_json::Error },
     #[error(
-        "{} is not this program's ({what}) and was left alone; remove it, or {instead}", path.display()
+        "{} is not octavia-bridge-agent's ({what}) and was left alone; remove it, or {instead}", path.display()
     )]
     Foreign { path: PathBuf, what: &'static str, instead: &'static str },
     #[error(
-        "nothing that was installed is in {}: it was installed in {}, which may be the same folder's name in a \
-         container; name the right one", folder.display(), installed.display()
+        "nothing that was installed is in {}: it was installed in {}, which may be the same directory under a \
+         container's path; name the right one", folder.display(), installed.display()
     )]
     Elsewhere { folder: PathBuf, installed: PathBuf },
 }
@@ -39,9 +39,9 @@ pub(super) fn io_error(attempt: impl Into<String>, source: io::Error) -> Error {
 
 fn advice(cause: &io::Error) -> &'static str {
     match cause.kind() {
-        ErrorKind::ReadOnlyFilesystem => " (it has to be writable for this program, also as a mount)",
+        ErrorKind::ReadOnlyFilesystem => " (it must be writable for octavia-bridge-agent, also as a mount)",
         ErrorKind::PermissionDenied => {
-            " (the folder has to belong to root: this program may run without the right to pass over permissions)"
+            " (the directory must belong to root: octavia-bridge-agent may lack the capability to override permissions)"
         }
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => " (make room there)",
         _ => "",

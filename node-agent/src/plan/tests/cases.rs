@@ -138,7 +138,7 @@ fn what_the_kernel_could_only_refuse_is_a_conflict() {
         ),
         ("[{name: enp6s0, mtu: 9001}]", "enp6s0: an MTU of 9001 exceeds the 9000 its driver takes"),
         ("[{name: enp6s0, type: linux-bridge}]", "enp6s0 exists and is of type ethernet, not linux-bridge"),
-        ("[{name: v, type: vlan}]", "v does not exist, and its base-iface"),
+        ("[{name: v, type: vlan}]", "v does not exist, and the policy lacks vlan.base-iface and vlan.id"),
     ];
     for (interfaces, start) in cases {
         let told = conflicts(&format!("interfaces: {interfaces}"), &observed);

@@ -220,7 +220,7 @@ fn where_kubernetes_nmstate_is_at_work_nothing_is_done_or_told() {
     lock.lock().expect("hold the lock");
     node.start();
     scene.post("octavia", &octbr(1500));
-    until("it says so", || node.log(), |log| log.contains("kubernetes-nmstate is at work on this node"));
+    until("it says so", || node.log(), |log| log.contains("kubernetes-nmstate is running on this node"));
     thread::sleep(Duration::from_secs(5));
     assert!(node.link("octbr").is_none());
     let told: Vec<_> = node.proxy().exchanges();

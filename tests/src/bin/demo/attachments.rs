@@ -157,8 +157,8 @@ pub(crate) fn show_pool(screen: &Screen, topology: &Topology) {
         holder["id"] = format!("{}..", &id[..12]).into();
         screen.say(&format!("{offset:>4}: {holder}"));
     }
-    screen.say("Both nodes use this file, as both are namespaces of one host. Across real nodes the kubernetes store does that;");
-    screen.say("it is not in this version.");
+    screen.say("Both nodes use this file, because both are namespaces of one host (datastore \"file\"). Nodes of a cluster share");
+    screen.say("IPPool objects in the Kubernetes API instead (datastore \"kubernetes\", the default); see scripts/playground.");
 }
 
 /// Deletes every attachment, twice, and compares with what was there before the first ADD.
