@@ -48,23 +48,30 @@ impl Limit {
 pub struct Api {
     pub(crate) client: Client,
     server: Arc<str>,
+    /// When the server has last said anything.
+    heard: Arc<Mutex<Instant>>,
     shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
 struct Shared {
     requests: AtomicU64,
-    /// When the server has last said anything.
-    heard: Mutex<Instant>,
     revisions: Revisions,
 }
 
 impl Api {
     /// `server` is its URL, for messages.
     pub fn new(client: Client, server: &str) -> Self {
-        let (requests, heard) = (AtomicU64::new(0), Mutex::new(Instant::now()));
-        let shared = Shared { requests, heard, revisions: Revisions::default() };
-        Self { client, server: server.into(), shared: Arc::new(shared) }
+        let shared = Shared { requests: AtomicU64::new(0), revisions: Revisions::default() };
+        let heard = Arc::new(Mutex::new(Instant::now()));
+        Self { client, server: server.into(), heard, shared: Arc::new(shared) }
+    }
+
+    /// The same way for another part of the agent, whose answers do not count: that a server renews a lease does not show
+    /// that it serves pools, and a pod would wait for it longer than need be.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        Self { heard: Arc::new(Mutex::new(Instant::now())), ..self.clone() }
     }
 
     /// Requests sent so far, lists and watches included.
@@ -83,7 +90,7 @@ impl Api {
 
     /// The server has said something, be it a refusal.
     pub(crate) fn heard(&self) {
-        *lock(&self.shared.heard) = Instant::now();
+        *lock(&self.heard) = Instant::now();
     }
 
     /// Waits until the server has been silent to all for so long, and for [`TROUBLE`] after its last word. Returns how long
@@ -93,7 +100,7 @@ impl Api {
         let mut until = begun + least;
         loop {
             sleep_until(until).await;
-            until = *lock(&self.shared.heard) + TROUBLE;
+            until = *lock(&self.heard) + TROUBLE;
             if until <= Instant::now() {
                 return begun.elapsed();
             }
@@ -155,11 +162,11 @@ fn valid(path: &str) -> String {
     let mut url = String::with_capacity(path.len());
     for byte in path.bytes() {
         match byte {
-            b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' | b'#' => {
-                url.push_str(&format!("%{byte:02X}"))
+            b'"' | b'#' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' => {
+                url += &format!("%{byte:02X}");
             }
-            _ if byte.is_ascii_graphic() => url.push(char::from(byte)),
-            _ => url.push_str(&format!("%{byte:02X}")),
+            b'!'..=b'~' => url.push(char::from(byte)),
+            _ => url += &format!("%{byte:02X}"),
         }
     }
     url

@@ -113,7 +113,7 @@ pub(crate) async fn start(cluster: &Cluster, state_dir: &Path, health: &Health) 
     let asked = broker.clone();
     health.readiness.ask("pools", move || figures::lines(&asked.store));
     health.readiness.ask("socket", socket.ask());
-    let reclaiming = reclaim::start(&broker.store, &api, &reclaiming, health);
+    let reclaiming = reclaim::start(&broker.store, &api.apart(), &reclaiming, health);
     let (stop, stopped) = watch::channel(false);
     let task = tokio::spawn(serve(broker, socket, reclaiming, stopped));
     Ok(Running { api: shared, stop, task })

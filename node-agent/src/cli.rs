@@ -208,7 +208,7 @@ pub(crate) struct Cluster {
     /// This node's name in the Kubernetes API; --cluster requires it.
     #[arg(long, value_name = "NAME", env = "NODE_NAME", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) node_name: Option<String>,
-    /// Namespace of the IPPool objects.
+    /// Namespace of the `IPPool` objects.
     #[arg(long, value_name = "NAMESPACE", env = "WHEREABOUTS_NAMESPACE", default_value = "kube-system")]
     pub(crate) pool_namespace: String,
     /// Unix socket on which the agent serves plugins.
@@ -239,7 +239,7 @@ pub(crate) struct PoolsPlace {
     /// Path to a kubeconfig [default: the pod's service account]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,
-    /// Namespace of the IPPool objects.
+    /// Namespace of the `IPPool` objects.
     #[arg(
         long,
         global = true,

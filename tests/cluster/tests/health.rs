@@ -62,7 +62,7 @@ fn what_others_took_first_is_a_conflict() {
     let admin = Cluster::shared().namespace("conflict");
     let proxy = Proxy::start(&admin);
     // Told nothing, it learns of the rival's reservation only when it wants the same.
-    proxy.rule(Rule::on("GET", "/overlappingrangeipreservations?watch", Fault::Hang));
+    proxy.rule(Rule::on("GET", "/overlappingrangeipreservations?*watch=true", Fault::Hang));
     let agent = start(&proxy.access(), "node1");
     agent.ready();
     let reservation = serde_json::json!({

@@ -70,7 +70,7 @@ impl Node {
     }
 
     fn start_somewhere(access: &Access, name: &str, host: Option<(PathBuf, PathBuf)>) -> Self {
-        let dir = TempDir::new().expect("create a folder");
+        let dir = TempDir::with_prefix_in("agent-", "/run").expect("create the agent's folder in /run");
         access.write_kubeconfig(&dir.path().join("kubeconfig"));
         let namespace = access.namespace().to_owned();
         let mut node = Self { name: name.to_owned(), namespace, dir, host, agent: None };
