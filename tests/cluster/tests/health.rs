@@ -14,7 +14,7 @@ fn it_is_ready_when_it_serves_pools_and_says_how_full_they_are() {
     agent.ready();
     let Page { text, .. } = agent.page("/readyz");
     for line in [
-        "ok    policy   there is none",
+        "ok    policy   no policy applies",
         "ok    api      https://",
         "ok    pools    watched: 0",
         "ok    socket",
