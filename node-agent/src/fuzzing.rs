@@ -30,11 +30,9 @@ pub fn policy(yaml: &str) {
     let desired = match desired::read_any([&text], &choice) {
         Ok(desired) => desired,
         Err(problems) => {
-            for problem in problems.0 {
-                let line = problem.to_string();
-                // What is not YAML is shown with the lines around it.
-                let strange = line.chars().any(|c| c.is_control() && c != '\n');
-                assert!(!strange, "a problem has control characters: {line:?}");
+            // As people see them: each on a line of its own.
+            for line in problems.to_string().lines() {
+                assert!(!line.contains(char::is_control), "a problem has control characters: {line:?}");
                 assert!(line.len() <= LONGEST_PROBLEM, "a problem has {} bytes: {line:.200}", line.len());
             }
             return;
