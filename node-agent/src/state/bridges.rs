@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use octavia_bridge_ipam::flock::{self, Mode};
+use octavia_bridge_ipam::state_file;
 use serde::Serialize;
 
 use super::{Error, Kept, State, failed};
@@ -100,7 +101,7 @@ impl State {
         let attempt = format!("write {}", path.display());
         let text = bridges.text()?;
         // What cannot be read is written anew.
-        if !fs::read(&path).is_ok_and(|now| now == text) {
+        if !state_file::read(&path, state_file::LONGEST).is_ok_and(|now| now == text) {
             let draft = path.with_extension("json.tmp");
             fs::write(&draft, &text).and_then(|()| fs::rename(&draft, &path)).map_err(failed(attempt))?;
             self.unheard.store(true, Ordering::Relaxed);
@@ -127,7 +128,7 @@ impl State {
     /// A file that is there and cannot be read.
     pub(crate) fn promises(state_dir: &Path, bridges: &Bridges<'_>) -> Result<bool, Error> {
         let path = state_dir.join(super::FOLDER).join(FILE);
-        match fs::read(&path) {
+        match state_file::read(&path, state_file::LONGEST) {
             Ok(text) => Ok(text == bridges.text()?),
             Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(bridges.is_empty()),
             Err(cause) => Err(failed(format!("read {}", path.display()))(cause)),
