@@ -19,6 +19,7 @@ use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
 use crate::attachment::Attachment;
+use crate::places::DATA_DIR;
 use crate::protocol::{Code, Error};
 
 /// How long an ADD waits. The agent needs milliseconds, a NIC's driver at boot some seconds. A pod may have several
@@ -30,9 +31,6 @@ const VERSION: u64 = 1;
 const FILE: &str = "agent/bridges.json";
 /// Of the file, in bytes. The names of a thousand interfaces with their ports have a tenth of it.
 const LONGEST: u64 = 8 << 20;
-/// Where the agent has its state directory by default. It is looked at whatever the network's `dataDir` says: a network
-/// does not choose which policies there are.
-const STATE_DIR: &str = "/var/lib/octavia-bridge";
 
 #[derive(Debug, Deserialize)]
 struct Document {
@@ -117,7 +115,8 @@ enum Word {
 impl Word {
     fn on(attachment: &Attachment) -> Result<Self, Error> {
         let own = attachment.data_dir.join(FILE);
-        let default = Path::new(STATE_DIR).join(FILE);
+        // The agent's state directory, too. A network does not choose which policies there are.
+        let default = Path::new(DATA_DIR).join(FILE);
         let mut documents = vec![read(&own)?];
         if own != default {
             documents.push(read(&default)?);
