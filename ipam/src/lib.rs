@@ -21,6 +21,7 @@
 
 mod address;
 pub mod allocate;
+pub mod causes;
 pub mod conf;
 pub mod document;
 mod error;

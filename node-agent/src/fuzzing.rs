@@ -8,11 +8,11 @@ use octavia_bridge_ipam::pool::Pool;
 use octavia_bridge_ipam::request::{Choice, Request};
 use octavia_bridge_ipam::wire::{Call, MAX_LINE, VERSION, Verb};
 
-use crate::apply::Journal;
-use crate::broker;
-use crate::desired::{self, Desired, Kind, Text};
-use crate::observed::{Ipv6, Kind as Seen, Link, Observed};
-use crate::plan::{Plan, plan};
+use crate::cluster::broker;
+use crate::node::apply::Journal;
+use crate::node::desired::{self, Desired, Kind, Text};
+use crate::node::observed::{Ipv6, Kind as Seen, Link, Observed};
+use crate::node::plan::{Plan, plan};
 
 /// Longest problem of a document, in bytes: a policy's status and the log hold it.
 const LONGEST_PROBLEM: usize = 4 << 10;
@@ -94,7 +94,7 @@ fn check(desired: &Desired, observed: &Observed, plan: &Plan) {
     for planned in &plan.steps {
         model.advance(&planned.apply);
     }
-    match crate::plan::plan(desired, &model) {
+    match crate::node::plan::plan(desired, &model) {
         Ok(again) => assert_eq!(again.steps, [], "after {:#?}", steps()),
         Err(conflicts) => panic!("{conflicts}\nafter {:#?}", steps()),
     }
@@ -131,7 +131,7 @@ pub fn journal(folder: &Path, lines: &[u8]) {
         assert_eq!(planned, &again);
         assert!(!planned.undo.to_string().is_empty());
     }
-    if let Some(crate::apply::Goal::Keep(kept)) = left.reached {
+    if let Some(crate::node::apply::Goal::Keep(kept)) = left.reached {
         // The choice is the journal's, too.
         drop(desired::read_any(kept.all(), &kept.choice));
     }

@@ -7,6 +7,7 @@
 //! Each part of the agent says how it stands when that changes; nothing is looked up for a caller but what is in memory.
 
 mod metrics;
+mod options;
 mod probe;
 mod pulse;
 mod readiness;
@@ -15,9 +16,9 @@ mod server;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::cli::Told;
 pub(crate) use metrics::{Label, Links, Metrics, PolicyState, Times};
-pub(crate) use probe::{Question, ask};
+pub(crate) use options::{HealthSocket, Told};
+pub(crate) use probe::{PATIENCE, Question, exchange};
 pub(crate) use pulse::{Due, Pulse};
 pub(crate) use readiness::{Line, Readiness, Report};
 pub(crate) use requests::Requests;

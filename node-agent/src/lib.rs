@@ -1,35 +1,33 @@
 //! `octavia-bridge-agent`: keeps a node's VLAN interfaces and bridges as a policy describes them.
 //!
+//! Its rooms, each of which knows only those below it:
+//!
+//! - `commands`: the command line, and one file or directory for each command; `commands::run` starts the agent.
+//! - `reconcile`: the loop that keeps the node as files and policies describe it.
+//! - `cluster`: the API server's side. `policies` follows policies and reports on them, `broker` gives addresses to the
+//!   plugin, `reclaim` frees addresses whose pods are gone.
+//! - `node`: the node's side. `desired`, `observed`, the `plan` between them, `apply`, and the kept `state`.
+//! - `plugin`: the CNI plugin's file in the container runtime's directory.
+//! - `health`: probes, readiness and metrics.
+//!
 //! The program is a library so that fuzzers reach what it reads; nothing else is meant to use it.
 
-mod apply;
-mod broker;
-mod cli;
-mod desired;
-mod doctor;
+mod cluster;
+mod commands;
 #[doc(hidden)]
 pub mod fuzzing;
 mod health;
-mod install;
-mod marker;
-mod observed;
-mod plan;
-mod policies;
-mod pools;
-mod reclaim;
-mod rival;
-mod run;
-mod show;
+mod node;
+mod plugin;
+mod reconcile;
+mod seconds;
 mod socket;
-mod source;
-mod state;
-mod verbs;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use cli::{Cli, Verb};
+use commands::Cli;
 use octavia_bridge_ipam::visible::Lines;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
@@ -54,7 +52,7 @@ pub fn run() -> ExitCode {
     let log = tracing_subscriber::fmt().with_writer(|| Lines(std::io::stderr()));
     let log = log.with_ansi(false).with_target(false);
     log.finish().with(told).init();
-    observed::find_settings_below(&cli.proc_sys);
+    node::observed::find_settings_below(&cli.proc_sys);
     match answer(&cli) {
         Ok(status) => status,
         Err(error) => {
@@ -62,30 +60,14 @@ pub fn run() -> ExitCode {
             for line in format!("{error:#}").lines() {
                 tracing::error!("{line}");
             }
-            if error.is::<source::Error>() { ExitCode::from(WRONG_INPUT) } else { ExitCode::FAILURE }
+            if error.is::<node::source::Error>() { ExitCode::from(WRONG_INPUT) } else { ExitCode::FAILURE }
         }
     }
 }
 
 fn answer(cli: &Cli) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let answer = runtime.block_on(async {
-        match &cli.verb {
-            Verb::Plan { input, json, check } => verbs::plan(cli, input, *json, *check).await,
-            Verb::Apply { input, safety } => verbs::apply(cli, input, safety).await,
-            Verb::Show { json } => verbs::show(*json).await,
-            Verb::Remove { safety } => verbs::remove(cli, safety).await,
-            Verb::Install { places, plugin } => install::install(cli, places, plugin),
-            Verb::Uninstall { places, state } => install::uninstall(cli, places, *state),
-            Verb::Doctor(options) => doctor::doctor(cli, options).await,
-            Verb::Pools(options) => pools::pools(cli, options).await,
-            Verb::Health { question, place } => health::ask(*question, &place.health_socket).await,
-            Verb::Run { input, safety, cluster, cni_bin_dir, plugin, told, interval } => {
-                let place = cni_bin_dir.as_deref().map(|folder| (folder, plugin));
-                run::run(cli, input, safety, cluster, place, told, *interval).await
-            }
-        }
-    });
+    let answer = runtime.block_on(commands::carry_out(cli));
     runtime.shutdown_timeout(LAST);
     answer
 }
@@ -96,7 +78,7 @@ fn end_with_a_panic() {
     let say = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         say(panic);
-        if !run::is_expendable(std::thread::current().name()) {
+        if !reconcile::is_expendable(std::thread::current().name()) {
             std::process::abort();
         }
     }));

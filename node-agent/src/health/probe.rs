@@ -9,24 +9,22 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::ValueEnum;
+use octavia_bridge_ipam::causes::chain;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::time::{sleep, timeout};
 
 use super::{Health, Line, Report};
-use crate::apply::chain;
 use crate::socket::{self, Socket};
-use crate::verbs::print_text;
 
 /// How long an answer may take. Kubelet's patience is a little more (`timeoutSeconds` in daemonset/base), so that it is told
 /// why; on a node where a hundred pods start at once, a process alone takes seconds to start.
-const PATIENCE: Duration = Duration::from_secs(8);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(8);
 /// Pause before a socket is tried again, and between two looks at one that may have been removed.
 const RETRY: Duration = Duration::from_secs(5);
 /// Longest question, in bytes.
@@ -46,7 +44,7 @@ pub(crate) enum Question {
 }
 
 impl Question {
-    fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Live => "live",
             Self::Ready => "ready",
@@ -121,21 +119,11 @@ async fn converse(mut stream: UnixStream, health: &Health) -> io::Result<()> {
     stream.shutdown().await
 }
 
-/// Asks the agent at `path`, and prints what it says.
+/// Asks the agent at `path`: whether it is so, and the text.
 ///
 /// # Errors
 /// No answer.
-pub(crate) async fn ask(question: Question, path: &Path) -> anyhow::Result<ExitCode> {
-    let attempt = || format!("ask the agent on {} whether it is {}", path.display(), question.word());
-    let (so, text) = match timeout(PATIENCE, exchange(question, path)).await {
-        Ok(answer) => answer.with_context(attempt)?,
-        Err(_) => anyhow::bail!("{}: no answer within {} s", attempt(), PATIENCE.as_secs()),
-    };
-    print_text(text.trim_end())?;
-    Ok(if so { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-async fn exchange(question: Question, path: &Path) -> anyhow::Result<(bool, String)> {
+pub(crate) async fn exchange(question: Question, path: &Path) -> anyhow::Result<(bool, String)> {
     let mut stream = UnixStream::connect(path)
         .await
         .context("connect: the agent does not run, or answers at another --health-socket (HEALTH_SOCKET)")?;

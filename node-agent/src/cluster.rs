@@ -1,0 +1,8 @@
+//! The cluster: policies that apply to this node, addresses for its pods, and addresses of pods that are gone.
+
+pub(crate) mod broker;
+mod options;
+pub(crate) mod policies;
+pub(crate) mod reclaim;
+
+pub(crate) use options::Cluster;

@@ -1,0 +1,274 @@
+//! One connection: a line comes in, a line goes out.
+
+use std::time::Duration;
+
+use octavia_bridge_ipam::causes::chain;
+use octavia_bridge_ipam::file::Tombstone;
+use octavia_bridge_ipam::kubernetes::{Claimed, Error, Refused, Residue, Turn};
+use octavia_bridge_ipam::wire::{
+    Answer, Attachment, Call, Claim, Failure, Kind, MAX_LINE, Reply, VERSION, Verb,
+};
+use octavia_bridge_netlink::validate_link_name;
+use serde::Deserialize;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::Broker;
+
+/// How long a caller may take to say what it wants, and to take in the answer.
+const SPEECH: Duration = Duration::from_secs(5);
+/// Read ahead of a caller, in bytes: a call is one line, and hundreds may come at once.
+const BUFFER: usize = 1 << 10;
+/// The longest that a claim may take, whatever its plugin's patience.
+const LONGEST: Duration = Duration::from_secs(25);
+/// The answer is on its way this long before the plugin's patience ends.
+const MARGIN: Duration = Duration::from_millis(250);
+/// How long a release may take; a plugin that does not wait so long leaves a tombstone and loses nothing.
+const RELEASE: Duration = Duration::from_secs(20);
+/// How long a question may take.
+const QUESTION: Duration = Duration::from_secs(5);
+
+impl Broker {
+    /// Answers one connection.
+    pub(super) async fn answer(&self, stream: UnixStream) {
+        match stream.peer_cred() {
+            Ok(peer) if peer.uid() == 0 || peer.uid() == self.user => {}
+            Ok(peer) => {
+                tracing::warn!("turned away a caller of user {}: only root may ask", peer.uid());
+                return;
+            }
+            Err(error) => {
+                tracing::warn!("turned away a caller that the kernel does not know: {error}");
+                return;
+            }
+        }
+        let mut stream = BufReader::with_capacity(BUFFER, stream);
+        let line = match timeout(SPEECH, line(&mut stream)).await {
+            Ok(Ok(line)) if line.is_empty() => return,
+            Ok(Ok(line)) => line,
+            Ok(Err(error)) => {
+                tracing::debug!("a caller broke off: {error}");
+                return;
+            }
+            Err(_) => {
+                let message = format!("no whole line within {} s", SPEECH.as_secs());
+                reply(&mut stream, failed(Kind::Malformed, message)).await;
+                return;
+            }
+        };
+        match read(&line) {
+            Ok(verb) => self.carry_out(verb, &mut stream).await,
+            Err(failure) => drop(reply(&mut stream, Answer::Failed(failure)).await),
+        }
+    }
+
+    async fn carry_out(&self, verb: Verb, stream: &mut BufReader<UnixStream>) {
+        let answer = match verb {
+            Verb::Claim(claim) => return self.claim(&claim, stream).await,
+            Verb::Release(attachment) => self.release(&attachment).await,
+            Verb::Held(lookup) => {
+                let held = self.store.held(&lookup, Instant::now() + QUESTION).await;
+                held.map_or_else(|error| Answer::Failed(Failure::from(&error)), Answer::Held)
+            }
+            Verb::Usage(inquiry) => {
+                self.figures.asked(&inquiry);
+                let usage = self.store.usage(&inquiry, Instant::now() + QUESTION).await;
+                usage.map_or_else(|error| Answer::Failed(Failure::from(&error)), Answer::Usage)
+            }
+        };
+        reply(stream, answer).await;
+    }
+
+    async fn claim(&self, claim: &Claim, stream: &mut BufReader<UnixStream>) {
+        let patience = Duration::from_millis(claim.patience_ms).min(LONGEST);
+        let begun = Instant::now();
+        let deadline = begun + patience.saturating_sub(MARGIN);
+        self.figures.wanted(&claim.request);
+        let owner = &claim.request.owner;
+        let attachment =
+            Attachment { container_id: owner.container_id.clone(), ifname: owner.ifname.clone() };
+        let turn = match self.store.turn_unless_away(&attachment, deadline).await {
+            Ok(turn) => turn,
+            Err(error) => {
+                let failure = Failure::from(&error);
+                tracing::warn!("no address for container {}: {failure}", attachment.container_id);
+                self.figures.claimed(&Err(Refused { error, residue: None }), begun.elapsed());
+                reply(stream, Answer::Failed(failure)).await;
+                return;
+            }
+        };
+        let claimed = self.store.claim(&turn, claim, deadline).await;
+        self.figures.claimed(&claimed, begun.elapsed());
+        match claimed {
+            Ok(Claimed::Assigned(assigned)) => {
+                // An earlier release that could not be done must not be done from now on.
+                if let Err(error) = self.tombstones.remove(&of(&attachment)) {
+                    let answer = failed(Kind::Unavailable, format!("the addresses were given back: {error}"));
+                    self.take_back(&turn).await;
+                    reply(stream, answer).await;
+                    return;
+                }
+                for assigned in &assigned {
+                    let pod = owner.pod.as_deref().unwrap_or_default();
+                    let Attachment { container_id, ifname } = &attachment;
+                    tracing::info!("{} for {pod} {ifname} (container {container_id})", assigned.address);
+                }
+                if !reply(stream, Answer::Assigned(assigned)).await {
+                    tracing::warn!("the plugin of container {} did not wait", attachment.container_id);
+                    self.take_back(&turn).await;
+                }
+            }
+            Ok(Claimed::Contested(sandboxes)) => drop(reply(stream, Answer::Contested(sandboxes)).await),
+            Err(Refused { error, residue }) => {
+                let failure = Failure::from(&error);
+                tracing::warn!("no address for container {}: {failure}", attachment.container_id);
+                match residue {
+                    None => drop(reply(stream, Answer::Failed(failure)).await),
+                    Some(residue) => self.undo(&turn, residue, failure, stream).await,
+                }
+            }
+        }
+    }
+
+    /// Takes back what a failed claim has written. The tombstone comes first: the agent may be killed before it is done,
+    /// and the plugin need not wait for it.
+    async fn undo(
+        &self,
+        turn: &Turn,
+        residue: Residue,
+        failure: Failure,
+        stream: &mut BufReader<UnixStream>,
+    ) {
+        let attachment = turn.attachment();
+        let stood = self.tombstones.list().is_ok_and(|all| all.contains(&of(attachment)));
+        self.entomb(attachment).await;
+        reply(stream, Answer::Failed(failure)).await;
+        match self.store.undo(turn, residue, Instant::now() + RELEASE).await {
+            // One from before asks for more than this claim's.
+            Ok(()) if !stood => self.unbury(attachment),
+            Ok(()) => {}
+            Err(error) => later(attachment, &error),
+        }
+    }
+
+    /// Releases what was claimed for nobody.
+    async fn take_back(&self, turn: &Turn) {
+        self.entomb(turn.attachment()).await;
+        match self.store.release(turn, Instant::now() + RELEASE).await {
+            Ok(_) => self.unbury(turn.attachment()),
+            Err(error) => later(turn.attachment(), &error),
+        }
+    }
+
+    async fn release(&self, attachment: &Attachment) -> Answer {
+        let deadline = Instant::now() + RELEASE;
+        let Some(turn) = self.turn(attachment, deadline).await else { return busy(attachment) };
+        let released = self.store.release(&turn, deadline).await;
+        self.figures.released(&released);
+        match released {
+            Ok(released) => {
+                let Attachment { container_id, ifname } = attachment;
+                tracing::info!("{released} addresses of container {container_id} {ifname} are free");
+                self.unbury(attachment);
+                Answer::Released(released)
+            }
+            Err(error) => {
+                // The plugin does so, too, if it still waits.
+                self.entomb(attachment).await;
+                later(attachment, &error);
+                Answer::Failed(Failure::from(&error))
+            }
+        }
+    }
+
+    pub(super) async fn turn(&self, attachment: &Attachment, deadline: Instant) -> Option<Turn> {
+        timeout_at(deadline, self.store.turn(attachment)).await.ok()
+    }
+
+    /// Leaves a tombstone. Writing one waits for the disk, which nobody else shall do.
+    async fn entomb(&self, attachment: &Attachment) {
+        let (tombstones, tombstone) = (self.tombstones.clone(), of(attachment));
+        let written = tokio::task::spawn_blocking(move || tombstones.write(&tombstone)).await;
+        if let Ok(Err(error)) = written {
+            tracing::error!("nothing remembers to release container {}: {error}", attachment.container_id);
+        }
+    }
+
+    /// Removes a tombstone whose release is done. One that stays finds nothing the next time.
+    pub(super) fn unbury(&self, attachment: &Attachment) {
+        if let Err(error) = self.tombstones.remove(&of(attachment)) {
+            tracing::warn!("{error}");
+        }
+    }
+}
+
+fn later(attachment: &Attachment, error: &Error) {
+    let failure = Failure::from(error);
+    tracing::warn!("container {} is released later: {failure}", attachment.container_id);
+}
+
+pub(super) fn of(attachment: &Attachment) -> Tombstone {
+    Tombstone::of(&attachment.container_id, &attachment.ifname)
+}
+
+fn busy(attachment: &Attachment) -> Answer {
+    let Attachment { container_id, ifname } = attachment;
+    failed(Kind::Unavailable, format!("another call for container {container_id} {ifname} is still at work"))
+}
+
+fn failed(kind: Kind, message: String) -> Answer {
+    Answer::Failed(Failure { kind, message })
+}
+
+/// One line without its end; empty if the caller said nothing.
+async fn line(stream: &mut BufReader<UnixStream>) -> std::io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    stream.take(MAX_LINE as u64).read_until(b'\n', &mut line).await?;
+    Ok(line)
+}
+
+/// Understands a line, or says what is wrong with it.
+pub(crate) fn read(line: &[u8]) -> Result<Verb, Failure> {
+    #[derive(Deserialize)]
+    struct Version {
+        version: u32,
+    }
+    let malformed = |message: String| Failure { kind: Kind::Malformed, message };
+    if !line.ends_with(b"\n") {
+        return Err(malformed(format!("the call has no end within {MAX_LINE} bytes")));
+    }
+    // The version first: what another one says need not be understood.
+    let Version { version } = serde_json::from_slice(line)
+        .map_err(|error| malformed(format!("the call has no version: {error}")))?;
+    if version != VERSION {
+        let message = format!(
+            "the plugin speaks version {version}, the agent version {VERSION}; install the {} of the same release",
+            if version < VERSION { "plugin" } else { "agent" }
+        );
+        return Err(Failure { kind: Kind::Version, message });
+    }
+    let call: Call =
+        serde_json::from_slice(line).map_err(|error| malformed(format!("the call is none: {error}")))?;
+    call.verb.check()?;
+    if let Verb::Claim(claim) = &call.verb {
+        validate_link_name(&claim.request.owner.ifname).map_err(|error| malformed(chain(&error)))?;
+    }
+    Ok(call.verb)
+}
+
+/// Writes the answer; whether somebody was there to take it.
+async fn reply(stream: &mut BufReader<UnixStream>, answer: Answer) -> bool {
+    let reply = Reply { version: VERSION, answer };
+    let text = serde_json::to_vec(&reply).map(|mut text| {
+        text.push(b'\n');
+        text
+    });
+    match text {
+        Ok(text) => matches!(timeout(SPEECH, stream.write_all(&text)).await, Ok(Ok(()))),
+        Err(error) => {
+            tracing::error!("an answer has no JSON form: {error}");
+            false
+        }
+    }
+}

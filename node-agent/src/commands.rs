@@ -1,0 +1,40 @@
+//! What the command line can ask for.
+
+mod apply;
+mod cli;
+mod doctor;
+mod health;
+mod install;
+mod output;
+mod plan;
+mod pools;
+mod remove;
+mod run;
+mod show;
+
+use std::process::ExitCode;
+
+pub(crate) use cli::Cli;
+use cli::Verb;
+
+/// Does what the command line asks for, and gives the status to end with.
+///
+/// # Errors
+/// Those of the command.
+pub(crate) async fn carry_out(cli: &Cli) -> anyhow::Result<ExitCode> {
+    match &cli.verb {
+        Verb::Plan { input, json, check } => plan::plan(cli, input, *json, *check).await,
+        Verb::Apply { input, safety } => apply::apply(cli, input, safety).await,
+        Verb::Show { json } => show::show(*json).await,
+        Verb::Remove { safety } => remove::remove(cli, safety).await,
+        Verb::Install { places, plugin } => install::install(cli, places, plugin),
+        Verb::Uninstall { places, state } => install::uninstall(cli, places, *state),
+        Verb::Doctor(options) => doctor::doctor(cli, options).await,
+        Verb::Pools(options) => pools::pools(cli, options).await,
+        Verb::Health { question, place } => health::ask(*question, &place.health_socket).await,
+        Verb::Run { input, safety, cluster, cni_bin_dir, plugin, told, interval } => {
+            let place = cni_bin_dir.as_deref().map(|folder| (folder, plugin));
+            run::run(cli, input, safety, cluster, place, told, *interval).await
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Reaches the desired state, and keeps it for the next boot.
+
+use std::process::ExitCode;
+
+use octavia_bridge_ipam::causes::chain;
+use octavia_bridge_ipam::visible;
+use octavia_bridge_netlink::Netlink;
+
+use super::cli::{Cli, Safety};
+use super::output::{print_steps, warn};
+use crate::node::apply::{self, Goal, Targets};
+use crate::node::desired::Desired;
+use crate::node::nmstate_lock;
+use crate::node::plan::Missing;
+use crate::node::recovery::{promise_kept, recover};
+use crate::node::source::{self, Input};
+use crate::node::state::{Bridges, Kept, State};
+
+/// Something has to appear before the desired state can be reached; nothing was touched.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", visible::lines(.0))]
+pub(crate) struct Incomplete(Vec<Missing>);
+
+pub(crate) async fn apply(cli: &Cli, input: &Input, safety: &Safety) -> anyhow::Result<ExitCode> {
+    // Standard input is read before the lock is taken: it may be long in coming.
+    let named = if input.files.is_empty() { None } else { Some(read(input, None)?) };
+    nmstate_lock::stand_down(&cli.nmstate_lock)?;
+    let state = State::lock(&cli.state_dir)?;
+    let netlink = Netlink::open().await?;
+    recover(&netlink, &state).await?;
+    let named = named.map_or_else(|| read(input, Some(&state)), Ok);
+    let applied = async { bring_about(&netlink, &state, named?, safety).await }.await;
+    if applied.is_err() {
+        promise_kept(&state);
+    }
+    applied
+}
+
+fn read(input: &Input, state: Option<&State>) -> anyhow::Result<(Kept, Desired)> {
+    let kept = source::texts(input, state.and_then(State::kept))?;
+    let desired = source::desired(&kept)?;
+    Ok((kept, desired))
+}
+
+async fn bring_about(
+    netlink: &Netlink,
+    state: &State,
+    (kept, desired): (Kept, Desired),
+    safety: &Safety,
+) -> anyhow::Result<ExitCode> {
+    // Before the first look: a bridge that the plugin makes on its own is seen here, or not made.
+    state.promise(&Bridges::of(&desired, &kept))?;
+    let plan = apply::plan_now(netlink, &desired).await?;
+    if !plan.missing.is_empty() {
+        return Err(Incomplete(plan.missing).into());
+    }
+    warn(&desired, &plan);
+    let draft = state.draft(&kept)?;
+    let targets = Targets(safety.reach.clone());
+    let goal = Goal::Keep(kept);
+    match apply::carry_out(netlink, &desired, plan, &targets, state.directory(), Some(&goal)).await {
+        Ok(done) => {
+            state.publish(draft)?;
+            print_steps(&done.end()?)
+        }
+        Err(error) => {
+            if let Err(left) = state.discard(draft) {
+                tracing::warn!("{}", chain(&left));
+            }
+            Err(error.into())
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The policy that is kept, whether the node is as it says, and whether the plugin knows.
+
+use std::path::PathBuf;
+
+use octavia_bridge_ipam::causes::chain;
+use octavia_bridge_netlink::Netlink;
+
+use super::Finding;
+use crate::commands::cli::Cli;
+use crate::node::apply::{self, Error};
+use crate::node::desired::Desired;
+use crate::node::source;
+use crate::node::state::{Bridges, Kept, State};
+
+const CHECK: &str = "policy";
+
+/// Files that the agent could not use.
+pub(super) fn put_aside(cli: &Cli) -> Vec<Finding> {
+    let files = State::put_aside(&cli.state_dir);
+    let finding = |file: PathBuf| {
+        let text = format!("a file could not be used and was set aside: {}", file.display());
+        Finding::warn(CHECK, text, "the agent's log says why; remove it when read")
+    };
+    files.into_iter().map(finding).collect()
+}
+
+/// Returns also what the policy wants, for those who look at the links.
+pub(super) async fn look(cli: &Cli, netlink: &Netlink) -> (Vec<Finding>, Option<Desired>) {
+    let kept = match State::peek(&cli.state_dir) {
+        Ok(Some(kept)) => kept,
+        Ok(None) => {
+            let text = format!("none is kept in {}", cli.state_dir.display());
+            return (vec![Finding::warn(CHECK, text, "apply one: octavia-bridge-agent apply -f FILE")], None);
+        }
+        Err(error) => {
+            let remedy = "apply the policy again from its file";
+            return (vec![Finding::fail(CHECK, chain(&error), remedy)], None);
+        }
+    };
+    let desired = match source::desired(&kept) {
+        Ok(desired) => desired,
+        Err(error) => {
+            let text = format!("cannot read the kept policy: {}", one_line(&error.to_string()));
+            return (vec![Finding::fail(CHECK, text, "correct its file and apply it again")], None);
+        }
+    };
+    let mut findings = compare(netlink, &desired).await;
+    findings.push(told(cli, &desired, &kept));
+    (findings, Some(desired))
+}
+
+async fn compare(netlink: &Netlink, desired: &Desired) -> Vec<Finding> {
+    let plan = match apply::plan_now(netlink, desired).await {
+        Ok(plan) => plan,
+        Err(Error::Conflicts(conflicts)) => {
+            let fail = |text: String| Finding::fail(CHECK, text, "remove what stands in the way");
+            return conflicts.0.into_iter().map(fail).collect();
+        }
+        Err(error) => return vec![Finding::fail(CHECK, chain(&error), "look at the kernel's log")],
+    };
+    let mut findings = Vec::new();
+    for missing in &plan.missing {
+        let remedy =
+            format!("look for {} with `ip link`, and for its driver in the kernel's log", missing.awaits);
+        findings.push(Finding::fail(CHECK, missing.to_string(), remedy));
+    }
+    if !plan.steps.is_empty() {
+        let steps: Vec<String> = plan.steps.iter().map(|planned| planned.apply.to_string()).collect();
+        let text = format!("the node differs, to do: {}", steps.join(", "));
+        findings.push(Finding::fail(CHECK, text, "octavia-bridge-agent apply, or look why `run` does not"));
+    }
+    if findings.is_empty() {
+        let number = desired.interfaces.len();
+        findings.push(Finding::ok(
+            CHECK,
+            format!("{number} interfaces and {} routes are as it says", desired.routes.len()),
+        ));
+    }
+    findings.extend(plan.warnings.into_iter().map(|text| Finding::warn(CHECK, text, "see the policy")));
+    findings
+}
+
+fn told(cli: &Cli, desired: &Desired, kept: &Kept) -> Finding {
+    let bridges = Bridges::of(desired, kept);
+    let names = bridges.names().join(", ");
+    match State::promises(&cli.state_dir, &bridges) {
+        Ok(true) if names.is_empty() => Finding::ok(CHECK, "it names no bridge for the plugin to wait for"),
+        Ok(true) => Finding::ok(CHECK, format!("the plugin knows that it waits for {names}")),
+        Ok(false) => Finding::fail(
+            CHECK,
+            "bridges.json does not match the policy, so the plugin may create a bridge without an uplink",
+            "octavia-bridge-agent apply",
+        ),
+        Err(error) => Finding::fail(CHECK, chain(&error), "octavia-bridge-agent apply"),
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.lines().collect::<Vec<_>>().join("; ")
+}

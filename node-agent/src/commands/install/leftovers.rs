@@ -1,0 +1,107 @@
+//! What the state directory holds for pods that are still attached, and its removal when it holds nothing.
+//!
+//! The plugin's DEL goes by the records: without them it would not know what to take away, and addresses would be lost.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use anyhow::Context;
+use octavia_bridge_ipam::file::Tombstones;
+use octavia_bridge_ipam::pool::Pool;
+use octavia_bridge_ipam::state_file;
+
+use crate::node::state::State;
+
+/// Everything that plugin and agent write in the state directory.
+const FOLDERS: [&str; 5] = ["attachments", "pools", "tombstones", "cluster-tombstones", "agent"];
+/// Names in a message, of however many.
+const NAMED: usize = 5;
+
+/// What is still needed there, and what ends that; nothing if the directory may go.
+///
+/// # Errors
+/// What cannot be read.
+pub(super) fn needed(state_dir: &Path) -> anyhow::Result<Vec<String>> {
+    let mut needed = Vec::new();
+    let attached = names(&state_dir.join("attachments"), ".jsonl")?;
+    if !attached.is_empty() {
+        needed.push(format!(
+            "{} attachments are recorded ({}): the plugin needs these records to detach the pods; delete the pods first",
+            attached.len(),
+            some(&attached)
+        ));
+    }
+    for (folder, who) in
+        [("tombstones", "the next ADD or DEL"), ("cluster-tombstones", "an agent in the cluster")]
+    {
+        let waiting = Tombstones::new(state_dir.join(folder)).list()?.len();
+        if waiting > 0 {
+            needed.push(format!(
+                "{waiting} releases of addresses are pending in {folder}: {who} performs them"
+            ));
+        }
+    }
+    for name in names(&state_dir.join("pools"), ".json")? {
+        let path = state_dir.join("pools").join(format!("{name}.json"));
+        let text = state_file::read(&path, state_file::LONGEST)
+            .with_context(|| format!("read {}", path.display()))?;
+        let held = Pool::parse(&name, &text)?.len();
+        if held > 0 {
+            needed.push(format!(
+                "{held} addresses of pool {name} are in use: `octavia-bridge-agent pools --data-dir {}` lists the pods",
+                state_dir.display()
+            ));
+        }
+    }
+    if State::peek(state_dir)?.is_some() {
+        needed
+            .push("a policy is kept: `octavia-bridge-agent remove` deletes its links and forgets it".into());
+    }
+    Ok(needed)
+}
+
+/// Removes what plugin and agent have written; what else is there stays. Returns what became of the directory.
+///
+/// # Errors
+/// Those of removing.
+pub(super) fn remove(state_dir: &Path) -> anyhow::Result<String> {
+    for folder in FOLDERS {
+        let path = state_dir.join(folder);
+        match fs::remove_dir_all(&path) {
+            Err(cause) if cause.kind() != ErrorKind::NotFound => {
+                return Err(cause).with_context(|| format!("remove {}", path.display()));
+            }
+            _ => {}
+        }
+    }
+    let shown = state_dir.display();
+    Ok(match fs::remove_dir(state_dir) {
+        Ok(()) => format!("{shown}: removed"),
+        // Other files, or a mount.
+        Err(cause) => {
+            format!("{shown}: removed octavia-bridge's files; the directory itself stays: {cause}")
+        }
+    })
+}
+
+/// Names of the files in a folder that end so, without that. Drafts and locks begin with a dot.
+fn names(folder: &Path, ending: &str) -> anyhow::Result<Vec<String>> {
+    let attempt = || format!("list {}", folder.display());
+    let entries = match fs::read_dir(folder) {
+        Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.with_context(attempt)?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry.with_context(attempt)?.file_name().to_string_lossy().into_owned();
+        names.extend(name.strip_suffix(ending).filter(|name| !name.starts_with('.')).map(str::to_owned));
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn some(names: &[String]) -> String {
+    let more = if names.len() > NAMED { ", …" } else { "" };
+    format!("{}{more}", names[..names.len().min(NAMED)].join(", "))
+}

@@ -1,0 +1,67 @@
+//! `pools`: who has which address, what is left of pods that are gone, and mending it by hand.
+//!
+//! The agents mend by themselves. This is for whoever wants to see why an address is not free, and for what no agent
+//! answers for any more.
+
+mod census;
+mod files;
+mod repair;
+mod report;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use octavia_bridge_cluster as cluster;
+use octavia_bridge_ipam::file::Tombstones;
+use octavia_bridge_ipam::kubernetes::{Settings, Store};
+use tokio::time::Instant;
+
+use super::cli::{Cli, Pools, PoolsAct, PoolsPlace};
+use super::output::print_text;
+use crate::cluster::broker::client;
+use crate::cluster::reclaim::{Api, Mender, Sandboxes};
+use crate::health::{Metrics, Requests};
+
+/// How long the first reading may take.
+const READING: Duration = Duration::from_secs(20);
+
+pub(crate) async fn pools(cli: &Cli, options: &Pools) -> anyhow::Result<ExitCode> {
+    if let Some(PoolsAct::Repair { dry_run, reclaim_grace }) = &options.act {
+        if let Some(folder) = &options.data_dir {
+            anyhow::bail!(
+                "{}: repair is for the cluster's pools; here a DEL or GC frees what is left",
+                folder.display()
+            );
+        }
+        let mender = connect(cli, &options.place).await?;
+        return repair::repair(&mender, &options.place, Duration::from_secs(*reclaim_grace), *dry_run).await;
+    }
+    let report = match &options.data_dir {
+        Some(folder) => files::report(folder)?,
+        None => {
+            let mender = connect(cli, &options.place).await?;
+            let namespace = &options.place.pool_namespace;
+            census::take(&mender).await.report(format!("ippools in {namespace}"), &mender.store.pools())
+        }
+    };
+    if options.json {
+        print_text(&format!("{:#}", report.json()))?;
+    } else {
+        print_text(&report.text())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The pools of the cluster, read.
+async fn connect(cli: &Cli, place: &PoolsPlace) -> anyhow::Result<Mender> {
+    let (config, server) = client::configuration(place.kubeconfig.as_deref()).await?;
+    let client = client::connect(&config, &Requests::new(&Metrics::default(), &server))?;
+    let api = cluster::Api::new(client, &server);
+    let (namespace, node) = (place.pool_namespace.clone(), place.node_name.clone().unwrap_or_default());
+    let store = Store::new(api.clone(), Settings { namespace, node, seed: None })?;
+    store.synced(Instant::now() + READING).await.context("read the pools")?;
+    let sandboxes = Sandboxes::under(&cli.state_dir);
+    let tombstones = Tombstones::new(cli.state_dir.join("cluster-tombstones"));
+    Ok(Mender { store, api: Api::new(api), sandboxes, tombstones })
+}

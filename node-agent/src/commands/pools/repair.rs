@@ -1,0 +1,101 @@
+//! `pools repair`: what the agents do by themselves, once, and said aloud.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use octavia_bridge_ipam::kubernetes::{Holding, Mended};
+use tokio::time::sleep;
+
+use super::census::{self, Heir, Verdict};
+use crate::cluster::reclaim::{Basis, Freed, Mender, in_words};
+use crate::commands::cli::PoolsPlace;
+use crate::commands::output::print;
+
+/// Frees what is proven dead at two looks, `grace` apart, and puts back what this node's pods have lost.
+///
+/// What another node's agent answers for stays: only that one knows whether the sandbox still stands.
+pub(super) async fn repair(
+    mender: &Mender,
+    place: &PoolsPlace,
+    grace: Duration,
+    dry_run: bool,
+) -> anyhow::Result<ExitCode> {
+    let node = place.node_name.as_deref().unwrap_or_default();
+    let mut dead: Vec<(Holding, Heir)> = Vec::new();
+    let mut lone = Vec::new();
+    for (holding, verdict) in census::take(mender).await.0 {
+        let words = in_words(&holding);
+        match verdict {
+            Verdict::Gone(death, Heir::Node(other)) if other != node => print(&format!(
+                "left alone: {words}: {death}; it is for the agent of node {other}, or for --node-name {other}"
+            ))?,
+            Verdict::Gone(death, heir) => {
+                print(&format!("{}: {words}: {death}", if dry_run { "would free" } else { "to be freed" }))?;
+                dead.push((holding, heir));
+            }
+            Verdict::Unknown(why) => print(&format!("left alone: {words}: {why}"))?,
+            Verdict::Lives if is_lone(&holding, node) => lone.push(holding),
+            Verdict::Lives => {}
+        }
+    }
+    if dead.is_empty() && lone.is_empty() {
+        print("nothing to repair")?;
+    }
+    if dry_run {
+        for holding in lone {
+            print(&format!(
+                "would put back, if its sandbox stands on this node: the entry of {}",
+                in_words(&holding)
+            ))?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !dead.is_empty() {
+        print(&format!("checking again in {} s before freeing", grace.as_secs()))?;
+        sleep(grace).await;
+    }
+    let mut failed = false;
+    for (holding, heir) in &dead {
+        let (said, bad) = free(mender, holding, heir).await;
+        print(&format!("{said}: {}", in_words(holding)))?;
+        failed |= bad;
+    }
+    for holding in &lone {
+        let (said, bad) = match mender.restore(holding).await {
+            Ok(Some(Mended::Done)) => ("put back".to_owned(), false),
+            Ok(Some(Mended::Taken)) => ("allocated to another pod while it is in use".to_owned(), true),
+            Ok(Some(Mended::Needless) | None) => {
+                ("left alone, not known to stand on this node".to_owned(), false)
+            }
+            Err(error) => (format!("failed ({})", error.why), true),
+        };
+        print(&format!("{said}: the entry of {}", in_words(holding)))?;
+        failed |= bad;
+    }
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// What was done, and whether that is a failure.
+async fn free(mender: &Mender, holding: &Holding, heir: &Heir) -> (String, bool) {
+    if let Heir::ElectedForNode(node) = heir {
+        match mender.api.has_node(node).await {
+            Ok(false) => {}
+            Ok(true) => return (format!("left alone, node {node} is back"), false),
+            Err(error) => return (format!("failed ({})", error.in_words()), true),
+        }
+    }
+    match mender.free(holding).await {
+        Ok(Freed::Done(_)) => ("freed".to_owned(), false),
+        Ok(Freed::Lives) => ("left alone, its pod lives after all".to_owned(), false),
+        Ok(Freed::Changed) => ("left alone, it has changed meanwhile".to_owned(), false),
+        Ok(Freed::Stands(path)) => {
+            (format!("left alone, its network namespace {} still exists", path.display()), false)
+        }
+        Err(error) => (format!("failed ({})", error.why), true),
+    }
+}
+
+fn is_lone(holding: &Holding, node: &str) -> bool {
+    let ours = matches!(Basis::of(holding), Basis::Uid { node: other, .. } if other == node);
+    ours && holding.entry.is_none() && !holding.disputed
+}

@@ -1,0 +1,74 @@
+//! Deletes what the agent made, and forgets the policy.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use octavia_bridge_netlink::Netlink;
+
+use super::cli::{Cli, Safety};
+use super::output::{print_steps, warn};
+use crate::node::apply::{self, Goal, Targets};
+use crate::node::desired::{self, Desired, Interface, State as Wanted};
+use crate::node::observed;
+use crate::node::recovery::recover;
+use crate::node::state::State;
+use crate::node::{marker, nmstate_lock, source};
+
+pub(crate) async fn remove(cli: &Cli, safety: &Safety) -> anyhow::Result<ExitCode> {
+    nmstate_lock::stand_down(&cli.nmstate_lock)?;
+    let state = State::lock(&cli.state_dir)?;
+    let netlink = Netlink::open().await?;
+    recover(&netlink, &state).await?;
+    let observed = observed::read(&netlink).await.context("read the present state")?;
+    let ours = observed.links.iter().filter(|(_, link)| link.is_ours());
+    let mut desired =
+        Desired { interfaces: ours.map(|(name, _)| absent(name)).collect(), ..Desired::default() };
+    // Ports that the kept policy attached are not a stranger's.
+    if let Some(kept) = state.kept()
+        && let Ok(before) = source::desired(&kept)
+    {
+        let mut ports: Vec<String> = before.interfaces.iter().flat_map(Interface::ports).cloned().collect();
+        ports.retain(|port| !desired.interfaces.iter().any(|entry| entry.name == *port));
+        ports.sort();
+        ports.dedup();
+        desired
+            .interfaces
+            .extend(ports.iter().map(|port| Interface { state: Wanted::Ignore, ..absent(port) }));
+    }
+    desired.routes = observed.routes.iter().filter(|route| route.is_ours()).flat_map(absent_route).collect();
+    let plan = apply::plan_now(&netlink, &desired).await?;
+    warn(&desired, &plan);
+    let targets = Targets(safety.reach.clone());
+    let goal = Some(&Goal::Forget);
+    let done = apply::carry_out(&netlink, &desired, plan, &targets, state.directory(), goal).await?;
+    // The plugin last: until then it does not make anew what is being deleted.
+    state.forget()?;
+    print_steps(&done.end()?)
+}
+
+fn absent(name: &str) -> Interface {
+    Interface {
+        name: name.to_owned(),
+        kind: None,
+        state: Wanted::Absent,
+        description: None,
+        mtu: None,
+        mac: None,
+        ipv4: None,
+        ipv6: None,
+    }
+}
+
+fn absent_route(route: &observed::Route) -> Vec<desired::Route> {
+    debug_assert_eq!(route.protocol, marker::ROUTE_PROTOCOL);
+    let entry = |hop: &observed::Hop| desired::Route {
+        absent: true,
+        destination: Some(route.destination),
+        gateway: hop.gateway,
+        interface: Some(hop.link.clone()),
+        metric: Some(route.metric),
+        table: Some(route.table),
+        weight: None,
+    };
+    route.hops.iter().map(entry).collect()
+}

@@ -1,0 +1,103 @@
+//! The daemon: it starts every part of the agent, and ends them when it is told to stop.
+//!
+//! Two threads, and neither waits for the other. This one serves: plugins that ask for addresses, probes, signals. The
+//! other one keeps the links, and reads for that what others have written: files, policies, the kernel's tables, its own
+//! journal. A panic there ends that thread alone, which then begins anew; a panic here ends the process.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
+
+use super::cli::{Cli, Safety};
+use crate::cluster::{Cluster, broker};
+use crate::health::{self, Due, Health, Told};
+use crate::node::apply::Targets;
+use crate::node::source::Input;
+use crate::node::state::State;
+use crate::plugin::{self, Installation, Plugin};
+use crate::reconcile::{self, Job, Standing};
+
+/// How long a stopping agent waits for the links: a change that could cut the node off takes ten seconds.
+const LAST: Duration = Duration::from_secs(15);
+
+/// Keeps the desired state until SIGTERM or SIGINT, and the plugin in its folder if there is one, and serves plugins beside
+/// that if `cluster` says so. Links stay as they are.
+///
+/// # Errors
+/// Another agent at work; no broker; without a cluster wrong input at the start, and a netlink socket that fails. What
+/// cannot be reached now is no error: it is tried again.
+pub(crate) async fn run(
+    cli: &Cli,
+    input: &Input,
+    safety: &Safety,
+    cluster: &Cluster,
+    place: Option<(&Path, &Plugin)>,
+    told: &Told,
+    interval: u64,
+) -> anyhow::Result<ExitCode> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut reload = signal(SignalKind::hangup())?;
+    let state = State::lock(&cli.state_dir)?;
+    let health = Arc::new(Health::default());
+    health.metrics.collect(Due(health.pulse.clone()));
+    let standing = Standing::new(&health);
+    let installing = match place {
+        Some((folder, plugin)) => {
+            let installation = Installation::new(folder, plugin, state.directory())?;
+            Some(plugin::start(installation, &health))
+        }
+        None => None,
+    };
+    let broker =
+        if cluster.cluster { Some(broker::start(cluster, &cli.state_dir, &health).await?) } else { None };
+    health::tell(told, &health);
+    let api = broker.as_ref().map(|broker| {
+        // Pods are served whatever becomes of the links, so those are no reason to start anew.
+        health.pulse.is_not_vital();
+        (broker.api.clone(), health.readiness.part("policies", "not read yet"))
+    });
+    let pulse = health.pulse.clone();
+    health.readiness.ask("links", move || reconcile::overdue(&pulse));
+    let job = Arc::new(Job {
+        state,
+        state_dir: cli.state_dir.clone(),
+        nmstate_lock: cli.nmstate_lock.clone(),
+        input: input.clone(),
+        targets: Targets(safety.reach.clone()),
+        interval: Duration::from_secs(interval),
+        api,
+        standing,
+        health,
+        stop: tokio::sync::watch::Sender::new(false),
+        reload: tokio::sync::Notify::new(),
+    });
+    let mut keeping = tokio::spawn(reconcile::keep(job.clone()));
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = reload.recv() => job.reload.notify_one(),
+            ended = &mut keeping => return ended?.map(|()| ExitCode::SUCCESS),
+        }
+    }
+    tracing::info!("stopping; every link stays");
+    job.stop.send_replace(true);
+    if let Some(broker) = broker {
+        broker.stop().await;
+    }
+    if let Some(installing) = installing {
+        installing.stop().await;
+    }
+    match timeout(LAST, keeping).await {
+        Ok(ended) => ended??,
+        Err(_) => tracing::warn!(
+            "stopping while the links are still worked at; the next start takes back what is half done"
+        ),
+    }
+    Ok(ExitCode::SUCCESS)
+}

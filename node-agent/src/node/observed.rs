@@ -1,0 +1,148 @@
+//! What is there: links, addresses and routes by name, as far as the plan looks at them.
+//!
+//! Names and not indices, so that the same values describe a link before and after it is made anew, and
+//! can be written down for a later process.
+
+mod ipv6;
+mod read;
+mod scope;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use ipv6::{Ipv6, Setting, find_below as find_settings_below, write as write_ipv6};
+pub(crate) use read::{MAIN_TABLE, read};
+pub(crate) use scope::{Scope, read_scope};
+
+use crate::node::marker;
+
+/// A namespace's links and routes at one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Observed {
+    pub(crate) links: BTreeMap<String, Link>,
+    pub(crate) routes: Vec<Route>,
+    /// Links that a default route of the main table leaves by, whoever made the route.
+    pub(crate) default_links: BTreeSet<String>,
+}
+
+/// One link.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Link {
+    pub(crate) kind: Kind,
+    pub(crate) up: bool,
+    /// Bytes.
+    pub(crate) mtu: u32,
+    /// Bytes; 0 where the driver states none.
+    pub(crate) max_mtu: u32,
+    /// Canonical text, lower case with colons.
+    pub(crate) mac: Option<String>,
+    pub(crate) alias: Option<String>,
+    pub(crate) master: Option<String>,
+    /// Those that stay: not link-local ones of the kernel's making, not those with a lifetime.
+    pub(crate) addresses: Vec<IpNet>,
+    /// `None` where the kernel has no IPv6.
+    pub(crate) ipv6: Option<Ipv6>,
+}
+
+/// What sort of link, with what only this sort has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Kind {
+    /// Hardware, or one end of a veth pair.
+    #[default]
+    Ethernet,
+    Loopback,
+    Vlan {
+        /// Name of the link beneath; empty if that is in another namespace.
+        base: String,
+        id: u16,
+    },
+    Bridge {
+        stp: bool,
+    },
+    Vrf {
+        table: u32,
+    },
+    /// By the kernel's name for it.
+    Other(String),
+}
+
+/// A unicast route that somebody configured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Route {
+    pub(crate) destination: IpNet,
+    pub(crate) table: u32,
+    pub(crate) metric: u32,
+    pub(crate) protocol: u8,
+    pub(crate) source: Option<IpAddr>,
+    /// Path MTU in bytes.
+    pub(crate) mtu: Option<u32>,
+    /// In order, so that two routes can be compared.
+    pub(crate) hops: Vec<Hop>,
+}
+
+/// One way to go on.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Hop {
+    pub(crate) link: String,
+    pub(crate) gateway: Option<IpAddr>,
+    /// 1 to 256.
+    pub(crate) weight: u16,
+    pub(crate) onlink: bool,
+}
+
+impl Observed {
+    /// Names of the ports of a bridge or VRF.
+    pub(crate) fn ports<'a>(&'a self, master: &'a str) -> impl Iterator<Item = &'a str> {
+        let is_port = move |(name, link): (&'a String, &'a Link)| {
+            (link.master.as_deref() == Some(master)).then_some(name.as_str())
+        };
+        self.links.iter().filter_map(is_port)
+    }
+
+    /// Names of the VLANs on a link.
+    pub(crate) fn vlans_on<'a>(&'a self, base: &'a str) -> impl Iterator<Item = &'a str> {
+        let stands_on = move |(name, link): (&'a String, &'a Link)| match &link.kind {
+            Kind::Vlan { base: beneath, .. } if beneath == base => Some(name.as_str()),
+            _ => None,
+        };
+        self.links.iter().filter_map(stands_on)
+    }
+}
+
+impl Link {
+    /// Made by this program.
+    pub(crate) fn is_ours(&self) -> bool {
+        marker::is_ours(self.alias.as_deref())
+    }
+}
+
+impl Kind {
+    /// nmstate's word for it.
+    pub(crate) fn word(&self) -> &str {
+        match self {
+            Self::Ethernet => "ethernet",
+            Self::Loopback => "loopback",
+            Self::Vlan { .. } => "vlan",
+            Self::Bridge { .. } => "linux-bridge",
+            Self::Vrf { .. } => "vrf",
+            Self::Other(kind) => kind,
+        }
+    }
+}
+
+impl Route {
+    pub(crate) fn is_ours(&self) -> bool {
+        self.protocol == marker::ROUTE_PROTOCOL
+    }
+
+    /// Whether a packet could leave by this link.
+    pub(crate) fn uses(&self, link: &str) -> bool {
+        self.hops.iter().any(|hop| hop.link == link)
+    }
+}

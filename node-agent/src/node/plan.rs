@@ -1,0 +1,166 @@
+//! What to do about the difference between desired and observed: ordered steps, each with its inverse.
+//!
+//! Planning is a pure function and sends nothing. While it plans it keeps a model of the kernel, brought
+//! forward by each step, so that a later step sees what an earlier one will have done (a VLAN takes its
+//! MTU from a base interface that is itself about to change).
+
+mod addresses;
+mod create;
+mod delete;
+mod guard;
+mod link;
+mod master;
+mod model;
+mod order;
+mod routes;
+mod step;
+#[cfg(test)]
+mod tests;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use crate::node::desired::{Desired, Interface, Kind, State};
+use crate::node::observed::{MAIN_TABLE, Observed, Scope};
+
+pub(crate) use step::{NewLink, Planned, Step};
+
+/// What to do, and what to tell people about it.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
+pub(crate) struct Plan {
+    /// In order; the undoing is theirs in reverse order.
+    pub(crate) steps: Vec<Planned>,
+    /// Interfaces that cannot be made yet.
+    pub(crate) missing: Vec<Missing>,
+    pub(crate) warnings: Vec<String>,
+    /// Why the steps could cut the node off, if they could.
+    pub(crate) cuts: Option<String>,
+}
+
+/// Something that has to appear first.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct Missing {
+    /// Interface (or route) that waits.
+    pub(crate) of: String,
+    /// Interface it waits for.
+    pub(crate) awaits: String,
+}
+
+impl std::fmt::Display for Missing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {} does not exist", self.of, self.awaits)
+    }
+}
+
+/// What stands in the way of the desired state, all of it; nothing was planned.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", octavia_bridge_ipam::visible::lines(.0))]
+pub(crate) struct Conflicts(pub(crate) Vec<String>);
+
+/// Plans how to get from `observed` to `desired`. The plan is empty if and only if nothing differs.
+///
+/// # Errors
+/// Every conflict: something that others own would have to go, or the kernel could only refuse.
+pub(crate) fn plan(desired: &Desired, observed: &Observed) -> Result<Plan, Conflicts> {
+    let mut planner = Planner::new(desired, observed);
+    planner.delete_absent();
+    for interface in planner.in_order() {
+        match interface.state {
+            State::Up => planner.up(&interface),
+            State::Down => planner.down(&interface),
+            State::Absent | State::Ignore => {}
+        }
+    }
+    planner.routes();
+    if !planner.conflicts.is_empty() {
+        return Err(Conflicts(planner.conflicts));
+    }
+    let cuts = guard::cuts(observed, &planner.steps);
+    let Planner { steps, missing, warnings, .. } = planner;
+    Ok(Plan { steps, missing, warnings, cuts })
+}
+
+/// What it takes to tell whether there is anything to do for `desired`. What is to be done takes the whole of it
+/// ([`Scope::whole`]).
+pub(crate) fn scope(desired: &Desired) -> Scope {
+    let mut scope = Scope::default();
+    for interface in &desired.interfaces {
+        let names = &mut scope.names;
+        names.insert(interface.name.clone());
+        names.extend(interface.ports().iter().cloned());
+        if let Some(Kind::Vlan { base: Some(base), .. }) = &interface.kind {
+            names.insert(base.clone());
+        }
+        if interface.ipv4.is_some() || interface.ipv6.is_some() {
+            scope.addresses_of.insert(interface.name.clone());
+        }
+        // These are what may have to be deleted, with or without a word of their ports. A bridge that stays never is.
+        if interface.state == State::Absent || matches!(interface.kind, Some(Kind::Vrf { .. })) {
+            scope.ports_of.insert(interface.name.clone());
+        }
+    }
+    for route in &desired.routes {
+        scope.names.extend(route.interface.clone());
+        let table = route.table.unwrap_or(MAIN_TABLE);
+        let families = match route.destination {
+            Some(destination) => vec![destination.addr().is_ipv4()],
+            None => vec![true, false],
+        };
+        scope.tables.extend(families.into_iter().map(|v4| (table, v4)));
+    }
+    scope
+}
+
+/// Everything known while planning.
+struct Planner<'a> {
+    desired: &'a Desired,
+    declared: BTreeMap<&'a str, &'a Interface>,
+    /// Port to bridge or VRF.
+    controllers: BTreeMap<&'a str, &'a str>,
+    /// What was found out so far about what has to appear first.
+    awaited: RefCell<BTreeMap<String, Option<String>>>,
+    /// The kernel as it will be after the steps so far.
+    model: Observed,
+    steps: Vec<Planned>,
+    missing: Vec<Missing>,
+    warnings: Vec<String>,
+    conflicts: Vec<String>,
+}
+
+impl<'a> Planner<'a> {
+    fn new(desired: &'a Desired, observed: &Observed) -> Self {
+        let active = || desired.interfaces.iter().filter(|i| i.state == State::Up);
+        let ports = |i: &'a Interface| i.ports().iter().map(|port| (port.as_str(), i.name.as_str()));
+        Self {
+            desired,
+            declared: desired.interfaces.iter().map(|i| (i.name.as_str(), i)).collect(),
+            controllers: active().flat_map(ports).collect(),
+            awaited: RefCell::default(),
+            model: observed.clone(),
+            steps: Vec::new(),
+            missing: Vec::new(),
+            warnings: Vec::new(),
+            conflicts: Vec::new(),
+        }
+    }
+
+    /// Adds a step, its inverse taken from the model as it stands.
+    fn step(&mut self, step: Step) {
+        let undo = step.inverse(&self.model);
+        self.model.advance(&step);
+        self.steps.push(Planned { apply: step, undo });
+    }
+
+    fn conflict(&mut self, text: impl Into<String>) {
+        self.conflicts.push(text.into());
+    }
+
+    fn await_link(&mut self, of: &str, awaits: impl Into<String>) {
+        self.missing.push(Missing { of: of.to_owned(), awaits: awaits.into() });
+    }
+
+    /// Whether the kernel has IPv6; every namespace has a loopback that tells.
+    fn has_ipv6(&self) -> bool {
+        self.model.links.get("lo").is_some_and(|lo| lo.ipv6.is_some())
+    }
+}

@@ -1,0 +1,145 @@
+//! One interface that is to be up, or down.
+
+use super::create::{fits, word};
+use super::{Planner, Step};
+use crate::node::desired::{self, Interface};
+use crate::node::marker;
+use crate::node::observed::{Ipv6, Kind, Link, Setting};
+
+impl Planner<'_> {
+    pub(super) fn up(&mut self, wanted: &Interface) {
+        let name = wanted.name.as_str();
+        let Some(kept) = self.ensure_exists(wanted) else { return };
+        let Some(link) = self.model.links.get(name).cloned() else { return };
+        let ours = link.is_ours();
+        if let Some(text) = &wanted.description {
+            let alias = marker::alias(Some(text));
+            if ours && link.alias.as_deref() != Some(&alias) {
+                self.step(Step::SetAlias { link: name.to_owned(), alias });
+            } else if !ours && link.alias.as_deref() != Some(text) {
+                // The alias is where the mark is, and the mark would let `remove` delete the link.
+                self.warnings.push(format!(
+                    "{name} does not get its description: it would be the link's alias, and this program did not make the link"
+                ));
+            }
+        }
+        if let Some(mac) = wanted.mac.map(|mac| mac.to_string())
+            && link.mac.as_deref() != Some(&mac)
+        {
+            self.step(Step::SetMac { link: name.to_owned(), mac });
+        }
+        self.mtu(wanted, &link);
+        self.stp(wanted, &link);
+        self.ipv6_settings(name, wanted.ipv6.as_ref(), ours);
+        self.master(wanted);
+        self.set_up(name, &link);
+        self.addresses(wanted);
+        self.give_back(wanted, kept);
+    }
+
+    fn mtu(&mut self, wanted: &Interface, link: &Link) {
+        let name = &wanted.name;
+        let base = if let Kind::Vlan { base, .. } = &link.kind { self.model.links.get(base) } else { None };
+        // Without a word about it a VLAN of ours has its base's, also after that shrank and grew again.
+        let follows = base.filter(|_| link.is_ours()).map(|base| base.mtu);
+        let Some(mtu) = wanted.mtu.or(follows) else { return };
+        if mtu == link.mtu {
+            return;
+        }
+        if let Some(base) = base.filter(|base| mtu > base.mtu) {
+            let most = base.mtu;
+            return self
+                .conflict(format!("{name}: an MTU of {mtu} exceeds the {most} bytes of its base interface"));
+        }
+        if link.max_mtu != 0 && mtu > link.max_mtu {
+            return self
+                .conflict(format!("{name}: an MTU of {mtu} exceeds the {} its driver takes", link.max_mtu));
+        }
+        // The kernel lowers VLANs along with their base. Done here, it can be undone.
+        let above: Vec<String> = self.model.vlans_on(name).map(ToOwned::to_owned).collect();
+        for vlan in above.into_iter().filter(|vlan| self.model.links[vlan].mtu > mtu).collect::<Vec<_>>() {
+            self.step(Step::SetMtu { link: vlan, mtu });
+        }
+        self.step(Step::SetMtu { link: name.clone(), mtu });
+    }
+
+    fn stp(&mut self, wanted: &Interface, link: &Link) {
+        let Some(desired::Kind::Bridge { stp, .. }) = &wanted.kind else { return };
+        let wanted_on = stp.or(link.is_ours().then_some(false));
+        if let (Some(on), Kind::Bridge { stp: now }) = (wanted_on, &link.kind)
+            && on != *now
+        {
+            self.step(Step::SetStp { link: wanted.name.clone(), on });
+        }
+    }
+
+    fn set_up(&mut self, name: &str, link: &Link) {
+        if link.up {
+            return;
+        }
+        if let Kind::Vlan { base, .. } = &link.kind {
+            self.raise_base(&base.clone());
+        }
+        self.step(Step::SetUp { link: name.to_owned(), up: true });
+    }
+
+    /// Sets a link down, having taken away what the kernel would drop silently, so that it comes back
+    /// if this has to be undone.
+    pub(super) fn down(&mut self, wanted: &Interface) {
+        let name = wanted.name.as_str();
+        let Some(link) = self.model.links.get(name).cloned() else {
+            return self.warnings.push(format!("{name} is to be down and does not exist: nothing is done"));
+        };
+        if !fits(wanted.kind.as_ref(), &link.kind) {
+            let stated = wanted.kind.as_ref().map_or("unknown", word);
+            return self.conflict(format!("{name} exists and is of type {}, not {stated}", link.kind.word()));
+        }
+        if !link.up {
+            return;
+        }
+        self.drop_routes(name);
+        for address in link.addresses.iter().filter(|address| !address.addr().is_ipv4()) {
+            self.step(Step::RemoveAddress { link: name.to_owned(), address: *address });
+        }
+        self.step(Step::SetUp { link: name.to_owned(), up: false });
+    }
+
+    fn ipv6_settings(&mut self, name: &str, ip: Option<&desired::Ip>, ours: bool) {
+        let Some(link) = self.model.links.get(name) else { return };
+        let Some(now) = link.ipv6 else { return };
+        let wanted = wanted_ipv6(ip, ours, now);
+        let addresses: Vec<_> = link.addresses.iter().copied().filter(|net| !net.addr().is_ipv4()).collect();
+        if wanted.disabled && !now.disabled {
+            for address in addresses {
+                self.step(Step::RemoveAddress { link: name.to_owned(), address });
+            }
+        }
+        // Routers first: a link that gets IPv6 asks them at once.
+        for (setting, now, on) in [
+            (Setting::AcceptRa, now.accept_ra, wanted.accept_ra),
+            (Setting::Disabled, now.disabled, wanted.disabled),
+        ] {
+            if now != on {
+                self.step(Step::SetIpv6 { link: name.to_owned(), setting, on });
+            }
+        }
+    }
+}
+
+pub(super) fn too_large(name: &str, mtu: u32, most: u32) -> String {
+    format!("{name}: an MTU of {mtu} exceeds the {most} bytes of its base interface")
+}
+
+/// The IPv6 settings that are wanted. On a link of ours silence means "no IPv6": the amphorae's network
+/// has no business giving addresses or routers to the node.
+pub(super) fn wanted_ipv6(ip: Option<&desired::Ip>, ours: bool, now: Ipv6) -> Ipv6 {
+    let Some(ip) = ip else {
+        return if ours { Ipv6 { disabled: true, accept_ra: false } } else { now };
+    };
+    let addressed = ip.autoconf == Some(true) || ip.addresses.as_ref().is_some_and(|list| !list.is_empty());
+    let enabled = ip.enabled.or(addressed.then_some(true));
+    Ipv6 {
+        disabled: enabled.map_or(if ours { true } else { now.disabled }, |enabled| !enabled),
+        accept_ra: ip.autoconf.unwrap_or(if ours { false } else { now.accept_ra }),
+    }
+}

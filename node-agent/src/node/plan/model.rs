@@ -1,0 +1,113 @@
+//! What a step does to the kernel, side effects included: the planner's foresight.
+
+use ipnet::IpNet;
+
+use super::{NewLink, Step};
+use crate::node::observed::{Kind, Link, Observed, Setting};
+
+/// MTU of a new bridge, and of a VLAN whose base is not known, in bytes.
+const ETHERNET_MTU: u32 = 1500;
+/// MTU of a new VRF (drivers/net/vrf.c).
+const VRF_MTU: u32 = 65_575;
+
+impl Observed {
+    /// Brings the model forward by one step.
+    pub(crate) fn advance(&mut self, step: &Step) {
+        match step {
+            Step::Create(new) => self.create(new),
+            Step::Delete(new) => self.delete(&new.name),
+            Step::SetUp { link, up } => self.set_up(link, *up),
+            Step::SetMtu { link, mtu } => self.set_mtu(link, *mtu),
+            Step::AddRoute(route) => self.routes.push(route.clone()),
+            Step::RemoveRoute(route) => {
+                if let Some(place) = self.routes.iter().position(|other| other == route) {
+                    self.routes.remove(place);
+                }
+            }
+            other => {
+                if let Some(link) = other.link().and_then(|name| self.links.get_mut(name)) {
+                    change(link, other);
+                }
+            }
+        }
+    }
+
+    fn create(&mut self, new: &NewLink) {
+        let mtu = new.mtu.unwrap_or_else(|| match &new.kind {
+            Kind::Vlan { base, .. } => self.links.get(base).map_or(ETHERNET_MTU, |base| base.mtu),
+            Kind::Vrf { .. } => VRF_MTU,
+            _ => ETHERNET_MTU,
+        });
+        let link = Link {
+            kind: new.kind.clone(),
+            mtu,
+            // A VLAN has its base's address unless it is given one.
+            mac: new.mac.clone().or_else(|| match &new.kind {
+                Kind::Vlan { base, .. } => self.links.get(base).and_then(|base| base.mac.clone()),
+                _ => None,
+            }),
+            alias: new.alias.clone(),
+            ipv6: new.ipv6,
+            ..Link::default()
+        };
+        self.links.insert(new.name.clone(), link);
+    }
+
+    /// Ports are released, VLANs on it vanish with it, and routes by it too.
+    fn delete(&mut self, name: &str) {
+        self.links.remove(name);
+        self.routes.retain(|route| !route.uses(name));
+        for link in self.links.values_mut().filter(|link| link.master.as_deref() == Some(name)) {
+            link.master = None;
+        }
+        let above: Vec<String> = self.vlans_on(name).map(ToOwned::to_owned).collect();
+        for vlan in above {
+            self.delete(&vlan);
+        }
+    }
+
+    /// A link that goes down loses its routes and its IPv6 addresses.
+    fn set_up(&mut self, name: &str, up: bool) {
+        let Some(link) = self.links.get_mut(name) else { return };
+        link.up = up;
+        if !up {
+            link.addresses.retain(|address| address.addr().is_ipv4());
+            self.routes.retain(|route| !route.uses(name));
+        }
+    }
+
+    /// A VLAN's MTU never exceeds its base's (`vlan_device_event` in net/8021q/vlan.c).
+    fn set_mtu(&mut self, name: &str, mtu: u32) {
+        let Some(link) = self.links.get_mut(name) else { return };
+        link.mtu = mtu;
+        let above: Vec<String> = self.vlans_on(name).map(ToOwned::to_owned).collect();
+        for vlan in above {
+            if self.links[&vlan].mtu > mtu {
+                self.set_mtu(&vlan, mtu);
+            }
+        }
+    }
+}
+
+fn change(link: &mut Link, step: &Step) {
+    match step {
+        Step::SetMac { mac, .. } => link.mac = Some(mac.clone()),
+        Step::SetMaster { master, .. } => link.master.clone_from(master),
+        Step::SetAlias { alias, .. } => link.alias = Some(alias.clone()).filter(|alias| !alias.is_empty()),
+        Step::SetStp { on, .. } => link.kind = Kind::Bridge { stp: *on },
+        Step::SetIpv6 { setting, on, .. } => {
+            if let Some(ipv6) = &mut link.ipv6 {
+                ipv6.set(*setting, *on);
+            }
+            if *setting == Setting::Disabled && *on {
+                link.addresses.retain(|address| address.addr().is_ipv4());
+            }
+        }
+        Step::AddAddress { address, .. } => {
+            link.addresses.push(*address);
+            link.addresses.sort();
+        }
+        Step::RemoveAddress { address, .. } => link.addresses.retain(|other: &IpNet| other != address),
+        _ => {}
+    }
+}

@@ -1,0 +1,121 @@
+//! Routes: those listed have to be there, those listed as absent must not be, others are not touched.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry::{Occupied, Vacant};
+
+use super::{Planner, Step};
+use crate::node::desired;
+use crate::node::marker;
+use crate::node::observed::{Hop, MAIN_TABLE, Route};
+
+impl Planner<'_> {
+    pub(super) fn routes(&mut self) {
+        let desired = self.desired;
+        for entry in desired.routes.iter().filter(|entry| entry.absent) {
+            for route in
+                self.model.routes.iter().filter(|route| matches(entry, route)).cloned().collect::<Vec<_>>()
+            {
+                self.step(Step::RemoveRoute(route));
+            }
+        }
+        let wanted = wanted(&desired.routes);
+        // A changed route: ours to the same destination that is not wanted as it is.
+        let stale = |route: &&Route| {
+            route.is_ours()
+                && wanted.iter().any(|other| same_place(other, route))
+                && !wanted.iter().any(|w| same(w, route))
+        };
+        for route in self.model.routes.iter().filter(stale).cloned().collect::<Vec<_>>() {
+            self.step(Step::RemoveRoute(route));
+        }
+        for route in &wanted {
+            self.ensure(route);
+        }
+    }
+
+    fn ensure(&mut self, route: &Route) {
+        if self.model.routes.iter().any(|other| same(route, other)) {
+            return;
+        }
+        let name = format!("route to {}", route.destination);
+        for hop in &route.hops {
+            match self.model.links.get(&hop.link) {
+                None => return self.await_link(&name, &hop.link),
+                Some(link) if !link.up => {
+                    return self.conflict(format!("{name}: its interface {} is to be down", hop.link));
+                }
+                Some(_) => {}
+            }
+        }
+        self.step(Step::AddRoute(route.clone()));
+    }
+}
+
+/// The routes that are wanted. Entries with a weight and the same destination are one route with several
+/// next hops.
+fn wanted(entries: &[desired::Route]) -> Vec<Route> {
+    let mut routes: Vec<Route> = Vec::new();
+    // Where those with a weight are.
+    let mut shared: BTreeMap<_, usize> = BTreeMap::new();
+    for entry in entries.iter().filter(|entry| !entry.absent) {
+        let (Some(place), Some(link)) = (entry.place(), &entry.interface) else { continue };
+        let hop = Hop {
+            link: link.clone(),
+            gateway: entry.gateway,
+            weight: entry.weight.unwrap_or(1),
+            onlink: false,
+        };
+        if entry.weight.is_some() {
+            match shared.entry(place) {
+                Occupied(number) => {
+                    routes[*number.get()].hops.push(hop);
+                    continue;
+                }
+                Vacant(free) => free.insert(routes.len()),
+            };
+        }
+        let (destination, table, metric) = place;
+        routes.push(Route {
+            destination,
+            table,
+            metric,
+            protocol: marker::ROUTE_PROTOCOL,
+            source: None,
+            mtu: None,
+            hops: vec![hop],
+        });
+    }
+    for route in &mut routes {
+        route.hops.sort();
+    }
+    routes
+}
+
+fn same_place(one: &Route, other: &Route) -> bool {
+    (one.destination, one.table, one.metric) == (other.destination, other.table, other.metric)
+}
+
+/// Whether `now` does what `wanted` asks for, whoever made it. A single next hop's weight has no effect,
+/// and the kernel does not keep it.
+fn same(wanted: &Route, now: &Route) -> bool {
+    let alone = wanted.hops.len() == 1;
+    let hop = |one: &Hop, other: &Hop| {
+        one.link == other.link && one.gateway == other.gateway && (alone || one.weight == other.weight)
+    };
+    same_place(wanted, now)
+        && wanted.hops.len() == now.hops.len()
+        && wanted.hops.iter().all(|one| now.hops.iter().any(|other| hop(one, other)))
+}
+
+/// What an entry to be absent does not state matches anything, but for the table, which is the main one:
+/// "remove the default route" is not meant for every VRF.
+fn matches(entry: &desired::Route, route: &Route) -> bool {
+    let hop = |hop: &Hop| {
+        entry.interface.as_ref().is_none_or(|link| *link == hop.link)
+            && (entry.gateway.is_none() || entry.gateway == hop.gateway)
+    };
+    entry.destination.is_none_or(|destination| destination == route.destination)
+        && entry.metric.is_none_or(|metric| metric == route.metric)
+        && entry.table.unwrap_or(MAIN_TABLE) == route.table
+        && route.hops.iter().any(hop)
+}

@@ -1,0 +1,180 @@
+//! One act on the kernel, with what is needed to take it back.
+
+use std::fmt;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::node::observed::{Ipv6, Kind, Observed, Route, Setting};
+
+/// A step and its inverse.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Planned {
+    pub(crate) apply: Step,
+    pub(crate) undo: Step,
+}
+
+/// One act. Links are named, since an index is not known before a link is made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "step")]
+pub(crate) enum Step {
+    Create(NewLink),
+    /// With what it takes to make it again.
+    Delete(NewLink),
+    SetUp {
+        link: String,
+        up: bool,
+    },
+    SetMtu {
+        link: String,
+        mtu: u32,
+    },
+    SetMac {
+        link: String,
+        mac: String,
+    },
+    SetMaster {
+        link: String,
+        master: Option<String>,
+    },
+    SetAlias {
+        link: String,
+        alias: String,
+    },
+    SetStp {
+        link: String,
+        on: bool,
+    },
+    SetIpv6 {
+        link: String,
+        setting: Setting,
+        on: bool,
+    },
+    AddAddress {
+        link: String,
+        address: IpNet,
+    },
+    RemoveAddress {
+        link: String,
+        address: IpNet,
+    },
+    AddRoute(Route),
+    RemoveRoute(Route),
+}
+
+/// A link to be made, down and without a master. Its IPv6 settings are written before it is set up, or
+/// it would tell the network of an address it is not to have.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct NewLink {
+    pub(crate) name: String,
+    pub(crate) kind: Kind,
+    pub(crate) mac: Option<String>,
+    /// Bytes; what the kernel gives if `None`.
+    pub(crate) mtu: Option<u32>,
+    pub(crate) alias: Option<String>,
+    /// `None` where the kernel has no IPv6.
+    pub(crate) ipv6: Option<Ipv6>,
+}
+
+impl Step {
+    /// What takes this step back, given the kernel before it.
+    pub(crate) fn inverse(&self, before: &Observed) -> Self {
+        let link = |name: &String| before.links.get(name);
+        match self.clone() {
+            Self::Create(new) => Self::Delete(new),
+            Self::Delete(new) => Self::Create(new),
+            Self::SetUp { link: name, up } => {
+                Self::SetUp { up: link(&name).map_or(!up, |link| link.up), link: name }
+            }
+            Self::SetMtu { link: name, mtu } => {
+                Self::SetMtu { mtu: link(&name).map_or(mtu, |link| link.mtu), link: name }
+            }
+            Self::SetMac { link: name, mac } => {
+                Self::SetMac { mac: link(&name).and_then(|link| link.mac.clone()).unwrap_or(mac), link: name }
+            }
+            Self::SetMaster { link: name, .. } => {
+                Self::SetMaster { master: link(&name).and_then(|link| link.master.clone()), link: name }
+            }
+            Self::SetAlias { link: name, .. } => {
+                let alias = link(&name).and_then(|link| link.alias.clone()).unwrap_or_default();
+                Self::SetAlias { link: name, alias }
+            }
+            Self::SetStp { link: name, on } => Self::SetStp { link: name, on: !on },
+            Self::SetIpv6 { link: name, setting, on } => Self::SetIpv6 { link: name, setting, on: !on },
+            Self::AddAddress { link, address } => Self::RemoveAddress { link, address },
+            Self::RemoveAddress { link, address } => Self::AddAddress { link, address },
+            Self::AddRoute(route) => Self::RemoveRoute(route),
+            Self::RemoveRoute(route) => Self::AddRoute(route),
+        }
+    }
+
+    /// The link the step acts on; routes have none.
+    pub(crate) fn link(&self) -> Option<&str> {
+        match self {
+            Self::Create(new) | Self::Delete(new) => Some(&new.name),
+            Self::SetUp { link, .. }
+            | Self::SetMtu { link, .. }
+            | Self::SetMac { link, .. }
+            | Self::SetMaster { link, .. }
+            | Self::SetAlias { link, .. }
+            | Self::SetStp { link, .. }
+            | Self::SetIpv6 { link, .. }
+            | Self::AddAddress { link, .. }
+            | Self::RemoveAddress { link, .. } => Some(link),
+            Self::AddRoute(_) | Self::RemoveRoute(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let on_off = |on: &bool| if *on { "on" } else { "off" };
+        match self {
+            Self::Create(new) => write!(f, "create {} {}", new.name, Sort(&new.kind)),
+            Self::Delete(new) => write!(f, "delete {} {}", new.name, Sort(&new.kind)),
+            Self::SetUp { link, up } => write!(f, "set {link} {}", if *up { "up" } else { "down" }),
+            Self::SetMtu { link, mtu } => write!(f, "set the MTU of {link} to {mtu}"),
+            Self::SetMac { link, mac } => write!(f, "set the MAC address of {link} to {mac}"),
+            Self::SetMaster { link, master: Some(master) } => write!(f, "make {link} a port of {master}"),
+            Self::SetMaster { link, master: None } => write!(f, "detach {link} from its master"),
+            Self::SetAlias { link, alias } => write!(f, "set the alias of {link} to {alias:?}"),
+            Self::SetStp { link, on } => write!(f, "switch STP of {link} {}", on_off(on)),
+            Self::SetIpv6 { link, setting, on } => {
+                write!(f, "set {} of {link} to {}", setting.key(), u8::from(*on))
+            }
+            Self::AddAddress { link, address } => write!(f, "add {address} to {link}"),
+            Self::RemoveAddress { link, address } => write!(f, "remove {address} from {link}"),
+            Self::AddRoute(route) => write!(f, "add the route {}", Way(route)),
+            Self::RemoveRoute(route) => write!(f, "remove the route {}", Way(route)),
+        }
+    }
+}
+
+struct Sort<'a>(&'a Kind);
+
+impl fmt::Display for Sort<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Kind::Vlan { base, id } => write!(f, "(VLAN {id} on {base})"),
+            Kind::Bridge { .. } => f.write_str("(bridge)"),
+            Kind::Vrf { table } => write!(f, "(VRF with table {table})"),
+            other => write!(f, "({})", other.word()),
+        }
+    }
+}
+
+struct Way<'a>(&'a Route);
+
+impl fmt::Display for Way<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.destination)?;
+        for hop in &self.0.hops {
+            if let Some(gateway) = hop.gateway {
+                write!(f, " via {gateway}")?;
+            }
+            write!(f, " dev {}", hop.link)?;
+        }
+        write!(f, " metric {} table {}", self.0.metric, self.0.table)
+    }
+}

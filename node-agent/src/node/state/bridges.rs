@@ -1,0 +1,163 @@
+//! What the CNI plugin has to know of the policy: the bridges that this program keeps, their uplinks, and the names of all
+//! links that the policy speaks of.
+//!
+//! A plugin that finds no `octbr` makes one, as the reference plugin does. Where a policy names the bridge, that one
+//! would be without its uplink, and its pods would talk to nobody. So the plugin reads this file and waits instead. It
+//! is a file and not a question to a running program, since it is needed most after a reboot, before this one runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use octavia_bridge_ipam::flock::{self, Mode};
+use octavia_bridge_ipam::state_file;
+use serde::Serialize;
+
+use super::{Error, Kept, State, failed};
+use crate::node::desired::{Desired, Interface, Kind, State as Wanted};
+
+/// Raised when an older plugin would misread the file; it then refuses to attach pods.
+const VERSION: u32 = 1;
+const FILE: &str = "bridges.json";
+/// Where the plugin's attachments are recorded. It locks this folder while it makes a bridge.
+const ATTACHMENTS: &str = "attachments";
+/// Longest time the plugin may take to make a bridge.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The file's content.
+#[derive(Debug, Serialize)]
+pub(crate) struct Bridges<'a> {
+    version: u32,
+    /// For people: where the policy came from.
+    policy: String,
+    /// Each bridge that shall be up, with the ports the policy gives it.
+    bridges: BTreeMap<&'a str, &'a [String]>,
+    /// Every link that the policy names and that is there for it, or may yet come: a bridge of such a name, made for a pod,
+    /// would stand in its way. An older plugin passes this over.
+    links: BTreeSet<&'a str>,
+}
+
+impl<'a> Bridges<'a> {
+    /// Those that `desired`, which was read from `kept`, wants to be up.
+    pub(crate) fn of(desired: &'a Desired, kept: &Kept) -> Self {
+        let origin = |origin: &String| if origin == "-" { "standard input".into() } else { origin.clone() };
+        let origins: Vec<String> = kept.all().map(|text| origin(&text.origin)).collect();
+        let kept_up =
+            |entry: &&Interface| entry.state == Wanted::Up && matches!(entry.kind, Some(Kind::Bridge { .. }));
+        let bridges = desired.interfaces.iter().filter(kept_up);
+        let mut links = BTreeSet::new();
+        // What is to be absent, or left to others, may be anybody's.
+        let named = |entry: &&Interface| matches!(entry.state, Wanted::Up | Wanted::Down);
+        for entry in desired.interfaces.iter().filter(named) {
+            links.insert(entry.name.as_str());
+            links.extend(entry.ports().iter().map(String::as_str));
+            if let Some(Kind::Vlan { base: Some(base), .. }) = &entry.kind {
+                links.insert(base);
+            }
+        }
+        let by_routes = desired.routes.iter().filter(|route| !route.absent);
+        links.extend(by_routes.filter_map(|route| route.interface.as_deref()));
+        Self {
+            version: VERSION,
+            policy: origins.join(", "),
+            bridges: bridges.map(|entry| (entry.name.as_str(), entry.ports())).collect(),
+            links,
+        }
+    }
+
+    /// Whether there is nothing to tell.
+    fn is_empty(&self) -> bool {
+        self.bridges.is_empty() && self.links.is_empty()
+    }
+
+    /// The bridges' names.
+    pub(crate) fn names(&self) -> Vec<&'a str> {
+        self.bridges.keys().copied().collect()
+    }
+
+    fn text(&self) -> Result<Vec<u8>, Error> {
+        let text = serde_json::to_vec_pretty(self);
+        let mut text = text.map_err(|cause| failed("word what the plugin is told")(cause.into()))?;
+        text.push(b'\n');
+        Ok(text)
+    }
+}
+
+impl State {
+    /// Tells the plugin which bridges are kept from now on. When this returns, no plugin is about to make one of them
+    /// that did not know. Writes nothing if the plugin has been told the same. It is on disk for good with the next
+    /// [`State::keep`].
+    ///
+    /// # Errors
+    /// Those of writing, and a plugin that does not let go of its lock.
+    pub(crate) fn promise(&self, bridges: &Bridges<'_>) -> Result<(), Error> {
+        if bridges.is_empty() {
+            return self.promise_nothing();
+        }
+        let path = self.promise_path();
+        let attempt = format!("write {}", path.display());
+        let text = bridges.text()?;
+        // What cannot be read is written anew.
+        if !state_file::read(&path, state_file::LONGEST).is_ok_and(|now| now == text) {
+            let draft = path.with_extension("json.tmp");
+            fs::write(&draft, &text).and_then(|()| fs::rename(&draft, &path)).map_err(failed(attempt))?;
+            self.unheard.store(true, Ordering::Relaxed);
+        }
+        // Also when an earlier try has written the file and then waited in vain.
+        if self.unheard.load(Ordering::Relaxed) {
+            self.await_plugins()?;
+            self.unheard.store(false, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Leaves all bridges to the plugin.
+    ///
+    /// # Errors
+    /// Those of removing a file that is there.
+    pub(crate) fn promise_nothing(&self) -> Result<(), Error> {
+        super::remove(&self.promise_path())
+    }
+
+    /// Whether the plugin has been told of exactly these. Takes no lock.
+    ///
+    /// # Errors
+    /// A file that is there and cannot be read.
+    pub(crate) fn promises(state_dir: &Path, bridges: &Bridges<'_>) -> Result<bool, Error> {
+        let path = state_dir.join(super::FOLDER).join(FILE);
+        match state_file::read(&path, state_file::LONGEST) {
+            Ok(text) => Ok(text == bridges.text()?),
+            Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(bridges.is_empty()),
+            Err(cause) => Err(failed(format!("read {}", path.display()))(cause)),
+        }
+    }
+
+    /// The file.
+    pub(super) fn promise_path(&self) -> PathBuf {
+        self.directory.join(FILE)
+    }
+
+    /// Waits until every plugin that may have looked for the file before it was there is done making a bridge. Those
+    /// that come later look at the file while they hold the lock.
+    fn await_plugins(&self) -> Result<(), Error> {
+        let folder = self.directory.parent().unwrap_or(Path::new("/")).join(ATTACHMENTS);
+        let attempt = || format!("wait for plugins that hold {}", folder.display());
+        let file = match File::open(&folder) {
+            Ok(file) => file,
+            // No plugin has been here yet.
+            Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(cause) => return Err(failed(attempt())(cause)),
+        };
+        match flock::lock(&file, Mode::Shared, Instant::now() + PATIENCE) {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                let late = format!("still locked after {} s", PATIENCE.as_secs());
+                Err(failed(attempt())(io::Error::new(ErrorKind::TimedOut, late)))
+            }
+            Err(cause) => Err(failed(attempt())(cause)),
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The plugin in its folder while the daemon runs: what somebody removes or replaces is noticed and put back.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use octavia_bridge_ipam::causes::chain;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
+use tokio::time::sleep;
+
+use super::file::{Stamp, stamp};
+use super::{Error, Installation, Look};
+use crate::health::{Health, Line, Report};
+
+/// How often to look whether anything has changed: a few requests for a file's status, and nothing is read.
+const POLL: Duration = Duration::from_secs(2);
+/// Pause before what failed is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// A task at work.
+#[derive(Debug)]
+pub(crate) struct Running {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    /// Ends it when what it has begun is done, so that no other agent finds a file half written.
+    pub(crate) async fn stop(self) {
+        self.stop.send_replace(true);
+        if let Err(error) = self.task.await {
+            tracing::error!("installing the plugin ended badly: {error}");
+        }
+    }
+}
+
+/// Installs, and keeps it so. What fails is tried again: links are kept all the same.
+pub(crate) fn start(installation: Installation, health: &Health) -> Running {
+    let told = Told::new(&installation.folder, health);
+    let (stop, stopped) = watch::channel(false);
+    Running { stop, task: tokio::spawn(keep(installation, told, stopped)) }
+}
+
+async fn keep(installation: Installation, mut told: Told, mut stopped: watch::Receiver<bool>) {
+    loop {
+        let looking = installation.clone();
+        // Bringing files to the disk takes its time, for which nobody else shall wait.
+        let result = match spawn_blocking(move || looking.bring_about()).await {
+            Ok(result) => result,
+            Err(panic) => return told.ended(&panic),
+        };
+        told.tell(&installation, &result);
+        let changed = async {
+            match &result {
+                Ok(look) if !look.fails() => change(&look.seen).await,
+                _ => sleep(RETRY).await,
+            }
+        };
+        tokio::select! {
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+            () = changed => {}
+        }
+    }
+}
+
+/// Waits until a place is not as it was seen.
+async fn change(seen: &[(PathBuf, Stamp)]) {
+    while seen.iter().all(|(path, was)| stamp(path) == *was) {
+        sleep(POLL).await;
+    }
+}
+
+/// Where it is told how the plugin stands.
+struct Told {
+    report: Report,
+    /// 1 for each name under which the plugin is in its folder.
+    installed: Family<[(&'static str, String); 1], Gauge>,
+    writes: Counter,
+    /// Said once, not at every look.
+    said: Vec<String>,
+}
+
+impl Told {
+    fn new(folder: &Path, health: &Health) -> Self {
+        let metrics = &health.metrics;
+        Self {
+            report: health.readiness.part("plugin", &format!("not in {} yet", folder.display())),
+            installed: metrics.add(
+                "plugin_installed",
+                "1 if the plugin directory holds this agent's plugin under that name",
+                Family::default(),
+            ),
+            writes: metrics.add(
+                "plugin_writes",
+                "Files written into the plugin directory because they were missing, changed, or of another version",
+                Counter::default(),
+            ),
+            said: Vec::new(),
+        }
+    }
+
+    fn tell(&mut self, installation: &Installation, result: &Result<Look, Error>) {
+        let mut lines = Vec::new();
+        match result {
+            Ok(look) => {
+                for line in look.done() {
+                    tracing::info!("{line}");
+                }
+                self.writes.inc_by(look.written.len() as u64);
+                let stands = look.stands.iter().map(|name| (name, true));
+                for (name, is) in stands.chain(look.lacks.iter().map(|(name, _)| (name, false))) {
+                    self.installed.get_or_create(&[("name", name.clone())]).set(is.into());
+                }
+                if !look.stands.is_empty() {
+                    let folder = installation.folder.display();
+                    lines.push(Line::Well(format!("in {folder}: {}", look.stands.join(", "))));
+                }
+                lines.extend(look.complaints().into_iter().map(Line::Missing));
+                lines.extend(look.notes.iter().cloned().map(Line::Note));
+            }
+            Err(error) => {
+                for name in &installation.asked_for {
+                    self.installed.get_or_create(&[("name", name.clone())]).set(0);
+                }
+                lines.push(Line::Missing(chain(error)));
+            }
+        }
+        let remarks = lines.iter().filter_map(|line| match line {
+            Line::Well(_) => None,
+            Line::Note(what) | Line::Missing(what) => Some(what.clone()),
+        });
+        let remarks: Vec<String> = remarks.collect();
+        if remarks != self.said {
+            for remark in &remarks {
+                tracing::warn!("plugin: {remark}");
+            }
+            self.said = remarks;
+        }
+        self.report.set(lines);
+    }
+
+    fn ended(&self, panic: &JoinError) {
+        let why = format!("the agent no longer keeps the plugin installed: {panic}; restart the agent");
+        tracing::error!("{why}");
+        self.report.set(vec![Line::Missing(why)]);
+    }
+}

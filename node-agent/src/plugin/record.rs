@@ -1,0 +1,113 @@
+//! What was installed: `<state-dir>/agent/installed.json`. By it the next agent, and `uninstall`, know which files of the CNI
+//! folder are the agent's own.
+//!
+//! It is written before the files are: an agent that is killed half-way leaves a file that is either the one from before or
+//! the one meant, and the record says both.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use octavia_bridge_ipam::state_file;
+use serde::{Deserialize, Serialize};
+
+use super::error::{Error, io_error};
+use super::file::{self, Content};
+use crate::node::state::State;
+
+const FILE: &str = "installed.json";
+
+/// The record. Keys that a later agent may add are passed over.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Record {
+    /// The CNI folder under the name that the agent knew it by; a container may have another one for it than its host.
+    pub(super) folder: PathBuf,
+    /// By name.
+    pub(super) files: BTreeMap<String, Installed>,
+}
+
+/// A file that the agent put into the folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Installed {
+    /// What was put there last.
+    #[serde(flatten)]
+    pub(super) content: Content,
+    /// What was there before, if that was the agent's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) previous: Option<Content>,
+}
+
+impl Installed {
+    /// Whether a file with this content is the one that was put there.
+    pub(super) fn is(&self, content: &Content) -> bool {
+        self.content == *content || self.previous.as_ref() == Some(content)
+    }
+}
+
+impl Record {
+    /// The record in the agent's directory; empty if there is none.
+    ///
+    /// # Errors
+    /// One that is there and cannot be read. It is not guessed at.
+    pub(super) fn read(directory: &Path) -> Result<Self, Error> {
+        let path = directory.join(FILE);
+        let text = match state_file::read(&path, state_file::LONGEST) {
+            Ok(text) => text,
+            Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(Self::default()),
+            Err(cause) => return Err(io_error(format!("read {}", path.display()), cause)),
+        };
+        serde_json::from_slice(&text).map_err(|source| Error::Record { path, source })
+    }
+
+    /// Writes it, so that it survives a power cut.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub(super) fn write(&self, directory: &Path) -> Result<(), Error> {
+        let path = directory.join(FILE);
+        let text =
+            serde_json::to_string_pretty(self).map_err(|cause| io_error("word the record", cause.into()))?;
+        file::write_text(&path, &format!("{text}\n"))
+            .map_err(|cause| io_error(format!("write {}", path.display()), cause))
+    }
+
+    /// Removes it.
+    ///
+    /// # Errors
+    /// Those of removing.
+    pub(super) fn forget(directory: &Path) -> Result<(), Error> {
+        let path = directory.join(FILE);
+        file::remove(&path)
+            .and_then(|_| file::sync_folder(&path))
+            .map_err(|cause| io_error(format!("remove {}", path.display()), cause))
+    }
+}
+
+/// Each file that was installed, and whether it is there as it was.
+///
+/// # Errors
+/// A record that cannot be read.
+pub(crate) fn installed(state_dir: &Path) -> Result<Vec<(PathBuf, Standing)>, Error> {
+    let record = Record::read(&State::folder(state_dir))?;
+    let stands = |(name, known): (&String, &Installed)| {
+        let path = record.folder.join(name);
+        let standing = match File::open(&path).and_then(|file| Content::of(&file)) {
+            Ok(content) if content == known.content => Standing::Right,
+            Ok(_) => Standing::Changed,
+            Err(cause) => Standing::Unseen(cause),
+        };
+        (path, standing)
+    };
+    Ok(record.files.iter().map(stands).collect())
+}
+
+/// How a file stands that was installed.
+#[derive(Debug)]
+pub(crate) enum Standing {
+    Right,
+    /// It holds something else.
+    Changed,
+    /// It is not there, or cannot be read.
+    Unseen(io::Error),
+}

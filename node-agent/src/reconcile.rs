@@ -1,0 +1,13 @@
+//! The loop that keeps the node's links as files, and the cluster's policies, describe them.
+
+mod apart;
+mod backoff;
+mod files;
+mod keeper;
+mod links;
+mod standing;
+mod wanted;
+mod watch;
+
+pub(crate) use links::{Job, is_expendable, keep, overdue};
+pub(crate) use standing::Standing;

@@ -1,0 +1,269 @@
+//! The loop that keeps the links: it reads, plans and repairs whenever something may have changed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use octavia_bridge_ipam::causes::chain;
+use octavia_bridge_netlink::{Event, EventGroups, Events, Netlink};
+use tokio::sync::watch::Sender;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::backoff::BackOff;
+use super::files::Files;
+use super::links::Job;
+use super::standing::{Looked, Standing};
+use super::wanted::{Wanted, chosen};
+use super::watch::Watch;
+use crate::cluster::policies::{self, Outcome, Part};
+use crate::node::apply::{self, Goal, Targets};
+use crate::node::desired::Desired;
+use crate::node::state::{Bridges, Kept, State};
+use crate::node::{nmstate_lock, recovery};
+
+/// Events come in bursts, several to one change: how long to let one pass before reading.
+const BURST: Duration = Duration::from_millis(3);
+/// A burst that does not end is looked at all the same.
+const LONGEST_BURST: Duration = Duration::from_millis(20);
+/// Pause before what failed is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+/// Longest time that a look with all it leads to may take. What was begun by then is taken back as after a kill.
+const LONGEST_LOOK: Duration = Duration::from_secs(150);
+/// Receive buffer for events, in bytes: room for the start of a few hundred pods.
+const EVENT_BUFFER: u32 = 1 << 20;
+
+/// What the daemon keeps in mind between two looks.
+pub(super) struct Keeper<'a> {
+    job: &'a Job,
+    pub(super) state: &'a State,
+    pub(super) netlink: &'a Netlink,
+    pub(super) targets: Targets,
+    pub(super) wanted: Wanted,
+    pub(super) kept: Kept,
+    pub(super) desired: Desired,
+    /// What each policy of the cluster asks for.
+    pub(super) parts: BTreeMap<String, Part>,
+    /// Policies of the cluster that are no part of what is desired, and why.
+    pub(super) refused: BTreeMap<String, String>,
+    /// Until when some of them are not tried again.
+    pub(super) held_until: Option<Instant>,
+    /// What was in force as a whole last, in this process or an earlier one.
+    pub(super) good: Kept,
+    /// Where to tell what became of the policies.
+    pub(super) outcome: Option<Sender<Option<Outcome>>>,
+    /// Nothing that an earlier process, or this one, had to leave half done is left.
+    pub(super) recovered: bool,
+    /// The plugin knows of the bridges that are kept.
+    pub(super) promised: bool,
+    pub(super) watch: Watch,
+    pub(super) backoff: BackOff,
+    /// Said once, not at every look.
+    pub(super) told: Vec<String>,
+    pub(super) standing: Standing,
+}
+
+/// Keeps what is wanted until told to stop.
+///
+/// # Errors
+/// Without a cluster wrong input at the start; a netlink socket that fails. What cannot be reached now is no error: it is
+/// tried again.
+pub(super) async fn keep(job: &Job) -> anyhow::Result<()> {
+    job.health.pulse.works();
+    let mut stopped = job.stop.subscribe();
+    let in_cluster = job.api.is_some();
+    // Files first: a change while they are read is seen later.
+    let mut files = Files::new(&job.input.files);
+    let (wanted, fault) = Wanted::begin(&job.input, &job.state, in_cluster)?;
+    let netlink = Netlink::open().await?;
+    let groups = EventGroups { receive_buffer: Some(EVENT_BUFFER), ..EventGroups::ALL };
+    // Before the first reading, so that no change falls between the two.
+    let mut events = netlink.events(groups).await.context("listen for changes")?;
+    let mut following = match &job.api {
+        Some((api, report)) => {
+            let (requests, node) = (api.api()?, api.node.clone());
+            Some(policies::start(requests, node, &job.nmstate_lock, report.clone()))
+        }
+        None => None,
+    };
+    let mut keeper = Keeper {
+        recovered: false,
+        promised: false,
+        watch: Watch::default(),
+        targets: job.targets.clone(),
+        backoff: BackOff::default(),
+        told: Vec::new(),
+        standing: job.standing.clone(),
+        job,
+        state: &job.state,
+        netlink: &netlink,
+        wanted,
+        kept: Kept::default(),
+        desired: Desired::default(),
+        parts: BTreeMap::new(),
+        refused: BTreeMap::new(),
+        held_until: None,
+        good: recovery::kept_last(&job.state).unwrap_or_default(),
+        outcome: following.as_ref().map(|following| following.outcome.clone()),
+    };
+    keeper.begin().await?;
+    if let Some(fault) = fault {
+        keeper.wrong_files(fault);
+    }
+    if keeper.desired.is_empty() {
+        tracing::info!("no desired state was applied, so no links are kept");
+    }
+    loop {
+        job.health.pulse.works();
+        let pause = keeper.look().await.unwrap_or(job.interval);
+        let wake = Instant::now() + pause.min(job.interval);
+        job.health.pulse.sleeps_until(wake);
+        let not_before = keeper.backoff.not_before().unwrap_or_else(Instant::now);
+        tokio::select! {
+            _ = stopped.wait_for(|stopped| *stopped) => return Ok(()),
+            () = job.reload.notified() => keeper.reload(&job.input, in_cluster).await?,
+            () = files.changed() => keeper.reload(&job.input, in_cluster).await?,
+            chosen = chosen(&mut following) => keeper.choose(chosen?).await?,
+            woken = keeper.relevant(&mut events, not_before) => woken?,
+            () = sleep_until(wake) => {}
+        }
+    }
+}
+
+impl Keeper<'_> {
+    /// Reads, plans and repairs. Returns when to look again if not all is well.
+    async fn look(&mut self) -> Option<Duration> {
+        self.standing.put_aside(&State::put_aside(&self.job.state_dir));
+        if let Err(rival) = nmstate_lock::stand_down(&self.job.nmstate_lock) {
+            self.standing.stood_down(rival.to_string());
+            self.say(vec![rival.to_string()]);
+            self.tell(Outcome::default());
+            return Some(RETRY);
+        }
+        let started = Instant::now();
+        let result = timeout(LONGEST_LOOK, self.bring_about()).await.unwrap_or_else(|_| {
+            Err(anyhow!("not done within {} s; what was begun is taken back", LONGEST_LOOK.as_secs()))
+        });
+        let failed = result.as_ref().err().map(|error| chain(&**error));
+        let waits = result.as_ref().map(|looked| looked.waits.as_slice()).unwrap_or_default();
+        self.tell(self.outcome_of(failed.as_deref().map_or(Ok(waits), Err)));
+        match result {
+            Ok(looked) => {
+                self.standing.looked(&looked, &self.desired);
+                let Looked { steps, waits, warnings, took: _ } = looked;
+                for step in &steps {
+                    tracing::info!("{step}");
+                }
+                if !steps.is_empty() {
+                    tracing::info!("{} steps in {:?}", steps.len(), started.elapsed());
+                    let last = steps.join(", ");
+                    if let Some(pause) = self.backoff.repaired(Instant::now(), &last) {
+                        tracing::warn!(
+                            "something undoes what is kept here, time and again (last: {last}); waiting {pause:?}"
+                        );
+                    }
+                }
+                let waits = waits.iter().map(|what| format!("waiting: {what}"));
+                let refused =
+                    self.refused.iter().map(|(name, why)| format!("policy {name} is not in force: {why}"));
+                self.say(waits.chain(warnings).chain(refused).collect());
+                self.held_for()
+            }
+            Err(error) => {
+                // What could not be taken back is in the journal, and the next one would begin it anew.
+                self.recovered = false;
+                let why = chain(&*error);
+                self.standing.failed(why.clone());
+                self.say(vec![why]);
+                Some(RETRY)
+            }
+        }
+    }
+
+    pub(super) async fn repair(&mut self) -> anyhow::Result<Looked> {
+        // Only now that nobody else keeps these links: taking back is changing, too.
+        if !self.recovered {
+            recovery::recover(self.netlink, self.state).await?;
+            self.recovered = true;
+        }
+        // Before the first look: a bridge that the plugin makes on its own is seen here, or not made.
+        if !self.promised {
+            self.state.promise(&Bridges::of(&self.desired, &self.kept))?;
+            self.promised = true;
+        }
+        let started = Instant::now();
+        let plan = apply::plan_now(self.netlink, &self.desired).await?;
+        let waits = plan.missing.clone();
+        let warnings = plan.warnings.clone();
+        let goal = plan.missing.is_empty().then(|| Goal::Keep(self.kept.clone()));
+        // With nothing to keep there is nothing to bring about at the next boot either.
+        let keeps = goal.is_some() && !self.desired.is_empty();
+        let draft = if keeps { self.state.draft(&self.kept) } else { Ok(None) };
+        // With a journal as in `apply`: killed on its way to a state that was never kept, the next start, which may
+        // know only the kept one, would not know what of the other to take away.
+        let journal = self.state.directory();
+        let done =
+            apply::carry_out(self.netlink, &self.desired, plan, &self.targets, journal, goal.as_ref()).await;
+        let done = match done {
+            Ok(done) => done,
+            Err(error) => {
+                if let Err(left) = draft.and_then(|draft| self.state.discard(draft)) {
+                    tracing::warn!("{}", chain(&left));
+                }
+                return Err(error.into());
+            }
+        };
+        let took = started.elapsed();
+        if goal.is_some() {
+            let kept = match keeps {
+                true => draft.and_then(|draft| self.state.publish(draft)),
+                false if self.good == self.kept => Ok(()),
+                false => self.state.forget(),
+            };
+            if let Err(error) = kept {
+                tracing::warn!("{}", chain(&error));
+            }
+            self.good.clone_from(&self.kept);
+        }
+        let steps = done.end()?.iter().map(|planned| planned.apply.to_string()).collect();
+        Ok(Looked { steps, waits, warnings, took })
+    }
+
+    /// Warns, unless it has just said the same.
+    fn say(&mut self, lines: Vec<String>) {
+        if lines != self.told {
+            for line in &lines {
+                tracing::warn!("{line}");
+            }
+            self.told = lines;
+        }
+    }
+
+    /// Waits for a change that may concern us, and for the end of its burst.
+    async fn relevant(&mut self, events: &mut Events, not_before: Instant) -> anyhow::Result<()> {
+        let mut overrun;
+        loop {
+            let event = events.next().await.context("listen for changes")?;
+            overrun = event == Event::Overrun;
+            if self.watch.concerns(&event) {
+                break;
+            }
+        }
+        let deadline = Instant::now() + LONGEST_BURST;
+        while Instant::now() < deadline {
+            match timeout(BURST, events.next()).await {
+                // Noted, also those by which a link gets its index.
+                Ok(event) => {
+                    let event = event.context("listen for changes")?;
+                    overrun |= event == Event::Overrun;
+                    self.watch.concerns(&event);
+                }
+                Err(_) => break,
+            }
+        }
+        if overrun {
+            self.find_links().await?;
+        }
+        sleep_until(not_before).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,116 @@
+//! How the policy stands, for those who ask: the page /readyz and the figures.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::health::{Health, Line, Links, PolicyState, Report};
+use crate::node::desired::Desired;
+use crate::node::plan::Missing;
+
+/// What is told of the loop that keeps the links.
+#[derive(Clone, Debug)]
+pub(crate) struct Standing {
+    links: Links,
+    report: Report,
+    /// Of the files in the state directory.
+    files: Report,
+    /// All of the present policy was in force once: what has to be done from then on is a repair.
+    reached: bool,
+    /// Why a newer one is not the present one.
+    refused: Option<String>,
+}
+
+/// What a look has shown.
+#[derive(Debug, Default)]
+pub(super) struct Looked {
+    /// What was done.
+    pub(super) steps: Vec<String>,
+    /// What has to appear first.
+    pub(super) waits: Vec<Missing>,
+    /// What people should know.
+    pub(super) warnings: Vec<String>,
+    /// From the first reading of the kernel to the last. Keeping the policy on disk comes after that.
+    pub(super) took: Duration,
+}
+
+impl Standing {
+    pub(crate) fn new(health: &Health) -> Self {
+        let report = health.readiness.part("policy", "not looked at yet");
+        let files = health.readiness.part("state", "");
+        files.set(Vec::new());
+        Self { links: Links::new(&health.metrics), report, files, reached: false, refused: None }
+    }
+
+    /// These files could not be used.
+    pub(super) fn put_aside(&self, files: &[PathBuf]) {
+        let line = |file: &PathBuf| {
+            let file = file.display();
+            Line::Note(format!(
+                "could not be used and was set aside: {file}; the log says why, remove it when read"
+            ))
+        };
+        self.files.set(files.iter().map(line).collect());
+    }
+
+    /// From now on something else is to be kept.
+    pub(super) fn begins(&mut self) {
+        self.reached = false;
+        self.report.set(vec![Line::Missing("a new one is not in force yet".into())]);
+    }
+
+    /// A newer one is wrong, and the present one stays.
+    pub(super) fn refused(&mut self, why: String) {
+        self.refused = Some(why);
+    }
+
+    /// The newest is right.
+    pub(super) fn accepted(&mut self) {
+        self.refused = None;
+    }
+
+    /// The links are somebody else's for now, as they are while one moves from one program to the other: that is no
+    /// reason not to be ready.
+    pub(super) fn stood_down(&mut self, why: String) {
+        self.reached = false;
+        self.report.set(vec![Line::Note(why)]);
+        self.links.stands(PolicyState::StoodDown);
+    }
+
+    /// A look, and all that it led to, is over.
+    pub(super) fn looked(&mut self, looked: &Looked, desired: &Desired) {
+        if looked.steps.is_empty() {
+            self.links.checked(looked.took);
+        } else {
+            self.links.applied(looked.took, self.reached);
+        }
+        let mut lines: Vec<Line> =
+            looked.waits.iter().map(|missing| Line::Missing(missing.to_string())).collect();
+        if lines.is_empty() {
+            self.reached = true;
+            let stands = if desired.is_empty() { PolicyState::None } else { PolicyState::InForce };
+            self.links.stands(stands);
+            let names: Vec<&str> =
+                desired.interfaces.iter().map(|interface| interface.name.as_str()).collect();
+            lines.push(Line::Well(match desired.is_empty() {
+                true => "no policy applies, so the agent keeps no links".into(),
+                false => format!("in force: {}", names.join(", ")),
+            }));
+        } else {
+            self.links.stands(PolicyState::Waiting);
+        }
+        lines.extend(looked.warnings.iter().cloned().map(Line::Note));
+        lines.extend(
+            self.refused
+                .iter()
+                .map(|why| Line::Note(format!("a newer one is wrong and has no effect: {why}"))),
+        );
+        self.report.set(lines);
+    }
+
+    /// It could not be brought about.
+    pub(super) fn failed(&self, why: String) {
+        self.links.failed();
+        self.links.stands(PolicyState::Failed);
+        self.report.set(vec![Line::Missing(why)]);
+    }
+}

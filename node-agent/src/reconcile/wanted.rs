@@ -1,0 +1,240 @@
+//! What is wanted, from all sources together: files, and the cluster's policies where there is a cluster.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use super::keeper::Keeper;
+use crate::cluster::policies::{Candidate, Chosen, Following, Merged, Part, merge};
+use crate::node::desired::{self, Label, Problems};
+use crate::node::source::Input;
+use crate::node::state::{Kept, State};
+use crate::node::{plan, recovery, source};
+
+/// The sources as they were read last.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    /// Texts of files, with the labels of the command line.
+    files: Kept,
+    /// Labels that the last process knew, as long as the API has not told them.
+    kept_labels: Vec<Label>,
+    /// Policies: those that were in force when the last process ended, until the API has told which there are.
+    policies: Vec<Candidate>,
+    chosen: Option<Arc<Chosen>>,
+    /// Policies whose present version the kernel did not take, and why.
+    held: BTreeMap<String, String>,
+}
+
+impl Wanted {
+    /// From the files that `input` names, or those kept, and from the policies kept. In a cluster wrong files are no
+    /// reason not to begin: what was kept goes on. They are told then.
+    ///
+    /// # Errors
+    /// Without a cluster, wrong input, and nothing that is wanted.
+    pub(super) fn begin(
+        input: &Input,
+        state: &State,
+        cluster: bool,
+    ) -> anyhow::Result<(Self, Option<String>)> {
+        let kept = recovery::kept_last(state);
+        let (files, fault) = match files(input, kept.as_ref(), cluster) {
+            Ok(files) => (files, None),
+            Err(error) if cluster => {
+                let texts = kept.as_ref().map(|kept| kept.texts.clone()).unwrap_or_default();
+                (Kept { texts, choice: input.choice(), ..Kept::default() }, Some(format!("{error:#}")))
+            }
+            Err(error) => return Err(error),
+        };
+        let kept = kept.unwrap_or_default();
+        let policies = if cluster || input.files.is_empty() { kept.policies } else { Vec::new() };
+        let wanted = Self {
+            files,
+            kept_labels: if cluster { kept.choice.labels } else { Vec::new() },
+            policies: policies.into_iter().map(Candidate::kept).collect(),
+            chosen: None,
+            held: BTreeMap::new(),
+        };
+        Ok((wanted, fault))
+    }
+
+    /// Reads the files again.
+    ///
+    /// # Errors
+    /// Wrong files; nothing has changed then.
+    pub(super) fn reload(&mut self, input: &Input, state: &State, cluster: bool) -> anyhow::Result<()> {
+        self.files = files(input, state.kept().as_ref(), cluster)?;
+        self.held.clear();
+        Ok(())
+    }
+
+    /// From now on these are the policies.
+    pub(super) fn choose(&mut self, chosen: Arc<Chosen>) {
+        self.policies.clone_from(&chosen.policies);
+        self.chosen = Some(chosen);
+        self.held.clear();
+    }
+
+    /// Those that the API has told.
+    pub(super) fn chosen(&self) -> Option<&Arc<Chosen>> {
+        self.chosen.as_ref()
+    }
+
+    /// All of it as one state. `good` is what is in force.
+    ///
+    /// # Errors
+    /// Files that are wrong for the labels this node has now.
+    pub(super) fn merged(&self, good: &Kept) -> Result<Merged, Problems> {
+        let mut files = self.files.clone();
+        if !files.texts.is_empty() {
+            let others = self.chosen.as_ref().map_or(&self.kept_labels, |chosen| &chosen.labels);
+            let labels = &mut files.choice.labels;
+            let more: Vec<Label> = others
+                .iter()
+                .filter(|other| labels.iter().all(|own| own.key != other.key))
+                .cloned()
+                .collect();
+            labels.extend(more);
+        }
+        let policies: Vec<&Candidate> = self.policies.iter().collect();
+        merge(&files, &policies, &self.held, &good.policies)
+    }
+
+    /// What each policy asks for by itself.
+    pub(super) fn parts(&self) -> BTreeMap<String, Part> {
+        self.policies.iter().map(|one| (one.name.clone(), one.part(&self.files.choice))).collect()
+    }
+
+    /// Policies of which something else is in force, or nothing, and that are not held back.
+    pub(super) fn untried(&self, good: &Kept) -> Vec<Candidate> {
+        let is_new = |policy: &&Candidate| {
+            !good.policies.contains(&policy.text) && !self.held.contains_key(&policy.name)
+        };
+        self.policies.iter().filter(is_new).cloned().collect()
+    }
+
+    /// Leaves the present version of this policy out.
+    pub(super) fn hold(&mut self, name: &str, why: String) {
+        self.held.insert(name.to_owned(), why);
+    }
+
+    /// Takes it in again.
+    pub(super) fn release(&mut self, name: &str) {
+        self.held.remove(name);
+    }
+
+    /// Takes all in again; whether one was left out.
+    pub(super) fn release_all(&mut self) -> bool {
+        !std::mem::take(&mut self.held).is_empty()
+    }
+}
+
+/// The policies of the cluster, when others than before select this node.
+///
+/// # Errors
+/// They are not followed any more: the task that did has panicked.
+pub(super) async fn chosen(following: &mut Option<Following>) -> anyhow::Result<Arc<Chosen>> {
+    let Some(following) = following else { return std::future::pending().await };
+    loop {
+        following.chosen.changed().await.context("the cluster's policies are not followed any more")?;
+        if let Some(chosen) = following.chosen.borrow_and_update().clone() {
+            return Ok(chosen);
+        }
+    }
+}
+
+impl Keeper<'_> {
+    /// Begins to keep what is wanted now. Whether that is anything else.
+    pub(super) async fn merge(&mut self) -> anyhow::Result<bool> {
+        let merged = match self.wanted.merged(&self.good) {
+            Ok(merged) => merged,
+            Err(problems) => {
+                self.wrong_files(problems.to_string());
+                return Ok(false);
+            }
+        };
+        (self.refused, self.parts) = (merged.refused, self.wanted.parts());
+        if merged.desired == self.desired && merged.kept == self.kept {
+            return Ok(false);
+        }
+        (self.desired, self.kept) = (merged.desired, merged.kept);
+        self.promised = false;
+        self.standing.begins();
+        self.find_links().await?;
+        Ok(true)
+    }
+
+    /// Policies of the cluster have come, changed or gone.
+    pub(super) async fn choose(&mut self, chosen: Arc<Chosen>) -> anyhow::Result<()> {
+        self.wanted.choose(chosen);
+        self.held_until = None;
+        self.begin().await
+    }
+
+    /// Begins to keep what is wanted now, and says so.
+    pub(super) async fn begin(&mut self) -> anyhow::Result<()> {
+        if !self.merge().await? {
+            return Ok(());
+        }
+        match self.desired.interfaces.len() {
+            0 if self.desired.is_empty() => {
+                tracing::info!("nothing is wanted any more, so no links are kept");
+            }
+            some => tracing::info!("keeping {some} interfaces"),
+        }
+        for text in &self.desired.left_alone {
+            tracing::info!("left alone: {text}");
+        }
+        Ok(())
+    }
+
+    pub(super) async fn find_links(&mut self) -> anyhow::Result<()> {
+        let names = plan::scope(&self.desired).names;
+        self.watch.set(self.netlink, names).await.context("find the links that are kept")
+    }
+
+    /// Reads the files again. Wrong ones change nothing.
+    pub(super) async fn reload(&mut self, input: &Input, cluster: bool) -> anyhow::Result<()> {
+        match self.wanted.reload(input, self.state, cluster) {
+            Ok(()) => {
+                tracing::info!("read the desired state again");
+                self.standing.accepted();
+                self.held_until = None;
+                self.begin().await
+            }
+            Err(error) => {
+                self.wrong_files(format!("{error:#}"));
+                Ok(())
+            }
+        }
+    }
+
+    /// What is kept stays.
+    pub(super) fn wrong_files(&mut self, why: String) {
+        tracing::error!("the desired state stays as it was: {why}");
+        self.standing.refused(why);
+    }
+}
+
+/// The files' texts, if they can be read. What is kept of them was taken with the words of an earlier command line.
+fn files(input: &Input, kept: Option<&Kept>, cluster: bool) -> anyhow::Result<Kept> {
+    let mut kept = match source::texts(input, kept.cloned()) {
+        Err(source::Error::NothingKept) if cluster => Kept::default(),
+        read => read?,
+    };
+    if !cluster {
+        source::desired(&kept)?;
+        return Ok(kept);
+    }
+    let now = input.choice();
+    if !kept.texts.is_empty() && input.files.is_empty() {
+        kept.choice.all_policies |= now.all_policies;
+        kept.choice.ours_only |= now.ours_only;
+    } else {
+        kept.choice = now.clone();
+    }
+    desired::read_any(&kept.texts, &kept.choice).map_err(source::Error::from)?;
+    kept.choice.labels = now.labels;
+    kept.policies.clear();
+    Ok(kept)
+}
