@@ -135,14 +135,18 @@ impl fmt::Display for OperationalState {
 }
 
 impl Link {
-    /// Frames pass between this link and its bridge: it has a carrier, and the bridge port forwards.
+    /// Frames pass between this veth and its bridge, in both directions: the kernel has noticed its carrier, and the bridge
+    /// port forwards.
     ///
-    /// The port's state alone is not enough. Kernels up to at least 6.1 enable a port whose veth peer
-    /// is still down, because the operational state of a new link is unknown until a worker of the
-    /// kernel has looked at its carrier, and disable it a moment later.
+    /// The port's state alone is not enough. Kernels up to at least 6.1 enable a port whose veth peer is still down,
+    /// because the operational state of a new link is unknown until a worker of the kernel has looked at its carrier, and
+    /// disable it a moment later. Nor is the carrier, which is there as soon as the peer is up: until that worker has run,
+    /// the link's queue discipline is `noop`, which drops what the bridge sends, such as a neighbour's first ARP request,
+    /// and the neighbour repeats it only a second later (`linkwatch_do_dev`).
     #[must_use]
     pub fn is_forwarding(&self) -> bool {
-        self.carrier && self.port.as_ref().is_some_and(|port| port.state == PortState::Forwarding)
+        let noticed = self.carrier && self.operational == OperationalState::Up;
+        noticed && self.port.as_ref().is_some_and(|port| port.state == PortState::Forwarding)
     }
 
     /// Reads a link out of an answer; `None` for other types of message.

@@ -5,7 +5,8 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::{env, fs};
+use std::time::{Duration, Instant};
+use std::{env, fs, thread};
 
 use nix::mount::{MsFlags, mount};
 use serde_json::Value;
@@ -71,12 +72,24 @@ impl Lab {
         Node { namespace, disk, folder: self.folder.clone() }
     }
 
-    /// Joins two nodes by a cable: each end is called `enp6s0` and is up.
+    /// Joins two nodes by a cable: each end is called `enp6s0` and is up, and the kernel knows it. Where both ends have the
+    /// same index, it takes up to a second to look at the carrier, and a bridge keeps such a port closed.
     pub fn trunk(&self, one: &Node, other: &Node) {
         let there = other.path().display();
         one.ip(&format!("link add enp6s0 type veth peer name enp6s0 netns {there}"));
         for node in [one, other] {
             node.ip("link set enp6s0 up");
+        }
+        let deadline = Instant::now() + Duration::from_secs(10);
+        for node in [one, other] {
+            while node.expect_link("enp6s0").operational_state() != "UP" {
+                assert!(
+                    Instant::now() < deadline,
+                    "enp6s0 does not come up: {}",
+                    node.ip("link show enp6s0")
+                );
+                thread::sleep(Duration::from_millis(10));
+            }
         }
     }
 

@@ -4,11 +4,14 @@ use octavia_bridge_tests::traffic::{Echo, expect_answer};
 use octavia_bridge_tests::wire::{Announcement, Form, Wire};
 use octavia_bridge_tests::{Attached, Lab, Node, Pod, conf};
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 const OLD_MAC: &str = "02:00:00:00:00:01";
 const NEW_MAC: &str = "02:00:00:00:00:02";
 const SECOND: Duration = Duration::from_secs(1);
+/// An emulated processor may stand still for a second. Neighbours trust an entry for 15 s at least, bridges for 300.
+const ON_A_BUSY_MACHINE: Duration = Duration::from_secs(5);
 
 fn ipv4(changes: Value) -> Value {
     conf::octavia_with(changes)
@@ -130,16 +133,32 @@ fn a_pod_that_moves_to_another_node_is_found_there() {
     let attached = old.add(&ipv4(json!({}))).run().attached();
     {
         let _echo = Echo::start(&old, attached.ip());
-        // From now on the bridge there knows the MAC behind its trunk.
-        expect_answer(&peer, attached.ip(), SECOND);
+        expect_answer(&peer, attached.ip(), ON_A_BUSY_MACHINE);
+        expect_learned(&there, attached.pod_mac(), "enp6s0");
     }
     old.del(&ipv4(json!({}))).run().silent_success();
 
     let new = there.pod("new");
     let again = new.add(&ipv4(json!({}))).run().attached();
     assert_eq!((again.ip(), again.pod_mac()), (attached.ip(), attached.pod_mac()));
+    // Nothing but the announcement tells the bridge for the next 300 s.
+    expect_learned(&there, again.pod_mac(), again.host_link());
     let _echo = Echo::start(&new, again.ip());
-    expect_answer(&peer, again.ip(), SECOND);
+    expect_answer(&peer, again.ip(), ON_A_BUSY_MACHINE);
+}
+
+/// Asserts that the bridge sends frames to this MAC through this port.
+#[track_caller]
+fn expect_learned(node: &Node, mac: &str, port: &str) {
+    let deadline = Instant::now() + ON_A_BUSY_MACHINE;
+    loop {
+        let output = node.output(Command::new("bridge").args(["fdb", "show", "br", "octbr"]));
+        let table = String::from_utf8_lossy(&output.stdout).into_owned();
+        if table.lines().any(|line| line.starts_with(&format!("{mac} dev {port} "))) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "the bridge does not have {mac} at {port}:\n{table}");
+    }
 }
 
 #[test]
