@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 
 use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
 use nix::unistd::Pid;
+use octavia_bridge_ipam::request::Owner;
 use octavia_bridge_netlink::{Inside, Link, MacAddress, Namespace, Netlink};
 
 use crate::attachment::{Addressing, Attachment};
@@ -13,6 +14,7 @@ use crate::bridge;
 use crate::config::Document;
 use crate::delegate::Delegate;
 use crate::identity;
+use crate::life;
 use crate::log;
 use crate::pod;
 use crate::policy;
@@ -145,16 +147,15 @@ async fn clear_way(
 ) -> Result<(), Error> {
     let (id, ifname) = (&attachment.owner.container_id, &attachment.owner.ifname);
     let alive = match &slot.record {
-        Some(record) => record.outcome.is_some() && record.intent.is_in(netns),
+        Some(Record { intent, outcome: Some(outcome) }) if !intent.is_in(netns) => {
+            life::pair_stays(intent, Some(outcome))
+        }
+        Some(record) => record.outcome.is_some() && teardown.has_link(id, ifname).await?,
         // Written by somebody we do not understand; what he attached is not ours to clear away.
-        None => slot.was_written,
+        None => slot.was_written && teardown.has_link(id, ifname).await?,
     };
-    if alive && teardown.has_link(id, ifname).await? {
-        return Err(Error::new(
-            Code::AlreadyAttached,
-            format!("container {id} is already attached as {ifname}"),
-        )
-        .with_details(format!("DEL it first; its record is {}", slot.path().display())));
+    if alive {
+        return Err(already_attached(attachment, slot));
     }
     if let Some(record) = &slot.record {
         tracing::warn!("clearing what an earlier ADD of {id} {ifname} left");
@@ -168,6 +169,16 @@ async fn clear_way(
         )
         .with_details("name another, or remove that one")),
     }
+}
+
+fn already_attached(attachment: &Attachment, slot: &Slot) -> Error {
+    let Owner { container_id, ifname, .. } = &attachment.owner;
+    let netns = slot.record.as_ref().and_then(|record| record.intent.netns.as_ref());
+    let place = netns.filter(|netns| netns.path != attachment.netns);
+    let place = place.map(|netns| format!(" in {}", netns.path)).unwrap_or_default();
+    let text = format!("container {container_id} is already attached as {ifname}{place}");
+    let details = format!("DEL it first; its record is {}", slot.path().display());
+    Error::new(Code::AlreadyAttached, text).with_details(details)
 }
 
 /// Writes the record: from here on whatever happens can be undone by DEL.

@@ -19,6 +19,7 @@ pub mod fuzzing;
 mod gc;
 mod identity;
 mod ipam_face;
+mod life;
 mod log;
 mod places;
 mod pod;

@@ -7,7 +7,6 @@
 
 mod slot;
 
-use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use octavia_bridge_netlink::{Namespace, VlanRange, validate_link_name};
@@ -17,7 +16,7 @@ use crate::config::IpamKind;
 use crate::protocol::environment::is_identifier;
 use crate::protocol::result::Route;
 
-pub(crate) use slot::{LOCK_WAIT, Records, Slot};
+pub(crate) use slot::{Kept, LOCK_WAIT, Records, Slot};
 
 /// Format of records. One of another format is not understood, and so proves nothing.
 pub(crate) const FORMAT: u32 = 1;
@@ -84,15 +83,12 @@ impl Netns {
         (self.device, self.inode) == (identity.device, identity.inode)
     }
 
-    /// Whether it may still exist: false only when nothing is at its path, or something else.
+    /// Whether it may still exist, where nothing but its path tells: false only when nothing is there, or another one. What is
+    /// there may be no namespace because a mount was covered, and then the namespace lives on.
     pub(crate) fn may_exist(&self) -> bool {
         match Namespace::open(&self.path) {
             Ok(netns) => self.is(&netns),
-            Err(octavia_bridge_netlink::Error::Namespace { source, .. }) => {
-                // `Other`: what is there is no namespace, as its path is when the mount is gone.
-                !matches!(source.kind(), ErrorKind::NotFound | ErrorKind::Other)
-            }
-            Err(_) => true,
+            Err(cause) => !cause.is_not_found(),
         }
     }
 

@@ -6,12 +6,13 @@
 use std::path::{Path, PathBuf};
 
 use octavia_bridge_ipam::flock::Mode;
-use octavia_bridge_netlink::{Link, LinkKind, Netlink};
+use octavia_bridge_netlink::{Link, Netlink};
 
 use crate::addressing;
 use crate::bridge;
 use crate::config::{Essentials, IpamKind};
 use crate::identity;
+use crate::life;
 use crate::pod;
 use crate::protocol::Error;
 use crate::record::{AddressingIntent, BridgeBefore, Intent, LinkIntent, Outcome, Record, Records, Slot};
@@ -123,12 +124,9 @@ impl<'a> Teardown<'a> {
         let (Some(outcome), Some(netns)) = (outcome, netns) else { return Ok(()) };
         let failed = |cause| Error::kernel(format!("remove the pod's end of {}", intent.ifname), &cause);
         let pod = Netlink::open_in(&netns).await.map_err(failed)?;
-        match pod.link(outcome.pod_link).await.map_err(failed)? {
-            // The pair's other end tells it from a newcomer's in a namespace that got the same inode.
-            Some(link) if link.kind == LinkKind::Veth && link.parent == Some(outcome.host_link) => {
-                pod.delete_link(link.index).await.map(|_| ()).map_err(failed)
-            }
-            _ => Ok(()),
+        match life::pod_end(&pod, outcome).await.map_err(failed)? {
+            Some(link) => pod.delete_link(link.index).await.map(|_| ()).map_err(failed),
+            None => Ok(()),
         }
     }
 

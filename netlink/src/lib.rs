@@ -19,6 +19,7 @@
 //! inside the `send` call, so a future never leaves a request half sent.
 
 mod address;
+mod ask;
 mod bridge;
 mod change;
 mod channel;
@@ -43,6 +44,7 @@ mod wait;
 mod wire;
 
 pub use address::{Address, NewAddress};
+pub use ask::ask;
 pub use bridge::{BridgeOptions, Port, PortFlags, PortState};
 pub use change::LinkChange;
 pub use create::{NewBridge, NewVeth, NewVlan, NewVrf, VethPeer};

@@ -4,6 +4,7 @@ use octavia_bridge_tests::{Call, Lab, Node, Pod, conf};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::PathBuf;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 const POOL: &str = "172.23.0.0-24";
@@ -219,4 +220,97 @@ fn nobody_uses_an_address_before_the_pool_says_whose_it_is() {
         looks_before
     });
     assert!(looks_before > 1, "the delay was too short to see anything");
+}
+
+/// A process that keeps a pod's namespace, whatever becomes of its path.
+struct Keeper(Child);
+
+impl Keeper {
+    fn of(pod: &Pod) -> Self {
+        Self(pod.spawn(Command::new("sleep").arg("60")))
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        self.0.kill().unwrap_or_default();
+        let _: std::io::Result<_> = self.0.wait();
+    }
+}
+
+/// Puts a plain file in the place of a namespace, as `ip netns` leaves it that covers /run/netns.
+fn cover(pod: &Pod) {
+    pod.remove();
+    fs::write(pod.path(), "").expect("write a plain file");
+}
+
+/// A way to lose the path of a namespace that lives on.
+type Loss = fn(&Pod);
+const LOSSES: [(&str, Loss); 3] =
+    [("removed", |pod| pod.remove()), ("covered", cover), ("made anew", |pod| pod.replace())];
+
+/// Takes a plain file away that stands in the place of a namespace.
+fn uncover(pod: &Pod) {
+    if fs::read(pod.path()).is_ok_and(|text| text.is_empty()) {
+        fs::remove_file(pod.path()).expect("remove a plain file");
+    }
+}
+
+#[test]
+fn a_pair_holds_its_address_whatever_the_path_of_its_namespace_says() {
+    for (loss, lose) in LOSSES {
+        let node = Lab::new().node("node1");
+        let [old, new, other] = ["old", "new", "other"].map(|name| node.pod(name));
+        let first = old.add(&conf::octavia()).args(SAME_POD).run().attached();
+        let keeper = Keeper::of(&old);
+        lose(&old);
+        let second = new.add(&conf::octavia()).args(SAME_POD).run().attached();
+        assert_ne!((first.ip(), first.pod_mac()), (second.ip(), second.pod_mac()), "{loss}");
+        other.add(&conf::octavia()).run().attached();
+        assert_eq!(holders(&node), held_by(&[("30", &old), ("31", &new), ("32", &other)]), "{loss}");
+        // Nor may the pod's end be lost by renaming the pair.
+        node.ip(&format!("link set {} name renamed0", first.host_link()));
+        let third = node.pod("third");
+        third.add(&conf::octavia()).args(SAME_POD).run().attached();
+        assert_eq!(holders(&node).len(), 4, "{loss}");
+        drop(keeper);
+        uncover(&old);
+    }
+}
+
+#[test]
+fn a_namespace_of_the_same_path_is_no_sign_of_life_of_a_pair_that_is_gone() {
+    let node = Lab::new().node("node1");
+    let [old, new] = ["old", "new"].map(|name| node.pod(name));
+    let first = old.add(&conf::octavia()).args(SAME_POD).run().attached();
+    // A record that names the inode of whatever is at the path now: inodes are used again, at once.
+    old.ip("link del net1");
+    let second = new.add(&conf::octavia()).args(SAME_POD).run().attached();
+    assert_eq!(second.address(), first.address());
+    assert_eq!(holders(&node), held_by(&[("30", &new)]));
+}
+
+#[test]
+fn without_a_pair_of_ours_a_path_that_leads_nowhere_is_no_proof_of_death() {
+    let node = Lab::new().node("node1");
+    let [old, new] = ["old", "new"].map(|name| node.pod(name));
+    let first = address_of(&old.add(&conf::octavia()).plugin("octavia-ipam").args(SAME_POD));
+    let keeper = Keeper::of(&old);
+    cover(&old);
+    assert_ne!(address_of(&new.add(&conf::octavia()).plugin("octavia-ipam").args(SAME_POD)), first);
+    drop(keeper);
+    uncover(&old);
+}
+
+#[test]
+fn a_live_attachment_is_not_made_again_in_another_namespace() {
+    let node = Lab::new().node("node1");
+    let [old, new] = ["old", "new"].map(|name| node.pod(name));
+    old.add(&conf::octavia()).run().attached();
+    let before = node.snapshot(&[&old, &new]);
+    let again = new.add(&conf::octavia()).env("CNI_CONTAINERID", old.container_id());
+    let path = old.path().to_str().unwrap();
+    again.run().error(103).says(&["already attached as net1", path]);
+    node.snapshot(&[&old, &new]).assert_same_as(&before);
 }

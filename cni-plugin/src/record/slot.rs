@@ -44,6 +44,20 @@ pub(crate) struct Slot {
     pub(crate) is_strange: bool,
 }
 
+/// What is known of an attachment.
+#[derive(Debug)]
+pub(crate) enum Kept {
+    /// No record, or a torn one.
+    Nothing,
+    /// Something that cannot be read or understood.
+    Strange,
+    Record {
+        record: Box<Record>,
+        /// An ADD or DEL works on it right now.
+        locked: bool,
+    },
+}
+
 impl Records {
     pub(crate) fn new(data_dir: &Path) -> Self {
         Self { directory: data_dir.join("attachments") }
@@ -122,22 +136,23 @@ impl Records {
         record_of(&path, &state_file::read(&path, LONGEST).ok()?)
     }
 
-    /// Whether the attachment's namespace still exists: then its addresses are in use. Without an interface, whether
-    /// that of any attachment of the container does. What cannot be told counts as alive.
-    pub(crate) fn is_alive(&self, container_id: &str, ifname: &str) -> bool {
-        if ifname.is_empty() {
-            let Ok(all) = self.list() else { return true };
-            return all.iter().any(|(id, ifname)| id == container_id && self.is_alive(id, ifname));
-        }
+    /// What is known of the attachment, without waiting for whoever works on it.
+    pub(crate) fn look(&self, container_id: &str, ifname: &str) -> Kept {
         let path = self.path(container_id, ifname);
-        match state_file::read(&path, LONGEST) {
-            Err(cause) => cause.kind() != ErrorKind::NotFound,
-            Ok(text) => match record_of(&path, &text) {
-                Some(record) => record.intent.netns.is_some_and(|netns| netns.may_exist()),
-                // Torn or empty: its writer was killed before it did anything, or the power went, and all links with
-                // it. A whole line that we do not understand was meant by somebody.
-                None => text.contains(&b'\n'),
-            },
+        let mut options = OpenOptions::new();
+        let file = match state_file::open(&path, options.read(true)) {
+            Ok(file) => file,
+            Err(cause) if cause.kind() == ErrorKind::NotFound => return Kept::Nothing,
+            Err(_) => return Kept::Strange,
+        };
+        // Its lock is given back with the file.
+        let locked = file.try_lock_shared().is_err();
+        let Ok(text) = state_file::read_from(&file, LONGEST) else { return Kept::Strange };
+        match record_of(&path, &text) {
+            Some(record) => Kept::Record { record: Box::new(record), locked },
+            // A whole line that we do not understand was meant by somebody.
+            None if locked || text.contains(&b'\n') => Kept::Strange,
+            None => Kept::Nothing,
         }
     }
 

@@ -1,0 +1,86 @@
+//! Whether an attachment of this node still lives: then its addresses are in use.
+//!
+//! The pair tells, and not the path of the namespace. A namespace lives on while a process, a file descriptor or another
+//! mount holds it, whatever became of its path: `ip netns` may have covered /run/netns with a mount of its own
+//! (containerd#3667), and the path of a process ends with the process. And paths and inode numbers are used again, also
+//! both together; a pair's indexes are not.
+
+use std::time::{Duration, Instant};
+
+use octavia_bridge_netlink::{Link, LinkKind, Netlink, ask};
+
+use crate::identity;
+use crate::record::{Intent, Kept, Netns, Outcome, Record, Records};
+
+/// How long the kernel may take to remove the pair of a namespace that has ended. More often than not it is done by the time
+/// the next container of the pod comes.
+const KERNEL_LAG: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_millis(10);
+
+impl Records {
+    /// Whether the attachment still exists. Without an interface, whether any attachment of the container does. What cannot
+    /// be told counts as alive.
+    pub(crate) fn is_alive(&self, container_id: &str, ifname: &str) -> bool {
+        if ifname.is_empty() {
+            let Ok(all) = self.list() else { return true };
+            return all.iter().any(|(id, ifname)| id == container_id && self.is_alive(id, ifname));
+        }
+        match self.look(container_id, ifname) {
+            // Without a record its writer was killed before it did anything, or the power went, and all links with it.
+            Kept::Nothing => false,
+            Kept::Strange => true,
+            Kept::Record { record, locked } => {
+                let Record { intent, outcome } = *record;
+                match &intent.link {
+                    // Another ADD or DEL is at it, so there may be a pair in a moment.
+                    Some(_) => locked || pair_stays(&intent, outcome.as_ref()),
+                    // Other plugins made the links. Nothing is known of them, and nothing at all without a namespace.
+                    None => intent.netns.as_ref().is_none_or(Netns::may_exist),
+                }
+            }
+        }
+    }
+}
+
+/// Whether there is a pair. One whose namespace has ended goes by itself, and is waited for where the path says so.
+pub(crate) fn pair_stays(intent: &Intent, outcome: Option<&Outcome>) -> bool {
+    let deadline = Instant::now() + KERNEL_LAG;
+    loop {
+        let there = ask(async |host| pair_is_there(host, intent, outcome).await).unwrap_or(true);
+        let ending = intent.netns.as_ref().and_then(Netns::open).is_none();
+        if !there || !ending || Instant::now() >= deadline {
+            return there;
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+async fn pair_is_there(
+    host: &Netlink,
+    intent: &Intent,
+    outcome: Option<&Outcome>,
+) -> octavia_bridge_netlink::Result<bool> {
+    let (id, ifname) = (intent.container_id.as_str(), intent.ifname.as_str());
+    let named = host.link(identity::host_link(id, ifname).as_str()).await?;
+    if named.is_some_and(|link| identity::is_host_link(&link, id, ifname)) {
+        return Ok(true);
+    }
+    let Some(outcome) = outcome else { return Ok(false) };
+    let renamed = host.link(outcome.host_link).await?;
+    if renamed.is_some_and(|link| identity::is_host_link(&link, id, ifname)) {
+        return Ok(true);
+    }
+    // The host's end may have been moved to another namespace.
+    let Some(netns) = intent.netns.as_ref().and_then(Netns::open) else { return Ok(false) };
+    Ok(pod_end(&Netlink::open_in(&netns).await?, outcome).await?.is_some())
+}
+
+/// The pod's end of the pair, if it is in this namespace. The index of its other end tells it from a newcomer's in a namespace
+/// that got the same inode.
+pub(crate) async fn pod_end(
+    pod: &Netlink,
+    outcome: &Outcome,
+) -> octavia_bridge_netlink::Result<Option<Link>> {
+    let link = pod.link(outcome.pod_link).await?;
+    Ok(link.filter(|link| link.kind == LinkKind::Veth && link.parent == Some(outcome.host_link)))
+}
