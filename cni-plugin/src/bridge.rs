@@ -42,9 +42,7 @@ pub(crate) async fn observe(host: &Netlink, attachment: &Attachment) -> Result<O
             format!("bridge: {name:?} is down, and bridgeMode \"unmanaged\" forbids bringing it up"),
         ));
     }
-    if let Some(vlans) = &attachment.port_vlans {
-        port_vlans::check_bridge(vlans, &link)?;
-    }
+    port_vlans::check_bridge(attachment.port_vlans.as_ref(), &link)?;
     if let Some(mtu) = attachment.mtu.filter(|mtu| *mtu > link.mtu) {
         return Err(Error::new(
             Code::InvalidConfig,

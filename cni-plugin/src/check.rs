@@ -3,9 +3,13 @@
 //! Only what is ours is looked at. The pod's MAC is not: Open vSwitch changes it when it takes the interface over.
 //! The bridge's is not: it is no part of the attachment, and comparing it made the reference plugin fail healthy
 //! pods (containernetworking/plugins#805, cri-o/ocicni#74).
+//!
+//! Later plugins of a list may change what is ours, and the result need not tell ("The plugin must allow for a later chained
+//! plugin to have modified networking resources", section CHECK of the specification): `tuning` lowers the MTU, `sbr` and
+//! `vrf` move routes to another table. Such changes are no alarm.
 
 use ipnet::IpNet;
-use octavia_bridge_netlink::{Link, Namespace, Netlink, RouteFilter};
+use octavia_bridge_netlink::{Link, Namespace, Netlink, PortState, RouteFilter};
 
 use crate::attachment::{Addressing, Attachment};
 use crate::config::Document;
@@ -46,21 +50,23 @@ pub(crate) async fn check(environment: &Environment, document: &Document) -> Res
     let host = Netlink::open().await.map_err(|cause| Error::kernel("open netlink on the node", &cause))?;
     let pod = Netlink::open_in(&netns).await.map_err(|cause| Error::kernel(&attachment.netns, &cause))?;
 
-    check_host_end(&host, id, ifname, link, &outcome).await?;
+    let (bridge, port) = check_host_end(&host, id, ifname, link, &outcome).await?;
     let pod_link = check_pod_end(&pod, ifname, &outcome).await?;
+    check_port(&host, &bridge, &port, &outcome).await?;
     check_addresses(&pod, &pod_link, previous, &outcome).await?;
-    check_routes(&pod, &pod_link, &outcome).await?;
+    check_routes(&pod, &pod_link, previous, &outcome).await?;
     check_reservation(environment, document, &attachment, &outcome).await?;
     Ok(Reply::Nothing)
 }
 
+/// Returns the bridge and its port.
 async fn check_host_end(
     host: &Netlink,
     id: &str,
     ifname: &str,
     intent: &LinkIntent,
     outcome: &Outcome,
-) -> Result<(), Error> {
+) -> Result<(Link, Link), Error> {
     let name = identity::host_link(id, ifname);
     let failed = |cause| Error::kernel(&name, &cause);
     let bridge = host
@@ -86,11 +92,30 @@ async fn check_host_end(
     if link.mtu != outcome.host_mtu {
         return Err(differs(format!("{name} has MTU {}, it was given {}", link.mtu, outcome.host_mtu)));
     }
-    if outcome.port_vlans.is_empty() {
-        return Ok(());
+    Ok((bridge, link))
+}
+
+/// Whether the bridge exchanges frames with the pod by this port. One that the spanning tree blocks is as it should be.
+async fn check_port(host: &Netlink, bridge: &Link, link: &Link, outcome: &Outcome) -> Result<(), Error> {
+    let name = &link.name;
+    if let Some(port) = &link.port {
+        // While the pod's end is down, the port is disabled.
+        if port.state == PortState::Disabled && !outcome.left_down {
+            return Err(differs(format!("the bridge port {name} is disabled; it passes no frames")));
+        }
+        let wrong = [
+            (port.isolated, "is isolated from other isolated ports"),
+            (!port.learning, "does not learn addresses (learning off)"),
+            (!port.unicast_flood, "gets no frames to unknown addresses (flood off)"),
+            (!port.multicast_flood, "gets no frames to unknown groups (mcast_flood off)"),
+            (!port.broadcast_flood, "gets no broadcasts (bcast_flood off)"),
+        ];
+        if let Some((_, what)) = wrong.into_iter().find(|(is_so, _)| *is_so) {
+            return Err(differs(format!("the bridge port {name} {what}")));
+        }
     }
     let given: Vec<_> = outcome.port_vlans.iter().copied().map(Into::into).collect();
-    match port_vlans::difference(host, &given, &bridge, &link).await? {
+    match port_vlans::difference(host, &given, bridge, link).await? {
         None => Ok(()),
         Some(what) => Err(differs(what)),
     }
@@ -102,7 +127,8 @@ async fn check_pod_end(pod: &Netlink, ifname: &str, outcome: &Outcome) -> Result
     if !link.up && !outcome.left_down {
         return Err(differs(format!("the pod's interface {ifname} is down")));
     }
-    if link.mtu != outcome.mtu {
+    // A later plugin may have made it smaller, and no result says so. What is larger never arrives.
+    if link.mtu > outcome.mtu {
         return Err(differs(format!(
             "the pod's interface {ifname} has MTU {}, it was given {}",
             link.mtu, outcome.mtu
@@ -134,13 +160,23 @@ async fn check_addresses(
     Ok(())
 }
 
-async fn check_routes(pod: &Netlink, link: &Link, outcome: &Outcome) -> Result<(), Error> {
+/// Every route that was made and that the previous result still has is there.
+async fn check_routes(
+    pod: &Netlink,
+    link: &Link,
+    previous: &CniResult,
+    outcome: &Outcome,
+) -> Result<(), Error> {
     if outcome.left_down || outcome.routes.is_empty() {
         return Ok(());
     }
     let present =
         pod.routes(&RouteFilter::default()).await.map_err(|cause| Error::kernel(&link.name, &cause))?;
     for wanted in &outcome.routes {
+        // A later plugin has taken it away, and said so.
+        if !previous.routes.iter().any(|route| route.dst == wanted.dst) {
+            continue;
+        }
         if !present.iter().any(|route| is_route(route, wanted, link.index)) {
             let via = wanted.gw.map(|gw| format!(" via {gw}")).unwrap_or_default();
             return Err(differs(format!(
@@ -152,14 +188,14 @@ async fn check_routes(pod: &Netlink, link: &Link, outcome: &Outcome) -> Result<(
     Ok(())
 }
 
-/// Whether the kernel's route is the wanted one. What was not asked for has the kernel's default.
+/// Whether the kernel's route is the wanted one, in the table it was made in, or, if that was the main one, in any. What was not asked for has the kernel's default.
 fn is_route(present: &octavia_bridge_netlink::Route, wanted: &Route, link: u32) -> bool {
-    const MAIN_TABLE: u32 = 254;
+    // 0 and 254 are both the main one.
+    let own_table = wanted.table.filter(|table| ![0, 254].contains(table));
     let default_priority = if wanted.dst.addr().is_ipv4() { 0 } else { 1024 };
     let priority = wanted.priority.filter(|priority| *priority != 0).unwrap_or(default_priority);
     present.destination == wanted.dst
-        && present.table.unwrap_or(MAIN_TABLE)
-            == wanted.table.filter(|table| *table != 0).unwrap_or(MAIN_TABLE)
+        && own_table.is_none_or(|table| present.table == Some(table))
         && present.priority.unwrap_or(0) == priority
         && wanted.mtu.is_none_or(|mtu| present.mtu == Some(mtu))
         && wanted.advmss.is_none_or(|advmss| present.advmss == Some(advmss))

@@ -29,8 +29,9 @@ pub(crate) fn not_made(vlans: &PortVlans, failed: Error, cause: &octavia_bridge_
     failed
 }
 
-/// Refuses a bridge on which these VLANs would separate nothing.
-pub(crate) fn check_bridge(vlans: &PortVlans, bridge: &Link) -> Result<(), Error> {
+/// Refuses a bridge on which these VLANs would separate nothing, or a port without any would carry nothing.
+pub(crate) fn check_bridge(vlans: Option<&PortVlans>, bridge: &Link) -> Result<(), Error> {
+    let Some(vlans) = vlans else { return check_default(bridge) };
     if default_vlan(bridge).is_none() {
         return Err(Error::new(Code::UnsupportedField, format!("{} {UNSUPPORTED}", vlans.asked())));
     }
@@ -49,6 +50,23 @@ pub(crate) fn check_bridge(vlans: &PortVlans, bridge: &Link) -> Result<(), Error
         "name a bridge that does, or one that does not exist yet; or enable it for all ports of {name}: \
          ip link set {name} type bridge vlan_filtering 1"
     )))
+}
+
+/// A port that is given no VLANs has the bridge's default one, and on a bridge that filters no frame passes without one.
+fn check_default(bridge: &Link) -> Result<(), Error> {
+    if !filters(bridge) || default_vlan(bridge) != Some(0) {
+        return Ok(());
+    }
+    let name = &bridge.name;
+    let text = format!(
+        "the bridge {name} filters VLANs and has no default one (vlan_default_pvid 0), so a port without \"vlan\" carries \
+         no frames"
+    );
+    let details = format!(
+        "set \"vlan\" in the network configuration; or give the bridge a default VLAN, which all its ports get that \
+         have none: ip link set {name} type bridge vlan_default_pvid 1"
+    );
+    Err(Error::new(Code::TryAgainLater, text).with_details(details))
 }
 
 /// Gives a port its VLANs and sets it up. Until then it is down: no frame of the pod passes in a wrong VLAN, not even one
@@ -82,14 +100,24 @@ pub(crate) async fn difference(
     bridge: &Link,
     port: &Link,
 ) -> Result<Option<String>, Error> {
+    // Without any given it has what the bridge gave it, which may be another by now, but must be there.
+    if given.is_empty() {
+        let deaf = filters(bridge) && table(host, port).await?.is_empty();
+        let words = || format!("{} has no VLAN, so the bridge {} passes no frames", port.name, bridge.name);
+        return Ok(deaf.then(words));
+    }
     if !filters(bridge) {
         return Ok(Some(format!("the bridge {} does not filter VLANs any more", bridge.name)));
     }
-    let present = host.port_vlans(port.index).await.map_err(|cause| Error::kernel(&port.name, &cause))?;
+    let present = table(host, port).await?;
     if present == given {
         return Ok(None);
     }
     Ok(Some(format!("{} has the VLANs {}, it was given {}", port.name, words(&present), words(given))))
+}
+
+async fn table(host: &Netlink, port: &Link) -> Result<Vec<VlanRange>, Error> {
+    host.port_vlans(port.index).await.map_err(|cause| Error::kernel(&port.name, &cause))
 }
 
 fn words(vlans: &[VlanRange]) -> String {

@@ -13,7 +13,6 @@ fn check_finds_a_route_that_is_not_as_it_was_made() {
     let conf = octavia_with(json!({"ipam": {"routes": routes}}));
     let made = "172.24.0.0/16 via 172.23.0.150 dev net1";
     for (what, instead) in [
-        ("another table", format!("{made} table 99 metric 77 mtu 1400")),
         ("another metric", format!("{made} metric 5 mtu 1400")),
         ("no metric", format!("{made} mtu 1400")),
         ("no MTU", format!("{made} metric 77")),

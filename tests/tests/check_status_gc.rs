@@ -3,6 +3,7 @@
 use octavia_bridge_tests::{Attached, Lab, Node, Pod, conf};
 use serde_json::{Value, json};
 use std::fs;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 fn octavia() -> Value {
@@ -44,15 +45,27 @@ fn check_raises_no_alarm_about_what_is_not_ours() {
     pod.check(&octavia(), &attached.result).run().silent_success();
 }
 
+/// Changes a bridge port by `bridge`, which can also disable it (state 0).
+fn set_port(node: &Node, port: &str, change: &str) {
+    let words = ["link", "set", "dev", port].into_iter().chain(change.split(' '));
+    let output = node.output(Command::new("bridge").args(words));
+    assert!(output.status.success(), "{output:?}");
+}
+
 #[test]
 fn check_finds_what_is_ours_and_changed() {
     type Damage = fn(&Node, &Pod, &str);
-    let damages: [(&str, Damage); 12] = [
+    let damages: [(&str, Damage); 17] = [
         ("veth", |node, _, host_end| drop(node.ip(&format!("link set {host_end} down")))),
         ("octbr", |node, _, _| drop(node.ip("link set octbr down"))),
         ("octbr", |node, _, host_end| drop(node.ip(&format!("link set {host_end} nomaster")))),
         ("octbr", |node, _, _| drop(node.ip("link del octbr"))),
-        ("MTU", |_, pod, _| drop(pod.ip("link set net1 mtu 1400"))),
+        ("MTU", |_, pod, _| drop(pod.ip("link set net1 mtu 1600"))),
+        ("disabled", |node, _, port| set_port(node, port, "state 0")),
+        ("isolated", |node, _, port| set_port(node, port, "isolated on")),
+        ("learning", |node, _, port| set_port(node, port, "learning off")),
+        ("flood", |node, _, port| set_port(node, port, "flood off")),
+        ("groups", |node, _, port| set_port(node, port, "mcast_flood off")),
         ("MTU", |node, _, host_end| drop(node.ip(&format!("link set {host_end} mtu 1400")))),
         ("net1", |_, pod, _| drop(pod.ip("link set net1 down"))),
         ("gone", |_, pod, _| drop(pod.ip("link del net1"))),
@@ -68,6 +81,31 @@ fn check_finds_what_is_ours_and_changed() {
         assert!(!outcome.status.success(), "damage {number} ({word}) was not found");
         outcome.error(104).says(&[word]);
     }
+}
+
+#[test]
+fn check_passes_after_later_plugins_of_a_list() {
+    let conf = octavia_with_two_routes();
+    for (plugin, settings) in [("tuning", json!({"mtu": 1400, "promisc": true})), ("sbr", json!({}))] {
+        let (pod, attached) = attached(&conf);
+        let chained = conf::with(json!({"cniVersion": "1.0.0", "name": "octavia", "type": plugin}), settings);
+        // Debian's plugins know no later version than 1.0.0.
+        let mut result = attached.result.clone();
+        result["cniVersion"] = "1.0.0".into();
+        let chained = conf::with(chained, json!({"prevResult": result, "dataDir": pod.node().disk()}));
+        let last = pod.add(&chained).plugin(plugin).run().success();
+        pod.check(&conf, &last).run().silent_success();
+        // The MTU of the first result is still there with newer ones of them.
+        pod.check(&conf, &attached.result).run().silent_success();
+        pod.ip("route flush table all dev net1 proto static");
+        pod.ip("route flush table all dev net1 proto boot");
+        pod.check(&conf, &last).run().error(104).says(&["172.2"]);
+    }
+}
+
+fn octavia_with_two_routes() -> Value {
+    let routes = json!([{"dst": "172.24.0.0/16", "gw": "172.23.0.150"}, {"dst": "172.25.0.0/16"}]);
+    conf::with(octavia(), json!({"cniVersion": "1.0.0", "ipam": {"routes": routes}}))
 }
 
 #[test]

@@ -85,6 +85,25 @@ fn pods_of_one_vlan_meet_and_those_of_another_do_not() {
 }
 
 #[test]
+fn a_bridge_without_a_default_vlan_takes_no_port_that_asks_for_none() {
+    let node = Lab::new().node("node1");
+    node.ip("link add octbr up type bridge vlan_filtering 1 vlan_default_pvid 0");
+    let plain = octavia_with(json!({}));
+    let pod = node.pod("plain");
+    let before = node.snapshot(&[&pod]);
+    pod.add(&plain).run().error(11).says(&["octbr", "vlan_default_pvid 0", "\"vlan\""]);
+    node.status(&plain).run().error(50).says(&["vlan_default_pvid 1"]);
+    node.snapshot(&[&pod]).assert_same_as(&before);
+    // With a VLAN, or after the remedy, it carries.
+    node.status(&in_vlan(100)).run().silent_success();
+    node.ip("link set octbr type bridge vlan_default_pvid 1");
+    let attached = pod.add(&plain).run().attached();
+    pod.check(&plain, &attached.result).run().silent_success();
+    bridge(&node, &format!("vlan del dev {} vid 1", attached.host_link()));
+    pod.check(&plain, &attached.result).run().error(104).says(&[attached.host_link(), "has no VLAN"]);
+}
+
+#[test]
 fn a_trunk_carries_its_ids_with_their_tags_and_no_others() {
     let node = Lab::new().node("node1");
     let ids = [101, 102, 201].map(|id| attach(&node, &format!("pod{id}"), &in_vlan(id)));
