@@ -96,7 +96,7 @@ pub(crate) async fn start(cluster: &Cluster, state_dir: &Path, health: &Health) 
     let reclaiming = reclaim::Settings {
         node: &node.clone(),
         namespace: &namespace.clone(),
-        grace: Duration::from_secs(cluster.reclaim_grace),
+        grace: cluster.reclaim_grace,
         state_dir,
     };
     let store = Store::new(api.clone(), Settings { namespace, node, seed: None })?;

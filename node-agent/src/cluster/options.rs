@@ -1,11 +1,12 @@
 //! The command line's options for the cluster.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 
-use crate::seconds::LONGEST;
+use crate::seconds;
 
 /// The part of `run` that follows the cluster's policies, and serves plugins with addresses of its pools.
 #[derive(Debug, Args)]
@@ -28,6 +29,6 @@ pub(crate) struct Cluster {
     #[arg(long, value_name = "FILE", default_value = "/run/octavia-bridge/agent.sock")]
     pub(crate) socket: PathBuf,
     /// Seconds between the disappearance of a pod and the release of its address.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=LONGEST))]
-    pub(crate) reclaim_grace: u64,
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds::parse)]
+    pub(crate) reclaim_grace: Duration,
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Args, Parser, Subcommand};
@@ -10,7 +11,7 @@ use crate::cluster::Cluster;
 use crate::health::{HealthSocket, Question, Told};
 use crate::node::source::Input;
 use crate::plugin::Plugin;
-use crate::seconds::LONGEST;
+use crate::seconds;
 
 /// Apart from a verb's own options.
 const GLOBAL: &str = "Global options";
@@ -105,8 +106,8 @@ pub(crate) enum Verb {
         #[command(flatten)]
         safety: Safety,
         /// Seconds between two full checks of the node; the agent repairs changes at once besides.
-        #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=LONGEST))]
-        interval: u64,
+        #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds::parse)]
+        interval: Duration,
         #[command(flatten)]
         cluster: Cluster,
         /// The container runtime's plugin directory, such as /opt/cni/bin; install the plugin there and keep it
@@ -175,8 +176,8 @@ pub(crate) enum PoolsAct {
         #[arg(long)]
         dry_run: bool,
         /// Seconds between the two checks that repair makes before it frees an address.
-        #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=LONGEST))]
-        reclaim_grace: u64,
+        #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds::parse)]
+        reclaim_grace: Duration,
     },
 }
 
@@ -184,7 +185,7 @@ pub(crate) enum PoolsAct {
 pub(crate) struct Safety {
     /// TCP endpoint that must still answer after a change that could disconnect the node; repeatable [default: the
     /// default gateways]
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) reach: Vec<SocketAddr>,
 }
 

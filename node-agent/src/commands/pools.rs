@@ -35,7 +35,7 @@ pub(crate) async fn pools(cli: &Cli, options: &Pools) -> anyhow::Result<ExitCode
             );
         }
         let mender = connect(cli, &options.place).await?;
-        return repair::repair(&mender, &options.place, Duration::from_secs(*reclaim_grace), *dry_run).await;
+        return repair::repair(&mender, &options.place, *reclaim_grace, *dry_run).await;
     }
     let report = match &options.data_dir {
         Some(folder) => files::report(folder)?,

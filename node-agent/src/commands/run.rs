@@ -37,7 +37,7 @@ pub(crate) async fn run(
     cluster: &Cluster,
     place: Option<(&Path, &Plugin)>,
     told: &Told,
-    interval: u64,
+    interval: Duration,
 ) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -69,7 +69,7 @@ pub(crate) async fn run(
         nmstate_lock: cli.nmstate_lock.clone(),
         input: input.clone(),
         targets: Targets(safety.reach.clone()),
-        interval: Duration::from_secs(interval),
+        interval,
         api,
         standing,
         health,

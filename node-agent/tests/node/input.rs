@@ -23,6 +23,9 @@ fn wrong_input_is_told_with_status_2_and_touches_nothing() {
             ("apply", "", "none was applied yet"),
             ("plan -f -", "]", "not YAML"),
             ("frobnicate", "", "frobnicate"),
+            ("run --interval 86401", "", "from 1 to 86400 (a day)"),
+            ("run --reclaim-grace 31536000", "", "from 1 to 86400 (a day)"),
+            ("pools repair --reclaim-grace 0", "", "from 1 to 86400 (a day)"),
         ] {
             let answer = node.run(words, yaml);
             assert_eq!(answer.status, 2, "{words}: {}", answer.stderr);

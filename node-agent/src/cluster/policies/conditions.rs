@@ -1,7 +1,10 @@
 //! Conditions in the order, with the reasons and in the words of kubernetes-nmstate, whose users wait for them:
 //! `oc wait nncp … --for jsonpath='{.status.conditions[0].reason}'=SuccessfullyConfigured`.
 
+use std::borrow::Cow;
+
 use k8s_openapi::jiff::Timestamp;
+use octavia_bridge_ipam::visible::visible;
 use serde::{Deserialize, Serialize};
 
 const AVAILABLE: &str = "Available";
@@ -98,7 +101,7 @@ pub(super) fn of_enactment(stage: Stage, message: &str) -> Vec<Condition> {
 
 /// The message stands with the condition that is true.
 fn conditions<const N: usize>(stage: Stage, message: &str, all: [(&str, &str); N]) -> Vec<Condition> {
-    let message = shortened(message);
+    let message = shortened(&on_one_line(message));
     all.into_iter()
         .map(|(name, status)| Condition {
             r#type: name.to_owned(),
@@ -109,6 +112,12 @@ fn conditions<const N: usize>(stage: Stage, message: &str, all: [(&str, &str); N
             last_transition_time: String::new(),
         })
         .collect()
+}
+
+/// A message in which nothing of a policy's text, or of an error's, begins a line or moves the cursor of a reader's terminal.
+pub(super) fn on_one_line(message: &str) -> String {
+    let lines: Vec<Cow<'_, str>> = message.lines().map(visible).collect();
+    lines.join("; ")
 }
 
 fn shortened(message: &str) -> String {
@@ -242,6 +251,14 @@ mod tests {
         let third = renewed(&second, of_policy(Stage::Done, "2/2"), "3").unwrap();
         let since: Vec<&str> = third.iter().map(|one| one.last_transition_time.as_str()).collect();
         assert_eq!(since, ["3", "3", "3", "1"], "Ignored was False all the time");
+    }
+
+    #[test]
+    fn what_a_policy_says_stays_on_its_line_and_is_seen() {
+        let told = of_policy(Stage::Failed, "worker-0: br\u{1b}[2J\rok\nworker-1: \u{202e}fine\t");
+        assert_eq!(message(&told), r"worker-0: br\u{1b}[2J\rok; worker-1: \u{202e}fine\t");
+        // Summed up from enactments, it is written once more.
+        assert_eq!(message(&of_policy(Stage::Failed, message(&told))), message(&told));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use octavia_bridge_cluster::ApiError;
 use serde_json::{Value, json};
 
 use super::api::Api;
-use super::conditions::Stage;
+use super::conditions::{Stage, on_one_line};
 use super::objects::Kind;
 
 /// Longest message that the server takes, in bytes (`NoteLengthLimit` in kubernetes/pkg/apis/core/validation).
@@ -43,7 +43,7 @@ impl Event<'_> {
             "metadata": { "generateName": format!("{}-", self.policy), "namespace": "default" },
             "type": kind,
             "reason": reason,
-            "message": cut(&format!("node {}: {}", self.node, self.message), MAX_MESSAGE),
+            "message": cut(&on_one_line(&format!("node {}: {}", self.node, self.message)), MAX_MESSAGE),
             "firstTimestamp": now,
             "lastTimestamp": now,
             "count": 1,
@@ -66,6 +66,14 @@ fn cut(text: &str, most: usize) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_policy_says_stays_on_its_line_and_is_seen() {
+        let message = "br\u{1b}[1A\nNormal  SuccessfullyConfigured";
+        let event = Event { policy: "octavia", uid: "u", node: "worker-0", stage: Stage::Failed, message };
+        let object = event.object(Timestamp::UNIX_EPOCH);
+        assert_eq!(object["message"], r"node worker-0: br\u{1b}[1A; Normal  SuccessfullyConfigured");
+    }
 
     #[test]
     fn a_failure_is_a_warning_within_the_servers_bounds() {
