@@ -9,8 +9,6 @@ use std::path::{Path, PathBuf};
 use octavia_bridge_ipam::trust::{self, Untrusted};
 use tokio::net::{UnixListener, UnixStream};
 
-use crate::health::Line;
-
 /// Why there is no socket.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -76,18 +74,13 @@ impl Socket {
         identity(&self.path).is_ok_and(|now| now == self.identity)
     }
 
-    /// How it stands, whenever asked.
-    pub(crate) fn ask(&self) -> impl Fn() -> Vec<Line> + Send + Sync + 'static {
+    /// Whether clients find it, whenever asked, or why not.
+    pub(crate) fn watch(&self) -> impl Fn() -> Result<(), String> + Send + Sync + 'static {
         let (path, ours) = (self.path.clone(), self.identity);
-        move || {
-            let shown = path.display();
-            vec![match identity(&path) {
-                Ok(there) if there == ours => Line::Well(format!("plugins are answered on {shown}")),
-                Ok(_) => {
-                    Line::Missing(format!("{shown} was replaced by another program's; restart the agent"))
-                }
-                Err(error) => Line::Missing(format!("{shown} is gone ({error}); start the agent anew")),
-            }]
+        move || match identity(&path) {
+            Ok(there) if there == ours => Ok(()),
+            Ok(_) => Err(format!("another program has replaced {}; restart the agent", path.display())),
+            Err(error) => Err(format!("{} is gone ({error}); restart the agent", path.display())),
         }
     }
 
@@ -143,9 +136,8 @@ mod tests {
         // An agent started by hand in its place: the file is not the second one's any more.
         fs::remove_file(&path).unwrap();
         let third = Socket::bind(&path, "--socket").unwrap();
-        let second_stands = second.ask();
-        assert!(matches!(second_stands()[..], [Line::Missing(_)]));
-        assert!(matches!(third.ask()()[..], [Line::Well(_)]));
+        assert!(second.watch()().unwrap_err().contains("another program has replaced"));
+        assert_eq!(third.watch()(), Ok(()));
         drop(second);
         assert!(path.exists());
         drop(third);

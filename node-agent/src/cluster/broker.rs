@@ -28,7 +28,7 @@ use tokio::time::timeout;
 
 use crate::cluster::Cluster;
 use crate::cluster::reclaim;
-use crate::health::{Health, Requests};
+use crate::health::{Health, Line, Requests};
 use crate::socket::Socket;
 use figures::{Figures, Pools};
 
@@ -88,7 +88,7 @@ pub(crate) async fn start(cluster: &Cluster, state_dir: &Path, health: &Health) 
     let namespace = cluster.pool_namespace.clone();
     anyhow::ensure!(
         is_object_name(&node),
-        "\"{node}\" is no node's name: lower-case letters, digits, '-' and '.'"
+        "\"{node}\" is not a node name: it may have lower-case letters, digits, '-' and '.'"
     );
     tracing::info!("pools are in {namespace} at {server}; this is node {node}");
     let shared = Access { config, server: server.clone(), requests: requests.clone(), node: node.clone() };
@@ -112,7 +112,11 @@ pub(crate) async fn start(cluster: &Cluster, state_dir: &Path, health: &Health) 
     health.readiness.ask("api", move || requests.lines());
     let asked = broker.clone();
     health.readiness.ask("pools", move || figures::lines(&asked.store));
-    health.readiness.ask("socket", socket.ask());
+    let (path, found) = (cluster.socket.clone(), socket.watch());
+    health.readiness.ask("socket", move || match found() {
+        Ok(()) => vec![Line::Well(format!("plugins are answered on {}", path.display()))],
+        Err(why) => vec![Line::Missing(why)],
+    });
     let reclaiming = reclaim::start(&broker.store, &api.apart(), &reclaiming, health);
     let (stop, stopped) = watch::channel(false);
     let task = tokio::spawn(serve(broker, socket, reclaiming, stopped));
@@ -124,7 +128,7 @@ impl Running {
     pub(crate) async fn stop(self) {
         self.stop.send_replace(true);
         if let Err(error) = self.task.await {
-            tracing::error!("the broker ended badly: {error}");
+            tracing::error!("the broker panicked: {error}");
         }
     }
 }
@@ -177,12 +181,12 @@ async fn serve(
         }
     };
     if timeout(LAST, rest).await.is_err() {
-        tracing::warn!("stopping with {} calls under way", tasks.len());
+        tracing::warn!("stopping while {} calls still run", tasks.len());
     }
 }
 
 fn note(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended {
-        tracing::error!("a call ended badly: {error}");
+        tracing::error!("a call panicked: {error}");
     }
 }

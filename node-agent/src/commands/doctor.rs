@@ -15,9 +15,10 @@ use anyhow::Context;
 use octavia_bridge_ipam::visible::lines;
 use octavia_bridge_netlink::Netlink;
 use serde::Serialize;
+use serde_json::json;
 
 use super::cli::{Cli, Doctor};
-use super::output::print_text;
+use super::output::{print_json, print_text};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -68,6 +69,15 @@ impl fmt::Display for Finding {
     }
 }
 
+/// A number with its noun.
+fn counted(number: usize, noun: &str) -> String {
+    match (number, noun) {
+        (1, _) => format!("1 {noun}"),
+        (_, "address") => format!("{number} addresses"),
+        _ => format!("{number} {noun}s"),
+    }
+}
+
 /// Looks at everything and prints it. The status is 1 if something is wrong.
 ///
 /// # Errors
@@ -87,7 +97,7 @@ pub(crate) async fn doctor(cli: &Cli, options: &Doctor) -> anyhow::Result<ExitCo
     findings.extend(plugin::installed(&cli.state_dir));
     findings.extend(options.plugin.as_deref().map(plugin::look));
     if options.json {
-        print_text(&serde_json::to_string_pretty(&findings)?)?;
+        print_json(json!({ "findings": findings }))?;
     } else {
         print_text(&lines(&findings))?;
     }

@@ -5,9 +5,20 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use octavia_bridge_ipam::visible;
+use serde_json::Value;
 
 use crate::node::desired::Desired;
 use crate::node::plan::{Plan, Planned};
+
+/// Version of the JSON that `plan`, `doctor` and `pools` print. A key that is added keeps it; one that is removed, or that
+/// gets another meaning, changes it. `show` prints nmstate's own format, which has none.
+const FORMAT: u32 = 1;
+
+/// Prints `value`, an object, for programs.
+pub(crate) fn print_json(mut value: Value) -> anyhow::Result<()> {
+    value["version"] = FORMAT.into();
+    print_text(&format!("{value:#}"))
+}
 
 /// Prints one line, whatever names and words of others it has.
 pub(crate) fn print(line: &str) -> anyhow::Result<()> {

@@ -7,7 +7,7 @@ use octavia_bridge_netlink::Netlink;
 use serde_json::json;
 
 use super::cli::Cli;
-use super::output::print_text;
+use super::output::{print_json, print_text};
 use crate::node::apply;
 use crate::node::desired::Desired;
 use crate::node::plan::Plan;
@@ -28,10 +28,9 @@ pub(crate) async fn plan(cli: &Cli, input: &Input, as_json: bool, check: bool) -
     if as_json {
         let Plan { steps, missing, warnings, cuts } = &plan;
         let left_alone = &desired.left_alone;
-        let value = json!({
-            "steps": steps, "missing": missing, "warnings": warnings, "cuts": cuts, "leftAlone": left_alone
-        });
-        print_text(&format!("{value:#}"))?;
+        print_json(json!({
+            "steps": steps, "missing": missing, "warnings": warnings, "cuts": cuts, "left-alone": left_alone
+        }))?;
     } else {
         print_text(&in_words(&desired, &plan))?;
     }

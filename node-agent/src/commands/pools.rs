@@ -18,7 +18,7 @@ use octavia_bridge_ipam::kubernetes::{Settings, Store};
 use tokio::time::Instant;
 
 use super::cli::{Cli, Pools, PoolsAct, PoolsPlace};
-use super::output::print_text;
+use super::output::{print_json, print_text};
 use crate::cluster::broker::client;
 use crate::cluster::reclaim::{Api, Mender, Sandboxes};
 use crate::health::{Metrics, Requests};
@@ -46,7 +46,7 @@ pub(crate) async fn pools(cli: &Cli, options: &Pools) -> anyhow::Result<ExitCode
         }
     };
     if options.json {
-        print_text(&format!("{:#}", report.json()))?;
+        print_json(report.json())?;
     } else {
         print_text(&report.text())?;
     }

@@ -69,12 +69,12 @@ pub(super) async fn answer(path: PathBuf, health: Arc<Health>, report: Report) {
             Ok(socket) => {
                 report.set(Vec::new());
                 serve(&socket, &health).await;
-                tracing::warn!("{} was removed or replaced; listening there anew", path.display());
+                tracing::warn!("{} was removed or replaced; the agent listens there again", path.display());
             }
             Err(error) => {
-                let why = format!("not answered: {}; trying again", chain(&error));
+                let why = format!("cannot answer on the socket: {}; the agent retries", chain(&error));
                 if why != told {
-                    tracing::warn!("kubelet's probes are {why}");
+                    tracing::warn!("kubelet's probes: {why}");
                 }
                 report.set(vec![Line::Note(why.clone())]);
                 told = why;
@@ -96,7 +96,7 @@ async fn serve(socket: &Socket, health: &Arc<Health>) {
                 });
             }
             Ok(Err(error)) => {
-                tracing::warn!("accept a connection for a probe: {error}");
+                tracing::warn!("cannot accept a connection for a probe: {error}");
                 sleep(RETRY).await;
             }
             Err(_) => {}
@@ -124,10 +124,10 @@ async fn converse(mut stream: UnixStream, health: &Health) -> io::Result<()> {
 /// # Errors
 /// No answer.
 pub(crate) async fn exchange(question: Question, path: &Path) -> anyhow::Result<(bool, String)> {
-    let mut stream = UnixStream::connect(path)
-        .await
-        .context("connect: the agent does not run, or answers at another --health-socket (HEALTH_SOCKET)")?;
-    anyhow::ensure!(socket::is_of_root(&stream)?, "the process that listens there is another user's");
+    let mut stream = UnixStream::connect(path).await.context(
+        "connect: the agent is not running, or listens on another --health-socket (HEALTH_SOCKET)",
+    )?;
+    anyhow::ensure!(socket::is_of_root(&stream)?, "the process that listens there belongs to another user");
     stream.write_all(format!("{}\n", question.word()).as_bytes()).await?;
     let mut answer = String::new();
     stream.take(ANSWER).read_to_string(&mut answer).await?;

@@ -73,11 +73,11 @@ impl Requests {
         }
         if state.refused.values().any(|code| *code == StatusCode::UNAUTHORIZED) {
             let why = "401 Unauthorized: the agent's token has expired or is not this cluster's";
-            lines.push(Line::Missing(format!("{server} does not know this agent: {why}")));
+            lines.push(Line::Missing(format!("{server} rejects this agent: {why}")));
         }
         let forbidden = state.refused.iter().filter(|(_, code)| **code == StatusCode::FORBIDDEN);
         lines.extend(forbidden.map(|(asked, _)| {
-            Line::Missing(format!("cannot {asked}: 403 Forbidden: the agent's roles lack this right"))
+            Line::Missing(format!("cannot {asked}: 403 Forbidden: the agent's roles lack this permission"))
         }));
         if lines.is_empty() {
             lines.push(Line::Well(format!("{server} answers")));
@@ -183,7 +183,7 @@ struct Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         if !self.over {
-            self.requests.unanswered(&self.asked, "it is silent".into());
+            self.requests.unanswered(&self.asked, "no answer".into());
         }
     }
 }

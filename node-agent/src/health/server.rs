@@ -64,8 +64,12 @@ pub(super) async fn serve(bind: SocketAddr, health: Arc<Health>, report: Report)
             Err(error) => {
                 let error = error.to_string();
                 if error != told {
-                    tracing::warn!("cannot listen at {bind} for health and metrics: {error}; trying again");
-                    report.set(vec![Line::Note(format!("cannot listen at {bind}: {error}; trying again"))]);
+                    tracing::warn!(
+                        "cannot listen on {bind} for health and metrics: {error}; the agent retries"
+                    );
+                    report.set(vec![Line::Note(format!(
+                        "cannot listen on {bind}: {error}; the agent retries"
+                    ))]);
                     told = error;
                 }
                 sleep(RETRY).await;
@@ -77,7 +81,7 @@ pub(super) async fn serve(bind: SocketAddr, health: Arc<Health>, report: Report)
             report.set(Vec::new());
             tracing::info!("health and metrics at http://{address}");
         }
-        Err(error) => tracing::warn!("health and metrics at some address: {error}"),
+        Err(error) => tracing::warn!("health and metrics, address unknown: {error}"),
     }
     accept(listener, health).await;
 }
@@ -91,7 +95,7 @@ async fn accept(listener: TcpListener, health: Arc<Health>) {
                 connections.add(|activity| converse(stream, health, activity)).await;
             }
             Err(error) => {
-                tracing::warn!("accept a connection for health and metrics: {error}");
+                tracing::warn!("cannot accept a connection for health and metrics: {error}");
                 sleep(RETRY).await;
             }
         }
@@ -119,7 +123,7 @@ async fn converse(stream: TcpStream, health: Arc<Health>, activity: Activity) {
 
 fn answer(method: &Method, path: &str, health: &Health) -> Response<Full<Bytes>> {
     if method != Method::GET {
-        let mut response = page(StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET is answered\n".into());
+        let mut response = page(StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET is supported\n".into());
         response.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET"));
         return response;
     }
@@ -132,7 +136,7 @@ fn answer(method: &Method, path: &str, health: &Health) -> Response<Full<Bytes>>
                 page(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, format!("write the metrics: {error}\n"))
             }
         },
-        _ => page(StatusCode::NOT_FOUND, PLAIN, "there are /healthz, /readyz and /metrics\n".into()),
+        _ => page(StatusCode::NOT_FOUND, PLAIN, "pages: /healthz, /readyz, /metrics\n".into()),
     }
 }
 

@@ -69,6 +69,8 @@ fn what_show_prints_is_a_policy_that_changes_nothing() {
             assert_eq!(node.ok("plan -f - --check", &shown), "nothing to do\n", "{shown}");
             assert!(shown.contains("octbr") && shown.contains("10.2.0.0/16"), "{shown}");
         }
+        let plan: serde_json::Value = serde_json::from_str(&node.ok("plan --json", "")).unwrap();
+        assert_eq!((&plan["version"], &plan["steps"]), (&1.into(), &serde_json::json!([])), "{plan}");
     });
 }
 

@@ -42,16 +42,18 @@ fn on_a_healthy_node_everything_is_well_and_stays_as_it_is() {
         let answer = doctor(node, "");
         for (check, part) in [
             ("kernel", "bridge is loaded"),
-            ("policy", "1 interfaces and 0 routes are as it says"),
-            ("policy", "the plugin knows that it waits for octbr"),
+            ("policy", "1 interface and 0 routes match the policy"),
+            ("policy", "the plugin waits for octbr"),
             ("path", "octbr (1500 bytes) over enp6s0 (1500 bytes)"),
             ("filters", "frames within octbr"),
             ("rivals", "neither"),
-            ("pools", "0 with 0 addresses in use"),
+            ("pools", "0 pools with 0 addresses in use"),
         ] {
             says(&answer, "ok", check, part);
         }
-        let findings: Vec<Value> = serde_json::from_str(&doctor(node, "--json").stdout).unwrap();
+        let json: Value = serde_json::from_str(&doctor(node, "--json").stdout).unwrap();
+        assert_eq!(json["version"], 1);
+        let findings = json["findings"].as_array().unwrap();
         assert_eq!(findings.len(), answer.stdout.lines().count());
         assert!(findings.iter().all(|finding| finding["check"].is_string() && finding["text"].is_string()));
         // Beside a daemon, which holds the lock.
@@ -65,13 +67,13 @@ fn on_a_healthy_node_everything_is_well_and_stays_as_it_is() {
 #[test]
 fn a_node_that_differs_from_its_policy_is_told_with_what_is_missing() {
     on_a_node(|node| {
-        says(&doctor(node, ""), "warn", "policy", "none is kept");
+        says(&doctor(node, ""), "warn", "policy", "no policy is kept");
         healthy(node);
         node.ip("link set wire down");
         until(CARRIER, "no carrier", || doctor(node, "").status == 1);
         says(&doctor(node, ""), "fail", "path", "enp6s0 has no carrier");
         node.ip("link set octbr down");
-        says(&doctor(node, ""), "fail", "policy", "the node differs, to do: set octbr up");
+        says(&doctor(node, ""), "fail", "policy", "the node differs from the policy; to do: set octbr up");
         node.ip("link del octbr");
         says(&doctor(node, ""), "fail", "policy", "create octbr (bridge)");
         node.ip("link del enp6s0");
@@ -108,7 +110,7 @@ fn whoever_else_keeps_the_links_is_named() {
         fs::write(&device, "[device]\nmanaged=false\n").unwrap();
         says(&doctor(node, ""), "ok", "rivals", "neither");
         fs::write(&device, "[device]\nmanaged=true\n").unwrap();
-        says(&doctor(node, ""), "warn", "rivals", "NetworkManager counts octbr among its own");
+        says(&doctor(node, ""), "warn", "rivals", "NetworkManager manages octbr");
         let lock = File::create(node.path("lock")).unwrap();
         lock.lock().unwrap();
         says(&doctor(node, ""), "fail", "rivals", "kubernetes-nmstate is running");
@@ -146,9 +148,9 @@ fn pools_that_cannot_be_read_and_releases_to_be_done_are_told() {
         };
         fs::write(&pool, document("172.23.0.0-24")).unwrap();
         fs::write(node.path("state/pools/.lock"), "").unwrap();
-        says(&doctor(node, ""), "ok", "pools", "1 with 1 addresses in use");
+        says(&doctor(node, ""), "ok", "pools", "1 pool with 1 address in use");
         File::create(node.path("state/tombstones/cid@net1")).unwrap();
-        says(&doctor(node, ""), "warn", "pools", "1 addresses are pending release: cid net1");
+        says(&doctor(node, ""), "warn", "pools", "1 release pending: cid net1");
         for text in [document("another"), document("172.23.0.0-24")[..90].to_owned(), String::new()] {
             fs::write(&pool, text).unwrap();
             says(&doctor(node, ""), "fail", "pools", "172.23.0.0-24.json");
@@ -163,12 +165,12 @@ fn what_was_installed_is_looked_for() {
         let bin = crate::plugin_folder::folder(node);
         let plugin = crate::plugin_folder::plugin(node, "v1");
         node.ok(&format!("install --cni-bin-dir {bin} --plugin {plugin}"), "");
-        says(&doctor(node, ""), "ok", "plugin", "bin/octavia-ipam is as it was installed");
+        says(&doctor(node, ""), "ok", "plugin", "bin/octavia-ipam is unchanged since it was installed");
         fs::remove_file(node.path("bin/octavia-ipam")).unwrap();
         fs::write(node.path("bin/octavia-bridge"), "another's").unwrap();
         let answer = doctor(node, "");
-        says(&answer, "warn", "plugin", "bin/octavia-ipam, which was installed, is not seen: No such file");
-        says(&answer, "warn", "plugin", "bin/octavia-bridge is not what was installed");
+        says(&answer, "warn", "plugin", "bin/octavia-ipam was installed, and cannot be read: No such file");
+        says(&answer, "warn", "plugin", "bin/octavia-bridge differs from what was installed");
         fs::write(node.path("state/agent/installed.json"), "{").unwrap();
         says(&doctor(node, ""), "fail", "plugin", "installed.json is not what was written there");
     });

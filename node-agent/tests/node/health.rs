@@ -126,9 +126,9 @@ fn a_port_that_another_process_has_taken_is_noted_and_makes_no_probe_fail() {
         until(START, "it is ready", || node.run("health ready", "").status == 0);
         assert_eq!(node.ok("health live", ""), "ok\n");
         let ready = node.ok("health ready", "");
-        let note = "note  http     cannot listen at 127.0.0.1:29808: Address already in use";
+        let note = "note  http     cannot listen on 127.0.0.1:29808: Address already in use";
         assert!(ready.contains(note), "{ready}");
-        assert!(node.log().contains("cannot listen at 127.0.0.1:29808"), "{}", node.log());
+        assert!(node.log().contains("cannot listen on 127.0.0.1:29808"), "{}", node.log());
         drop(other);
         until(START, "it listens", || says("/healthz", 200, "ok"));
         assert!(!node.ok("health ready", "").contains("http"), "the note has gone");
@@ -140,7 +140,7 @@ fn probes_are_told_what_the_pages_say_by_a_socket_of_root_s() {
     on_a_node(|node| {
         let gone = node.run("health live", "");
         assert_eq!((gone.status, gone.stdout.as_str()), (1, ""), "{}", gone.stderr);
-        for word in ["health.sock", "the agent does not run", "No such file"] {
+        for word in ["health.sock", "the agent is not running", "No such file"] {
             assert!(gone.stderr.contains(word), "{word}: {}", gone.stderr);
         }
         node.ip("link del enp6s0");
@@ -170,7 +170,7 @@ fn a_folder_in_which_others_could_put_a_socket_of_their_own_is_not_used() {
         let mut agent = node.agent(&words);
         let _daemon = Daemon(agent.env("HEALTH_SOCKET", node.path("open/health.sock")).spawn().unwrap());
         until(START, "the bridge", || complete(node));
-        let noted = "note  probes   not answered: listen on ";
+        let noted = "note  probes   cannot answer on the socket: listen on ";
         until(START, noted, || page("/readyz").is_some_and(|answer| answer.contains(noted)));
         assert!(!node.path("open/health.sock").exists());
     });

@@ -192,6 +192,10 @@ fn a_file_that_does_not_end_holds_up_nobody() {
             assert!(answer.stderr.contains("not read within 5 s; name a regular file"), "{}", answer.stderr);
             assert!(begun.elapsed() < START, "{words}");
         }
+        let answer =
+            node.run(&format!("run --cluster --node-name n --kubeconfig {fifo} --health-bind none"), "");
+        assert_eq!(answer.status, 1, "{}", answer.stderr);
+        assert!(answer.stderr.contains("not read within 5 s; name a regular file"), "{}", answer.stderr);
         let mut daemon = start(node, &format!("-f {fifo}"));
         assert!(is_alive());
         let said = "a newer one is wrong and has no effect: read ";

@@ -100,7 +100,7 @@ fn an_api_that_is_away_is_told_and_so_is_its_return() {
     agent.ready();
     assert_eq!(agent.figure("octavia_bridge_pools_synced"), Some(1.0));
     proxy.down();
-    waits(&agent, "wait  pools    changes of the pools do not arrive");
+    waits(&agent, "wait  pools    the watch of the pools fails");
     let log = agent.log();
     assert!(log.contains("WARN cannot list ippools in "), "{log}");
     assert!(!log.contains("failed with error"), "each failure once, and by what was attempted\n{log}");
@@ -123,7 +123,10 @@ fn a_pool_that_is_damaged_is_told_and_does_not_make_nodes_unready() {
     agent.wait("has seen the pool", |agent| agent.figure(damaged).filter(|value| *value == 1.0));
     let Page { status, text } = agent.page("/readyz");
     assert_eq!(status, 200, "{text}");
-    assert!(text.contains("note  pools    ippools 10.3.0.0-24 is damaged and was left alone"), "{text}");
+    assert!(
+        text.contains("note  pools    ippools 10.3.0.0-24 is damaged, and the agent leaves it alone"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -222,7 +222,7 @@ fn an_account_whose_token_is_not_this_cluster_s_is_told_so() {
     let admin = cluster.namespace("stranger");
     let agent = Agent::start(&admin.with_token("nobody's"), "node1");
     let named =
-        "does not know this agent: 401 Unauthorized: the agent's token has expired or is not this cluster's";
+        "rejects this agent: 401 Unauthorized: the agent's token has expired or is not this cluster's";
     agent.wait("names the token", |agent| agent.page("/readyz").text.contains(named).then_some(()));
     let answer = agent.claim(&Range::of("10.21.0", 10, 20), "container", "pod", &[]);
     let message = answer["failed"]["message"].as_str().unwrap_or_default();

@@ -35,11 +35,11 @@ impl Broker {
         match stream.peer_cred() {
             Ok(peer) if peer.uid() == 0 || peer.uid() == self.user => {}
             Ok(peer) => {
-                tracing::warn!("turned away a caller of user {}: only root may ask", peer.uid());
+                tracing::warn!("refused a connection of user {}: only root may connect", peer.uid());
                 return;
             }
             Err(error) => {
-                tracing::warn!("turned away a caller that the kernel does not know: {error}");
+                tracing::warn!("refused a connection whose user cannot be read: {error}");
                 return;
             }
         }
@@ -48,11 +48,11 @@ impl Broker {
             Ok(Ok(line)) if line.is_empty() => return,
             Ok(Ok(line)) => line,
             Ok(Err(error)) => {
-                tracing::debug!("a caller broke off: {error}");
+                tracing::debug!("a plugin closed the connection: {error}");
                 return;
             }
             Err(_) => {
-                let message = format!("no whole line within {} s", SPEECH.as_secs());
+                let message = format!("no complete line within {} s", SPEECH.as_secs());
                 reply(&mut stream, failed(Kind::Malformed, message)).await;
                 return;
             }
@@ -104,7 +104,8 @@ impl Broker {
             Ok(Claimed::Assigned(assigned)) => {
                 // An earlier release that could not be done must not be done from now on.
                 if let Err(error) = self.tombstones.remove(&of(&attachment)) {
-                    let answer = failed(Kind::Unavailable, format!("the addresses were given back: {error}"));
+                    let answer =
+                        failed(Kind::Unavailable, format!("the addresses were released again: {error}"));
                     self.take_back(&turn).await;
                     reply(stream, answer).await;
                     return;
@@ -115,7 +116,10 @@ impl Broker {
                     tracing::info!("{} for {pod} {ifname} (container {container_id})", assigned.address);
                 }
                 if !reply(stream, Answer::Assigned(assigned)).await {
-                    tracing::warn!("the plugin of container {} did not wait", attachment.container_id);
+                    tracing::warn!(
+                        "the plugin of container {} did not wait for its addresses; the agent releases them",
+                        attachment.container_id
+                    );
                     self.take_back(&turn).await;
                 }
             }
@@ -169,7 +173,7 @@ impl Broker {
         match released {
             Ok(released) => {
                 let Attachment { container_id, ifname } = attachment;
-                tracing::info!("{released} addresses of container {container_id} {ifname} are free");
+                tracing::info!("released {released} addresses of container {container_id} {ifname}");
                 self.unbury(attachment);
                 Answer::Released(released)
             }
@@ -191,7 +195,10 @@ impl Broker {
         let (tombstones, tombstone) = (self.tombstones.clone(), of(attachment));
         let written = tokio::task::spawn_blocking(move || tombstones.write(&tombstone)).await;
         if let Ok(Err(error)) = written {
-            tracing::error!("nothing remembers to release container {}: {error}", attachment.container_id);
+            tracing::error!(
+                "cannot note that container {} is to be released: {error}",
+                attachment.container_id
+            );
         }
     }
 
@@ -205,7 +212,7 @@ impl Broker {
 
 fn later(attachment: &Attachment, error: &Error) {
     let failure = Failure::from(error);
-    tracing::warn!("container {} is released later: {failure}", attachment.container_id);
+    tracing::warn!("cannot release container {} now, and will retry: {failure}", attachment.container_id);
 }
 
 pub(super) fn of(attachment: &Attachment) -> Tombstone {
@@ -214,7 +221,7 @@ pub(super) fn of(attachment: &Attachment) -> Tombstone {
 
 fn busy(attachment: &Attachment) -> Answer {
     let Attachment { container_id, ifname } = attachment;
-    failed(Kind::Unavailable, format!("another call for container {container_id} {ifname} is still at work"))
+    failed(Kind::Unavailable, format!("another call for container {container_id} {ifname} is still running"))
 }
 
 fn failed(kind: Kind, message: String) -> Answer {
@@ -236,7 +243,7 @@ pub(crate) fn read(line: &[u8]) -> Result<Verb, Failure> {
     }
     let malformed = |message: String| Failure { kind: Kind::Malformed, message };
     if !line.ends_with(b"\n") {
-        return Err(malformed(format!("the call has no end within {MAX_LINE} bytes")));
+        return Err(malformed(format!("the call is not one line of at most {MAX_LINE} bytes")));
     }
     // The version first: what another one says need not be understood.
     let Version { version } = serde_json::from_slice(line)
@@ -249,7 +256,7 @@ pub(crate) fn read(line: &[u8]) -> Result<Verb, Failure> {
         return Err(Failure { kind: Kind::Version, message });
     }
     let call: Call =
-        serde_json::from_slice(line).map_err(|error| malformed(format!("the call is none: {error}")))?;
+        serde_json::from_slice(line).map_err(|error| malformed(format!("the call is malformed: {error}")))?;
     call.verb.check()?;
     if let Verb::Claim(claim) = &call.verb {
         validate_link_name(&claim.request.owner.ifname).map_err(|error| malformed(chain(&error)))?;

@@ -10,10 +10,14 @@ use hyper_util::rt::TokioExecutor;
 use kube::client::{ClientBuilder, ConfigExt};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 use tower::{BoxError, ServiceBuilder};
 
 use crate::health::Requests;
 
+/// How long a kubeconfig may take to be read.
+const READING: Duration = Duration::from_secs(5);
 /// How long a connection may take to come about. How long an answer may take is for whoever asks to say: a watch's has no
 /// end.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -34,16 +38,27 @@ const IDLE_FOR: Duration = Duration::from_secs(60);
 pub(crate) async fn configuration(kubeconfig: Option<&Path>) -> anyhow::Result<(Config, String)> {
     let config = match kubeconfig {
         Some(path) => {
+            let text = read(path).await;
             let attempt = || format!("read the kubeconfig {}", path.display());
-            let text = Kubeconfig::read_from(path).with_context(attempt)?;
+            let text = text.with_context(attempt)?;
             Config::from_custom_kubeconfig(text, &KubeConfigOptions::default()).await.with_context(attempt)?
         }
-        None => Config::incluster().context(
-            "find the API server: this is no pod with a service account, so name a kubeconfig with --kubeconfig",
-        )?,
+        None => Config::incluster()
+            .context("find the API server: not in a pod with a service account; pass --kubeconfig FILE")?,
     };
     let server = config.cluster_url.to_string();
     Ok((config, server.trim_end_matches('/').to_owned()))
+}
+
+/// Reads a kubeconfig on a thread of its own: a FIFO to which nothing is written, or a file on a server that is away, does not
+/// keep the agent from stopping.
+async fn read(path: &Path) -> anyhow::Result<Kubeconfig> {
+    let file = path.to_owned();
+    let reading = spawn_blocking(move || Kubeconfig::read_from(file));
+    match timeout(READING, reading).await {
+        Ok(text) => Ok(text??),
+        Err(_) => anyhow::bail!("not read within {} s; name a regular file", READING.as_secs()),
+    }
 }
 
 /// A client whose `requests` are seen.

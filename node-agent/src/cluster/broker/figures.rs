@@ -33,10 +33,9 @@ pub(super) struct Figures {
 
 impl Figures {
     pub(super) fn new(metrics: &Metrics) -> Self {
-        let help = "Claims of plugins by how they were answered";
+        let help = "Claims of plugins by result";
         let allocations = metrics.add("allocations", help, Family::<Label, Counter>::default());
-        let releases =
-            metrics.add("releases", "Releases by how they ended", Family::<Label, Counter>::default());
+        let releases = metrics.add("releases", "Releases by result", Family::<Label, Counter>::default());
         // Known from the start, so that the first one is seen as an increase.
         for result in ["assigned", "exhausted", "unavailable"] {
             drop(allocations.get_or_create(&[("result", result)]));
@@ -44,8 +43,8 @@ impl Figures {
         for result in ["released", "failed"] {
             drop(releases.get_or_create(&[("result", result)]));
         }
-        let took = metrics
-            .add_times("allocation_duration", "From a plugin's call to its addresses, where it got them");
+        let took =
+            metrics.add_times("allocation_duration", "From a plugin's call to its addresses, if it got them");
         Self { allocations, releases, took, inquiries: Mutex::default() }
     }
 
@@ -132,7 +131,7 @@ pub(super) fn lines(store: &Store) -> Vec<Line> {
             lines.push(Line::Well(format!("watched: {}, addresses in use: {used}", pools.len())));
         }
         Watching::Behind(error) => lines.push(Line::Missing(format!(
-            "changes of the pools do not arrive, so each is read before use: {error}: {}",
+            "the watch of the pools fails, so the agent reads each pool before use: {error}: {}",
             error.why
         ))),
         Watching::Unread(Some(error)) => {
@@ -143,7 +142,7 @@ pub(super) fn lines(store: &Store) -> Vec<Line> {
     // Other pools are served: that is no reason to call this node, and every other one, unready.
     lines.extend(pools.iter().filter_map(|pool| {
         let why = pool.content.as_ref().err()?;
-        Some(Line::Note(format!("ippools {} is damaged and was left alone: {why}", pool.name)))
+        Some(Line::Note(format!("ippools {} is damaged, and the agent leaves it alone: {why}", pool.name)))
     }));
     lines
 }
@@ -171,7 +170,13 @@ impl Collector for Pools {
         let pools = store.pools();
         let of = |pool: &str| [("pool", pool.to_owned())];
         let damaged = pools.iter().map(|pool| (of(&pool.name), f64::from(pool.content.is_err())));
-        gauge(&mut encoder, "pool_damaged", "1 for a pool that is not what its name says.", None, damaged)?;
+        gauge(
+            &mut encoder,
+            "pool_damaged",
+            "1 for a pool whose content does not match its name.",
+            None,
+            damaged,
+        )?;
         let sound = || pools.iter().filter_map(|pool| Some((pool, pool.content.as_ref().ok()?)));
         let addresses = Unit::Other("addresses".into());
         let unit = Some(&addresses);
@@ -184,11 +189,11 @@ impl Collector for Pools {
         for (name, help, figure) in [
             (
                 "range_used",
-                "Addresses in use of a range that plugins here ask for.",
+                "Addresses in use of a range that plugins on this node ask for.",
                 (|usage| usage.used) as fn(&Usage) -> u128,
             ),
-            ("range_free", "Addresses left in it.", |usage| usage.free),
-            ("range_capacity", "Addresses that can be handed out from it.", |usage| usage.capacity),
+            ("range_free", "Addresses left in that range.", |usage| usage.free),
+            ("range_capacity", "Addresses that can be assigned from that range.", |usage| usage.capacity),
         ] {
             let told = usages.iter().map(|usage| {
                 let labels = [
@@ -203,8 +208,8 @@ impl Collector for Pools {
 
         // A folder that cannot be read is told of by the replay.
         let waiting = tombstones.list().map_or(f64::NAN, |all| all.len() as f64);
-        plain(&mut encoder, "tombstones", "Releases that wait to be done.", waiting)?;
-        let help = "Claims that found an address taken by somebody else meanwhile, and chose again.";
+        plain(&mut encoder, "tombstones", "Releases that are pending.", waiting)?;
+        let help = "Claims that found their address taken by another node, and chose another one.";
         let conflicts = encoder.encode_descriptor("allocation_conflicts", help, None, MetricType::Counter)?;
         ConstCounter::new(store.conflicts()).encode(conflicts)
     }

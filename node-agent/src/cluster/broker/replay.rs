@@ -31,7 +31,7 @@ pub(super) async fn replay(broker: Arc<Broker>) {
             Ok(()) => told.clear(),
             Err(why) => {
                 if why != told {
-                    tracing::warn!("tombstones wait: {why}");
+                    tracing::warn!("pending releases fail, and are tried again: {why}");
                     told = why;
                 }
             }
@@ -99,7 +99,9 @@ impl Broker {
         }
         let released = self.store.release(&turn, deadline).await.map_err(Unreleased::Failed)?;
         let Attachment { container_id, ifname } = attachment;
-        tracing::info!("{released} addresses of container {container_id} {ifname} are free at last");
+        tracing::info!(
+            "released {released} addresses of container {container_id} {ifname}, which were pending"
+        );
         self.unbury(attachment);
         Ok(())
     }

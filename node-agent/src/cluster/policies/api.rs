@@ -143,7 +143,7 @@ fn readable<T: Content>(kind: Kind, text: &str) -> Option<T> {
     match T::read(text) {
         Ok(object) => Some(object),
         Err(error) => {
-            tracing::warn!("one of {} cannot be read and is left out: {error}", kind.plural());
+            tracing::warn!("one of {} cannot be read and is ignored: {error}", kind.plural());
             None
         }
     }

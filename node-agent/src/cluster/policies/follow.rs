@@ -73,7 +73,7 @@ fn take_in<T: Object>(kind: Kind, known: &watch::Sender<Known<T>>, change: Chang
             if error.is_absent() {
                 if !known.absent {
                     let every = ABSENT.as_secs();
-                    tracing::info!("the API server has no {plural}; looking again every {every} s");
+                    tracing::info!("the API server has no {plural}; checking again every {every} s");
                 }
                 // Those that were known stay: a server that has just started may not know its kinds yet.
                 known.absent = true;
@@ -90,7 +90,7 @@ fn well<T>(known: &watch::Sender<Known<T>>, plural: &str) {
     known.send_if_modified(|known| {
         let recovered = known.trouble.take().is_some();
         if recovered {
-            tracing::info!("changes of {plural} arrive again");
+            tracing::info!("the watch of {plural} works again");
         }
         recovered
     });
@@ -114,7 +114,7 @@ fn named<T: Object>(
             Some((name, object))
         }
         Err(why) => {
-            tracing::error!("{plural} {name} cannot be read and is left out: {why}");
+            tracing::error!("{plural} {name} cannot be read and is ignored: {why}");
             None
         }
     }

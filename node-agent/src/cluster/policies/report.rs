@@ -134,10 +134,10 @@ impl Reporter {
             }];
         };
         if policies.is_empty() {
-            return vec![Line::Well("there are none".into())];
+            return vec![Line::Well("none".into())];
         }
         let Some(chosen) = chosen.filter(|_| node) else {
-            return vec![Line::Missing(format!("the API server does not know a node {}", self.node))];
+            return vec![Line::Missing(format!("the API server has no node {}", self.node))];
         };
         let failed = outcome.0.iter().filter_map(|(name, (_, verdict))| match verdict {
             // Where it was wrong, the enactment and the policy's status say so.
@@ -158,7 +158,7 @@ impl Reporter {
     ) -> Instant {
         // Its handler writes the same objects.
         if nmstate_lock::stand_down(&self.nmstate_lock).is_err() {
-            self.report.set(vec![Line::Note("kubernetes-nmstate tells how they stand".into())]);
+            self.report.set(vec![Line::Note("kubernetes-nmstate reports their status".into())]);
             return Instant::now() + RETRY;
         }
         let mut refusals = Refusals::default();
@@ -166,9 +166,9 @@ impl Reporter {
         let next = told.map_err(|error| refusals.push(error)).ok();
         let errors = refusals.to_string();
         if errors.is_empty() && !self.told.is_empty() {
-            tracing::info!("what is told of policies arrives again");
+            tracing::info!("the agent can write the status of policies again");
         } else if self.told != errors {
-            tracing::warn!("{errors}; trying again");
+            tracing::warn!("{errors}; the agent retries");
         }
         let retry = if errors.is_empty() {
             self.backoff.reset();
@@ -284,7 +284,7 @@ impl Reporter {
         let (uid, node) = (policy.version.uid.as_str(), self.node.as_str());
         let event = Event { policy: &policy.name, uid, node, stage: word.stage, message: &word.message };
         if let Err(error) = event.send(&self.api).await {
-            tracing::warn!("{}; the enactment says the same: {}", error.in_words(), word.message);
+            tracing::warn!("{}; the enactment has the same message: {}", error.in_words(), word.message);
         }
     }
 

@@ -144,7 +144,8 @@ impl Statuses {
             let summary = Summary {
                 stage: Stage::Failed,
                 count: "all nodes failed to configure".into(),
-                details: "metadata.name: at most 63 characters, since enactments bear it as a label".into(),
+                details: "metadata.name: longer than 63 characters, so enactments cannot have it as a label"
+                    .into(),
                 unavailable: 0,
                 nodes: 0,
             };

@@ -68,7 +68,7 @@ pub(super) fn sum_up(policy: &Metadata, nodes: &[Node], enactments: &[Enactment]
         let details = match (progressing.is_empty(), silent.as_slice()) {
             (false, _) => told(&progressing),
             (true, []) => String::new(),
-            (true, silent) => format!("no word yet from {}", several(silent.iter().copied())),
+            (true, silent) => format!("no report yet from {}", several(silent.iter().copied())),
         };
         (Stage::Progressing, count, details)
     } else {
@@ -173,7 +173,7 @@ mod tests {
         let done = (Stage::Done, "3/3 nodes successfully configured".to_owned());
         assert_eq!(told(&three(), &enactments), done);
         // Neither an earlier generation nor an earlier policy of that name counts, and neither does silence.
-        let silent = "Policy is progressing 2/3 nodes finished: no word yet from worker-2";
+        let silent = "Policy is progressing 2/3 nodes finished: no report yet from worker-2";
         enactments[2].status.policy_generation = 2;
         assert_eq!(told(&three(), &enactments), (Stage::Progressing, silent.to_owned()));
         enactments[2].status.policy_generation = 3;

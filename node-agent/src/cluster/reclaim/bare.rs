@@ -20,7 +20,7 @@ pub(super) async fn run(reclaim: std::sync::Arc<Reclaim>) {
         if reclaim.can_judge() && reclaim.pods.are_known() {
             match reclaim.mend_bare(&mut seen).await {
                 Ok(()) => told.clear(),
-                Err(why) => told.warn(format!("a reservation cannot be made anew now: {why}")),
+                Err(why) => told.warn(format!("cannot recreate a missing reservation now: {why}")),
             }
         }
         sleep(reclaim.pace()).await;
@@ -63,11 +63,11 @@ impl Reclaim {
             let holder = format!("{} {} (container {})", lost.podref, lost.ifname, lost.container);
             match mended {
                 Mended::Done => {
-                    tracing::warn!("reservation {name} of {holder} was missing; it was made anew");
+                    tracing::warn!("reservation {name} of {holder} was missing; the agent recreated it");
                     self.figures.restored("reservation");
                 }
                 Mended::Taken => {
-                    tracing::error!("reservation {name} of {holder} was taken by somebody else");
+                    tracing::error!("another pod has taken reservation {name} of {holder}");
                 }
                 Mended::Needless => {}
             }

@@ -72,22 +72,22 @@ impl Election {
                     // Less than others believe, so that this one stops before another begins.
                     *lock(&self.won_until) = won.then(|| sent + self.term * 2 / 3);
                     if won != was_won {
-                        let now = if won { "is" } else { "is no longer" };
-                        tracing::info!("this agent {now} the one that reclaims for nodes that are gone");
+                        let now = if won { "is now" } else { "is no longer" };
+                        tracing::info!("this agent {now} elected to reclaim addresses of deleted nodes");
                     }
                 }
                 Ok(None) => {
                     *lock(&self.won_until) = None;
                     told.warn(format!(
-                        "the Lease {}/{NAME} is missing, so no agent frees the addresses of nodes that are gone; it comes \
-                         with the manifests, and agents may not make it: apply them again",
+                        "the Lease {}/{NAME} is missing, so no agent reclaims the addresses of deleted nodes; apply the \
+                         manifests again, since agents have no permission to create it",
                         self.namespace
                     ));
                 }
                 // Somebody else was faster.
                 Err(error) if error.is_conflict() => {}
                 Err(error) => {
-                    told.warn(format!("{}; so this agent cannot be elected", error.in_words()));
+                    told.warn(format!("this agent cannot be elected: {}", error.in_words()));
                 }
             }
             sleep(Jitter::fresh().spread(if self.is_won() { self.term / 3 } else { self.term / 2 })).await;

@@ -22,9 +22,9 @@ pub(super) struct Figures {
 
 impl Figures {
     pub(super) fn new(metrics: &Metrics, election: Arc<Election>) -> Self {
-        let help = "Addresses freed because their holder is gone, by how that was known";
+        let help = "Leaked addresses freed, by the proof that their pod is gone";
         let reclaimed = metrics.add("reclaimed", help, Family::<Label, Counter>::default());
-        let help = "Objects made anew that somebody had deleted although their pod lives";
+        let help = "Objects recreated because they were deleted while their pod lives";
         let restored = metrics.add("restored", help, Family::<Label, Counter>::default());
         // Known from the start, so that the first one is seen as an increase.
         for reason in ["pod_absent", "pod_replaced", "pod_ended"] {
@@ -52,7 +52,7 @@ struct Elected(Arc<Election>);
 impl Collector for Elected {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let elected = ConstGauge::new(i64::from(self.0.is_won()));
-        let help = "1 on the agent that reclaims for nodes that are gone";
+        let help = "1 on the agent that is elected to reclaim addresses of deleted nodes";
         elected.encode(encoder.encode_descriptor("reclaim_elected", help, None, elected.metric_type())?)
     }
 }

@@ -163,7 +163,7 @@ impl Mender {
     async fn turn(&self, attachment: &Attachment, deadline: Instant) -> Result<Turn, Failed> {
         timeout_at(deadline, self.store.turn(attachment)).await.map_err(|_| {
             let Attachment { container_id, ifname } = attachment;
-            let why = format!("a call for container {container_id} {ifname} is still at work");
+            let why = format!("another call for container {container_id} {ifname} is still running");
             Failed { why, away: false }
         })
     }

@@ -38,7 +38,7 @@ pub(super) async fn run(reclaim: Arc<Reclaim>) {
         if reclaim.can_judge() && reclaim.pods.are_known() {
             match reclaim.look(&mut suspects, &mut lone).await {
                 Ok(()) => told.clear(),
-                Err(why) => told.warn(format!("what is left on this node cannot be reclaimed now: {why}")),
+                Err(why) => told.warn(format!("cannot reclaim leaked addresses of this node now: {why}")),
             }
         }
         sleep(reclaim.pace()).await;
@@ -102,7 +102,7 @@ async fn keep_entry(reclaim: Arc<Reclaim>, entry: Entry) {
         match reclaim.mender.put_back(&entry).await {
             Ok(Some(Mended::Done)) => {
                 tracing::warn!(
-                    "the API server lost {address} of {} (container {}); it was put back",
+                    "the API server lost {address} of {} (container {}); the agent restored it",
                     allocation.podref,
                     allocation.id
                 );
@@ -111,7 +111,7 @@ async fn keep_entry(reclaim: Arc<Reclaim>, entry: Entry) {
             }
             Ok(Some(Mended::Taken)) => {
                 tracing::error!(
-                    "the API server lost {address} of {} (container {}), and it was given to another pod while it is in use",
+                    "the API server lost {address} of {} (container {}), and another pod has it now, while it is in use",
                     allocation.podref,
                     allocation.id
                 );
@@ -120,7 +120,7 @@ async fn keep_entry(reclaim: Arc<Reclaim>, entry: Entry) {
             Ok(Some(Mended::Needless) | None) => return,
             Err(failed) => {
                 told.warn(format!(
-                    "the API server lost {address}, and it cannot be put back now: {}",
+                    "the API server lost {address}, and the agent cannot restore it now: {}",
                     failed.why
                 ));
                 sleep(backoff.next(&jitter)).await;
@@ -142,7 +142,7 @@ impl Reclaim {
                 }
                 Err(failed) => {
                     told.warn(format!(
-                        "reservation {name} was deleted, and cannot be made anew now: {}",
+                        "reservation {name} was deleted, and the agent cannot recreate it now: {}",
                         failed.why
                     ));
                     sleep(backoff.next(&jitter)).await;
@@ -155,11 +155,13 @@ impl Reclaim {
         let holder = format!("{} {} (container {})", lost.podref, lost.ifname, lost.container);
         match mended {
             Mended::Done => {
-                tracing::warn!("somebody deleted reservation {name} of {holder}; it was made anew");
+                tracing::warn!(
+                    "reservation {name} of {holder} was deleted while its pod lives; the agent recreated it"
+                );
                 self.figures.restored("reservation");
             }
             Mended::Taken => {
-                tracing::error!("reservation {name} of {holder} was taken by somebody else");
+                tracing::error!("another pod has taken reservation {name} of {holder}");
             }
             Mended::Needless => {}
         }
@@ -220,11 +222,14 @@ impl Reclaim {
     async fn restore_own(&self, holding: &Holding) -> Result<(), Failed> {
         match self.mender.restore(holding).await? {
             Some(Mended::Done) => {
-                tracing::warn!("somebody removed {} from its pool; it was put back", in_words(holding));
+                tracing::warn!(
+                    "{} was removed from its pool while its pod lives; the agent restored it",
+                    in_words(holding)
+                );
                 self.figures.restored("entry");
             }
             Some(Mended::Taken) => {
-                tracing::error!("{} was given to somebody else while it is in use", in_words(holding));
+                tracing::error!("another pod has {} now, while it is in use", in_words(holding));
             }
             Some(Mended::Needless) | None => {}
         }
@@ -257,7 +262,7 @@ pub(crate) fn in_words(holding: &Holding) -> String {
     let attachment = holding.attachment();
     let ifname = if attachment.ifname.is_empty() { "unnamed interface" } else { &attachment.ifname };
     let container = match attachment.container_id.as_str() {
-        "" => "container not told".to_owned(),
+        "" => "container unknown".to_owned(),
         id => format!("container {id}"),
     };
     format!("{} of {} {ifname} ({container})", holding.address(), holding.podref())

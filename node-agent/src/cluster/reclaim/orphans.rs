@@ -91,7 +91,7 @@ pub(super) async fn run(reclaim: Arc<Reclaim>) {
             match reclaim.look_after_orphans(&mut memory).await {
                 Ok(()) => told.clear(),
                 Err(why) => {
-                    told.warn(format!("what nodes that are gone have left cannot be reclaimed now: {why}"));
+                    told.warn(format!("cannot reclaim leaked addresses of deleted nodes now: {why}"));
                 }
             }
         }

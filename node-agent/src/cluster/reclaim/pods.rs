@@ -81,7 +81,10 @@ pub(super) async fn follow(api: Api, node: String, pods: Arc<Pods>) {
         }
         Change::Begun => told.clear(),
         Change::Broken(error) => {
-            told.warn(format!("{}; until that is so no pod is taken for gone", error.in_words()));
+            told.warn(format!(
+                "{}; until that works, the agent takes no pod of this node for gone",
+                error.in_words()
+            ));
         }
     })
     .await;

@@ -80,7 +80,7 @@ impl fmt::Display for Death {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Absent(podref) => write!(f, "there is no pod {podref}"),
-            Self::Replaced(podref) => write!(f, "pod {podref} is another one of the same name"),
+            Self::Replaced(podref) => write!(f, "pod {podref} was replaced by another one of the same name"),
             Self::Ended(podref, phase) => write!(f, "pod {podref} has ended ({phase})"),
         }
     }

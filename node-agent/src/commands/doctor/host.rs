@@ -42,13 +42,15 @@ fn module(name: &str, loaded: bool, tree: &Path) -> Finding {
         .filter_map(|list| fs::read_to_string(tree.join(list)).ok())
         .collect();
     if lists.is_empty() {
-        let text =
-            format!("{name} is not loaded, and {} cannot be read to see whether it can be", tree.display());
+        let text = format!(
+            "{name} is not loaded, and {} cannot be read to find out whether it is available",
+            tree.display()
+        );
         return Finding::warn(KERNEL, text, format!("modprobe {name} on the host"));
     }
     let file = format!("/{name}.ko");
     if lists.iter().any(|list| list.contains(&file)) {
-        return Finding::ok(KERNEL, format!("{name} is loaded when it is needed"));
+        return Finding::ok(KERNEL, format!("{name} is available and loads on demand"));
     }
     let text = format!("{name} is neither loaded nor in {}", tree.display());
     Finding::fail(
@@ -75,7 +77,7 @@ pub(super) fn filters(desired: &Desired, links: &[Link]) -> Vec<Finding> {
         // The kernel takes the stricter of the two (Documentation/networking/ip-sysctl.rst).
         if addressed && ["all", &entry.name].iter().any(|of| is(&format!("ipv4/conf/{of}/rp_filter"), "1")) {
             let text = format!(
-                "rp_filter is strict on {0}: what comes in by {0} from where the node would answer by another link is dropped",
+                "rp_filter is strict on {0}: the kernel drops packets on {0} from senders to which the node would answer through another link",
                 entry.name
             );
             let remedy =
@@ -96,9 +98,7 @@ fn bridged(bridge: &str, called: bool, forward: impl FnOnce() -> Result<String, 
     match forward() {
         Ok(policy) if policy == "ACCEPT" => Finding::ok(
             FILTERS,
-            format!(
-                "frames within {bridge} pass iptables, which lets them through unless a rule of FORWARD does not"
-            ),
+            format!("frames within {bridge} pass iptables, where FORWARD has the policy ACCEPT"),
         ),
         Ok(policy) => Finding::warn(
             FILTERS,
@@ -110,7 +110,7 @@ fn bridged(bridge: &str, called: bool, forward: impl FnOnce() -> Result<String, 
         Err(why) => Finding::warn(
             FILTERS,
             format!(
-                "frames within {bridge} pass iptables (bridge-nf-call-iptables), whose policy cannot be told: {why}"
+                "frames within {bridge} pass iptables (bridge-nf-call-iptables), whose FORWARD policy cannot be read: {why}"
             ),
             format!("see `iptables -S FORWARD` on the host; where that says DROP: {remedy}"),
         ),
@@ -134,7 +134,8 @@ fn forward_policy() -> Result<String, String> {
 pub(super) fn rivals(cli: &Cli, options: &Doctor, desired: &Desired, links: &[Link]) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Err(running) = nmstate_lock::stand_down(&cli.nmstate_lock) {
-        let remedy = "remove kubernetes-nmstate from this node, or this agent; two that keep the same links undo each other's work";
+        let remedy =
+            "remove kubernetes-nmstate or this agent from this node; otherwise they undo each other's work";
         findings.push(Finding::fail(RIVALS, running.to_string(), remedy));
     }
     let virtual_ones = up(desired).filter(|entry| {
@@ -144,13 +145,14 @@ pub(super) fn rivals(cli: &Cli, options: &Doctor, desired: &Desired, links: &[Li
         let Some(link) = links.iter().find(|link| link.name == entry.name) else { continue };
         let state = fs::read_to_string(options.network_manager_devices.join(link.index.to_string()));
         if state.is_ok_and(|state| state.lines().any(|line| line.trim() == "managed=true")) {
-            let text = format!("NetworkManager counts {} among its own, and may change it", entry.name);
+            let text = format!("NetworkManager manages {}, and may change it", entry.name);
             let remedy = "`octavia-bridge-agent install --network-manager`, then restart NetworkManager";
             findings.push(Finding::warn(RIVALS, text, remedy));
         }
     }
     if findings.is_empty() {
-        findings.push(Finding::ok(RIVALS, "neither kubernetes-nmstate nor NetworkManager keeps these links"));
+        findings
+            .push(Finding::ok(RIVALS, "neither kubernetes-nmstate nor NetworkManager manages these links"));
     }
     findings
 }

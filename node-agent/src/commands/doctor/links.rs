@@ -39,7 +39,7 @@ fn path(bridge: &Link, uplink: &Link, links: &[Link]) -> Finding {
     if let Some(down) = way.iter().find(|link| !link.up) {
         return Finding::fail(
             CHECK,
-            format!("{}: {words}: it is down", down.name),
+            format!("{} is down: {words}", down.name),
             format!("ip link set {} up", down.name),
         );
     }
@@ -54,7 +54,7 @@ fn path(bridge: &Link, uplink: &Link, links: &[Link]) -> Finding {
         return Finding::fail(CHECK, text, "switch the spanning tree protocol off, or wait for it");
     }
     if let Some(pair) = way.windows(2).find(|pair| pair[0].mtu > pair[1].mtu) {
-        let text = format!("{words}: {} drops what is longer than {} bytes", pair[1].name, pair[1].mtu);
+        let text = format!("{words}: {} drops frames longer than {} bytes", pair[1].name, pair[1].mtu);
         return Finding::warn(
             CHECK,
             text,
@@ -118,9 +118,9 @@ mod tests {
         };
         let unplugged = changed(|links| links[..2].iter_mut().for_each(|link| link.carrier = false));
         found(&unplugged, Level::Fail, "enp6s0 has no carrier");
-        found(&changed(|links| links[1].up = false), Level::Fail, "enp6s0.24: ");
-        found(&changed(|links| links[1].mtu = 1400), Level::Warn, "enp6s0.24 drops what is longer than 1400");
-        found(&changed(|links| links[0].mtu = 1400), Level::Warn, "enp6s0 drops what is longer than 1400");
+        found(&changed(|links| links[1].up = false), Level::Fail, "enp6s0.24 is down: ");
+        found(&changed(|links| links[1].mtu = 1400), Level::Warn, "enp6s0.24 drops frames longer than 1400");
+        found(&changed(|links| links[0].mtu = 1400), Level::Warn, "enp6s0 drops frames longer than 1400");
         // A bridge without any port that is up has no carrier of its own, which tells nothing of the uplink.
         found(&changed(|links| links[2].carrier = false), Level::Ok, "octbr");
     }

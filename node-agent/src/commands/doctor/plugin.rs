@@ -20,10 +20,12 @@ pub(super) fn installed(state_dir: &Path) -> Vec<Finding> {
     let finding = |(path, standing): (PathBuf, Standing)| {
         let shown = path.display();
         match standing {
-            Standing::Right => Finding::ok(CHECK, format!("{shown} is as it was installed")),
-            Standing::Changed => Finding::warn(CHECK, format!("{shown} is not what was installed"), remedy),
+            Standing::Right => Finding::ok(CHECK, format!("{shown} is unchanged since it was installed")),
+            Standing::Changed => {
+                Finding::warn(CHECK, format!("{shown} differs from what was installed"), remedy)
+            }
             Standing::Unseen(cause) => {
-                Finding::warn(CHECK, format!("{shown}, which was installed, is not seen: {cause}"), remedy)
+                Finding::warn(CHECK, format!("{shown} was installed, and cannot be read: {cause}"), remedy)
             }
         }
     };

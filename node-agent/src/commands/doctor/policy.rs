@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use octavia_bridge_ipam::causes::chain;
 use octavia_bridge_netlink::Netlink;
 
-use super::Finding;
+use super::{Finding, counted};
 use crate::commands::cli::Cli;
 use crate::node::apply::{self, Error};
 use crate::node::desired::Desired;
@@ -29,7 +29,7 @@ pub(super) async fn look(cli: &Cli, netlink: &Netlink) -> (Vec<Finding>, Option<
     let kept = match State::peek(&cli.state_dir) {
         Ok(Some(kept)) => kept,
         Ok(None) => {
-            let text = format!("none is kept in {}", cli.state_dir.display());
+            let text = format!("no policy is kept in {}", cli.state_dir.display());
             return (vec![Finding::warn(CHECK, text, "apply one: octavia-bridge-agent apply -f FILE")], None);
         }
         Err(error) => {
@@ -53,7 +53,7 @@ async fn compare(netlink: &Netlink, desired: &Desired) -> Vec<Finding> {
     let plan = match apply::plan_now(netlink, desired).await {
         Ok(plan) => plan,
         Err(Error::Conflicts(conflicts)) => {
-            let fail = |text: String| Finding::fail(CHECK, text, "remove what stands in the way");
+            let fail = |text: String| Finding::fail(CHECK, text, "remove what conflicts with the policy");
             return conflicts.0.into_iter().map(fail).collect();
         }
         Err(error) => return vec![Finding::fail(CHECK, chain(&error), "look at the kernel's log")],
@@ -66,14 +66,21 @@ async fn compare(netlink: &Netlink, desired: &Desired) -> Vec<Finding> {
     }
     if !plan.steps.is_empty() {
         let steps: Vec<String> = plan.steps.iter().map(|planned| planned.apply.to_string()).collect();
-        let text = format!("the node differs, to do: {}", steps.join(", "));
-        findings.push(Finding::fail(CHECK, text, "octavia-bridge-agent apply, or look why `run` does not"));
+        let text = format!("the node differs from the policy; to do: {}", steps.join(", "));
+        findings.push(Finding::fail(
+            CHECK,
+            text,
+            "run `octavia-bridge-agent apply`, or look in the log of `run` for why it does not repair this",
+        ));
     }
     if findings.is_empty() {
-        let number = desired.interfaces.len();
         findings.push(Finding::ok(
             CHECK,
-            format!("{number} interfaces and {} routes are as it says", desired.routes.len()),
+            format!(
+                "{} and {} match the policy",
+                counted(desired.interfaces.len(), "interface"),
+                counted(desired.routes.len(), "route")
+            ),
         ));
     }
     findings.extend(plan.warnings.into_iter().map(|text| Finding::warn(CHECK, text, "see the policy")));
@@ -84,8 +91,10 @@ fn told(cli: &Cli, desired: &Desired, kept: &Kept) -> Finding {
     let bridges = Bridges::of(desired, kept);
     let names = bridges.names().join(", ");
     match State::promises(&cli.state_dir, &bridges) {
-        Ok(true) if names.is_empty() => Finding::ok(CHECK, "it names no bridge for the plugin to wait for"),
-        Ok(true) => Finding::ok(CHECK, format!("the plugin knows that it waits for {names}")),
+        Ok(true) if names.is_empty() => {
+            Finding::ok(CHECK, "the policy names no bridge, so the plugin waits for none")
+        }
+        Ok(true) => Finding::ok(CHECK, format!("the plugin waits for {names}")),
         Ok(false) => Finding::fail(
             CHECK,
             "bridges.json does not match the policy, so the plugin may create a bridge without an uplink",

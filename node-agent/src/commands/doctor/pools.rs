@@ -8,7 +8,7 @@ use octavia_bridge_ipam::file::Tombstones;
 use octavia_bridge_ipam::pool::Pool;
 use octavia_bridge_ipam::state_file;
 
-use super::Finding;
+use super::{Finding, counted};
 
 const CHECK: &str = "pools";
 
@@ -48,7 +48,7 @@ pub(super) fn look(data_dir: &Path) -> Vec<Finding> {
             let owners: Vec<String> =
                 stones.iter().take(3).map(|stone| format!("{} {}", stone.id, stone.ifname)).collect();
             let more = if stones.len() > owners.len() { " …" } else { "" };
-            let text = format!("{} addresses are pending release: {}{more}", stones.len(), owners.join(", "));
+            let text = format!("{} pending: {}{more}", counted(stones.len(), "release"), owners.join(", "));
             findings.push(Finding::warn(
                 CHECK,
                 text,
@@ -58,7 +58,10 @@ pub(super) fn look(data_dir: &Path) -> Vec<Finding> {
         Err(error) => findings.push(unreadable(&data_dir.join("tombstones"), &error)),
     }
     if findings.is_empty() {
-        findings.push(Finding::ok(CHECK, format!("{pools} with {addresses} addresses in use")));
+        findings.push(Finding::ok(
+            CHECK,
+            format!("{} with {} in use", counted(pools, "pool"), counted(addresses, "address")),
+        ));
     }
     findings
 }

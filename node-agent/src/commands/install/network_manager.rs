@@ -28,12 +28,13 @@ pub(super) fn path(places: &Places) -> PathBuf {
 /// Nothing is kept, or it holds no link that this program makes; a name that cannot stand in the file.
 pub(super) fn text(cli: &Cli) -> anyhow::Result<String> {
     let kept = State::lock(&cli.state_dir)?.kept();
-    let kept = kept
-        .context("no desired state is kept whose links NetworkManager could be told of: apply one first")?;
+    let kept = kept.context(
+        "no desired state is kept, so there are no links to exclude from NetworkManager: apply one first",
+    )?;
     let names = made_here(&source::desired(&kept)?);
     ensure!(
         !names.is_empty(),
-        "the kept state has no VLAN interface, bridge or VRF to keep NetworkManager from"
+        "the kept state has no VLAN interface, bridge or VRF to exclude from NetworkManager"
     );
     let links = names.iter().map(|name| entry(name)).collect::<anyhow::Result<Vec<_>>>()?;
     Ok(format!(

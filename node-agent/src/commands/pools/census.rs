@@ -86,7 +86,7 @@ fn death(
     pods: &BTreeMap<PodRef, Result<Option<Pod>, String>>,
 ) -> Option<Result<Death, String>> {
     let (Basis::Uid { podref, .. } | Basis::Name { podref }) = basis else {
-        return Some(Err("it names no pod".to_owned()));
+        return Some(Err("the entry names no pod".to_owned()));
     };
     let pod = match pods.get(podref) {
         Some(Ok(pod)) => pod.as_ref(),

@@ -49,7 +49,9 @@ pub(super) fn report(data_dir: &Path) -> anyhow::Result<Report> {
                     let waits =
                         waiting.iter().any(|stone| stone.id == held.id && stone.ifname == held.ifname);
                     let (state, why) = match sandboxes.standing(&owner) {
-                        _ if waits => (State::Gone, Some("its release waits; the next ADD or DEL does it")),
+                        _ if waits => {
+                            (State::Gone, Some("its release is pending; the next ADD or DEL performs it"))
+                        }
                         Some(_) => (State::Lives, None),
                         None => (State::Unknown, Some("no record says that its network namespace exists")),
                     };

@@ -27,7 +27,7 @@ pub(super) async fn repair(
         let words = in_words(&holding);
         match verdict {
             Verdict::Gone(death, Heir::Node(other)) if other != node => print(&format!(
-                "left alone: {words}: {death}; it is for the agent of node {other}, or for --node-name {other}"
+                "left alone: {words}: {death}; the agent of node {other} frees it, or --node-name {other}"
             ))?,
             Verdict::Gone(death, heir) => {
                 print(&format!("{}: {words}: {death}", if dry_run { "would free" } else { "to be freed" }))?;
@@ -44,7 +44,7 @@ pub(super) async fn repair(
     if dry_run {
         for holding in lone {
             print(&format!(
-                "would put back, if its sandbox stands on this node: the entry of {}",
+                "would restore, if its sandbox runs on this node: the entry of {}",
                 in_words(&holding)
             ))?;
         }
@@ -62,10 +62,10 @@ pub(super) async fn repair(
     }
     for holding in &lone {
         let (said, bad) = match mender.restore(holding).await {
-            Ok(Some(Mended::Done)) => ("put back".to_owned(), false),
+            Ok(Some(Mended::Done)) => ("restored".to_owned(), false),
             Ok(Some(Mended::Taken)) => ("allocated to another pod while it is in use".to_owned(), true),
             Ok(Some(Mended::Needless) | None) => {
-                ("left alone, not known to stand on this node".to_owned(), false)
+                ("left alone, not known to run on this node".to_owned(), false)
             }
             Err(error) => (format!("failed ({})", error.why), true),
         };

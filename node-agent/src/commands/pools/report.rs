@@ -29,7 +29,7 @@ pub(super) struct Pool {
 
 /// Who has an address.
 #[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "kebab-case")]
 pub(super) struct Holder {
     pub(super) address: String,
     pub(super) pod: String,
@@ -46,7 +46,7 @@ pub(super) struct Holder {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "kebab-case")]
 pub(super) enum State {
     Lives,
     Gone,
@@ -70,7 +70,7 @@ impl Report {
         json!({
             "source": self.source,
             "pools": self.pools.iter().map(pool).collect::<Vec<_>>(),
-            "reservationsWithoutEntry": self.alone,
+            "reservations-without-entry": self.alone,
         })
     }
 
@@ -111,18 +111,20 @@ impl Report {
                 Ok((range, used, capacity)) => {
                     writeln!(text, "{}: {used} of {capacity} addresses of {range} in use", pool.name)
                 }
-                Err(why) => writeln!(text, "{}: damaged, and left alone by all agents: {why}", pool.name),
+                Err(why) => writeln!(text, "{}: damaged, so all agents leave it alone: {why}", pool.name),
             };
             pool.holders.iter().for_each(|holder| holder.write(&mut text, widths));
         }
         if !self.alone.is_empty() {
-            let _ =
-                writeln!(text, "reservations without an entry, whose addresses are not handed out either:");
+            let _ = writeln!(
+                text,
+                "reservations without an entry in a pool; their addresses are not assigned either:"
+            );
             self.alone.iter().for_each(|holder| holder.write(&mut text, widths));
         }
         let gone = self.holders().filter(|holder| holder.state == State::Gone).count();
         if gone > 0 {
-            let _ = writeln!(text, "{gone} left of pods that are gone. {}", self.remedy);
+            let _ = writeln!(text, "{gone} leaked addresses of pods that are gone. {}", self.remedy);
         }
         text.trim_end().to_owned()
     }
@@ -212,12 +214,12 @@ mod tests {
                 "10.0.0.0-24: 2 of 254 addresses of 10.0.0.0/24 in use",
                 "  10.0.0.1   a/long-name  net1  worker-1  -",
                 "  10.0.0.10  a/b          net1  -         -  GONE: there is no pod a/b",
-                "10.1.0.0-24: damaged, and left alone by all agents: no",
-                "reservations without an entry, whose addresses are not handed out either:",
+                "10.1.0.0-24: damaged, so all agents leave it alone: no",
+                "reservations without an entry in a pool; their addresses are not assigned either:",
                 "  10.0.0.30  a/c          net1  -         -  unknown: there is no pod a/c",
             ]
         );
-        assert_eq!(lines[6..], ["1 left of pods that are gone. Agents free them."]);
+        assert_eq!(lines[6..], ["1 leaked addresses of pods that are gone. Agents free them."]);
         let json = report.json();
         assert_eq!(json["pools"][0]["capacity"], "254");
         assert_eq!(json["pools"][0]["holders"][1]["state"], "gone");

@@ -65,8 +65,12 @@ async fn while_another_process_answers_there_it_is_noted_and_tried_again() {
     let other = Arc::new(Health::default());
     let report = other.readiness.side_part("probes");
     tokio::spawn(answer(path.clone(), other.clone(), report));
-    while !other.readiness.told().1.contains("note  probes   not answered: another process answers on ") {
-        sleep(RETRY).await;
-    }
+    let note = "note  probes   cannot answer on the socket: another process answers on ";
+    let noted = async {
+        while !other.readiness.told().1.contains(note) {
+            sleep(RETRY).await;
+        }
+    };
+    timeout(3 * RETRY, noted).await.expect(note);
     assert!(other.readiness.told().0, "it is ready all the same");
 }

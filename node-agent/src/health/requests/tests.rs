@@ -46,8 +46,8 @@ async fn a_right_that_is_missing_is_named_until_it_is_there() {
     let (metrics, requests) = requests();
     send(&requests, Method::GET, RESERVATIONS, Some(Ok(403))).await;
     send(&requests, Method::GET, "/api/v1/nodes?watch=1&x=y", Some(Ok(403))).await;
-    let named = "wait cannot list overlappingrangeipreservations in kube-system: 403 Forbidden: the agent's roles lack this right\n\
-                 wait cannot watch nodes: 403 Forbidden: the agent's roles lack this right";
+    let named = "wait cannot list overlappingrangeipreservations in kube-system: 403 Forbidden: the agent's roles lack this permission\n\
+                 wait cannot watch nodes: 403 Forbidden: the agent's roles lack this permission";
     assert_eq!(said(&requests), named);
     // Other requests that succeed say nothing about these.
     send(&requests, Method::GET, &format!("{RESERVATIONS}/172.23.0.30"), Some(Ok(404))).await;
@@ -67,7 +67,7 @@ async fn credentials_that_are_refused_are_told_once_and_until_they_are_good() {
     send(&requests, Method::GET, RESERVATIONS, Some(Ok(401))).await;
     send(&requests, Method::GET, "/api/v1/pods", Some(Ok(401))).await;
     let said_now = said(&requests);
-    assert!(said_now.starts_with("wait https://api does not know this agent: 401"), "{said_now}");
+    assert!(said_now.starts_with("wait https://api rejects this agent: 401"), "{said_now}");
     assert_eq!(said_now.lines().count(), 1);
     send(&requests, Method::GET, "/api/v1/nodes", Some(Ok(200))).await;
     assert_eq!(said(&requests), "ok https://api answers");
@@ -88,7 +88,7 @@ async fn a_server_is_away_when_nothing_was_answered_for_some_time() {
     advance(AWAY).await;
     assert_eq!(said(&requests), "ok https://api answers", "nobody has asked since");
     send(&requests, Method::POST, RESERVATIONS, None).await;
-    assert_eq!(said(&requests), "wait no answer from https://api for 4 s: it is silent");
+    assert_eq!(said(&requests), "wait no answer from https://api for 4 s: no answer");
     let told = metrics.told().unwrap();
     let line = "octavia_bridge_api_requests_total{verb=\"create\",resource=\"overlappingrangeipreservations\",code=\"none\"} 2";
     assert!(told.lines().any(|told| told == line), "{told}");

@@ -28,17 +28,17 @@ fn what_is_no_call_is_said_to_be_none() {
     for (text, kind, words) in [
         ("\n".to_owned(), "malformed", "has no version"),
         ("hello\n".to_owned(), "malformed", "has no version"),
-        ("{\"version\":1}\n".to_owned(), "malformed", "the call is none"),
-        ("{\"version\":1,\"feed\":{}}\n".to_owned(), "malformed", "the call is none"),
-        (format!("{}\n", whole.replace("\"a\"", "7")), "malformed", "the call is none"),
+        ("{\"version\":1}\n".to_owned(), "malformed", "the call is malformed"),
+        ("{\"version\":1,\"feed\":{}}\n".to_owned(), "malformed", "the call is malformed"),
+        (format!("{}\n", whole.replace("\"a\"", "7")), "malformed", "the call is malformed"),
         (format!("{}\n", whole.replace(":1,", ":2,")), "version", "install the agent of the same release"),
         (format!("{}\n", whole.replace(":1,", ":0,")), "version", "install the plugin of the same release"),
         ("{\"version\":7,\"future\":[]}\n".to_owned(), "version", "speaks version 7, the agent version 1"),
-        (long, "malformed", "no end within 1048576 bytes"),
+        (long, "malformed", "one line of at most 1048576 bytes"),
         (format!("{}\n", claim.replace("\"net1\"", "\"net/\"")), "malformed", "net/"),
         (format!("{}\n", claim.replace("10.33.0.0-24", "net1")), "malformed", "pool net1 does not keep"),
         (format!("{many}\n"), "unsupported", "2500 addresses of one attachment are too many"),
-        (whole, "malformed", "no whole line within"),
+        (whole, "malformed", "no complete line within"),
     ] {
         let answer = say(&node.socket(), text.as_bytes());
         let answer: Value =

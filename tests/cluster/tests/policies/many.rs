@@ -68,7 +68,7 @@ fn a_node_that_says_nothing_is_waited_for_and_named() {
     let _node = scene.node(0);
     let silent = scene.bare_node(1, &[]);
     scene.post("octavia", &octbr(1500));
-    let text = format!("Policy is progressing 1/2 nodes finished: no word yet from {}", silent.name);
+    let text = format!("Policy is progressing 1/2 nodes finished: no report yet from {}", silent.name);
     let policy = scene.wait_for_message("octavia", &text);
     assert_eq!(policy["status"]["conditions"][0]["reason"], "ConfigurationProgressing");
     silent.start();

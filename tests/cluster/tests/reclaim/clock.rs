@@ -67,7 +67,7 @@ fn a_node_whose_clock_is_ahead_does_not_take_anothers_lease() {
     let scene = Scene::new("lease");
     let grace = GRACE.as_secs().to_string();
     let first = Agent::start_with(&scene.admin, &scene.node("w1"), &["--reclaim-grace", &grace]);
-    let won = "this agent is the one that reclaims";
+    let won = "this agent is now elected";
     first.wait("is elected", |agent| agent.log().contains(won).then_some(()));
     let clock = WallClock::new();
     clock.set(400);

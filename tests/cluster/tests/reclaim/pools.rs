@@ -37,6 +37,7 @@ fn pools_shows_who_has_what_and_repair_frees_what_is_proven() {
         assert!(line(address).contains("GONE: ") && line(address).contains(&why), "{address} {why}\n{text}");
     }
     let json: Value = serde_json::from_str(&mine.pools(&scene.admin, &["--json"])).expect("JSON");
+    assert_eq!(json["version"], 1);
     let states: Vec<&str> = json["pools"][0]["holders"]
         .as_array()
         .unwrap()
