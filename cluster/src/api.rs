@@ -27,6 +27,10 @@ pub const TROUBLE: Duration = Duration::from_secs(4);
 pub const METADATA_LIST: HeaderValue =
     HeaderValue::from_static("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1");
 
+/// Asks for nothing but the metadata of an object.
+pub const METADATA: HeaderValue =
+    HeaderValue::from_static("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1");
+
 /// How long a request may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Limit {

@@ -11,6 +11,11 @@
 //! alone: it makes an object of a new name, and it carries out a patch whose tests hold. So no lease is needed, and
 //! nothing is listed.
 //!
+//! Of pools only the metadata are watched, because each change of a pool would bring all of it to all agents. Its content is
+//! read when it is needed. Whether what is remembered is all there is, its generation tells, which the server counts up with
+//! each change of the spec. Where others have changed it since, the reservations, which are watched whole, still say which
+//! addresses are in use; so a claim reads first only what they cannot tell (see [`keep_up`]).
+//!
 //! A claim makes the reservation first and then the entry, by a patch that tests only that this one entry is absent.
 //! A release removes the entry first and then deletes the reservation, in the version it has seen. Hence
 //! - in one pool an address has one entry, whoever writes: ours test the entry, whereabouts' the pool's whole version;
@@ -19,6 +24,8 @@
 //! whereabouts writes in the other order, entry before reservation. If its entry comes between our reservation and our
 //! entry, our patch fails, and the reservation is given back. In an overlapping pool it looks for a reservation before it
 //! writes its entry; if ours comes between the two, it fails to make its own, and reports an error.
+//!
+//! A claim reads an overlapping pool first that was changed: its entries may have no reservation.
 //!
 //! One hole remains, in whereabouts: the DEL that follows such an error deletes the reservation by name, without looking
 //! whose it is. Ours is made anew as soon as its end is seen, see [`Store::reassert`]. Between agents there is no hole,
@@ -40,6 +47,7 @@ mod feed;
 #[doc(hidden)]
 pub mod fuzzing;
 mod holding;
+mod keep_up;
 mod keyed;
 mod lane;
 mod lookup;
@@ -82,6 +90,7 @@ pub use status::{PoolFill, PoolStatus, Watching};
 use api::Api;
 use cache::{Cache, Cached};
 use feed::{Feeds, Worth, follow};
+use keep_up::Attachments;
 use keyed::Keyed;
 use lane::{Gate, Lane};
 use object::CachedPool;
@@ -133,10 +142,14 @@ struct Shared {
     /// Reservations of this node that somebody else has deleted, by name, and word that there is one.
     lost: Mutex<BTreeMap<String, Reservation>>,
     /// Pools as they were before the server went back, until they are listed again, and their entries that it lost.
-    before: Mutex<Vec<(String, Arc<Pool>)>>,
+    before: Mutex<BTreeMap<String, Arc<Pool>>>,
     lost_entries: Mutex<Vec<Entry>>,
     lost_entry: Notify,
     lost_one: Notify,
+    /// Pools that are being read: one request answers all who wait for it.
+    reading: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    /// Attachments that have claimed here and were not released, and those that were.
+    attachments: Mutex<Attachments>,
     /// How often a claim had to choose again.
     conflicts: AtomicU64,
 }
@@ -168,6 +181,8 @@ impl Store {
             lost_entries: Mutex::default(),
             lost_entry: Notify::new(),
             lost_one: Notify::new(),
+            reading: Mutex::default(),
+            attachments: Mutex::default(),
             conflicts: AtomicU64::new(0),
         });
         let mut feeds = JoinSet::new();
@@ -229,7 +244,7 @@ impl Store {
         patience: &Patience,
     ) -> Result<(), Error> {
         for name in pools {
-            self.inner.shared.read_again::<CachedPool>(name, patience).await?;
+            self.inner.shared.read_pool(name, patience).await?;
         }
         for name in reservations {
             self.inner.shared.read_again::<Reservation>(name, patience).await?;
@@ -239,6 +254,24 @@ impl Store {
 }
 
 impl Shared {
+    /// Reads a pool, unless somebody asks for it from now on before this one's turn has come.
+    async fn read_pool(&self, name: &str, patience: &Patience) -> Result<(), Error> {
+        let wanted = Instant::now();
+        let reading = lock(&self.reading).entry(name.to_owned()).or_default().clone();
+        let late = || Error::Late {
+            attempt: format!("waiting for others to read {}", self.api.describe::<CachedPool>(name)),
+        };
+        let _turn = match reading.try_lock() {
+            Ok(turn) => turn,
+            Err(_) => self.unless_away(reading.lock(), patience.deadline(), late).await?,
+        };
+        let asked = lock(&self.cache).pools.get(name).and_then(|pool| Some(pool.known.as_ref()?.asked));
+        if asked.is_some_and(|asked| asked > wanted) {
+            return Ok(());
+        }
+        self.read_again::<CachedPool>(name, patience).await
+    }
+
     /// Takes in an object as it is now, asking as often as it takes while there is time. That a server can be read does
     /// not say that it can be written to: `patience` with its writing is not restored.
     async fn read_again<T: Cached>(&self, name: &str, patience: &Patience) -> Result<(), Error> {
@@ -256,14 +289,15 @@ impl Shared {
                     if let (Some(stored), Some(sure)) = (&found, sure) {
                         self.api.cluster().revisions().is_at(T::PLURAL, stored.version.0, sure.0);
                     }
-                    let mut cache = lock(&self.cache);
-                    match found {
-                        Some(stored) => T::part(&mut cache).put(stored),
-                        None => {
-                            let ended = T::part(&mut cache).missing(name, known);
-                            ended.into_iter().for_each(|object| object.ended(name, self));
+                    let ended = match found {
+                        Some(mut stored) => {
+                            stored.object.asked_at(sent);
+                            T::part(&mut lock(&self.cache)).put(stored);
+                            None
                         }
-                    }
+                        None => T::part(&mut lock(&self.cache)).missing(name, known),
+                    };
+                    ended.into_iter().for_each(|object| object.ended(name, self));
                     return Ok(());
                 }
                 Err(error) => match patience.pause(sent, &error, &self.dice) {

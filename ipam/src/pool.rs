@@ -47,6 +47,14 @@ impl Allocation {
         let ifname = Some(ifname.to_owned());
         Self { id: id.to_owned(), podref: podref.to_owned(), ifname, extra: None }
     }
+
+    /// Bytes that it takes in an object's JSON, with a key of four digits.
+    #[cfg(feature = "kubernetes")]
+    pub(crate) fn size(&self) -> usize {
+        /// `"1000":{"id":"","podref":"","ifname":""},`
+        const FRAME: usize = 42;
+        self.id.len() + self.podref.len() + self.ifname.as_ref().map_or(0, String::len) + FRAME
+    }
 }
 
 /// Why a text is not the pool it should be.
@@ -220,6 +228,16 @@ impl Pool {
             }
         }
         true
+    }
+
+    /// Makes this the entry for `address`, or leaves none, in what is remembered of a pool that was changed elsewhere.
+    #[cfg(feature = "kubernetes")]
+    pub(crate) fn set(&mut self, address: IpAddr, entry: Option<Allocation>) {
+        let Some(offset) = self.offset(address) else { return };
+        match entry {
+            Some(entry) => drop(self.allocations.insert(offset, Arc::new(entry))),
+            None => drop(self.allocations.remove(&offset)),
+        }
     }
 
     /// Frees every address whose entry `gone` says so of; how many.

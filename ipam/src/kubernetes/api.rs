@@ -1,7 +1,8 @@
 //! Requests for the two kinds of objects in one namespace.
 
-use http::Method;
-use octavia_bridge_cluster::api::{FIELD_MANAGER, request, request_with};
+use http::{Method, Request, header};
+use kube::client::Body;
+use octavia_bridge_cluster::api::{FIELD_MANAGER, METADATA, request, request_with};
 use octavia_bridge_cluster::{self as cluster, ApiError, Limit, Selection};
 use serde_json::{Value, json};
 
@@ -81,14 +82,17 @@ impl Api {
         Ok(self.seen(stored, epoch))
     }
 
-    /// Carries out all of `operations`, a JSON array (RFC 6902), on the object, or none.
+    /// Carries out all of `operations`, a JSON array (RFC 6902), on the object, or none. The answer has no content.
     pub(super) async fn patch<T: Object>(
         &self,
         name: &str,
         operations: String,
         within: Limit,
     ) -> Result<Stored<T>, ApiError> {
-        self.change(name, operations, JSON_PATCH, within).await
+        let mut request = self.changing::<T>(name, operations, JSON_PATCH);
+        // Whoever made the operations knows what they make of the content, which may be a megabyte.
+        request.headers_mut().insert(header::ACCEPT, METADATA);
+        self.change(name, request, within).await
     }
 
     /// Merges `part` (RFC 7396) into the object.
@@ -98,19 +102,22 @@ impl Api {
         part: &Value,
         within: Limit,
     ) -> Result<Stored<T>, ApiError> {
-        self.change(name, part.to_string(), MERGE_PATCH, within).await
+        let request = self.changing::<T>(name, part.to_string(), MERGE_PATCH);
+        self.change(name, request, within).await
+    }
+
+    fn changing<T: Object>(&self, name: &str, body: String, content: &str) -> Request<Body> {
+        let path = self.path::<T>(name, &format!("?fieldManager={FIELD_MANAGER}"));
+        request_with(Method::PATCH, &path, content, body)
     }
 
     async fn change<T: Object>(
         &self,
         name: &str,
-        body: String,
-        content: &str,
+        request: Request<Body>,
         within: Limit,
     ) -> Result<Stored<T>, ApiError> {
         let epoch = self.epoch();
-        let path = self.path::<T>(name, &format!("?fieldManager={FIELD_MANAGER}"));
-        let request = request_with(Method::PATCH, &path, content, body);
         let stored = self.api.send("change", self.describe::<T>(name), request, within, T::stored).await?;
         Ok(self.seen(stored, epoch))
     }

@@ -4,13 +4,16 @@
 //! and what was deleted does not come back with a version from before its end.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::name::PoolName;
+use crate::name::{PoolName, network_of};
 
+use super::change::Change;
 use super::holding::Entry;
+use super::name::address_of;
 use super::object::{CachedPool, Object, Reservation, Stored, Version};
 use super::{Shared, lock};
 
@@ -24,8 +27,23 @@ pub(super) struct Cache {
     pub(super) reservations: Objects<Reservation>,
 }
 
+/// What becomes of an object in the cache when more is seen of it.
+pub(super) trait Merge: Sized {
+    /// It is a younger version of what was known.
+    fn succeed(&mut self, _earlier: Self) {}
+
+    /// This was seen of it, in its version or an earlier one.
+    fn complete(&mut self, _seen: Self) {}
+
+    /// What is known of it may be what is no longer so, whatever its version.
+    fn doubt(&mut self) {}
+
+    /// It was asked for at this moment.
+    fn asked_at(&mut self, _sent: Instant) {}
+}
+
 /// The part of the cache that holds one kind.
-pub(super) trait Cached: Object {
+pub(super) trait Cached: Object + Merge {
     fn part(cache: &mut Cache) -> &mut Objects<Self>;
 
     /// The object called `name` is gone, and it was not deleted here.
@@ -34,8 +52,13 @@ pub(super) trait Cached: Object {
     /// The server went back: these are the objects as they were before that.
     fn went_back(_before: &Objects<Self>, _shared: &Shared) {}
 
-    /// The server went back, and these are the objects as they are now.
-    fn listed_again(_now: &Objects<Self>, _shared: &Shared) {}
+    /// The server went back, and all objects were listed again. Returns which of them have to be read as well.
+    fn listed_again(_shared: &Shared) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// The object called `name` was read after that.
+    fn was_read_again(_name: &str, _shared: &Shared) {}
 }
 
 impl Cached for CachedPool {
@@ -46,20 +69,26 @@ impl Cached for CachedPool {
     fn went_back(before: &Objects<Self>, shared: &Shared) {
         let pools =
             before.iter().filter_map(|(name, _, pool)| Some((name.to_owned(), pool.sound()?.clone())));
-        lock(&shared.before).extend(pools);
+        lock(&shared.attachments).went_back();
+        // Of two restores in a row the first one has shown what was lost by both.
+        for (name, pool) in pools {
+            lock(&shared.before).entry(name).or_insert(pool);
+        }
     }
 
-    fn listed_again(now: &Objects<Self>, shared: &Shared) {
-        let before = std::mem::take(&mut *lock(&shared.before));
+    fn listed_again(shared: &Shared) -> Vec<String> {
+        lock(&shared.before).keys().cloned().collect()
+    }
+
+    fn was_read_again(name: &str, shared: &Shared) {
+        let Some(before) = lock(&shared.before).remove(name) else { return };
+        let Ok(pool_name) = PoolName::try_from(name.to_owned()) else { return };
+        let now = lock(&shared.cache).pools.get(name).and_then(Self::sound).cloned();
         let mut lost = Vec::new();
-        for (name, pool) in before {
-            let Ok(pool_name) = PoolName::try_from(name.clone()) else { continue };
-            let now = now.get(&name).and_then(Self::sound);
-            for (address, allocation) in pool.iter() {
-                if now.is_none_or(|now| now.get(address).is_none()) {
-                    let (pool, subnet, allocation) = (pool_name.clone(), pool.subnet(), allocation.clone());
-                    lost.push(Entry { pool, subnet, address, allocation });
-                }
+        for (address, allocation) in before.iter() {
+            if now.as_ref().is_none_or(|now| now.get(address).is_none()) {
+                let (pool, subnet, allocation) = (pool_name.clone(), before.subnet(), allocation.clone());
+                lost.push(Entry { pool, subnet, address, allocation });
             }
         }
         if !lost.is_empty() {
@@ -79,7 +108,44 @@ impl Cached for Reservation {
         if *self.node == *shared.node {
             lock(&shared.lost).insert(name.to_owned(), self);
             shared.lost_one.notify_one();
+        } else {
+            lock(&shared.cache).pools.freed(name, &self);
         }
+    }
+}
+
+impl Objects<CachedPool> {
+    /// A patch of ours was carried out with this answer, which has no content: what is known of that goes with it.
+    pub(super) fn patched<'a>(
+        &mut self,
+        answer: Stored<CachedPool>,
+        changes: impl Iterator<Item = (IpAddr, &'a Change)>,
+    ) {
+        let (name, version, epoch) = (answer.name.clone(), answer.version, answer.epoch);
+        let generation = answer.object.generation;
+        self.put(answer);
+        if let Some(held) = self.held.get_mut(&name).filter(|held| !held.outdated)
+            && epoch >= self.epoch
+        {
+            held.object.advance(version, generation, changes);
+        }
+    }
+
+    /// Reservation `name` of another node has ended, and the entry that it stood for before it.
+    fn freed(&mut self, name: &str, reservation: &Reservation) {
+        for (pool_name, held) in &mut self.held {
+            let Some(pool) = held.object.sound() else { continue };
+            let address = address_of(network_of(pool_name, &pool.subnet()), name);
+            let entry = address.and_then(|address| Some((address, pool.get(address)?)));
+            if let Some((address, _)) = entry.filter(|(_, entry)| reservation.goes_with(entry)) {
+                held.object.free(address);
+            }
+        }
+    }
+
+    /// Objects to change what is known of them.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut CachedPool)> {
+        self.held.iter_mut().map(|(name, held)| (name.as_str(), &mut *held.object))
     }
 }
 
@@ -154,15 +220,25 @@ impl<T> Objects<T> {
     }
 
     /// An object was seen in this version. An answer from before the server went back says nothing.
-    pub(super) fn put(&mut self, seen: Stored<T>) {
-        let Stored { name, version, epoch, object } = seen;
-        let ended = self.gone.get(&name).is_some_and(|(end, _)| version <= *end);
-        let known = self.held.get(&name).is_some_and(|held| !held.outdated && version <= held.version);
-        if !ended && !known && epoch >= self.epoch {
-            self.puts += 1;
-            let held = Held { version, outdated: false, put: self.puts, object: Box::new(object) };
-            self.held.insert(name, held);
+    pub(super) fn put(&mut self, seen: Stored<T>)
+    where
+        T: Merge,
+    {
+        let Stored { name, version, epoch, mut object } = seen;
+        if epoch < self.epoch || self.gone.get(&name).is_some_and(|(end, _)| version <= *end) {
+            return;
         }
+        if let Some(held) = self.held.get_mut(&name).filter(|held| !held.outdated && version <= held.version)
+        {
+            held.object.complete(object);
+            return;
+        }
+        if let Some(earlier) = self.held.remove(&name).filter(|held| !held.outdated) {
+            object.succeed(*earlier.object);
+        }
+        self.puts += 1;
+        let held = Held { version, outdated: false, put: self.puts, object: Box::new(object) };
+        self.held.insert(name, held);
     }
 
     /// An object has ended: nothing of it up to `version` exists. Returns it, unless its end was known.
@@ -196,7 +272,10 @@ impl<T> Objects<T> {
     /// the list is there, but any version of it is younger, and what was deleted may be there again.
     ///
     /// Returns whether that is so.
-    pub(super) fn list(&mut self, epoch: u64) -> bool {
+    pub(super) fn list(&mut self, epoch: u64) -> bool
+    where
+        T: Merge,
+    {
         self.listing = self.puts;
         if epoch == self.epoch {
             return false;
@@ -205,6 +284,7 @@ impl<T> Objects<T> {
         self.gone.clear();
         for held in self.held.values_mut() {
             held.outdated = true;
+            held.object.doubt();
         }
         true
     }
@@ -236,6 +316,8 @@ impl<T> Objects<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Merge for char {}
 
     fn at(version: u64, object: char) -> Stored<char> {
         Stored { name: "a".into(), version: Version(version), epoch: 0, object }

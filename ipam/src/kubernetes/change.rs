@@ -110,6 +110,14 @@ impl Change {
         }
     }
 
+    /// The entry as the change leaves it.
+    pub(super) fn after(&self) -> Option<&Allocation> {
+        match self {
+            Self::Add(new) | Self::Take { new, .. } => Some(new),
+            Self::Remove(_) => None,
+        }
+    }
+
     /// By how many bytes the stored object may grow, the server's `managedFields` included.
     pub(super) fn growth(&self) -> usize {
         /// `"65535":{"id":"","podref":"","ifname":""},` and as much of the server's `"f:65535":{".":{},"f:id":{},…`.

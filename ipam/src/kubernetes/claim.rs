@@ -13,6 +13,7 @@ use crate::wire::{Attachment, Claim};
 
 use super::carry::Outcome;
 use super::error::Error;
+use super::keep_up::unread_by_claim;
 use super::keyed::Turn;
 use super::object::By;
 use super::patience::Patience;
@@ -85,7 +86,11 @@ impl Store {
             (container_id, ifname)
         });
         let mut residue = Residue::default();
+        lock(&self.inner.shared.attachments).may_have(turn.attachment());
         let claimed = self.claim_or_leave(claim, deadline, &mut residue).await;
+        if let Ok(Claimed::Assigned(_)) = &claimed {
+            lock(&self.inner.shared.attachments).has(turn.attachment());
+        }
         claimed.map_err(|error| {
             let residue =
                 Some(residue).filter(|left| !left.entries.is_empty() || !left.reservations.is_empty());
@@ -123,13 +128,24 @@ impl Store {
                 self.refresh(claim, &patience).await?;
                 fresh = true;
             }
-            let (plan, flight) = self.decide(claim, conflicts, &theirs)?;
+            let (plan, flight) = self.decide(claim, conflicts, &theirs, &looked)?;
             let (assigned, plans) = match plan {
+                Plan::Unread(pools) => {
+                    self.read_all(&pools, &[], &patience).await?;
+                    looked.extend(pools);
+                    fresh |= claim.request.pools().iter().all(|(name, _)| looked.contains(name.as_str()));
+                    continue;
+                }
                 Plan::Contested(sandboxes) => return Ok(Claimed::Contested(sandboxes)),
                 // No is said only of what was looked at just now. That an entry is gone shows that its reservation is alone.
                 Plan::Refused(refusal, mut pools, mut reservations) => {
-                    reservations.extend(std::mem::take(&mut theirs).into_values());
                     pools.retain(|name| !looked.contains(name));
+                    if pools.is_empty() {
+                        reservations.extend(std::mem::take(&mut theirs).into_values());
+                    } else {
+                        // Most of them have an entry that is not known yet.
+                        reservations.clear();
+                    }
                     reservations.retain(|name| !looked.contains(name));
                     reservations.truncate(LOOKED_AT.saturating_sub(looked.len()));
                     if pools.is_empty() && reservations.is_empty() {
@@ -177,12 +193,17 @@ impl Store {
         claim: &Claim,
         conflicts: u32,
         theirs: &BTreeMap<IpAddr, String>,
+        looked: &BTreeSet<String>,
     ) -> Result<(Plan, Flight<'_>), Error> {
         let shared = &self.inner.shared;
         let pools = claim.request.pools();
         let rivals = || pools.iter().any(|(name, subnet)| self.lane(name, *subnet).rivals().are_at_work());
         let lowest = (conflicts == 0 && !rivals()).then(Instant::now);
         let cache = lock(&shared.cache);
+        let unread = unread_by_claim(&cache, &claim.request, looked);
+        if !unread.is_empty() {
+            return Ok((Plan::Unread(unread), Flight { store: self, places: Vec::new(), lowest }));
+        }
         let mut flights = lock(&shared.flights);
         let skip = if lowest.is_some() {
             0

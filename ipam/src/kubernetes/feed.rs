@@ -94,11 +94,11 @@ fn take_in<T: Cached>(shared: &Shared, change: Change<T>) -> Vec<String> {
             for item in items {
                 part.put(stored(item, epoch));
             }
-            let Unlisted { ended, doubtful } = part.listed(&names);
-            if went_back {
-                T::listed_again(part, shared);
-            }
+            let Unlisted { ended, mut doubtful } = part.listed(&names);
             drop(cache);
+            if went_back {
+                doubtful.extend(T::listed_again(shared));
+            }
             for (name, object) in ended {
                 object.ended(&name, shared);
             }
@@ -139,6 +139,7 @@ async fn resolve<T: Cached>(shared: &Shared, mut doubts: mpsc::UnboundedReceiver
         while shared.read_again::<T>(&name, &Patience::until(Instant::now() + DOUBT)).await.is_err() {
             sleep(shared.dice.spread(DOUBT)).await;
         }
+        T::was_read_again(&name, shared);
     }
 }
 

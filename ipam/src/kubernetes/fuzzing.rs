@@ -16,9 +16,10 @@ pub fn object(text: &str) {
     let owner =
         Owner { container_id: "cid1".into(), ifname: "net1".into(), pod: Some("openstack/octavia-0".into()) };
     if let Ok(stored) = CachedPool::stored(text) {
-        match stored.object.content {
-            Content::Corrupt { why, .. } => assert!(!why.is_empty()),
-            Content::Sound(pool) => claim(&owner, &stored.name, &pool),
+        match stored.object.content() {
+            Some(Content::Corrupt { why, .. }) => assert!(!why.is_empty()),
+            Some(Content::Sound(pool)) => claim(&owner, &stored.name, pool),
+            None => {}
         }
     }
     if let Ok(stored) = Reservation::stored(text) {

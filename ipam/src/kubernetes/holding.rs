@@ -11,7 +11,7 @@ use crate::wire::Attachment;
 
 use super::cache::Cache;
 use super::name::{address_of, of_address};
-use super::object::{Content, Reservation};
+use super::object::Reservation;
 use super::{Store, lock};
 
 /// An address in use: its entry, its reservation, or both.
@@ -77,7 +77,7 @@ impl Holding {
 impl Store {
     /// The addresses in use that `wanted` wants, by pool and address; lone reservations come last.
     ///
-    /// What is in memory is told, see [`Store::watching`]. `wanted` must not call the store.
+    /// What is in memory is told, see [`Store::watching`] and [`Store::keep_up`]. `wanted` must not call the store.
     pub fn survey(&self, wanted: impl FnMut(&Holding) -> bool) -> Vec<Holding> {
         survey(&lock(&self.inner.shared.cache), wanted)
     }
@@ -92,7 +92,7 @@ pub(super) fn survey(cache: &Cache, mut wanted: impl FnMut(&Holding) -> bool) ->
     };
     let (mut spoken_for, mut disputed) = (HashSet::new(), HashSet::new());
     for (name, _, pool) in cache.pools.iter() {
-        let Content::Sound(pool) = &pool.content else { continue };
+        let Some(pool) = pool.sound() else { continue };
         let Ok(pool_name) = PoolName::try_from(name.to_owned()) else { continue };
         let network = network_of(name, &pool.subnet());
         for (address, allocation) in pool.iter() {
@@ -120,12 +120,12 @@ pub(super) fn survey(cache: &Cache, mut wanted: impl FnMut(&Holding) -> bool) ->
     found
 }
 
-/// The one pool to which the address of reservation `name` can belong; `None` if there are several, or one is damaged, so
-/// that nobody knows.
+/// The one pool to which the address of reservation `name` can belong; `None` if there are several, or one is damaged or was
+/// not read, so that nobody knows.
 pub(super) fn home(cache: &Cache, name: &str) -> Option<(PoolName, IpNet, IpAddr)> {
     let mut home = None;
     for (pool_name, _, pool) in cache.pools.iter() {
-        let Content::Sound(pool) = &pool.content else { return None };
+        let pool = pool.sound()?;
         let address = address_of(network_of(pool_name, &pool.subnet()), name);
         if let Some(address) = address.filter(|address| pool.offset(*address).is_some()) {
             let found = (PoolName::try_from(pool_name.to_owned()).ok()?, pool.subnet(), address);

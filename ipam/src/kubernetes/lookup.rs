@@ -5,6 +5,7 @@ use tokio::time::Instant;
 
 use crate::allocate::Usage;
 use crate::file::belonging;
+use crate::range::Range;
 use crate::wire::{Inquiry, Lookup};
 
 use super::error::Error;
@@ -22,11 +23,13 @@ impl Store {
     /// Those of reading, and damaged pools.
     pub async fn held(&self, lookup: &Lookup, deadline: Instant) -> Result<Vec<IpNet>, Error> {
         let patience = Patience::until(deadline);
-        if self.ready(&patience).await?.is_some() {
-            let names: Vec<String> = lookup.pools.iter().map(|(name, _)| name.to_string()).collect();
-            self.read_all(&names, &[], &patience).await?;
-        }
+        let stale = self.ready(&patience).await?.is_some();
         let shared = &self.inner.shared;
+        let mut names: Vec<String> = lookup.pools.iter().map(|(name, _)| name.to_string()).collect();
+        names.retain(|name| {
+            stale || lock(&shared.cache).pools.get(name).is_some_and(|pool| !pool.is_current())
+        });
+        self.read_all(&names, &[], &patience).await?;
         let cache = lock(&shared.cache);
         let mut held = Vec::new();
         for (name, subnet) in &lookup.pools {
@@ -52,10 +55,28 @@ impl Store {
                 let name = name.map_err(|error| Error::Unsupported(error.to_string()))?;
                 self.read_all(&[name.to_string()], &[], &patience).await?;
             }
-            let mut usage = self.known_usage(inquiry, range)?;
+            let mut usage = self.read_usage(inquiry, range, !stale, &patience).await?;
+            if usage.free == 0 && !stale {
+                // That it is full is said only of what is so now.
+                usage = self.read_usage(inquiry, range, false, &patience).await?;
+            }
             usage.holders.truncate(HOLDERS);
             usages.push(usage);
         }
         Ok(usages)
+    }
+
+    /// How full a range is, by pools that were read, be it `lately`.
+    async fn read_usage(
+        &self,
+        inquiry: &Inquiry,
+        range: &Range,
+        lately: bool,
+        patience: &Patience,
+    ) -> Result<Usage, Error> {
+        let unread = self.unread_by_usage(inquiry, range, lately)?;
+        self.read_all(&unread, &[], patience).await?;
+        let late = || Error::Late { attempt: "reading the pool".into() };
+        self.known_usage(inquiry, range)?.ok_or_else(late)
     }
 }

@@ -5,12 +5,14 @@
 
 use tokio::time::Instant;
 
+use crate::name::PoolName;
 use crate::pool::Allocation;
 use crate::request::Owner;
 
 use super::change::Change;
 use super::error::Error;
 use super::holding::{Entry, Holding, home, survey};
+use super::keep_up::unread_by_mending;
 use super::keyed::Turn;
 use super::object::{By, Reservation};
 use super::patience::Patience;
@@ -38,6 +40,21 @@ impl Store {
         self.ready(&Patience::until(deadline)).await?.map_or(Ok(()), |cause| Err(Error::Api(cause)))
     }
 
+    /// Reads what is not known for sure of the pools that have the address of this reservation, or of this pool: what was found
+    /// wrong in them may be right meanwhile.
+    async fn read_before_mending(
+        &self,
+        turn: &Turn,
+        pool: Option<&PoolName>,
+        reservation: Option<&str>,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        let shared = &self.inner.shared;
+        lock(&shared.attachments).may_have(turn.attachment());
+        let unread = unread_by_mending(&lock(&shared.cache), pool, reservation);
+        self.read_all(&unread, &[], &Patience::until(deadline)).await
+    }
+
     /// Frees an address whose holder is gone. The `turn` is that of the holding's attachment. `false`: it is no longer as
     /// `dead` says, and was left alone.
     ///
@@ -45,6 +62,9 @@ impl Store {
     /// Its entry or its reservation may be gone then, and the other not.
     pub async fn reclaim(&self, turn: &Turn, dead: &Holding, deadline: Instant) -> Result<bool, Error> {
         debug_assert_eq!(*turn.attachment(), dead.attachment());
+        let name = dead.reservation.as_ref().map(|(name, _)| &**name);
+        let pool = dead.entry.as_ref().map(|entry| &entry.pool);
+        self.read_before_mending(turn, pool, name, deadline).await?;
         if self.survey(|now| now == dead).is_empty() {
             return Ok(false);
         }
@@ -81,6 +101,7 @@ impl Store {
     pub async fn restore(&self, turn: &Turn, lone: &Holding, deadline: Instant) -> Result<Mended, Error> {
         debug_assert_eq!(*turn.attachment(), lone.attachment());
         let Some((name, reservation)) = &lone.reservation else { return Ok(Mended::Needless) };
+        self.read_before_mending(turn, None, Some(name), deadline).await?;
         let home = {
             let cache = lock(&self.inner.shared.cache);
             let stands = !survey(&cache, |now| now == lone).is_empty();
@@ -134,6 +155,7 @@ impl Store {
         debug_assert_eq!(turn.attachment().container_id, entry.allocation.id);
         let Entry { pool, subnet, address, allocation } = entry;
         let name = entry.reservation_name();
+        self.read_before_mending(turn, Some(pool), name.as_deref(), deadline).await?;
         let reserved =
             self.survey(|now| now.reservation.as_ref().is_some_and(|(now, _)| Some(now) == name.as_ref()));
         let other = |now: &Holding| {
@@ -170,6 +192,7 @@ impl Store {
         deadline: Instant,
     ) -> Result<Mended, Error> {
         let attachment = turn.attachment();
+        self.read_before_mending(turn, None, Some(name), deadline).await?;
         let of_pod = |now: &Holding| {
             let entry = now.entry.as_ref().filter(|_| now.reservation.is_none())?;
             Some(entry.reservation_name()? == name && lost.goes_with(&entry.allocation))

@@ -4,7 +4,8 @@
 //! are read straight into what is kept of them, one at a time, and what is wrong in one says nothing about the others.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -13,10 +14,14 @@ use octavia_bridge_cluster::{self as cluster, Item};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
+use tokio::time::Instant;
 
 use crate::pool::{API_VERSION, Allocation, KIND, Pool};
 use crate::request::Owner;
 use crate::wire::Sandbox;
+
+use super::cache::Merge;
+use super::change::Change;
 
 /// The plural by which the API knows pools.
 pub(super) const POOLS: &str = "ippools";
@@ -24,6 +29,8 @@ pub(super) const POOLS: &str = "ippools";
 pub(super) const RESERVATIONS: &str = "overlappingrangeipreservations";
 /// `kind` of every reservation.
 const RESERVATION: &str = "OverlappingRangeIPReservation";
+/// `kind` of an object of which only the metadata were asked for.
+const METADATA: &str = "PartialObjectMetadata";
 
 /// Annotations of reservations: the schema has no field for these, and whereabouts leaves annotations alone.
 const NODE: &str = "octavia-bridge/node";
@@ -38,6 +45,10 @@ struct Metadata<'a> {
     #[serde(borrow, default)]
     uid: Cow<'a, str>,
     #[serde(borrow, default)]
+    resource_version: Cow<'a, str>,
+    #[serde(default)]
+    generation: Option<u64>,
+    #[serde(borrow, default)]
     creation_timestamp: Cow<'a, str>,
     #[serde(default)]
     annotations: Option<Map<String, Value>>,
@@ -49,6 +60,8 @@ pub(super) struct Version(pub(super) u64);
 
 #[derive(Deserialize)]
 struct Raw<'a> {
+    #[serde(borrow, default)]
+    kind: Cow<'a, str>,
     #[serde(borrow)]
     metadata: Metadata<'a>,
     #[serde(borrow)]
@@ -103,20 +116,130 @@ impl<T: Object> Stored<T> {
     }
 }
 
-/// A pool as the cache keeps it.
+/// A pool as the cache keeps it: its metadata, which are watched, and what is known of its content, which is read when it is
+/// needed.
 #[derive(Debug, Clone)]
 pub(super) struct CachedPool {
+    pub(super) uid: Box<str>,
+    /// `metadata.generation`, by which the server counts the changes of a spec.
+    pub(super) generation: Option<u64>,
+    /// Its content was read at least once.
+    pub(super) was_read: bool,
+    pub(super) known: Option<Known>,
+}
+
+/// What is known of a pool's content. It may be out of date: then it says what to try, and nothing else.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    /// The version it was read in, or that of the last change that this agent made.
+    pub(super) version: Version,
+    /// The generation that this is, unless changes of others are missing in it.
+    pub(super) generation: Option<u64>,
+    /// Not before this moment the server was asked for it.
+    pub(super) asked: Instant,
+    /// When it is to be read again, once it is known to be out of date.
+    pub(super) again: Option<Instant>,
     /// Bytes of the object as JSON, which is how the server stores it.
     pub(super) size: usize,
     pub(super) content: Content,
+    /// Addresses whose reservation has ended since, each after its entry.
+    freed: BTreeSet<IpAddr>,
 }
 
 impl CachedPool {
-    /// The pool, unless it is damaged.
+    /// What is known of its content.
+    pub(super) fn content(&self) -> Option<&Content> {
+        self.known.as_ref().map(|known| &known.content)
+    }
+
+    /// The pool as far as it is known, unless it is damaged.
     pub(super) fn sound(&self) -> Option<&Arc<Pool>> {
-        match &self.content {
+        match self.content()? {
             Content::Sound(pool) => Some(pool),
             Content::Corrupt { .. } => None,
+        }
+    }
+
+    /// Whether what is known of its content is all there is, as far as changes have been told.
+    pub(super) fn is_current(&self) -> bool {
+        let known = self.known.as_ref().and_then(|known| known.generation);
+        known.is_some() && known == self.generation
+    }
+
+    /// The reservation of an address has ended. Its entry went before it, so that it is not in the way of a choice.
+    pub(super) fn free(&mut self, address: IpAddr) {
+        if let Some(known) = &mut self.known {
+            known.freed.insert(address);
+        }
+        self.settle();
+    }
+
+    /// This agent's changes made this version of this generation.
+    pub(super) fn advance<'a>(
+        &mut self,
+        version: Version,
+        generation: Option<u64>,
+        changes: impl Iterator<Item = (IpAddr, &'a Change)>,
+    ) {
+        let Some(known) = self.known.as_mut().filter(|known| known.version < version) else { return };
+        known.version = version;
+        // With a change of somebody else in between, the generation went further.
+        let next = known.generation.map(|before| before + 1);
+        known.generation = next.filter(|next| Some(*next) == generation);
+        if let Content::Sound(pool) = &mut known.content {
+            let pool = Arc::make_mut(pool);
+            for (address, change) in changes {
+                let before = pool.get(address).map_or(0, Allocation::size);
+                let now = change.after();
+                known.size = (known.size + now.map_or(0, Allocation::size)).saturating_sub(before);
+                known.freed.remove(&address);
+                pool.set(address, now.cloned());
+            }
+        }
+        self.settle();
+    }
+
+    /// Leaves out of what is out of date the entries that have ended.
+    fn settle(&mut self) {
+        if self.is_current() {
+            return;
+        }
+        let Some(known) = &mut self.known else { return };
+        let freed = std::mem::take(&mut known.freed);
+        if let (Content::Sound(pool), false) = (&mut known.content, freed.is_empty()) {
+            let pool = Arc::make_mut(pool);
+            for address in freed {
+                pool.set(address, None);
+            }
+        }
+    }
+}
+
+impl Merge for CachedPool {
+    fn succeed(&mut self, earlier: Self) {
+        if self.known.is_none() && self.uid == earlier.uid {
+            (self.known, self.was_read) = (earlier.known, earlier.was_read);
+            self.settle();
+        }
+    }
+
+    fn complete(&mut self, seen: Self) {
+        // Of the same version what was read is more than what was made of an answer.
+        let version = |pool: &Self| pool.known.as_ref().map(|known| known.version);
+        if self.uid == seen.uid && seen.known.is_some() && version(&seen) >= version(self) {
+            (self.known, self.was_read) = (seen.known, true);
+        }
+    }
+
+    fn doubt(&mut self) {
+        if let Some(known) = &mut self.known {
+            known.generation = None;
+        }
+    }
+
+    fn asked_at(&mut self, sent: Instant) {
+        if let Some(known) = &mut self.known {
+            known.asked = sent;
         }
     }
 }
@@ -136,15 +259,34 @@ impl Object for CachedPool {
     const PAGE: u32 = 8;
     const KIND: &'static str = KIND;
 
-    fn unreadable(_uid: &str, why: &str) -> Self {
-        Self { size: 0, content: Content::Corrupt { why: why.into(), containers: Arc::default() } }
+    fn unreadable(uid: &str, why: &str) -> Self {
+        let content = Content::Corrupt { why: why.into(), containers: Arc::default() };
+        let known = Some(Known::new(Version(0), None, 0, content));
+        Self { uid: uid.into(), generation: None, was_read: true, known }
+    }
+}
+
+impl Known {
+    fn new(version: Version, generation: Option<u64>, size: usize, content: Content) -> Self {
+        let asked = Instant::now();
+        Self { version, generation, asked, again: None, size, content, freed: BTreeSet::new() }
     }
 }
 
 impl cluster::Content for CachedPool {
+    /// A pool of 1,000 entries has 143 KB: each change would bring them to each agent.
+    const METADATA: bool = true;
+
+    /// Reads a pool, or, where the server was asked for no more, its metadata.
     fn read(text: &str) -> serde_json::Result<Self> {
         let raw: Raw<'_> = serde_json::from_str(text)?;
+        let Metadata { generation, .. } = raw.metadata;
+        let uid: Box<str> = raw.metadata.uid.as_ref().into();
+        if raw.kind == METADATA || raw.kind.is_empty() && raw.spec.is_none() {
+            return Ok(Self { uid, generation, was_read: false, known: None });
+        }
         let name = raw.metadata.name.into_owned();
+        let version = Version(raw.metadata.resource_version.parse().unwrap_or(0));
         let spec = raw.spec.map_or("null", RawValue::get);
         let content = match Pool::parse_spec(&name, spec) {
             Ok(pool) => Content::Sound(Arc::new(pool)),
@@ -153,7 +295,8 @@ impl cluster::Content for CachedPool {
                 Content::Corrupt { why, containers: Arc::new(containers(spec)) }
             }
         };
-        Ok(Self { size: text.len(), content })
+        let known = Some(Known::new(version, generation, text.len(), content));
+        Ok(Self { uid, generation, was_read: true, known })
     }
 }
 
@@ -205,6 +348,9 @@ struct ReservationSpec {
     ifname: Option<String>,
     containerid: Option<String>,
 }
+
+// What is watched of a reservation is the whole of it: metadata that also said whose it is would be longer.
+impl Merge for Reservation {}
 
 impl Object for Reservation {
     const PLURAL: &'static str = RESERVATIONS;

@@ -32,6 +32,8 @@ const LAST_OFFSET: u128 = i64::MAX as u128;
 /// What comes next.
 #[derive(Debug)]
 pub(super) enum Plan {
+    /// Nothing before these pools were read.
+    Unread(Vec<String>),
     /// Nothing before the plugin has said whether these live.
     Contested(Vec<Attachment>),
     /// Writing this.
@@ -159,7 +161,8 @@ fn fits(
     api: &Api,
 ) -> Result<(), Error> {
     let growth: usize = changes.iter().map(|(_, change)| change.growth()).sum();
-    let size = cache.pools.get(name.as_str()).map_or(0, |pool| pool.size);
+    let known = cache.pools.get(name.as_str()).and_then(|pool| pool.known.as_ref());
+    let size = known.map_or(0, |known| known.size);
     let expected = size + growth + flights.count(name.as_str()) * FLIGHT;
     if growth > 0 && expected > LARGEST {
         return Err(Error::Unsupported(format!(

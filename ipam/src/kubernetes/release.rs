@@ -17,6 +17,7 @@ use super::cache::Cache;
 use super::change::Change;
 use super::claim::Residue;
 use super::error::Error;
+use super::keep_up::unread_by_release;
 use super::keyed::Turn;
 use super::lane::Lane;
 use super::name::of_address;
@@ -27,25 +28,25 @@ use super::{Store, lock};
 
 /// What an attachment has in one pool.
 #[derive(Debug)]
-struct InPool {
-    name: PoolName,
+pub(super) struct InPool {
+    pub(super) name: PoolName,
     subnet: IpNet,
-    entries: Vec<(IpAddr, Allocation)>,
+    pub(super) entries: Vec<(IpAddr, Allocation)>,
 }
 
 /// What an attachment has.
 #[derive(Debug, Default)]
-struct Holdings {
+pub(super) struct Holdings {
     /// Its entries by pool.
-    pools: Vec<InPool>,
+    pub(super) pools: Vec<InPool>,
     /// Names of the reservations that say so themselves.
-    reservations: BTreeSet<String>,
+    pub(super) reservations: BTreeSet<String>,
     /// A damaged pool that names the container.
     corrupt: Option<Error>,
 }
 
 impl Holdings {
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.pools.is_empty() && self.reservations.is_empty() && self.corrupt.is_none()
     }
 }
@@ -66,6 +67,13 @@ impl Store {
                 self.look(doubts, &patience).await?;
             }
             let (id, ifname) = (&attachment.container_id, &attachment.ifname);
+            let unread = {
+                let cache = lock(&self.inner.shared.cache);
+                let holdings = self.holdings(&cache, id, ifname);
+                let was_released = lock(&self.inner.shared.attachments).was_released(attachment);
+                unread_by_release(&cache, &holdings, was_released)
+            };
+            self.read_all(&unread, &[], &patience).await?;
             let holdings = self.holdings(&lock(&self.inner.shared.cache), id, ifname);
             match stale {
                 // What was never heard of may be there all the same.
@@ -74,8 +82,10 @@ impl Store {
             }
         };
         let released = released.await;
-        if let (Err(_), Some(doubts)) = (&released, doubts) {
-            lock(&self.inner.doubts).insert(attachment.clone(), doubts);
+        match (&released, doubts) {
+            (Ok(_), _) => lock(&self.inner.shared.attachments).released(attachment),
+            (Err(_), Some(doubts)) => drop(lock(&self.inner.doubts).insert(attachment.clone(), doubts)),
+            (Err(_), None) => {}
         }
         released
     }
@@ -114,8 +124,9 @@ impl Store {
     fn holdings(&self, cache: &Cache, id: &str, ifname: &str) -> Holdings {
         let mut holdings = Holdings::default();
         for (name, _, pool) in cache.pools.iter() {
-            match &pool.content {
-                Content::Sound(pool) => {
+            match pool.content() {
+                None => {}
+                Some(Content::Sound(pool)) => {
                     let belongs = belonging(pool, id, ifname);
                     let own = pool.iter().filter(|(_, entry)| belongs(entry));
                     let entries: Vec<(IpAddr, Allocation)> =
@@ -124,11 +135,11 @@ impl Store {
                         holdings.pools.push(InPool { name, subnet: pool.subnet(), entries });
                     }
                 }
-                Content::Corrupt { why, containers } if containers.contains(id) => {
+                Some(Content::Corrupt { why, containers }) if containers.contains(id) => {
                     let object = self.inner.shared.api.describe::<CachedPool>(name);
                     holdings.corrupt = Some(Error::Corrupt { object, why: why.to_string() });
                 }
-                Content::Corrupt { .. } => {}
+                Some(Content::Corrupt { .. }) => {}
             }
         }
         let mine = cache.reservations.iter().filter(|(_, _, seen)| seen.is_of(id, ifname));

@@ -21,8 +21,8 @@ use super::{Store, lock};
 pub struct PoolStatus {
     /// Its name.
     pub name: String,
-    /// Its entries by number, unless it is damaged: then why.
-    pub content: Result<PoolFill, String>,
+    /// Its entries by number, unless it is damaged: then why. `None`: it was not read, as this agent has no use for it.
+    pub content: Option<Result<PoolFill, String>>,
 }
 
 /// How full a pool is.
@@ -57,18 +57,18 @@ impl Store {
         }
     }
 
-    /// Every pool in memory, by name.
+    /// Every pool in memory, by name. What is told of those that [`Store::keep_up`] reads may be as old as it says there.
     pub fn pools(&self) -> Vec<PoolStatus> {
         let cache = lock(&self.inner.shared.cache);
         let known = cache.pools.iter().map(|(name, _, pool)| {
-            let content = match &pool.content {
+            let content = pool.content().map(|content| match content {
                 Content::Sound(pool) => {
                     let subnet = pool.subnet();
                     let used = pool.iter().count() as u128;
                     Ok(PoolFill { subnet, used, capacity: capacity(subnet) })
                 }
                 Content::Corrupt { why, .. } => Err(why.to_string()),
-            };
+            });
             PoolStatus { name: name.to_owned(), content }
         });
         known.collect()
@@ -79,11 +79,11 @@ impl Store {
         self.inner.shared.conflicts.load(Ordering::Relaxed)
     }
 
-    /// State of one of the inquiry's ranges, by what is in memory.
+    /// State of one of the inquiry's ranges, by what is in memory; `None` if its pool was not read.
     ///
     /// # Errors
     /// Damaged pools, and a range that no pool can have.
-    pub fn known_usage(&self, inquiry: &Inquiry, range: &Range) -> Result<Usage, Error> {
+    pub fn known_usage(&self, inquiry: &Inquiry, range: &Range) -> Result<Option<Usage>, Error> {
         let network = inquiry.network_name.as_deref();
         let name = range.pool_name(network).map_err(|error| Error::Unsupported(error.to_string()))?;
         let scope = Scope {
@@ -93,9 +93,13 @@ impl Store {
             owner: None,
         };
         let shared = &self.inner.shared;
-        let view = View::new(&lock(&shared.cache), &lock(&shared.flights), &scope, &shared.api)?;
+        let cache = lock(&shared.cache);
+        if cache.pools.get(name.as_str()).is_some_and(|pool| pool.known.is_none()) {
+            return Ok(None);
+        }
+        let view = View::new(&cache, &lock(&shared.flights), &scope, &shared.api)?;
         let pools = view.own.iter().chain(&view.others);
-        Ok(allocate::usage(range, name.as_str(), pools, &inquiry.reserved))
+        Ok(Some(allocate::usage(range, name.as_str(), pools, &inquiry.reserved)))
     }
 }
 

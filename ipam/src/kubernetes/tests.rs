@@ -1,6 +1,7 @@
 //! The store against a server in memory, in virtual time.
 
 mod answers;
+mod contents;
 mod crowds;
 mod interleavings;
 mod mending;
@@ -10,6 +11,7 @@ mod sandboxes;
 mod server;
 mod troubles;
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -77,6 +79,16 @@ async fn del(store: &Store, attachment: &Attachment) -> Result<usize, Failure> {
 /// Waits until all was read.
 async fn ready(store: &Store) {
     store.ready(&Patience::until(soon())).await.unwrap();
+}
+
+/// Reads what others have changed, as the elected agent does.
+async fn keep_up(store: &Store) {
+    store.keep_up(true, &HashSet::new(), Duration::ZERO, soon()).await.unwrap();
+}
+
+/// How many entries the first pool has, as far as is known.
+fn used(store: &Store) -> u128 {
+    store.pools()[0].content.as_ref().unwrap().as_ref().unwrap().used
 }
 
 /// Who has which address in a pool, and what the reservations say, by the server.

@@ -168,7 +168,7 @@ impl View {
     }
 }
 
-/// The pool called `name`, which must be of `subnet`.
+/// The pool called `name`, which must be of `subnet`; `None` if there is none, or it was not read.
 pub(super) fn sound(cache: &Cache, name: &str, subnet: IpNet, api: &Api) -> Result<Option<Arc<Pool>>, Error> {
     let Some(pool) = pool(cache, name, api)? else { return Ok(None) };
     // Names are ambiguous between network names that look like IPv6 groups and ranges.
@@ -180,7 +180,7 @@ pub(super) fn sound(cache: &Cache, name: &str, subnet: IpNet, api: &Api) -> Resu
 }
 
 fn pool(cache: &Cache, name: &str, api: &Api) -> Result<Option<Arc<Pool>>, Error> {
-    match cache.pools.get(name).map(|pool| &pool.content) {
+    match cache.pools.get(name).and_then(CachedPool::content) {
         None => Ok(None),
         Some(Content::Sound(pool)) => Ok(Some(pool.clone())),
         Some(Content::Corrupt { why, .. }) => {

@@ -19,7 +19,7 @@ use crate::pool::{Allocation, Pool};
 use super::change::{Change, Standing, forget_managers};
 use super::error::Error;
 use super::lane::Rivals;
-use super::object::{CachedPool, Stored, new_pool};
+use super::object::{CachedPool, POOLS, Stored, new_pool};
 use super::patience::Patience;
 use super::view::sound;
 use super::{Shared, lock};
@@ -116,6 +116,11 @@ impl Writer {
         }
         loop {
             self.join(&mut batch, &mut patience);
+            if !self.can_judge(&batch)
+                && let Err(unreadable) = self.shared.read_pool(&self.name, &patience).await
+            {
+                return self.fail(batch, &unreadable);
+            }
             let pool = match self.pool() {
                 Ok(pool) => pool,
                 Err(corrupt) => return self.fail(batch, &corrupt),
@@ -128,7 +133,8 @@ impl Writer {
             let error = match self.request(&batch, pool.as_deref(), patience.request()).await {
                 Ok(stored) => {
                     self.took = sent.elapsed();
-                    lock(&self.shared.cache).pools.put(stored);
+                    let changes = open_changes(&batch, pool.as_deref());
+                    lock(&self.shared.cache).pools.patched(stored, changes);
                     batch.into_iter().for_each(|job| answer(job, Written::Done));
                     return;
                 }
@@ -153,7 +159,7 @@ impl Writer {
                 continue;
             }
             // The answer tells that something is not as it was thought, or nothing: only the pool tells what.
-            if let Err(unreadable) = self.shared.read_again::<CachedPool>(&self.name, &patience).await {
+            if let Err(unreadable) = self.shared.read_pool(&self.name, &patience).await {
                 return self.fail(batch, &unreadable);
             }
             batch = sort_out(batch, self.pool().ok().flatten().as_deref());
@@ -219,10 +225,9 @@ impl Writer {
         pool: Option<&Pool>,
         within: Limit,
     ) -> Result<Stored<CachedPool>, ApiError> {
-        let changes = batch.iter().flat_map(|job| &job.changes);
-        let open = changes.filter(|(address, change)| change.standing(*address, pool) == Standing::Open);
+        let open = open_changes(batch, pool);
         let base = bits(self.subnet.addr());
-        let offset = |address: &IpAddr| bits(*address) - base;
+        let offset = |address: IpAddr| bits(address) - base;
         let api = &self.shared.api;
         if pool.is_some() {
             let (mut text, mut operations) = (String::from("["), vec![forget_managers()]);
@@ -233,7 +238,13 @@ impl Writer {
             }
             text.pop();
             text.push(']');
-            return api.patch(&self.name, text, within).await;
+            let before = lock(&self.shared.cache).pools.sure_version(&self.name);
+            let stored = api.patch(&self.name, text, within).await?;
+            // What was changed just now is younger than what was known of it, unless the server went back.
+            if let Some(before) = before {
+                api.cluster().revisions().is_at(POOLS, stored.version.0, before.0);
+            }
+            return Ok(stored);
         }
         let added = open.filter_map(|(address, change)| match change {
             Change::Add(new) => Some((offset(address), new)),
@@ -260,11 +271,28 @@ impl Writer {
         waiting.into_iter().for_each(|job| answer(job, Written::Failed(error.clone())));
     }
 
+    /// Whether what is known of the pool is enough to say what has become of these changes. Of a pool that others have
+    /// changed since only this can be said: that a change may be tried.
+    fn can_judge(&self, batch: &[Job]) -> bool {
+        let cache = lock(&self.shared.cache);
+        let Some(pool) = cache.pools.get(&self.name) else { return true };
+        let Some(known) = pool.sound() else { return pool.known.is_some() && pool.is_current() };
+        let mut changes = batch.iter().flat_map(|job| &job.changes);
+        pool.is_current()
+            || changes.all(|(address, change)| change.standing(*address, Some(known)) == Standing::Open)
+    }
+
     /// The pool as it is known.
     fn pool(&self) -> Result<Option<Arc<Pool>>, Error> {
         let cache = lock(&self.shared.cache);
         sound(&cache, &self.name, self.subnet, &self.shared.api)
     }
+}
+
+/// The changes that are still to be made.
+fn open_changes<'a>(batch: &'a [Job], pool: Option<&Pool>) -> impl Iterator<Item = (IpAddr, &'a Change)> {
+    let changes = batch.iter().flat_map(|job| &job.changes).map(|(address, change)| (*address, change));
+    changes.filter(move |(address, change)| change.standing(*address, pool) == Standing::Open)
 }
 
 /// Answers the jobs that are done, those that lost, and those whose time is over; returns the others.

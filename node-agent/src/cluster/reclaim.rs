@@ -18,6 +18,7 @@ mod api;
 mod bare;
 mod election;
 mod figures;
+mod keep_up;
 mod mend;
 mod node;
 mod orphans;
@@ -92,6 +93,7 @@ pub(crate) fn start(
     let mut tasks = JoinSet::new();
     tasks.spawn(pods::follow(api.clone(), node, followed));
     tasks.spawn(election.stand(Api::new(api.clone())));
+    tasks.spawn(keep_up::run(reclaim.clone()));
     tasks.spawn(node::run(reclaim.clone()));
     tasks.spawn(node::keep_reservations(reclaim.clone()));
     tasks.spawn(node::keep_entries(reclaim.clone()));

@@ -8,6 +8,7 @@ mod files;
 mod repair;
 mod report;
 
+use std::collections::HashSet;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -60,7 +61,9 @@ async fn connect(cli: &Cli, place: &PoolsPlace) -> anyhow::Result<Mender> {
     let api = cluster::Api::new(client, &server);
     let (namespace, node) = (place.pool_namespace.clone(), place.node_name.clone().unwrap_or_default());
     let store = Store::new(api.clone(), Settings { namespace, node, seed: None })?;
-    store.synced(Instant::now() + READING).await.context("read the pools")?;
+    let deadline = Instant::now() + READING;
+    store.synced(deadline).await.context("read the pools")?;
+    store.keep_up(true, &HashSet::new(), Duration::ZERO, deadline).await.context("read the pools")?;
     let sandboxes = Sandboxes::under(&cli.state_dir);
     let tombstones = Tombstones::new(cli.state_dir.join("cluster-tombstones"));
     Ok(Mender { store, api: Api::new(api), sandboxes, tombstones })

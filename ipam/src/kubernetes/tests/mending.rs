@@ -14,6 +14,7 @@ fn only(store: &Store) -> Holding {
 /// Waits until the store has heard of something.
 async fn heard(store: &Store, is_so: impl Fn(&[Holding]) -> bool) {
     for _ in 0..1000 {
+        keep_up(store).await;
         if is_so(&store.survey(|_| true)) {
             return;
         }

@@ -34,7 +34,7 @@ async fn what_is_listed_replaces_what_is_remembered() {
     went_back(&store, &server).await;
     sleep(Duration::from_secs(2)).await;
     assert_eq!(store.survey(|_| true).len(), 2, "{:#?}", store.survey(|_| true));
-    assert_eq!(store.pools()[0].content.as_ref().unwrap().used, 2);
+    assert_eq!(used(&store), 2);
     // Reservations of this node that the restore has lost are told, and can be put back with their entries.
     for name in ["172.23.0.32", "172.23.0.33", "172.23.0.34"] {
         let (lost, reservation) = store.lost().await;

@@ -198,9 +198,11 @@ impl Server {
         let body = body.collect_bytes().await?;
         let body: Value = serde_json::from_slice(&body).unwrap_or_default();
         let (method, uri) = (head.method, head.uri.to_string());
+        let accept = head.headers.get("accept").and_then(|value| value.to_str().ok());
+        let metadata = accept.is_some_and(|accept| accept.contains("as=PartialObjectMetadata"));
         sleep(Duration::from_micros(200 + self.dice.roll(5000) as u64)).await;
         if uri.contains("watch=true") {
-            return self.watch(&uri);
+            return self.watch(&uri, metadata);
         }
         let fault = self.fault(&method, &uri);
         match fault {
@@ -218,7 +220,7 @@ impl Server {
             Some(Fault::SilentAfter) => sleep(Duration::from_secs(3600)).await,
             _ => {}
         }
-        Ok(response(code, &answer))
+        Ok(response(code, &if metadata && code < 300 { only_metadata(&answer) } else { answer }))
     }
 
     fn fault(&self, method: &Method, uri: &str) -> Option<Fault> {
@@ -303,7 +305,7 @@ impl Server {
     }
 
     /// Tells what changes, sooner or later, and breaks off now and then.
-    fn watch(&self, uri: &str) -> Answer {
+    fn watch(&self, uri: &str, metadata: bool) -> Answer {
         let plural = uri.split(['?', '/']).nth(6).unwrap_or_default().to_owned();
         let from = uri.rsplit_once("resourceVersion=").and_then(|(_, text)| text.parse::<u64>().ok());
         let from = from.unwrap_or_default();
@@ -340,6 +342,7 @@ impl Server {
                     }
                     left = left.checked_sub(1)?;
                     from = version;
+                    let object = if metadata { only_metadata(&object) } else { object };
                     let line = format!("{}\n", json!({ "type": kind, "object": object }));
                     let frame = http_body::Frame::data(Bytes::from(line));
                     return Some((Ok::<_, BoxError>(frame), (server, changed, from, left)));
@@ -350,12 +353,24 @@ impl Server {
     }
 }
 
+/// What is sent to those who ask for no more: of an object or of a list.
+fn only_metadata(object: &Value) -> Value {
+    if let Some(items) = object["items"].as_array() {
+        let items: Vec<Value> = items.iter().map(only_metadata).collect();
+        return json!({ "kind": "PartialObjectMetadataList", "metadata": object["metadata"], "items": items });
+    }
+    json!({ "kind": "PartialObjectMetadata", "metadata": object["metadata"] })
+}
+
 fn store(world: &mut World, key: Key, mut object: Value, old: Option<&Value>) -> Value {
     world.version += 1;
     let uid =
         old.map_or_else(|| json!(format!("uid-{}", world.version)), |old| old["metadata"]["uid"].clone());
     object["metadata"]["uid"] = uid;
     object["metadata"]["resourceVersion"] = json!(world.version.to_string());
+    let generation = old.and_then(|old| old["metadata"]["generation"].as_u64()).unwrap_or(0);
+    let changed = old.is_none_or(|old| old["spec"] != object["spec"]);
+    object["metadata"]["generation"] = json!(generation + u64::from(changed));
     let kind = if old.is_some() { "MODIFIED" } else { "ADDED" };
     world.log.push((world.version, key.0.clone(), kind, object.clone()));
     world.objects.insert(key, object.clone());

@@ -100,8 +100,8 @@ impl Figures {
         let inquiries = self.inquiries.lock().unwrap_or_else(PoisonError::into_inner);
         let asked =
             inquiries.iter().flat_map(|inquiry| inquiry.ranges.iter().map(move |range| (inquiry, range)));
-        // A damaged pool is told of as such, and has no usage.
-        let known = asked.filter_map(|(inquiry, range)| store.known_usage(inquiry, range).ok());
+        // A damaged pool is told of as such, and has no usage; one that is not read here is told of by others.
+        let known = asked.filter_map(|(inquiry, range)| store.known_usage(inquiry, range).ok().flatten());
         // Networks that differ in other things may share a range.
         let by_name = known.map(|usage| ((usage.pool.clone(), usage.first, usage.last), usage));
         by_name.collect::<BTreeMap<_, _>>().into_values().collect()
@@ -127,8 +127,16 @@ pub(super) fn lines(store: &Store) -> Vec<Line> {
     let mut lines = Vec::new();
     match store.watching() {
         Watching::Well => {
-            let used: u128 = pools.iter().filter_map(|pool| Some(pool.content.as_ref().ok()?.used)).sum();
-            lines.push(Line::Well(format!("watched: {}, addresses in use: {used}", pools.len())));
+            let read = pools.iter().filter_map(|pool| pool.content.as_ref());
+            let used: u128 = read.clone().flatten().map(|fill| fill.used).sum();
+            let text = match (pools.len(), read.count()) {
+                (watched, 0) => format!("watched: {watched}"),
+                (watched, read) if read == watched => format!("watched: {watched}, addresses in use: {used}"),
+                (watched, read) => {
+                    format!("watched: {watched}, in use here: {read}, addresses in use there: {used}")
+                }
+            };
+            lines.push(Line::Well(text));
         }
         Watching::Behind(error) => lines.push(Line::Missing(format!(
             "the watch of the pools fails, so the agent reads each pool before use: {error}: {}",
@@ -141,7 +149,7 @@ pub(super) fn lines(store: &Store) -> Vec<Line> {
     }
     // Other pools are served: that is no reason to call this node, and every other one, unready.
     lines.extend(pools.iter().filter_map(|pool| {
-        let why = pool.content.as_ref().err()?;
+        let why = pool.content.as_ref()?.as_ref().err()?;
         Some(Line::Note(format!("ippools {} is damaged, and the agent leaves it alone: {why}", pool.name)))
     }));
     lines
@@ -169,7 +177,8 @@ impl Collector for Pools {
         // What is told is what a claim would go by, also while it is behind.
         let pools = store.pools();
         let of = |pool: &str| [("pool", pool.to_owned())];
-        let damaged = pools.iter().map(|pool| (of(&pool.name), f64::from(pool.content.is_err())));
+        let read = || pools.iter().filter_map(|pool| Some((pool, pool.content.as_ref()?)));
+        let damaged = read().map(|(pool, content)| (of(&pool.name), f64::from(content.is_err())));
         gauge(
             &mut encoder,
             "pool_damaged",
@@ -177,7 +186,7 @@ impl Collector for Pools {
             None,
             damaged,
         )?;
-        let sound = || pools.iter().filter_map(|pool| Some((pool, pool.content.as_ref().ok()?)));
+        let sound = || read().filter_map(|(pool, content)| Some((pool, content.as_ref().ok()?)));
         let addresses = Unit::Other("addresses".into());
         let unit = Some(&addresses);
         let used = sound().map(|(pool, fill)| (of(&pool.name), fill.used as f64));

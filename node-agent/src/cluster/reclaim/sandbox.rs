@@ -4,6 +4,7 @@
 //! attachment names the pod's network namespace and the host's end of the pair; while one of them exists the address is in
 //! use, whatever the API says. A namespace may have lost its path and live on.
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -47,6 +48,19 @@ impl Sandboxes {
     /// Those under the plugin's `dataDir`.
     pub(crate) fn under(data_dir: &std::path::Path) -> Self {
         Self(data_dir.join("attachments"))
+    }
+
+    /// The container ids of all records. A directory that cannot be read has none.
+    pub(crate) fn containers(&self) -> HashSet<String> {
+        let mut containers = HashSet::new();
+        for entry in fs::read_dir(&self.0).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            if let Some((id, _)) = name.to_str().and_then(|name| name.strip_suffix(".jsonl")?.split_once('@'))
+            {
+                containers.insert(id.to_owned());
+            }
+        }
+        containers
     }
 
     /// The namespace of the attachment's sandbox, if it is known to exist. `None` says nothing: the record may be gone, or

@@ -105,16 +105,14 @@ impl Census {
         let remedy = "Agents free them after their grace period; octavia-bridge-agent pools repair does it for nodes \
                       that are gone, and with --node-name for that node";
         let mut report = Report { source, remedy, pools: Vec::new(), alone: Vec::new() };
-        report.pools.extend(pools.iter().map(|status| {
-            Pool {
-                name: status.name.clone(),
-                fill: status
-                    .content
-                    .as_ref()
-                    .map(|fill| (fill.subnet, fill.used, fill.capacity))
-                    .map_err(Clone::clone),
-                holders: Vec::new(),
-            }
+        report.pools.extend(pools.iter().map(|status| Pool {
+            name: status.name.clone(),
+            fill: match &status.content {
+                Some(Ok(fill)) => Ok((fill.subnet, fill.used, fill.capacity)),
+                Some(Err(why)) => Err(why.clone()),
+                None => Err("it was not read".to_owned()),
+            },
+            holders: Vec::new(),
         }));
         for (holding, verdict) in self.0 {
             let holder = holder(&holding, verdict);

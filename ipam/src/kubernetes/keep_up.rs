@@ -1,0 +1,245 @@
+//! Which pools have to be read, and when.
+//!
+//! What is watched of a pool says that it was changed, not how. So its content is read
+//! - when a claim, a release or a repair needs to know what only the content says;
+//! - now and then, for those of which this node's attachments are, to see that their entries still stand;
+//! - by the elected agent, for all: it looks after what no node's agent answers for, and tells how full pools are.
+//!
+//! An agent whose node has no attachment reads nothing when others do something.
+
+use std::collections::{BTreeSet, HashSet};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::address::overlap;
+use crate::name::{self, PoolName, network_of};
+use crate::range::Range;
+use crate::request::Request;
+use crate::wire::{Attachment, Inquiry};
+
+use super::cache::Cache;
+use super::error::Error;
+use super::name::address_of;
+use super::object::{CachedPool, Reservation};
+use super::patience::Patience;
+use super::release::Holdings;
+use super::{Store, lock};
+
+/// So many released attachments are remembered: runtimes repeat DEL soon, if they do.
+const REMEMBERED: usize = 1024;
+/// How full a range is, is told by what was read at most so long ago, as long as that says that there is room.
+const ROOM: Duration = Duration::from_secs(60);
+
+/// What this agent did for which attachments.
+#[derive(Debug, Default)]
+pub(super) struct Attachments {
+    claimed: HashSet<Attachment>,
+    released: HashSet<Attachment>,
+}
+
+impl Attachments {
+    /// Something is about to be made for it.
+    pub(super) fn may_have(&mut self, attachment: &Attachment) {
+        self.released.remove(attachment);
+    }
+
+    /// Its claim succeeded.
+    pub(super) fn has(&mut self, attachment: &Attachment) {
+        self.claimed.insert(attachment.clone());
+    }
+
+    /// The server went back: what was released may be there again.
+    pub(super) fn went_back(&mut self) {
+        self.released.clear();
+    }
+
+    pub(super) fn released(&mut self, attachment: &Attachment) {
+        self.claimed.remove(attachment);
+        if self.released.len() >= REMEMBERED {
+            self.released.clear();
+        }
+        self.released.insert(attachment.clone());
+    }
+
+    /// Whether all that it had was given back: it has nothing that others could have made since.
+    pub(super) fn was_released(&self, attachment: &Attachment) -> bool {
+        self.released.contains(attachment)
+    }
+}
+
+/// The pools that a claim has to read before it can choose, beside those that it has `read` already.
+pub(super) fn unread_by_claim(cache: &Cache, request: &Request, read: &BTreeSet<String>) -> Vec<String> {
+    let network = request.network_name.as_deref();
+    let own = request.pools();
+    let mut unread = Vec::new();
+    for (name, _, pool) in cache.pools.iter() {
+        if pool.is_current() || (pool.known.is_some() && read.contains(name)) {
+            continue;
+        }
+        let needed = if own.iter().any(|(mine, _)| mine.as_str() == name) {
+            // Without reservations only the content says what is in use; with them, the reservation of the pod that its
+            // entry may be there.
+            pool.sound().is_none() || !request.overlapping || has_unknown_entry(cache, request, name, pool)
+        } else {
+            // Its entries may have no reservation.
+            let subnet = name::subnet_of(network, name);
+            let related = subnet.is_some_and(|subnet| own.iter().any(|(_, mine)| overlap(mine, &subnet)));
+            request.overlapping && related
+        };
+        if needed {
+            unread.push(name.to_owned());
+        }
+    }
+    unread
+}
+
+/// Whether a reservation of the claimant's pod shows that the pool may have an entry of it that is not known.
+fn has_unknown_entry(cache: &Cache, request: &Request, name: &str, pool: &CachedPool) -> bool {
+    let (Some(pool), Some(pod)) = (pool.sound(), request.owner.pod.as_deref()) else { return true };
+    if request.pools().iter().any(|(mine, subnet)| mine.as_str() == name && *subnet != pool.subnet()) {
+        return true;
+    }
+    cache.reservations.iter().filter(|(_, _, seen)| *seen.podref == *pod).any(|(name, _, seen)| {
+        let address = address_of(request.network_name.as_deref(), name);
+        let address = address.filter(|address| pool.offset(*address).is_some());
+        address.is_some_and(|address| pool.get(address).is_none_or(|entry| !seen.goes_with(entry)))
+    })
+}
+
+/// The pools that a release has to read, by what is known of its attachment.
+///
+/// Entries of an attachment are made on its node, and so by this agent, which remembers them, by one before it, or by another
+/// program.
+pub(super) fn unread_by_release(cache: &Cache, holdings: &Holdings, was_released: bool) -> Vec<String> {
+    let is_unknown = |name: &str, pool: &CachedPool| {
+        let Some(known) = pool.sound() else { return true };
+        let network = network_of(name, &known.subnet());
+        let reserved = holdings.reservations.iter().filter_map(|name| address_of(network, name));
+        reserved.filter(|address| known.offset(*address).is_some()).any(|address| {
+            let held = holdings.pools.iter().filter(|held| held.name.as_str() == name);
+            held.flat_map(|held| &held.entries).all(|(known, _)| *known != address)
+        })
+    };
+    let pools = cache.pools.iter().filter(|(_, _, pool)| !pool.is_current());
+    let unread = pools.filter(|(name, _, pool)| {
+        if holdings.is_empty() { !was_released } else { !pool.was_read || is_unknown(name, pool) }
+    });
+    unread.map(|(name, ..)| name.to_owned()).collect()
+}
+
+/// The pools that have to be read before something is mended in `pool`, or in those that can have the address of a reservation.
+pub(super) fn unread_by_mending(
+    cache: &Cache,
+    pool: Option<&PoolName>,
+    reservation: Option<&str>,
+) -> Vec<String> {
+    let concerned = |name: &str, cached: &CachedPool| {
+        let Some(known) = cached.sound() else { return true };
+        let network = network_of(name, &known.subnet());
+        let address = reservation.and_then(|reservation| address_of(network, reservation));
+        pool.is_some_and(|pool| pool.as_str() == name)
+            || address.is_some_and(|address| known.offset(address).is_some())
+    };
+    let pools =
+        cache.pools.iter().filter(|(name, _, cached)| !cached.is_current() && concerned(name, cached));
+    pools.map(|(name, ..)| name.to_owned()).collect()
+}
+
+impl Store {
+    /// The pools to read before it is told how full a range is; `content` as it was read lately is good enough if `lately`.
+    pub(super) fn unread_by_usage(
+        &self,
+        inquiry: &Inquiry,
+        range: &Range,
+        lately: bool,
+    ) -> Result<Vec<String>, Error> {
+        let network = inquiry.network_name.as_deref();
+        let name = range.pool_name(network).map_err(|error| Error::Unsupported(error.to_string()))?;
+        let cache = lock(&self.inner.shared.cache);
+        let pools = cache.pools.iter().filter(|(other, _, pool)| {
+            let mine = name.as_str() == *other;
+            let subnet = name::subnet_of(network, other).filter(|_| inquiry.overlapping);
+            let known = pool.known.as_ref().filter(|_| lately);
+            (mine || subnet.is_some_and(|subnet| overlap(&range.subnet(), &subnet)))
+                && !pool.is_current()
+                && known.is_none_or(|known| known.asked.elapsed() >= ROOM)
+        });
+        Ok(pools.map(|(name, ..)| name.to_owned()).collect())
+    }
+
+    /// Reads pools that others have changed, and forgets those that are of no use here.
+    ///
+    /// `all` are of use to the elected agent, which reads a changed one after at most `every`; to others those with entries of
+    /// this node, or of containers that are `here` as the plugin's records say. These are read after five times that.
+    ///
+    /// # Errors
+    /// The first of those of reading; others were read nevertheless, unless the server is away.
+    pub async fn keep_up(
+        &self,
+        all: bool,
+        here: &HashSet<String>,
+        every: Duration,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        /// How many times longer an agent waits that is not the elected one: there are many of them.
+        const OTHERS: u32 = 5;
+        let patience = Patience::until(deadline);
+        self.ready(&patience).await?;
+        let every = if all { every } else { every.saturating_mul(OTHERS) };
+        let mut result = Ok(());
+        for name in self.due(all, here, every) {
+            if let Err(error) = self.inner.shared.read_pool(&name, &patience).await {
+                let away = matches!(&error, Error::Api(cause) if cause.is_away());
+                result = result.and(Err(error));
+                if away {
+                    break;
+                }
+            }
+        }
+        result
+    }
+
+    /// The names of the pools that are to be read now.
+    fn due(&self, all: bool, here: &HashSet<String>, every: Duration) -> Vec<String> {
+        let shared = &self.inner.shared;
+        let mut cache = lock(&shared.cache);
+        let Cache { pools, reservations } = &mut *cache;
+        let flights = lock(&shared.flights);
+        let own = |seen: &Reservation| *seen.node == *shared.node && !shared.node.is_empty();
+        let mut ids: HashSet<&str> = here.iter().map(String::as_str).collect();
+        let reserved = reservations.iter().map(|(_, _, seen)| seen).filter(|seen| own(seen));
+        ids.extend(reserved.map(|seen| &*seen.container));
+        let attachments = lock(&shared.attachments);
+        ids.extend(attachments.claimed.iter().map(|attachment| attachment.container_id.as_str()));
+        let now = Instant::now();
+        let mut due = Vec::new();
+        for (name, pool) in pools.iter_mut() {
+            if pool.is_current() {
+                continue;
+            }
+            let is_used = all
+                || pool
+                    .sound()
+                    .is_some_and(|pool| pool.iter().any(|(_, entry)| ids.contains(entry.id.as_str())));
+            let is_due = match &mut pool.known {
+                // Once: to see whether it is of use.
+                None => all || !(pool.was_read || ids.is_empty()),
+                // Those who hear of a change at the same moment do not ask at the same moment.
+                Some(known) if is_used => {
+                    now >= *known.again.get_or_insert_with(|| now + shared.dice.spread(every))
+                }
+                // The claims that are under way here still need it.
+                Some(_) if flights.count(name) > 0 => false,
+                Some(_) => {
+                    pool.known = None;
+                    false
+                }
+            };
+            if is_due {
+                due.push(name.to_owned());
+            }
+        }
+        due
+    }
+}
