@@ -10,6 +10,8 @@ use std::thread::available_parallelism;
 pub enum Unit {
     /// 10^-3 seconds.
     Milliseconds,
+    /// 10^3 bytes.
+    Kilobytes,
     /// 10^6 bytes.
     Megabytes,
     /// 2^20 bytes.
@@ -81,6 +83,7 @@ impl Row {
     fn cells(&self) -> [String; 6] {
         let unit = match self.unit {
             Unit::Milliseconds => "ms",
+            Unit::Kilobytes => "kB",
             Unit::Megabytes => "MB",
             Unit::Mebibytes => "MiB",
             Unit::Times => "times",

@@ -178,6 +178,19 @@ impl Access {
         self.call("GET", path, None).expect(200)
     }
 
+    /// How many bytes the object or list at a path has, plain or compressed for the way if the server does that.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub fn size(&self, path: &str, compressed: bool) -> usize {
+        let (config, path) = (self.config(), path.to_owned());
+        driver::run(async move {
+            let client = Client::try_from(config).expect("make a client of the API");
+            let answer = call::size(&client, &path, compressed).await;
+            answer.unwrap_or_else(|e| panic!("GET {path}: no answer: {e:?}"))
+        })
+    }
+
     /// Creates an object in the collection at a path.
     ///
     /// # Panics

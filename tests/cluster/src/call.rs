@@ -2,10 +2,13 @@
 
 use http_body_util::BodyExt;
 use hyper::Request;
-use hyper::header::{ACCEPT, CONTENT_TYPE};
+use hyper::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, USER_AGENT};
 use kube::Client;
 use kube::client::Body;
 use serde_json::Value;
+
+/// To a program without a name some servers answer with indented text.
+const NAME: &str = "octavia-bridge-tests";
 
 /// What the server answered.
 #[derive(Debug, Clone)]
@@ -55,6 +58,7 @@ pub(crate) async fn send(
         .uri(path)
         .header(CONTENT_TYPE, content_type)
         .header(ACCEPT, "application/json")
+        .header(USER_AGENT, NAME)
         .body(Body::from(body.map(|body| body.to_string().into_bytes()).unwrap_or_default()))
         .unwrap_or_else(|e| panic!("{method} {path} is no request: {e}"));
     let response = client.send(request).await?;
@@ -66,4 +70,18 @@ pub(crate) async fn send(
         Err(_) => Value::String(String::from_utf8_lossy(&bytes).into_owned()),
     };
     Ok(Answer { status, body })
+}
+
+/// Length of the body of what is at a path. The client knows nothing of compression, and hands it out as it comes.
+///
+/// # Errors
+/// When there was no answer.
+pub(crate) async fn size(client: &Client, path: &str, compressed: bool) -> Result<usize, kube::Error> {
+    let encoding = if compressed { "gzip" } else { "identity" };
+    let request = Request::get(path)
+        .header(ACCEPT_ENCODING, encoding)
+        .header(USER_AGENT, NAME)
+        .body(Body::from(Vec::new()));
+    let request = request.unwrap_or_else(|e| panic!("GET {path} is no request: {e}"));
+    Ok(client.send(request).await?.into_body().collect().await?.to_bytes().len())
 }

@@ -7,6 +7,7 @@ use futures_util::stream;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HOST, RETRY_AFTER};
+use hyper::http::response::Parts;
 use hyper::{Request, Response, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -70,7 +71,7 @@ pub(super) async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> R
     let path = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
     let number = {
         let mut exchanges = lock(&shared.exchanges);
-        exchanges.push(Exchange { method: method.clone(), path: path.clone(), status: None });
+        exchanges.push(Exchange { method: method.clone(), path: path.clone(), status: None, bytes: 0 });
         exchanges.len() - 1
     };
     audible(&shared).await;
@@ -80,10 +81,10 @@ pub(super) async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> R
     }
     let fault = lock(&shared.rules).fault(&method, &path);
     let response = match fault {
-        None => pass_on(&shared, request).await?,
+        None => pass_on(&shared, number, request).await?,
         Some(Fault::Delay(time)) => {
             sleep(time).await;
-            pass_on(&shared, request).await?
+            pass_on(&shared, number, request).await?
         }
         Some(Fault::Refuse(refusal)) => refuse(&refusal, &method)?,
         Some(Fault::RefuseAfter(refusal)) => {
@@ -108,14 +109,29 @@ pub(super) async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> R
 }
 
 /// The server's answer as it comes; a watch's events one by one, and none while the proxy is silent.
-async fn pass_on(shared: &Arc<Shared>, request: Request<Incoming>) -> Result<Response<Body>, Error> {
+async fn pass_on(
+    shared: &Arc<Shared>,
+    number: usize,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Error> {
     let (head, body) = shared.upstream.ask(request).await?.into_parts();
-    let frames = stream::unfold((body, shared.clone()), |(mut body, shared)| async move {
+    shared.passed(number, written(&head));
+    let frames = stream::unfold((body, shared.clone()), move |(mut body, shared)| async move {
         let frame = body.frame().await;
         audible(&shared).await;
+        if let Some(Ok(frame)) = &frame {
+            shared.passed(number, frame.data_ref().map_or(0, Bytes::len));
+        }
         Some((frame?.map_err(Error::from), (body, shared)))
     });
     Ok(Response::from_parts(head, StreamBody::new(frames).boxed_unsync()))
+}
+
+/// How long a head is as HTTP/1.1 writes it: `HTTP/1.1 200 OK`, `name: value`, each line and the last, empty one with CR and LF.
+fn written(head: &Parts) -> usize {
+    let reason = head.status.canonical_reason().unwrap_or_default();
+    let fields: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    "HTTP/1.1 200 ".len() + reason.len() + 2 + fields + 2
 }
 
 /// What the server answers is the proof that it has done it; nobody hears of it.

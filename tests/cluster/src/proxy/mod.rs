@@ -41,6 +41,8 @@ pub struct Exchange {
     pub path: String,
     /// What was answered, by the server or instead of it; none while nothing is.
     pub status: Option<u16>,
+    /// Of the server's answer so far: its head, and its body as it goes over the wire, which may be compressed. A watch's grows.
+    pub bytes: usize,
 }
 
 /// What the proxy does about whatever is not a matter of a rule.
@@ -154,6 +156,11 @@ impl Proxy {
 }
 
 impl Shared {
+    /// So many bytes more of an answer were passed on.
+    fn passed(&self, number: usize, bytes: usize) {
+        lock(&self.exchanges)[number].bytes += bytes;
+    }
+
     fn wait(&self, what: &str, done: impl Fn(&Self) -> bool) {
         let started = Instant::now();
         while !done(self) {

@@ -8,6 +8,7 @@ mod faults;
 mod memory;
 mod node;
 mod peers;
+mod scale;
 mod single;
 
 use std::path::Path;
@@ -15,6 +16,8 @@ use std::process::ExitCode;
 
 use octavia_bridge_cluster_tests::Cluster;
 use octavia_bridge_tests::table::{self, Row};
+
+use crate::scale::Size;
 
 /// Calls before the first that counts: they make pool and bridge.
 const WARM_UP: usize = 3;
@@ -34,10 +37,10 @@ fn main() -> ExitCode {
     table::introduce(Path::new("/run"), rounds);
     let cluster = Cluster::shared();
     let mut rows = Vec::new();
-    for (name, figures) in PARTS {
-        if only.as_deref().is_none_or(|only| only == name) {
-            rows.extend(figures(cluster, rounds));
-        }
+    match only {
+        Only::Scale(size) => rows = scale::figures(cluster, rounds, size),
+        Only::All => PARTS.iter().for_each(|(_, figures)| rows.extend(figures(cluster, rounds))),
+        Only::Part(figures) => rows = figures(cluster, rounds),
     }
     let met = table::print(["octavia-bridge", "whereabouts' writes"], &rows);
     if check && !met { ExitCode::FAILURE } else { ExitCode::SUCCESS }
@@ -48,22 +51,32 @@ struct Options {
     check: bool,
     /// Calls for each figure.
     rounds: usize,
-    /// One part alone.
-    only: Option<String>,
+    only: Only,
+}
+
+enum Only {
+    /// All parts.
+    All,
+    Part(Figures),
+    /// In clusters of several sizes, or of one.
+    Scale(Option<Size>),
 }
 
 /// `None` for arguments that scripts/bench does not pass.
 fn options() -> Option<Options> {
-    let (mut check, mut rounds, mut only) = (false, 60, None);
+    let (mut check, mut rounds, mut only) = (false, 60, Only::All);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--check" => check = true,
             "--rounds" => rounds = arguments.next()?.parse().ok().filter(|&rounds| rounds > 0)?,
+            "scale" => only = Only::Scale(None),
             "--only" => {
                 let name = arguments.next()?;
-                PARTS.iter().find(|(part, _)| *part == name)?;
-                only = Some(name);
+                only = match only {
+                    Only::Scale(_) => Only::Scale(Some(Size::parse(&name)?)),
+                    _ => Only::Part(PARTS.iter().find(|(part, _)| *part == name)?.1),
+                };
             }
             _ => return None,
         }
