@@ -27,7 +27,7 @@ use crate::teardown::Teardown;
 use work::{Failed, Work};
 
 pub(crate) async fn add(environment: &Environment, document: &Document) -> Result<Reply, Error> {
-    let attachment = Attachment::new(environment, document)?;
+    let mut attachment = Attachment::new(environment, document)?;
     log::warn_of(&attachment.warnings);
     if let Addressing::Pool(pool) = &attachment.addressing {
         pool.require_pod()?;
@@ -44,6 +44,7 @@ pub(crate) async fn add(environment: &Environment, document: &Document) -> Resul
     // Before anything is locked or written: this may take a while.
     policy::await_bridge(&host, &attachment).await?;
     let bridge = bridge::observe(&host, &attachment).await?;
+    spare_bridge(&host, &mut attachment, bridge.as_ref()).await?;
     if let Addressing::Delegated(program) = &attachment.addressing {
         Delegate::find(program, &environment.path, &document.raw)?;
     }
@@ -96,6 +97,19 @@ pub(crate) async fn add(environment: &Environment, document: &Document) -> Resul
             }
         }
     }
+}
+
+/// No pod gets an address that the bridge has.
+async fn spare_bridge(
+    host: &Netlink,
+    attachment: &mut Attachment,
+    bridge: Option<&Link>,
+) -> Result<(), Error> {
+    let (Addressing::Pool(pool), Some(bridge)) = (&mut attachment.addressing, bridge) else { return Ok(()) };
+    let present = host.addresses(bridge.index).await;
+    let present = present.map_err(|cause| Error::kernel("look for the bridge's addresses", &cause))?;
+    let addresses: Vec<_> = present.iter().map(|address| address.address.addr()).collect();
+    pool.spare(&bridge.name, &addresses)
 }
 
 /// Keeps this process and its threads where they are. They work in turns, never side by side; waking another processor

@@ -5,20 +5,21 @@
 
 mod port_vlans;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
 use octavia_bridge_ipam::conf::{FlatFile, Ipam};
 use octavia_bridge_ipam::document::{FieldError, Object};
 use octavia_bridge_ipam::range::Range;
-use octavia_bridge_ipam::request::{Owner, Reach, Request, RequestedAddress};
+use octavia_bridge_ipam::request::{Choice, Owner, Reach, Request, RequestedAddress};
 use octavia_bridge_netlink::{MacAddress, validate_link_name};
 
 use crate::config::{Document, Essentials, IpamKind, NetConf};
 use crate::log;
 use crate::protocol::args::Args;
 use crate::protocol::result::Dns;
-use crate::protocol::{CniResult, Code, Environment, Error, Version};
+use crate::protocol::{CniResult, Code, Environment, Error, Verb, Version};
 use crate::store::Store;
 
 pub(crate) use port_vlans::PortVlans;
@@ -101,6 +102,10 @@ impl Attachment {
         let args = Args::parse(environment.args()?, &["GATEWAY"])?;
         if let Some(refusal) = conf.refusals {
             return Err(refusal);
+        }
+        // What CHECK asks about was attached, perhaps by an earlier version, which let it pass.
+        if let (Some(error), true) = (conf.near_miss.take(), environment.verb != Verb::Check) {
+            return Err(error.into());
         }
         if let (true, [key, ..]) = (conf.strict, conf.unknown.as_slice()) {
             let remedy = "unknown key; remove it, or remove \"strict\": true";
@@ -211,6 +216,26 @@ impl PoolAddressing {
         let request = ipam.request(owner, &requested, reach)?;
         let store = Store::of(ipam.datastore, essentials);
         Ok(Self { ipam, request, pod_uid: None, store })
+    }
+
+    /// Keeps the bridge's own addresses from the pod.
+    ///
+    /// # Errors
+    /// Code 102 for one that was asked for by name.
+    pub(crate) fn spare(&mut self, bridge: &str, addresses: &[IpAddr]) -> Result<(), Error> {
+        for want in &self.request.wants {
+            match want.choice {
+                Choice::Exactly(address) if addresses.contains(&address) => {
+                    let text = format!("{address} is an address of the bridge {bridge}; ask for another one");
+                    return Err(Error::new(Code::AddressHeld, text));
+                }
+                _ => {}
+            }
+        }
+        let wanted = |address: &&IpAddr| self.request.wants.iter().any(|want| want.subnet.contains(*address));
+        let spared: Vec<IpAddr> = addresses.iter().filter(wanted).copied().collect();
+        self.request.reserved.extend(spared);
+        Ok(())
     }
 
     /// See [`Addressing::known_addresses`].

@@ -104,7 +104,12 @@ pub(crate) struct NetConf<'a> {
     pub(crate) refusals: Option<Error>,
     /// Keys nobody reads; errors when `strict`.
     pub(crate) unknown: Vec<String>,
+    /// One of them that is probably one of [`KEYS`].
+    pub(crate) near_miss: Option<FieldError>,
 }
+
+/// Keys whose default would attach the pod to something else than was meant.
+const KEYS: [&str; 6] = ["bridge", "bridgeMode", "ipam", "mtu", "vlan", "vlanTrunk"];
 
 impl<'a> NetConf<'a> {
     pub(crate) fn read(document: &'a Document) -> Result<Self, Error> {
@@ -160,7 +165,9 @@ impl<'a> NetConf<'a> {
             prev_result: root.value("prevResult"),
             refusals: refusals::refusals(&mut root)?,
             unknown,
+            near_miss: None,
         };
+        conf.near_miss = root.near_miss(&KEYS).err();
         conf.unknown.extend(root.unknown());
         Ok(conf)
     }

@@ -104,6 +104,9 @@ pub struct Ipam {
     pub warnings: Vec<String>,
 }
 
+/// Keys whose default would give the pod another address, or another way, than was meant.
+const KEYS: [&str; 6] = ["ipRanges", "gateway", "routes", "addresses", "datastore", "network_name"];
+
 impl Ipam {
     /// Reads and checks an `ipam` block. With `strict`, what would be a warning is an error.
     ///
@@ -171,6 +174,8 @@ impl Ipam {
             warnings: Vec::new(),
         };
         parsed.check_static(&mut ipam)?;
+        ipam.near_miss(&KEYS)?;
+        ipam.near_miss(&ranges::KEYS)?;
         let unknown = |path| FieldError::missing(path, "unknown key in ipam; ignored");
         warnings.extend(ipam.unknown().into_iter().map(unknown));
         Ok(parsed)

@@ -5,6 +5,7 @@
 //! the last in the document wins, `null` is as if the key were not written, unknown keys pass but can be
 //! listed, and a value of the wrong JSON type is an error that names the field.
 
+mod near_miss;
 mod tree;
 
 #[cfg(test)]

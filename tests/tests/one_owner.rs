@@ -314,3 +314,18 @@ fn a_live_attachment_is_not_made_again_in_another_namespace() {
     again.run().error(103).says(&["already attached as net1", path]);
     node.snapshot(&[&old, &new]).assert_same_as(&before);
 }
+
+#[test]
+fn an_address_of_the_bridge_is_no_pods() {
+    let node = Lab::new().node("node1");
+    node.bridge_with_uplink();
+    node.ip("addr add 172.23.0.30/24 dev octbr");
+    node.ip("addr add 10.9.9.9/32 dev octbr");
+    let pod = node.pod("worker");
+    let asking = pod.add(&conf::octavia()).args("IgnoreUnknown=1;IP=172.23.0.30");
+    asking.run().error(102).says(&["172.23.0.30", "octbr"]);
+    assert_eq!(address_of(&pod.add(&conf::octavia())), "172.23.0.31/24");
+    // It leaves the bridge, and is as good as any other.
+    node.ip("addr del 172.23.0.30/24 dev octbr");
+    assert_eq!(address_of(&node.pod("next").add(&conf::octavia())), "172.23.0.30/24");
+}

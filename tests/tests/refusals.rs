@@ -176,7 +176,7 @@ fn strictness_reaches_every_object() {
         (json!({"dns": {"nameserver": ["172.23.0.2"]}}), "dns.nameserver"),
         (json!({"args": {"cni": {"foo": 1}}}), "args.cni.foo"),
         (json!({"ipam": {"dns": {"nameserver": ["172.23.0.2"]}}}), "ipam.dns.nameserver"),
-        (json!({"ipam": {"ipRanges": [{"range": "10.3.0.0/24", "rnage_start": "x"}]}}), "rnage_start"),
+        (json!({"ipam": {"ipRanges": [{"range": "10.3.0.0/24", "comment": "x"}]}}), "comment"),
         (json!({"ipam": {"routes": [{"dst": "172.24.0.0/16", "gateway": "x"}]}}), "routes[0].gateway"),
     ] {
         let (node, pod) = worker();
@@ -194,4 +194,42 @@ fn strictness_reaches_every_object() {
         "args": {"cni": {"mac": "02:00:00:00:00:33", "ips": ["172.23.0.44"]}},
     });
     pod.add(&conf::octavia_with(ordinary)).run().attached();
+}
+
+#[test]
+fn a_misspelt_key_that_decides_where_the_pod_goes() {
+    let (node, pod) = worker();
+    let ipam = |key: &str, value: Value| conf::octavia_with(json!({"ipam": {key: value}}));
+    let without_bridge = conf::without(conf::octavia(), "/bridge");
+    for (conf, words) in [
+        (conf::with(without_bridge.clone(), json!({"brigde": "octbr"})), ["brigde", "\"bridge\""]),
+        (conf::without(conf::octavia_with(json!({"ipma": {}})), "/ipam"), ["ipma", "\"ipam\""]),
+        (conf::octavia_with(json!({"vlans": 24})), ["vlans", "\"vlan\""]),
+        (ipam("exlude", json!(["172.23.0.30"])), ["ipam.exlude", "\"exclude\""]),
+        (ipam("networkName", json!("other")), ["ipam.networkName", "\"network_name\""]),
+    ] {
+        refused_at_once(&node, &pod, &pod.add(&conf), 7, &words);
+    }
+    let ranges = json!([{"range": "172.23.1.0/24", "rangeStart": "172.23.1.100"}]);
+    let conf = conf::octavia_with(json!({"ipam": {"ipRanges": ranges}}));
+    refused_at_once(&node, &pod, &pod.add(&conf), 7, &["ipam.ipRanges[0].rangeStart", "\"range_start\""]);
+    // Other words pass, and so does everything on the way out.
+    pod.add(&conf::octavia_with(json!({"bridgeName": "x", "ipam": {"comment": "x"}}))).run().attached();
+    pod.del(&conf::with(without_bridge, json!({"brigde": "octbr"}))).run().silent_success();
+    assert!(pod.link("net1").is_none());
+}
+
+#[test]
+fn a_range_that_no_pod_can_use() {
+    let (node, pod) = worker();
+    let range = |range: &str, exclude: Value| conf::with_ipam(json!({"range": range, "exclude": exclude}));
+    for (conf, word) in [
+        (range("239.1.0.0/24", json!([])), "multicast"),
+        (range("127.5.0.0/16", json!([])), "loopback"),
+        (range("0.1.2.0/24", json!([])), "0.0.0.0/8"),
+        (range("ff05::/64", json!([])), "multicast"),
+        (range("10.0.0.0/29", json!(["10.0.0.0/30", "10.0.0.4/30"])), "ipam.exclude"),
+    ] {
+        refused_at_once(&node, &pod, &pod.add(&conf), 7, &[word]);
+    }
 }

@@ -10,6 +10,17 @@ use crate::range::{Oddity, Range, RangeError};
 
 use super::parse_ip;
 
+/// Keys of a range that must not be overlooked.
+pub(super) const KEYS: [&str; 3] = ["range_start", "range_end", "exclude"];
+
+/// Addresses that no interface on a network can have, or none can be reached by.
+const IMPOSSIBLE: [(&str, &str); 4] = [
+    ("0.0.0.0/8", "addresses of \"this network\""),
+    ("127.0.0.0/8", "loopback addresses"),
+    ("224.0.0.0/4", "multicast addresses"),
+    ("ff00::/8", "multicast addresses"),
+];
+
 /// All ranges: the top level's first, then `ipRanges` in order.
 pub(super) fn parse(ipam: &mut Object<'_>, warnings: &mut Vec<FieldError>) -> Result<Vec<Range>, FieldError> {
     // Only the top level's bounds may have leading zeros; within ipRanges Go's strict parser reads them.
@@ -23,6 +34,7 @@ pub(super) fn parse(ipam: &mut Object<'_>, warnings: &mut Vec<FieldError>) -> Re
                 return Err(FieldError::missing(object.path_of("range"), remedy));
             }
         }
+        object.near_miss(&KEYS)?;
         warnings.extend(unknown(&object));
     }
     Ok(ranges)
@@ -71,7 +83,39 @@ fn range(
     let (built, oddities) = Range::new(subnet, start, end, exclude)
         .map_err(|error| refused(object, text, bounds.is_some(), error))?;
     warnings.extend(oddities.into_iter().map(|oddity| odd(object, &built, bounds.is_some(), oddity)));
+    check_possible(&path, text, &built)?;
+    check_not_all_excluded(object, &built)?;
     Ok(Some(built))
+}
+
+fn check_possible(path: &str, text: &str, range: &Range) -> Result<(), FieldError> {
+    for (net, what) in IMPOSSIBLE {
+        let reserved: Option<IpNet> = net.parse().ok();
+        if reserved.is_some_and(|net| net.contains(&range.first()) || net.contains(&range.last())) {
+            let remedy = format!("has {what} ({net}), which no pod can use; choose another range");
+            return Err(FieldError::text(path, text, remedy));
+        }
+    }
+    Ok(())
+}
+
+fn check_not_all_excluded(object: &Object<'_>, range: &Range) -> Result<(), FieldError> {
+    let mut first_left = range.span().first;
+    for excluded in range.excluded() {
+        if excluded.first > first_left {
+            break;
+        }
+        first_left = excluded.last.saturating_add(1);
+    }
+    if range.span().contains(first_left) {
+        return Ok(());
+    }
+    let remedy = format!(
+        "leaves no address of {}-{}; exclude less, or choose another range",
+        range.first(),
+        range.last()
+    );
+    Err(FieldError::missing(object.path_of("exclude"), remedy))
 }
 
 fn bound(object: &mut Object<'_>, key: &str, lenient: bool) -> Result<Option<IpAddr>, FieldError> {

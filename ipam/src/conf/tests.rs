@@ -240,6 +240,22 @@ fn what_is_not_done_here_is_unsupported() {
 }
 
 #[test]
+fn a_range_with_nothing_left_of_it_is_refused() {
+    for ipam in [
+        json!({ "range": "192.168.1.0/30", "exclude": ["192.168.1.0/30"] }),
+        json!({ "range": "192.168.1.0/24", "range_end": "192.168.1.9", "exclude": ["192.168.1.0/28"] }),
+        json!({ "range": "192.168.1.0/30", "exclude": ["192.168.1.1", "192.168.1.2/32"] }),
+        json!({ "range": "fd00::/64", "exclude": ["fd00::/65", "fd00::8000:0:0:0/65"] }),
+    ] {
+        let message = parse(&with(&ipam)).unwrap_err().to_string();
+        assert!(message.starts_with("ipam.exclude: leaves no address of "), "{ipam}: {message}");
+    }
+    let some_left =
+        json!({ "range": "192.168.1.0/29", "range_start": "192.168.1.2", "exclude": ["192.168.1.0/30"] });
+    assert!(parse(&with(&some_left)).is_ok());
+}
+
+#[test]
 fn oddities_warn_and_strict_refuses_them() {
     for (more, expected) in [
         (
@@ -257,10 +273,10 @@ fn oddities_warn_and_strict_refuses_them() {
             json!({ "range": "", "ipRanges": [{ "range": "10.0.0.0/24" }], "exclude": ["10.0.0.1"] }),
             "ipam.exclude: has no effect without a range",
         ),
-        (json!({ "rnge_start": "172.23.0.9" }), "ipam.rnge_start: unknown key in ipam; ignored"),
+        (json!({ "rnge_first": "172.23.0.9" }), "ipam.rnge_first: unknown key in ipam; ignored"),
         (
-            json!({ "ipRanges": [{ "range": "10.0.0.0/24", "excludes": [] }] }),
-            "ipam.ipRanges[0].excludes: unknown key in ipam; ignored",
+            json!({ "ipRanges": [{ "range": "10.0.0.0/24", "omit": [] }] }),
+            "ipam.ipRanges[0].omit: unknown key in ipam; ignored",
         ),
         (json!({ "routes": [{ "dst": "10.0.0.0/8", "via": "172.23.0.1" }] }), "ipam.routes[0].via"),
         (json!({ "addresses": [{ "address": "10.0.0.5/24", "gw": "10.0.0.1" }] }), "ipam.addresses[0].gw"),
