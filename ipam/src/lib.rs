@@ -17,6 +17,7 @@
 //! - [`mod@file`] keeps pools of one host in a directory, safe against crashes and parallel callers.
 //! - `kubernetes`, a feature, keeps pools in the API; it is the agent's.
 //! - [`remote`] asks the node's agent for the pools of the cluster.
+//! - [`host_end`]: what the host's end of an attachment's veth pair is called, and whose it is.
 //! - [`state_file`] and [`trust`]: which files and directories of the node root may use. [`visible`] shows text of others.
 
 mod address;
@@ -27,6 +28,7 @@ pub mod document;
 mod error;
 pub mod file;
 pub mod flock;
+pub mod host_end;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
 pub mod name;

@@ -89,13 +89,29 @@ impl Netlink {
     /// # Errors
     /// Every [`Error`] a request can end in.
     pub async fn vlans(&self) -> Result<Vec<Link>> {
-        let mut message = query();
-        message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Vlan)]));
-        let request = Request::dump(RouteNetlinkMessage::GetLink(message));
-        let mut links = self.request(request, Link::from_message, || "list VLANs".into()).await?;
+        let mut links = self.of_kind(InfoKind::Vlan, "list VLANs").await?;
         // A kernel that has not loaded 8021q knows no such kind and answers with all links (`linkinfo_to_kind_ops`
         // in net/core/rtnetlink.c).
         links.retain(|link| matches!(link.kind, LinkKind::Vlan { .. }));
+        Ok(links)
+    }
+
+    /// Reads the ends of veth pairs that are in the namespace, ordered by index; the kernel does the choosing.
+    ///
+    /// # Errors
+    /// Every [`Error`] a request can end in.
+    pub async fn veths(&self) -> Result<Vec<Link>> {
+        let mut links = self.of_kind(InfoKind::Veth, "list veths").await?;
+        // As with VLANs.
+        links.retain(|link| link.kind == LinkKind::Veth);
+        Ok(links)
+    }
+
+    async fn of_kind(&self, kind: InfoKind, attempt: &str) -> Result<Vec<Link>> {
+        let mut message = query();
+        message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind)]));
+        let request = Request::dump(RouteNetlinkMessage::GetLink(message));
+        let mut links = self.request(request, Link::from_message, || attempt.into()).await?;
         links.sort_by_key(|link| link.index);
         Ok(links)
     }
