@@ -1,7 +1,8 @@
 //! The node: its links, addresses and routes as they should be, as they are, and the way from one to the other.
 //!
 //! `source` reads texts, `desired` understands them, `observed` reads the kernel. `plan` compares the two and is pure;
-//! `apply` takes its steps, with a journal to take them back. `state` keeps what was applied. Nothing here knows a cluster.
+//! `apply` takes its steps, with a journal to take them back. `state` keeps what was applied, and `ports` knows where the ports of pods
+//! belong. Nothing here knows a cluster.
 
 pub(crate) mod apply;
 pub(crate) mod desired;
@@ -9,6 +10,7 @@ pub(crate) mod marker;
 pub(crate) mod nmstate_lock;
 pub(crate) mod observed;
 pub(crate) mod plan;
+pub(crate) mod ports;
 pub(crate) mod recovery;
 pub(crate) mod source;
 pub(crate) mod state;

@@ -5,9 +5,11 @@ mod backoff;
 mod files;
 mod keeper;
 mod links;
+mod ports;
 mod standing;
 mod wanted;
 mod watch;
 
 pub(crate) use links::{Job, is_expendable, keep, overdue};
+pub(crate) use ports::Told as PortsTold;
 pub(crate) use standing::Standing;

@@ -105,11 +105,10 @@ pub(crate) enum Verb {
         input: Input,
         #[command(flatten)]
         safety: Safety,
-        /// Seconds between two full checks of the node; the agent repairs changes at once besides.
-        #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds::parse)]
-        interval: Duration,
         #[command(flatten)]
-        cluster: Cluster,
+        keeping: Keeping,
+        #[command(flatten)]
+        cluster: Box<Cluster>,
         /// The container runtime's plugin directory, such as /opt/cni/bin; install the plugin there and keep it
         /// installed [default: do not install]
         #[arg(long, value_name = "DIR", env = "CNI_BIN_DIR", help_heading = "Plugin")]
@@ -119,6 +118,17 @@ pub(crate) enum Verb {
         #[command(flatten)]
         told: Told,
     },
+}
+
+/// How `run` keeps the node.
+#[derive(Debug, Args)]
+pub(crate) struct Keeping {
+    /// Seconds between two full checks of the node; the agent repairs changes at once besides.
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds::parse)]
+    pub(crate) interval: Duration,
+    /// Report pods' ports that are not in the policy's bridges, and do not put them back.
+    #[arg(long, env = "LEAVE_POD_PORTS", value_parser = clap::builder::FalseyValueParser::new())]
+    pub(crate) leave_pod_ports: bool,
 }
 
 #[derive(Debug, Args)]

@@ -7,6 +7,7 @@ mod links;
 mod plugin;
 mod policy;
 mod pools;
+mod ports;
 
 use std::fmt;
 use std::process::ExitCode;
@@ -93,6 +94,7 @@ pub(crate) async fn doctor(cli: &Cli, options: &Doctor) -> anyhow::Result<ExitCo
         findings.extend(host::filters(desired, &seen));
         findings.extend(host::rivals(cli, options, desired, &seen));
     }
+    findings.extend(ports::look(cli, &netlink, desired.as_ref()).await);
     findings.extend(pools::look(&cli.state_dir));
     findings.extend(plugin::installed(&cli.state_dir));
     findings.extend(options.plugin.as_deref().map(plugin::look));

@@ -12,14 +12,14 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 
-use super::cli::{Cli, Safety};
+use super::cli::{Cli, Keeping, Safety};
 use crate::cluster::{Cluster, broker};
 use crate::health::{self, Due, Health, Told};
 use crate::node::apply::Targets;
 use crate::node::source::Input;
 use crate::node::state::State;
 use crate::plugin::{self, Installation, Plugin};
-use crate::reconcile::{self, Job, Standing};
+use crate::reconcile::{self, Job, PortsTold, Standing};
 
 /// How long a stopping agent waits for the links: a change that could cut the node off takes ten seconds.
 const LAST: Duration = Duration::from_secs(15);
@@ -37,7 +37,7 @@ pub(crate) async fn run(
     cluster: &Cluster,
     place: Option<(&Path, &Plugin)>,
     told: &Told,
-    interval: Duration,
+    keeping: &Keeping,
 ) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -46,6 +46,7 @@ pub(crate) async fn run(
     let health = Arc::new(Health::default());
     health.metrics.collect(Due(health.pulse.clone()));
     let standing = Standing::new(&health);
+    let ports = PortsTold::new(&health);
     let installing = match place {
         Some((folder, plugin)) => {
             let installation = Installation::new(folder, plugin, state.directory())?;
@@ -69,9 +70,11 @@ pub(crate) async fn run(
         nmstate_lock: cli.nmstate_lock.clone(),
         input: input.clone(),
         targets: Targets(safety.reach.clone()),
-        interval,
+        interval: keeping.interval,
         api,
         standing,
+        ports,
+        leave_ports: keeping.leave_pod_ports,
         health,
         stop: tokio::sync::watch::Sender::new(false),
         reload: tokio::sync::Notify::new(),

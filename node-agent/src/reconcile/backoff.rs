@@ -39,6 +39,11 @@ impl BackOff {
         Some(self.pause)
     }
 
+    /// How long to leave changes alone still; `None` if no longer.
+    pub(crate) fn pause_from(&self, now: Instant) -> Option<Duration> {
+        self.not_before().and_then(|until| until.checked_duration_since(now)).filter(|pause| !pause.is_zero())
+    }
+
     /// Until when to leave changes alone. Counted from the last repair: one that comes long after it is no answer to it.
     pub(crate) fn not_before(&self) -> Option<Instant> {
         self.last.map(|last| last + self.pause)

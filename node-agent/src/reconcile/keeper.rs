@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::backoff::BackOff;
 use super::files::Files;
 use super::links::Job;
+use super::ports::Ports;
 use super::standing::{Looked, Standing};
 use super::wanted::{Wanted, chosen};
 use super::watch::Watch;
@@ -34,7 +35,7 @@ const EVENT_BUFFER: u32 = 1 << 20;
 
 /// What the daemon keeps in mind between two looks.
 pub(super) struct Keeper<'a> {
-    job: &'a Job,
+    pub(super) job: &'a Job,
     pub(super) state: &'a State,
     pub(super) netlink: &'a Netlink,
     pub(super) targets: Targets,
@@ -60,6 +61,7 @@ pub(super) struct Keeper<'a> {
     /// Said once, not at every look.
     pub(super) told: Vec<String>,
     pub(super) standing: Standing,
+    pub(super) ports: Ports,
 }
 
 /// Keeps what is wanted until told to stop.
@@ -93,6 +95,7 @@ pub(super) async fn keep(job: &Job) -> anyhow::Result<()> {
         backoff: BackOff::default(),
         told: Vec::new(),
         standing: job.standing.clone(),
+        ports: Ports::new(job.ports.clone(), job.leave_ports),
         job,
         state: &job.state,
         netlink: &netlink,
@@ -146,6 +149,14 @@ impl Keeper<'_> {
         let failed = result.as_ref().err().map(|error| chain(&**error));
         let waits = result.as_ref().map(|looked| looked.waits.as_slice()).unwrap_or_default();
         self.tell(self.outcome_of(failed.as_deref().map_or(Ok(waits), Err)));
+        // Whatever became of the links: a bridge that is there can have its ports.
+        let ports = self.keep_ports().await;
+        let links = self.report(result, started);
+        [links, ports].into_iter().flatten().min()
+    }
+
+    /// Says what a look has shown. Returns when to look again if not all is well.
+    fn report(&mut self, result: anyhow::Result<Looked>, started: Instant) -> Option<Duration> {
         match result {
             Ok(looked) => {
                 self.standing.looked(&looked, &self.desired);

@@ -17,6 +17,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, timeout};
 
 use super::keeper;
+use super::ports::Told;
 use super::standing::Standing;
 use crate::cluster::broker::Access;
 use crate::health::{Health, Line, Pulse, Report};
@@ -46,6 +47,9 @@ pub(crate) struct Job {
     /// Where the policies of a cluster are, and where to tell how they stand.
     pub(crate) api: Option<(Access, Report)>,
     pub(crate) standing: Standing,
+    pub(crate) ports: Told,
+    /// Pods' ports are looked at only.
+    pub(crate) leave_ports: bool,
     pub(crate) health: Arc<Health>,
     pub(crate) stop: watch::Sender<bool>,
     /// The files are to be read again.
