@@ -3,9 +3,11 @@
 mod apart;
 mod backoff;
 mod files;
+mod groups;
 mod keeper;
 mod links;
 mod ports;
+mod repair;
 mod standing;
 mod wanted;
 mod watch;

@@ -1,8 +1,8 @@
 //! Keeping policies apart from each other: one that the kernel does not take shall not hold up the others.
 //!
-//! All policies are one plan, and a plan is carried out as a whole or not at all. If it fails and there are policies in it
-//! that were not in force before, then they are tried one after the other, the oldest first, upon what was. Those that
-//! fail are held back for a while, and what they had in force before stays.
+//! What depends on each other is brought about as a whole or not at all. If that fails and there are policies in it that
+//! were not in force before, then they are tried one after the other, the oldest first, upon what was. Those that fail are
+//! held back for a while, and what they had in force before stays.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use octavia_bridge_ipam::causes::chain;
 use tokio::time::Instant;
 
 use super::keeper::Keeper;
+use super::repair::why_not;
 use super::standing::Looked;
 use crate::cluster::policies::{Candidate, Outcome, Verdict};
-use crate::node::plan::Missing;
 
 /// Pause before policies that were held back are tried again.
 const HELD: Duration = Duration::from_secs(60);
@@ -26,42 +26,51 @@ impl Keeper<'_> {
                 self.merge().await?;
             }
         }
-        let error = match self.repair().await {
-            Ok(looked) => return Ok(looked),
-            Err(error) => error,
-        };
-        let untried = self.wanted.untried(&self.good);
-        if untried.is_empty() {
-            return Err(error);
+        let result = self.repair().await;
+        let mut blamed = Vec::new();
+        for policy in self.wanted.untried(&self.good) {
+            if let Some(why) = self.why_not(&policy, &result) {
+                blamed.push((policy, why));
+            }
+        }
+        if blamed.is_empty() {
+            return result;
         }
         // What could not be taken back is in the journal.
         self.recovered = false;
-        let why = chain(&*error);
-        tracing::debug!("{why}; {} policies are new, and are tried by themselves", untried.len());
-        for policy in &untried {
+        for (policy, why) in &blamed {
+            tracing::debug!("{}: {why}; tried again by itself", policy.name);
             self.wanted.hold(&policy.name, why.clone());
         }
         self.held_until = Some(Instant::now() + HELD);
         self.merge().await?;
-        let mut all = self.repair().await?;
+        let mut all = result.unwrap_or_default().then(self.repair().await?);
         // A single one has just been tried.
-        for policy in untried.iter().filter(|_| untried.len() > 1) {
+        for (policy, _) in blamed.iter().filter(|_| blamed.len() > 1) {
             self.wanted.release(&policy.name);
             self.merge().await?;
-            match self.repair().await {
-                Ok(Looked { steps, waits, warnings, took }) => {
-                    all.steps.extend(steps);
-                    all.took += took;
-                    (all.waits, all.warnings) = (waits, warnings);
-                }
-                Err(error) => {
-                    self.recovered = false;
-                    self.wanted.hold(&policy.name, chain(&*error));
-                    self.merge().await?;
-                }
+            let result = self.repair().await;
+            let why = self.why_not(policy, &result);
+            all = all.then(result.unwrap_or_default());
+            if let Some(why) = why {
+                self.recovered = false;
+                self.wanted.hold(&policy.name, why);
+                self.merge().await?;
+                all = all.then(self.repair().await?);
             }
         }
         Ok(all)
+    }
+
+    /// Why this policy, which is new, did not come into force; `None` if it did, or waits.
+    fn why_not(&self, policy: &Candidate, result: &anyhow::Result<Looked>) -> Option<String> {
+        match result {
+            Err(error) => Some(chain(&**error)),
+            Ok(looked) => {
+                let part = self.parts.get(&policy.name)?;
+                why_not(&looked.failures, |name| part.asks_for(name))
+            }
+        }
     }
 
     /// When to look again because of what is held back.
@@ -70,15 +79,18 @@ impl Keeper<'_> {
     }
 
     /// What became of each policy that the API has told of.
-    pub(super) fn outcome_of(&self, looked: Result<&[Missing], &str>) -> Outcome {
+    pub(super) fn outcome_of(&self, looked: Result<&Looked, &str>) -> Outcome {
         let policies = self.wanted.chosen().map(|chosen| chosen.policies.as_slice()).unwrap_or_default();
         let verdict = |policy: &Candidate| match (self.refused.get(&policy.name), looked) {
             (Some(why), _) => Verdict::Failed(why.clone()),
             (None, Err(why)) => Verdict::Failed(why.to_owned()),
-            (None, Ok(waits)) => self.parts.get(&policy.name).map_or_else(
+            (None, Ok(looked)) => self.parts.get(&policy.name).map_or_else(
                 || Verdict::Done { left_alone: Vec::new() },
                 |part| {
-                    let waits = waits.iter().filter(|missing| part.asks_for(&missing.of));
+                    if let Some(why) = why_not(&looked.failures, |name| part.asks_for(name)) {
+                        return Verdict::Failed(why);
+                    }
+                    let waits = looked.waits.iter().filter(|missing| part.asks_for(&missing.of));
                     let waits: Vec<String> = waits.map(ToString::to_string).collect();
                     if waits.is_empty() {
                         Verdict::Done { left_alone: part.left_alone.clone() }

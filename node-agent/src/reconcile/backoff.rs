@@ -1,8 +1,11 @@
 //! When something else changes back what we put right, the one who gives way keeps the node usable.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::node::plan::Step;
 
 /// So many repairs within [`WINDOW`] are a fight.
 const FIGHT: usize = 5;
@@ -45,8 +48,53 @@ impl BackOff {
     }
 
     /// Until when to leave changes alone. Counted from the last repair: one that comes long after it is no answer to it.
-    pub(crate) fn not_before(&self) -> Option<Instant> {
+    fn not_before(&self) -> Option<Instant> {
         self.last.map(|last| last + self.pause)
+    }
+}
+
+/// Of each link, what is undone there: a fight over one delays no other.
+#[derive(Debug, Default)]
+pub(super) struct Fights(BTreeMap<String, BackOff>);
+
+impl Fights {
+    /// Notes repairs; returns the links that are fought over, with their pauses.
+    pub(super) fn repaired(&mut self, now: Instant, steps: &[Step]) -> Vec<(String, Duration)> {
+        // Nothing is remembered for ever.
+        self.0.retain(|_, fight| fight.last.is_some_and(|last| now < last + fight.pause + WINDOW + LONGEST));
+        let mut done: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for step in steps {
+            for link in links(step) {
+                done.entry(link.to_owned()).or_default().push(step.to_string());
+            }
+        }
+        let mut fought = Vec::new();
+        for (link, steps) in done {
+            let fight = self.0.entry(link.clone()).or_default();
+            if let Some(pause) = fight.repaired(now, &steps.join(", ")) {
+                fought.push((link, pause));
+            }
+        }
+        fought
+    }
+
+    /// Whether any link is to be left alone now.
+    pub(super) fn any(&self, now: Instant) -> bool {
+        self.0.values().any(|fight| fight.pause_from(now).is_some())
+    }
+
+    /// How long to leave links of these names alone still.
+    pub(super) fn pause(&self, names: &BTreeSet<String>, now: Instant) -> Option<Duration> {
+        names.iter().filter_map(|name| self.0.get(name)?.pause_from(now)).max()
+    }
+}
+
+fn links(step: &Step) -> Vec<&str> {
+    match step {
+        Step::AddRoute(route) | Step::RemoveRoute(route) => {
+            route.hops.iter().map(|hop| hop.link.as_str()).collect()
+        }
+        step => step.link().into_iter().collect(),
     }
 }
 
@@ -76,6 +124,22 @@ mod tests {
         now += LONGEST + WINDOW + LONGEST;
         assert_eq!(backoff.repaired(now, WHAT), None);
         assert_eq!(backoff.not_before(), Some(now));
+    }
+
+    #[test]
+    fn a_fight_over_one_link_delays_no_other() {
+        let mut fights = Fights::default();
+        let now = Instant::now();
+        let up = |link: &str| [Step::SetUp { link: link.into(), up: true }];
+        for round in 1..=FIGHT {
+            let fought = fights.repaired(now, &up("octbr"));
+            assert_eq!(fought.len(), usize::from(round == FIGHT), "{round}");
+        }
+        assert!(fights.repaired(now, &up("ospbr")).is_empty());
+        let names = |name: &str| BTreeSet::from(["eth0".to_owned(), name.to_owned()]);
+        assert_eq!(fights.pause(&names("octbr"), now), Some(FIRST));
+        assert_eq!(fights.pause(&names("ospbr"), now), None);
+        assert!(fights.any(now) && !fights.any(now + FIRST));
     }
 
     #[test]

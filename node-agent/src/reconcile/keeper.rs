@@ -9,7 +9,7 @@ use octavia_bridge_netlink::{Event, EventGroups, Events, Netlink};
 use tokio::sync::watch::Sender;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::backoff::BackOff;
+use super::backoff::Fights;
 use super::files::Files;
 use super::links::Job;
 use super::ports::Ports;
@@ -17,10 +17,10 @@ use super::standing::{Looked, Standing};
 use super::wanted::{Wanted, chosen};
 use super::watch::Watch;
 use crate::cluster::policies::{self, Outcome, Part};
-use crate::node::apply::{self, Goal, Targets};
+use crate::node::apply::Targets;
 use crate::node::desired::Desired;
-use crate::node::state::{Bridges, Kept, State};
-use crate::node::{nmstate_lock, recovery};
+use crate::node::state::{Kept, State};
+use crate::node::{nmstate_lock, recovery, source};
 
 /// Events come in bursts, several to one change: how long to let one pass before reading.
 const BURST: Duration = Duration::from_millis(3);
@@ -50,6 +50,8 @@ pub(super) struct Keeper<'a> {
     pub(super) held_until: Option<Instant>,
     /// What was in force as a whole last, in this process or an earlier one.
     pub(super) good: Kept,
+    /// The same as it was read.
+    pub(super) reached: Desired,
     /// Where to tell what became of the policies.
     pub(super) outcome: Option<Sender<Option<Outcome>>>,
     /// Nothing that an earlier process, or this one, had to leave half done is left.
@@ -57,7 +59,7 @@ pub(super) struct Keeper<'a> {
     /// The plugin knows of the bridges that are kept.
     pub(super) promised: bool,
     pub(super) watch: Watch,
-    pub(super) backoff: BackOff,
+    pub(super) fights: Fights,
     /// Said once, not at every look.
     pub(super) told: Vec<String>,
     pub(super) standing: Standing,
@@ -87,12 +89,13 @@ pub(super) async fn keep(job: &Job) -> anyhow::Result<()> {
         }
         None => None,
     };
+    let good = recovery::kept_last(&job.state).unwrap_or_default();
     let mut keeper = Keeper {
         recovered: false,
         promised: false,
         watch: Watch::default(),
         targets: job.targets.clone(),
-        backoff: BackOff::default(),
+        fights: Fights::default(),
         told: Vec::new(),
         standing: job.standing.clone(),
         ports: Ports::new(job.ports.clone(), job.leave_ports),
@@ -105,7 +108,8 @@ pub(super) async fn keep(job: &Job) -> anyhow::Result<()> {
         parts: BTreeMap::new(),
         refused: BTreeMap::new(),
         held_until: None,
-        good: recovery::kept_last(&job.state).unwrap_or_default(),
+        reached: source::desired(&good).unwrap_or_default(),
+        good,
         outcome: following.as_ref().map(|following| following.outcome.clone()),
     };
     keeper.begin().await?;
@@ -120,13 +124,12 @@ pub(super) async fn keep(job: &Job) -> anyhow::Result<()> {
         let pause = keeper.look().await.unwrap_or(job.interval);
         let wake = Instant::now() + pause.min(job.interval);
         job.health.pulse.sleeps_until(wake);
-        let not_before = keeper.backoff.not_before().unwrap_or_else(Instant::now);
         tokio::select! {
             _ = stopped.wait_for(|stopped| *stopped) => return Ok(()),
             () = job.reload.notified() => keeper.reload(&job.input, in_cluster).await?,
             () = files.changed() => keeper.reload(&job.input, in_cluster).await?,
             chosen = chosen(&mut following) => keeper.choose(chosen?).await?,
-            woken = keeper.relevant(&mut events, not_before) => woken?,
+            woken = keeper.relevant(&mut events) => woken?,
             () = sleep_until(wake) => {}
         }
     }
@@ -147,8 +150,11 @@ impl Keeper<'_> {
             Err(anyhow!("not done within {} s; what was begun is taken back", LONGEST_LOOK.as_secs()))
         });
         let failed = result.as_ref().err().map(|error| chain(&**error));
-        let waits = result.as_ref().map(|looked| looked.waits.as_slice()).unwrap_or_default();
-        self.tell(self.outcome_of(failed.as_deref().map_or(Ok(waits), Err)));
+        let outcome = match (&result, &failed) {
+            (Ok(looked), _) => self.outcome_of(Ok(looked)),
+            (Err(_), why) => self.outcome_of(Err(why.as_deref().unwrap_or_default())),
+        };
+        self.tell(outcome);
         // Whatever became of the links: a bridge that is there can have its ports.
         let ports = self.keep_ports().await;
         let links = self.report(result, started);
@@ -160,24 +166,27 @@ impl Keeper<'_> {
         match result {
             Ok(looked) => {
                 self.standing.looked(&looked, &self.desired);
-                let Looked { steps, waits, warnings, took: _ } = looked;
+                let Looked { steps, waits, warnings, failures, took: _ } = looked;
                 for step in &steps {
                     tracing::info!("{step}");
                 }
                 if !steps.is_empty() {
                     tracing::info!("{} steps in {:?}", steps.len(), started.elapsed());
-                    let last = steps.join(", ");
-                    if let Some(pause) = self.backoff.repaired(Instant::now(), &last) {
+                    for (link, pause) in self.fights.repaired(Instant::now(), &steps) {
+                        let last: Vec<String> = steps.iter().map(ToString::to_string).collect();
+                        let last = last.join(", ");
                         tracing::warn!(
-                            "something undoes what is kept here, time and again (last: {last}); waiting {pause:?}"
+                            "something undoes what is kept here, time and again ({link}, last: {last}); waiting {pause:?}"
                         );
                     }
                 }
+                let again = failures.iter().map(|failure| failure.pause.unwrap_or(RETRY)).min();
                 let waits = waits.iter().map(|what| format!("waiting: {what}"));
+                let failed = failures.iter().map(ToString::to_string);
                 let refused =
                     self.refused.iter().map(|(name, why)| format!("policy {name} is not in force: {why}"));
-                self.say(waits.chain(warnings).chain(refused).collect());
-                self.held_for()
+                self.say(waits.chain(failed).chain(warnings).chain(refused).collect());
+                [self.held_for(), again].into_iter().flatten().min()
             }
             Err(error) => {
                 // What could not be taken back is in the journal, and the next one would begin it anew.
@@ -188,55 +197,6 @@ impl Keeper<'_> {
                 Some(RETRY)
             }
         }
-    }
-
-    pub(super) async fn repair(&mut self) -> anyhow::Result<Looked> {
-        // Only now that nobody else keeps these links: taking back is changing, too.
-        if !self.recovered {
-            recovery::recover(self.netlink, self.state).await?;
-            self.recovered = true;
-        }
-        // Before the first look: a bridge that the plugin makes on its own is seen here, or not made.
-        if !self.promised {
-            self.state.promise(&Bridges::of(&self.desired, &self.kept))?;
-            self.promised = true;
-        }
-        let started = Instant::now();
-        let plan = apply::plan_now(self.netlink, &self.desired).await?;
-        let waits = plan.missing.clone();
-        let warnings = plan.warnings.clone();
-        let goal = plan.missing.is_empty().then(|| Goal::Keep(self.kept.clone()));
-        // With nothing to keep there is nothing to bring about at the next boot either.
-        let keeps = goal.is_some() && !self.desired.is_empty();
-        let draft = if keeps { self.state.draft(&self.kept) } else { Ok(None) };
-        // With a journal as in `apply`: killed on its way to a state that was never kept, the next start, which may
-        // know only the kept one, would not know what of the other to take away.
-        let journal = self.state.directory();
-        let done =
-            apply::carry_out(self.netlink, &self.desired, plan, &self.targets, journal, goal.as_ref()).await;
-        let done = match done {
-            Ok(done) => done,
-            Err(error) => {
-                if let Err(left) = draft.and_then(|draft| self.state.discard(draft)) {
-                    tracing::warn!("{}", chain(&left));
-                }
-                return Err(error.into());
-            }
-        };
-        let took = started.elapsed();
-        if goal.is_some() {
-            let kept = match keeps {
-                true => draft.and_then(|draft| self.state.publish(draft)),
-                false if self.good == self.kept => Ok(()),
-                false => self.state.forget(),
-            };
-            if let Err(error) = kept {
-                tracing::warn!("{}", chain(&error));
-            }
-            self.good.clone_from(&self.kept);
-        }
-        let steps = done.end()?.iter().map(|planned| planned.apply.to_string()).collect();
-        Ok(Looked { steps, waits, warnings, took })
     }
 
     /// Warns, unless it has just said the same.
@@ -250,7 +210,7 @@ impl Keeper<'_> {
     }
 
     /// Waits for a change that may concern us, and for the end of its burst.
-    async fn relevant(&mut self, events: &mut Events, not_before: Instant) -> anyhow::Result<()> {
+    async fn relevant(&mut self, events: &mut Events) -> anyhow::Result<()> {
         let mut overrun;
         loop {
             let event = events.next().await.context("listen for changes")?;
@@ -274,7 +234,6 @@ impl Keeper<'_> {
         if overrun {
             self.find_links().await?;
         }
-        sleep_until(not_before).await;
         Ok(())
     }
 }

@@ -1,11 +1,13 @@
 //! How the policy stands, for those who ask: the page /readyz and the figures.
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::health::{Health, Line, Links, PolicyState, Report};
 use crate::node::desired::Desired;
-use crate::node::plan::Missing;
+use crate::node::plan::{Missing, Step};
 
 /// What is told of the loop that keeps the links.
 #[derive(Clone, Debug)]
@@ -24,13 +26,42 @@ pub(crate) struct Standing {
 #[derive(Debug, Default)]
 pub(super) struct Looked {
     /// What was done.
-    pub(super) steps: Vec<String>,
+    pub(super) steps: Vec<Step>,
     /// What has to appear first.
     pub(super) waits: Vec<Missing>,
     /// What people should know.
     pub(super) warnings: Vec<String>,
+    /// What stays as it is for now.
+    pub(super) failures: Vec<Failure>,
     /// From the first reading of the kernel to the last. Keeping the policy on disk comes after that.
     pub(super) took: Duration,
+}
+
+impl Looked {
+    /// Both together: what the later one found, after the steps of both.
+    pub(super) fn then(mut self, later: Self) -> Self {
+        self.steps.extend(later.steps);
+        let took = self.took + later.took;
+        Self { steps: self.steps, took, ..later }
+    }
+}
+
+/// A group of links that could not be brought about.
+#[derive(Debug, Clone)]
+pub(super) struct Failure {
+    /// Of its links, and of its routes as the plan calls them.
+    pub(super) names: BTreeSet<String>,
+    pub(super) why: String,
+    /// It is only left alone for so long: somebody fights over it.
+    pub(super) pause: Option<Duration>,
+    /// It was in force once, as it is wanted now.
+    pub(super) is_old: bool,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
 }
 
 impl Standing {
@@ -83,8 +114,13 @@ impl Standing {
         } else {
             self.links.applied(looked.took, self.reached);
         }
+        let failing = looked.failures.iter().filter(|failure| failure.pause.is_none()).count();
+        if failing > 0 {
+            self.links.failed();
+        }
         let mut lines: Vec<Line> =
             looked.waits.iter().map(|missing| Line::Missing(missing.to_string())).collect();
+        lines.extend(looked.failures.iter().map(|failure| Line::Missing(failure.to_string())));
         if lines.is_empty() {
             self.reached = true;
             let stands = if desired.is_empty() { PolicyState::None } else { PolicyState::InForce };
@@ -96,7 +132,12 @@ impl Standing {
                 false => format!("in force: {}", names.join(", ")),
             }));
         } else {
-            self.links.stands(PolicyState::Waiting);
+            let state = if failing > 0 { PolicyState::Failed } else { PolicyState::Waiting };
+            self.links.stands(state);
+            let kept = self.well(looked, desired);
+            if !kept.is_empty() {
+                lines.push(Line::Well(format!("in force: {}", kept.join(", "))));
+            }
         }
         lines.extend(looked.warnings.iter().cloned().map(Line::Note));
         lines.extend(
@@ -105,6 +146,19 @@ impl Standing {
                 .map(|why| Line::Note(format!("a newer one is wrong and has no effect: {why}"))),
         );
         self.report.set(lines);
+    }
+
+    /// Names of the interfaces that nothing is missing of, among others.
+    fn well<'a>(&self, looked: &Looked, desired: &'a Desired) -> Vec<&'a str> {
+        let mut names = Vec::new();
+        for interface in &desired.interfaces {
+            let name = interface.name.as_str();
+            let fails = looked.failures.iter().any(|failure| failure.names.contains(name));
+            if !fails && !looked.waits.iter().any(|missing| missing.of == name) {
+                names.push(name);
+            }
+        }
+        names
     }
 
     /// It could not be brought about.

@@ -9,6 +9,7 @@ mod applying;
 mod confined;
 mod daemon;
 mod doctor;
+mod groups;
 mod health;
 mod input;
 mod installing;

@@ -84,6 +84,41 @@ fn a_policy_comes_into_force_and_whoever_waits_is_told() {
     assert_eq!(scene.events("octavia").len(), 1);
 }
 
+#[test]
+fn a_policy_whose_nic_is_taken_away_fails_alone() {
+    let scene = Scene::new("apart");
+    let node = scene.node(0);
+    node.ip("link add nic-b type veth peer name wire-b");
+    scene.post("alpha", &octbr(1500));
+    scene.post(
+        "beta",
+        &json!([{"name": "br-b", "type": "linux-bridge", "bridge": {"port": [{"name": "nic-b"}]}}]),
+    );
+    for name in ["alpha", "beta"] {
+        scene.wait(name, DONE);
+    }
+    let alpha = scene.policy("alpha");
+    node.ip("link add foreign type bridge");
+    node.ip("link set nic-b master foreign");
+    let beta = scene.wait("beta", "FailedToConfigure");
+    assert!(
+        message(&beta).is_some_and(|message| message.contains("nic-b is to be a port of br-b")),
+        "{beta}"
+    );
+    for fault in ["link set octbr down", "link set enp6s0 nomaster"] {
+        node.ip(fault);
+        node.wait_link("octbr", |link| {
+            link["flags"].as_array().is_some_and(|flags| flags.contains(&"UP".into()))
+        });
+        node.wait_link("enp6s0", |link| link["master"] == "octbr");
+    }
+    let written = |object: &Value| text(&object["metadata"]["resourceVersion"]);
+    assert_eq!(written(&scene.policy("alpha")), written(&alpha), "alpha is in force all the time");
+    node.ip("link set nic-b nomaster");
+    scene.wait("beta", DONE);
+    node.wait_link("nic-b", |link| link["master"] == "br-b");
+}
+
 /// What the seed's patch does: the list of interfaces is replaced.
 #[test]
 fn an_interface_that_is_dropped_stays_and_is_kept_no_more_and_only_absent_deletes() {

@@ -1,0 +1,211 @@
+//! One look at the links with what it leads to: all groups at once as long as none fails, each by itself otherwise.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use octavia_bridge_ipam::causes::chain;
+use tokio::time::Instant;
+
+use super::groups::{Group, split};
+use super::keeper::Keeper;
+use super::standing::{Failure, Looked};
+use crate::node::apply::{self, Error, Goal};
+use crate::node::desired::Desired;
+use crate::node::observed::{Observed, read_scope};
+use crate::node::plan::{self, Missing, Plan};
+use crate::node::recovery;
+use crate::node::state::Bridges;
+
+/// What can be brought about now.
+struct Round {
+    /// `None` for all of it.
+    part: Option<Desired>,
+    plan: Plan,
+    failures: Vec<Failure>,
+}
+
+impl Keeper<'_> {
+    /// Brings about what can be. A group that fails is no error but a [`Failure`].
+    ///
+    /// # Errors
+    /// What concerns all groups: reading, the journal, what the plugin is told.
+    pub(super) async fn repair(&mut self) -> anyhow::Result<Looked> {
+        // Only now that nobody else keeps these links: taking back is changing, too.
+        if !self.recovered {
+            recovery::recover(self.netlink, self.state).await?;
+            self.recovered = true;
+        }
+        // Before the first look: a bridge that the plugin makes on its own is seen here, or not made.
+        if !self.promised {
+            self.state.promise(&Bridges::of(&self.desired, &self.kept))?;
+            self.promised = true;
+        }
+        let started = Instant::now();
+        let Round { part, plan, failures } = self.plan_apart().await?;
+        let mut looked = Looked { failures, ..Looked::default() };
+        looked.waits.clone_from(&plan.missing);
+        looked.warnings.clone_from(&plan.warnings);
+        let goal = self.is_settled(&looked).then(|| Goal::Keep(self.kept.clone()));
+        // With nothing to keep there is nothing to bring about at the next boot either.
+        let keeps = goal.is_some() && !self.desired.is_empty();
+        let draft = if keeps { self.state.draft(&self.kept) } else { Ok(None) };
+        // With a journal as in `apply`: killed on its way to a state that was never kept, the next start, which may
+        // know only the kept one, would not know what of the other to take away.
+        let journal = self.state.directory();
+        let desired = part.as_ref().unwrap_or(&self.desired);
+        let done = apply::carry_out(self.netlink, desired, plan, &self.targets, journal, goal.as_ref()).await;
+        let done = match done {
+            Ok(done) => done,
+            Err(error) => {
+                if let Err(left) = draft.and_then(|draft| self.state.discard(draft)) {
+                    tracing::warn!("{}", chain(&left));
+                }
+                // What could not be taken back is in the journal, and the next one would begin it anew.
+                self.recovered = false;
+                looked.waits.clear();
+                looked.warnings.clear();
+                self.one_by_one(desired, error, &mut looked).await?;
+                looked.took = started.elapsed();
+                return Ok(looked);
+            }
+        };
+        looked.took = started.elapsed();
+        if goal.is_some() {
+            let kept = match keeps {
+                true => draft.and_then(|draft| self.state.publish(draft)),
+                false if self.good == self.kept => Ok(()),
+                false => self.state.forget(),
+            };
+            if let Err(error) = kept {
+                tracing::warn!("{}", chain(&error));
+            }
+            self.good.clone_from(&self.kept);
+            self.reached.clone_from(&self.desired);
+        }
+        looked.steps = done.end()?.into_iter().map(|planned| planned.apply).collect();
+        Ok(looked)
+    }
+
+    /// Plans all of it, or those groups that do not stand in their own way.
+    async fn plan_apart(&self) -> Result<Round, Error> {
+        let now = Instant::now();
+        let error = match apply::plan_now(self.netlink, &self.desired).await {
+            Ok(plan) if plan.steps.is_empty() || !self.fights.any(now) => {
+                return Ok(Round { part: None, plan, failures: Vec::new() });
+            }
+            Ok(_) => None,
+            Err(Error::Conflicts(conflicts)) => Some(conflicts),
+            Err(error) => return Err(error),
+        };
+        let observed = self.read(&self.desired).await?;
+        let mut failures = Vec::new();
+        let mut part = Desired::default();
+        for group in split(&self.desired, &observed) {
+            match plan::plan(&group.desired, &observed) {
+                Err(conflicts) => failures.push(self.failure(&group, conflicts.to_string(), None)),
+                Ok(plan) => match self.fights.pause(&group.names, now).filter(|_| !plan.steps.is_empty()) {
+                    Some(pause) => {
+                        let steps: Vec<String> =
+                            plan.steps.iter().map(|step| step.apply.to_string()).collect();
+                        let why = format!(
+                            "another program undoes it time and again: {}; done in {} s",
+                            steps.join(", "),
+                            pause.as_secs() + 1
+                        );
+                        failures.push(self.failure(&group, why, Some(pause)));
+                    }
+                    None => part.extend(group.desired),
+                },
+            }
+        }
+        match (plan::plan(&part, &observed), error) {
+            (Ok(plan), _) => Ok(Round { part: Some(part), plan, failures }),
+            // Between groups that are none, then.
+            (Err(conflicts), None) | (Err(_), Some(conflicts)) => Err(Error::Conflicts(conflicts)),
+        }
+    }
+
+    /// After all groups together have failed and were taken back.
+    async fn one_by_one(&self, desired: &Desired, together: Error, looked: &mut Looked) -> Result<(), Error> {
+        let cut = matches!(together, Error::CutOff { .. } | Error::Unreachable(_));
+        if matches!(together, Error::Observe(_) | Error::Journal(_)) {
+            return Err(together);
+        }
+        let groups = split(desired, &self.read(desired).await?);
+        let only = groups.len() == 1;
+        for group in groups {
+            let plan = match apply::plan_now(self.netlink, &group.desired).await {
+                Ok(plan) => plan,
+                Err(Error::Conflicts(conflicts)) => {
+                    looked.failures.push(self.failure(&group, conflicts.to_string(), None));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            looked.waits.extend(plan.missing.iter().cloned());
+            looked.warnings.extend(plan.warnings.iter().cloned());
+            // Once is enough for what takes the node's connection away.
+            if only || cut && plan.cuts.is_some() {
+                looked.failures.push(self.failure(&group, chain(&together), None));
+                continue;
+            }
+            let journal = self.state.directory();
+            let done =
+                apply::carry_out(self.netlink, &group.desired, plan, &self.targets, journal, None).await;
+            match done {
+                Ok(done) => looked.steps.extend(done.end()?.into_iter().map(|planned| planned.apply)),
+                Err(error @ (Error::Observe(_) | Error::Journal(_))) => return Err(error),
+                Err(error) => looked.failures.push(self.failure(&group, chain(&error), None)),
+            }
+        }
+        Ok(())
+    }
+
+    async fn read(&self, desired: &Desired) -> Result<Observed, Error> {
+        let mut scope = plan::scope(desired);
+        scope.whole = true;
+        read_scope(self.netlink, &scope).await.map_err(Error::Observe)
+    }
+
+    fn failure(&self, group: &Group, why: String, pause: Option<Duration>) -> Failure {
+        let is_old = self.reached.has(&group.desired);
+        Failure { names: group.names.clone(), why, pause, is_old }
+    }
+
+    /// Whether what is wanted may be kept on disk: all that is not brought about was in force before.
+    fn is_settled(&self, looked: &Looked) -> bool {
+        if self.kept == self.good {
+            return true;
+        }
+        let was = |missing: &Missing| {
+            let wanted = self.desired.interfaces.iter().find(|entry| entry.name == missing.of);
+            wanted.is_some_and(|entry| self.reached.interfaces.contains(entry))
+        };
+        looked.failures.iter().all(|failure| failure.is_old) && looked.waits.iter().all(was)
+    }
+}
+
+impl Desired {
+    fn extend(&mut self, other: Self) {
+        self.interfaces.extend(other.interfaces);
+        self.routes.extend(other.routes);
+    }
+
+    /// Whether all of `part` is in it.
+    fn has(&self, part: &Self) -> bool {
+        part.interfaces.iter().all(|entry| self.interfaces.contains(entry))
+            && part.routes.iter().all(|route| self.routes.contains(route))
+    }
+}
+
+/// Names of the failures that concern someone who asks for what `asks` says.
+pub(super) fn why_not(failures: &[Failure], asks: impl Fn(&str) -> bool) -> Option<String> {
+    let mut texts = BTreeSet::new();
+    for failure in failures.iter().filter(|failure| failure.pause.is_none()) {
+        if failure.names.iter().any(|name| asks(name)) {
+            texts.insert(failure.why.as_str());
+        }
+    }
+    let text = texts.into_iter().collect::<Vec<_>>().join("\n");
+    Some(text).filter(|text| !text.is_empty())
+}
