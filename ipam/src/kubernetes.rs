@@ -13,7 +13,7 @@
 //!
 //! Of pools only the metadata are watched, because each change of a pool would bring all of it to all agents. Its content is
 //! read when it is needed. Whether what is remembered is all there is, its generation tells, which the server counts up with
-//! each change of the spec. Where others have changed it since, the reservations, which are watched whole, still say which
+//! each change of the spec. Where other agents have changed it since, the reservations, which are watched whole, still say which
 //! addresses are in use; so a claim reads first only what they cannot tell (see [`keep_up`]).
 //!
 //! A claim makes the reservation first and then the entry, by a patch that tests only that this one entry is absent.
@@ -150,6 +150,8 @@ struct Shared {
     reading: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     /// Attachments that have claimed here and were not released, and those that were.
     attachments: Mutex<Attachments>,
+    /// When a reservation was last seen that no agent of this project wrote.
+    whereabouts: Mutex<Option<Instant>>,
     /// How often a claim had to choose again.
     conflicts: AtomicU64,
 }
@@ -183,6 +185,7 @@ impl Store {
             lost_one: Notify::new(),
             reading: Mutex::default(),
             attachments: Mutex::default(),
+            whereabouts: Mutex::default(),
             conflicts: AtomicU64::new(0),
         });
         let mut feeds = JoinSet::new();

@@ -46,6 +46,9 @@ pub(super) trait Merge: Sized {
 pub(super) trait Cached: Object + Merge {
     fn part(cache: &mut Cache) -> &mut Objects<Self>;
 
+    /// The object was seen by a watch.
+    fn seen(&self, _shared: &Shared) {}
+
     /// The object called `name` is gone, and it was not deleted here.
     fn ended(self, _name: &str, _shared: &Shared) {}
 
@@ -102,6 +105,12 @@ impl Cached for CachedPool {
 impl Cached for Reservation {
     fn part(cache: &mut Cache) -> &mut Objects<Self> {
         &mut cache.reservations
+    }
+
+    fn seen(&self, shared: &Shared) {
+        if self.node.is_empty() {
+            *lock(&shared.whereabouts) = Some(Instant::now());
+        }
     }
 
     fn ended(self, name: &str, shared: &Shared) {

@@ -200,7 +200,7 @@ impl Store {
         let rivals = || pools.iter().any(|(name, subnet)| self.lane(name, *subnet).rivals().are_at_work());
         let lowest = (conflicts == 0 && !rivals()).then(Instant::now);
         let cache = lock(&shared.cache);
-        let unread = unread_by_claim(&cache, &claim.request, looked);
+        let unread = unread_by_claim(&cache, &claim.request, looked, shared.is_whereabouts_at_work());
         if !unread.is_empty() {
             return Ok((Plan::Unread(unread), Flight { store: self, places: Vec::new(), lowest }));
         }

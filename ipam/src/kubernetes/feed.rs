@@ -92,7 +92,9 @@ fn take_in<T: Cached>(shared: &Shared, change: Change<T>) -> Vec<String> {
             let mut cache = lock(&shared.cache);
             let part = T::part(&mut cache);
             for item in items {
-                part.put(stored(item, epoch));
+                let stored = stored(item, epoch);
+                T::seen(&stored.object, shared);
+                part.put(stored);
             }
             let Unlisted { ended, mut doubtful } = part.listed(&names);
             drop(cache);
@@ -107,7 +109,9 @@ fn take_in<T: Cached>(shared: &Shared, change: Change<T>) -> Vec<String> {
         }
         Change::Put(item) => {
             let epoch = shared.api.epoch();
-            T::part(&mut lock(&shared.cache)).put(stored(item, epoch));
+            let stored = stored(item, epoch);
+            T::seen(&stored.object, shared);
+            T::part(&mut lock(&shared.cache)).put(stored);
         }
         Change::Gone(item) => {
             let Stored { name, version, .. } = stored(item, 0);

@@ -24,10 +24,12 @@ use super::name::address_of;
 use super::object::{CachedPool, Reservation};
 use super::patience::Patience;
 use super::release::Holdings;
-use super::{Store, lock};
+use super::{Shared, Store, lock};
 
 /// So many released attachments are remembered: runtimes repeat DEL soon, if they do.
 const REMEMBERED: usize = 1024;
+/// So long after the last reservation of whereabouts' more of them are expected.
+const WHEREABOUTS: Duration = Duration::from_secs(3600);
 /// How full a range is, is told by what was read at most so long ago, as long as that says that there is room.
 const ROOM: Duration = Duration::from_secs(60);
 
@@ -68,8 +70,21 @@ impl Attachments {
     }
 }
 
+impl Shared {
+    /// Whether whereabouts has written here lately. It writes an entry before the reservation, and fails when it finds ours
+    /// there: so its entries have to be seen before a choice. Agents of this project make the reservation first.
+    pub(super) fn is_whereabouts_at_work(&self) -> bool {
+        lock(&self.whereabouts).is_some_and(|last| last.elapsed() < WHEREABOUTS)
+    }
+}
+
 /// The pools that a claim has to read before it can choose, beside those that it has `read` already.
-pub(super) fn unread_by_claim(cache: &Cache, request: &Request, read: &BTreeSet<String>) -> Vec<String> {
+pub(super) fn unread_by_claim(
+    cache: &Cache,
+    request: &Request,
+    read: &BTreeSet<String>,
+    whereabouts: bool,
+) -> Vec<String> {
     let network = request.network_name.as_deref();
     let own = request.pools();
     let mut unread = Vec::new();
@@ -80,7 +95,10 @@ pub(super) fn unread_by_claim(cache: &Cache, request: &Request, read: &BTreeSet<
         let needed = if own.iter().any(|(mine, _)| mine.as_str() == name) {
             // Without reservations only the content says what is in use; with them, the reservation of the pod that its
             // entry may be there.
-            pool.sound().is_none() || !request.overlapping || has_unknown_entry(cache, request, name, pool)
+            whereabouts
+                || pool.sound().is_none()
+                || !request.overlapping
+                || has_unknown_entry(cache, request, name, pool)
         } else {
             // Its entries may have no reservation.
             let subnet = name::subnet_of(network, name);

@@ -282,3 +282,21 @@ async fn own_entries_are_read_again_now_and_then_and_others_forgotten() {
     idle(&one, Duration::from_secs(2)).await;
     assert!(one.pools()[0].content.is_none());
 }
+
+/// It writes an entry before its reservation, and its ADD fails if ours comes between the two.
+#[tokio::test(start_paused = true)]
+async fn where_whereabouts_is_at_work_a_changed_pool_is_read_first() {
+    let server = Server::new(12);
+    let (one, _two) = pair(&server, &octavia()).await;
+    let reservation = json!({ "spec": { "podref": "ns/old", "ifname": "net1" } });
+    server.put(RESERVATIONS, "172.23.0.60", Some(reservation));
+    let mut pool = server.object(POOLS, POOL).unwrap();
+    pool["spec"]["allocations"]["60"] = json!({ "id": "old", "podref": "ns/old", "ifname": "net1" });
+    // The next one's entry, which has no reservation yet.
+    pool["spec"]["allocations"]["32"] = json!({ "id": "new", "podref": "ns/new", "ifname": "net1" });
+    server.put(POOLS, POOL, Some(pool));
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(add(&one, &claim(&octavia(), 3)).await.unwrap(), ["172.23.0.33/24"]);
+    let requests = server.requests();
+    assert_eq!((requests.len(), &*requests[0]), (3, READ), "{requests:?}");
+}
