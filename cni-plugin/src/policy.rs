@@ -6,7 +6,9 @@
 //! The agent writes `agent/bridges.json` in its state directory before it acts on a policy, and removes it with the policy:
 //! `{"version": 1, "policy": "octavia.yaml", "bridges": {"octbr": ["enp6s0.24"]}, "links": ["enp6s0", "enp6s0.24", "octbr"]}`:
 //! each bridge with its uplinks, and the names of all links that the policy speaks of. A bridge of such a name, made for
-//! a pod before the NIC or the VLAN is there, would stand in the policy's way. An older agent says nothing of them.
+//! a pod before the NIC or the VLAN is there, would stand in the policy's way. An older agent says nothing of them. Bridges of
+//! policies that the agent could not bring about are there, too, and `not_in_force` says why: a pod on a bridge without its
+//! uplink would be attached to an island.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
@@ -14,6 +16,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use octavia_bridge_ipam::state_file;
+use octavia_bridge_ipam::visible::visible;
 use octavia_bridge_netlink::{Event, EventGroups, Events, LinkKind, Netlink};
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
@@ -38,6 +41,16 @@ struct Document {
     bridges: BTreeMap<String, Vec<String>>,
     #[serde(default)]
     links: BTreeSet<String>,
+    #[serde(default)]
+    not_in_force: Vec<NotInForce>,
+}
+
+/// A policy that the agent could not bring about.
+#[derive(Debug, Deserialize)]
+struct NotInForce {
+    policy: String,
+    why: String,
+    bridges: BTreeMap<String, Vec<String>>,
 }
 
 /// A bridge that a policy names.
@@ -48,6 +61,8 @@ struct Policy {
     bridge: String,
     /// Links that the policy makes ports of the bridge.
     uplinks: Vec<String>,
+    /// Why the policy is not in force, if it is not.
+    why: Option<String>,
 }
 
 /// Waits until the bridge is as the policy has it; returns at once if no policy names it.
@@ -86,7 +101,7 @@ pub(crate) async fn await_bridge(host: &Netlink, attachment: &Attachment) -> Res
 /// The same without waiting.
 pub(crate) async fn check(host: &Netlink, attachment: &Attachment) -> Result<(), Error> {
     let Word::Bridge(policy) = Word::on(attachment)? else { return Ok(()) };
-    policy.lack(host).await?.map_or(Ok(()), |lack| Err(not_yet(lack)))
+    policy.lack(host).await?.map_or(Ok(()), |lack| Err(policy.not_yet(lack)))
 }
 
 /// Whether a policy names the bridge, so that it is the agent's to make. To be asked with the bridges locked: the agent
@@ -126,13 +141,21 @@ impl Word {
 
     fn of(documents: impl Iterator<Item = Document>, name: &str) -> Self {
         let mut word = Self::Nothing;
-        for Document { policy: origin, mut bridges, links } in documents {
+        for Document { policy, mut bridges, links, not_in_force } in documents {
             if let Some(uplinks) = bridges.remove(name) {
-                return Self::Bridge(Policy { origin, bridge: name.to_owned(), uplinks });
+                let failed = not_in_force.into_iter().find(|failed| failed.bridges.contains_key(name));
+                let (origin, why) = match failed {
+                    // Others' words, which end up in an event.
+                    Some(failed) => {
+                        (format!("policy {}", failed.policy), Some(visible(&failed.why).to_string()))
+                    }
+                    None => (policy, None),
+                };
+                return Self::Bridge(Policy { origin, bridge: name.to_owned(), uplinks, why });
             }
             if links.contains(name) {
                 let text =
-                    format!("bridge: {name:?} is in the node's policy ({origin}), but not as a bridge");
+                    format!("bridge: {name:?} is in the node's policy ({policy}), but not as a bridge");
                 let details =
                     "set \"bridge\" to the name of a bridge; the plugin does not create one of this name";
                 word = Self::Link(Error::new(Code::InvalidConfig, text).with_details(details));
@@ -167,7 +190,22 @@ impl Policy {
     }
 
     fn words(&self, lack: &str) -> String {
-        format!("bridge: {:?}, which the node's policy ({}) names, {lack}", self.bridge, self.origin)
+        let words =
+            format!("bridge: {:?}, which the node's policy ({}) names, {lack}", self.bridge, self.origin);
+        match &self.why {
+            Some(why) => format!("{words}; that policy is not in force: {why}"),
+            None => words,
+        }
+    }
+
+    fn not_yet(&self, lack: String) -> Error {
+        let details = match &self.why {
+            Some(_) => format!("correct the {}; octavia-bridge-agent then creates the bridge", self.origin),
+            None => "octavia-bridge-agent repairs it; see its log or readiness \
+                     (kubectl exec POD -- /octavia-bridge-agent health ready)"
+                .into(),
+        };
+        Error::new(Code::TryAgainLater, lack).with_details(details)
     }
 
     /// Returns at the next event that may bring what is missing.
@@ -181,13 +219,6 @@ impl Policy {
         }
         Ok(())
     }
-}
-
-fn not_yet(lack: String) -> Error {
-    Error::new(Code::TryAgainLater, lack).with_details(
-        "octavia-bridge-agent repairs it; see its log or readiness \
-         (kubectl exec POD -- /octavia-bridge-agent health ready)",
-    )
 }
 
 /// Reads the file; `None` if there is none. What it says must not be guessed: without a policy's word this plugin would
@@ -255,6 +286,7 @@ mod tests {
             policy: "octavia.yaml".into(),
             bridges: bridges.iter().map(|name| ((*name).to_owned(), Vec::new())).collect(),
             links: links.iter().map(|name| (*name).to_owned()).collect(),
+            not_in_force: Vec::new(),
         };
         let on = |name: &str| {
             let documents =

@@ -11,6 +11,7 @@
 //! something to say, which finds nodes that are gone.
 
 mod api;
+mod bridges;
 mod conditions;
 mod enact;
 mod event;

@@ -87,6 +87,7 @@ pub(crate) async fn doctor(cli: &Cli, options: &Doctor) -> anyhow::Result<ExitCo
     let netlink = Netlink::open().await?;
     let seen = netlink.links().await.context("read the present links")?;
     let (mut findings, desired) = policy::look(cli, &netlink).await;
+    findings.extend(policy::not_in_force(cli));
     findings.extend(policy::put_aside(cli));
     if let Some(desired) = &desired {
         findings.extend(host::kernel(desired, &seen));

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::node::desired::{Choice, Text};
 
 pub(crate) use aside::{read, set_aside};
-pub(crate) use bridges::Bridges;
+pub(crate) use bridges::{Bridges, NotInForce};
 
 /// The agent's own, below the state directory.
 const FOLDER: &str = "agent";
@@ -183,12 +183,20 @@ impl State {
         remove(&self.kept_path().with_extension("json.tmp"))
     }
 
+    /// Keeps nothing any more. What the plugin is told is another matter.
+    ///
+    /// # Errors
+    /// Those of removing a file that is there.
+    pub(crate) fn keep_nothing(&self) -> Result<(), Error> {
+        remove(&self.kept_path())
+    }
+
     /// Keeps nothing any more, and leaves all bridges to the plugin.
     ///
     /// # Errors
     /// Those of removing a file that is there.
     pub(crate) fn forget(&self) -> Result<(), Error> {
-        remove(&self.kept_path())?;
+        self.keep_nothing()?;
         self.promise_nothing()
     }
 }

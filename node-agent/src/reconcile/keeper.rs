@@ -19,7 +19,7 @@ use super::watch::Watch;
 use crate::cluster::policies::{self, Outcome, Part};
 use crate::node::apply::Targets;
 use crate::node::desired::Desired;
-use crate::node::state::{Kept, State};
+use crate::node::state::{Kept, NotInForce, State};
 use crate::node::{nmstate_lock, recovery, source};
 
 /// Events come in bursts, several to one change: how long to let one pass before reading.
@@ -46,6 +46,8 @@ pub(super) struct Keeper<'a> {
     pub(super) parts: BTreeMap<String, Part>,
     /// Policies of the cluster that are no part of what is desired, and why.
     pub(super) refused: BTreeMap<String, String>,
+    /// The same, for the plugin.
+    pub(super) not_in_force: Vec<NotInForce>,
     /// Until when some of them are not tried again.
     pub(super) held_until: Option<Instant>,
     /// What was in force as a whole last, in this process or an earlier one.
@@ -107,6 +109,7 @@ pub(super) async fn keep(job: &Job) -> anyhow::Result<()> {
         desired: Desired::default(),
         parts: BTreeMap::new(),
         refused: BTreeMap::new(),
+        not_in_force: if in_cluster { State::not_in_force(&job.state_dir) } else { Vec::new() },
         held_until: None,
         reached: source::desired(&good).unwrap_or_default(),
         good,
@@ -165,7 +168,7 @@ impl Keeper<'_> {
     fn report(&mut self, result: anyhow::Result<Looked>, started: Instant) -> Option<Duration> {
         match result {
             Ok(looked) => {
-                self.standing.looked(&looked, &self.desired);
+                self.standing.looked(&looked, &self.desired, &self.not_in_force);
                 let Looked { steps, waits, warnings, failures, took: _ } = looked;
                 for step in &steps {
                     tracing::info!("{step}");

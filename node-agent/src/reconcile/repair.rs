@@ -37,7 +37,7 @@ impl Keeper<'_> {
         }
         // Before the first look: a bridge that the plugin makes on its own is seen here, or not made.
         if !self.promised {
-            self.state.promise(&Bridges::of(&self.desired, &self.kept))?;
+            self.state.promise(&Bridges::of(&self.desired, &self.kept).and(&self.not_in_force))?;
             self.promised = true;
         }
         let started = Instant::now();
@@ -74,7 +74,7 @@ impl Keeper<'_> {
             let kept = match keeps {
                 true => draft.and_then(|draft| self.state.publish(draft)),
                 false if self.good == self.kept => Ok(()),
-                false => self.state.forget(),
+                false => self.state.keep_nothing(),
             };
             if let Err(error) = kept {
                 tracing::warn!("{}", chain(&error));

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::health::{Health, Line, Links, PolicyState, Report};
 use crate::node::desired::Desired;
 use crate::node::plan::{Missing, Step};
+use crate::node::state::NotInForce;
 
 /// What is told of the loop that keeps the links.
 #[derive(Clone, Debug)]
@@ -107,8 +108,17 @@ impl Standing {
         self.links.stands(PolicyState::StoodDown);
     }
 
+    /// These policies of the cluster are not in force, and those were not before.
+    pub(super) fn refuses(&self, now: &[NotInForce], before: &[NotInForce]) {
+        for policy in now {
+            if !before.iter().any(|other| (&other.policy, &other.why) == (&policy.policy, &policy.why)) {
+                self.links.failed();
+            }
+        }
+    }
+
     /// A look, and all that it led to, is over.
-    pub(super) fn looked(&mut self, looked: &Looked, desired: &Desired) {
+    pub(super) fn looked(&mut self, looked: &Looked, desired: &Desired, not_in_force: &[NotInForce]) {
         if looked.steps.is_empty() {
             self.links.checked(looked.took);
         } else {
@@ -121,23 +131,27 @@ impl Standing {
         let mut lines: Vec<Line> =
             looked.waits.iter().map(|missing| Line::Missing(missing.to_string())).collect();
         lines.extend(looked.failures.iter().map(|failure| Line::Missing(failure.to_string())));
-        if lines.is_empty() {
-            self.reached = true;
-            let stands = if desired.is_empty() { PolicyState::None } else { PolicyState::InForce };
-            self.links.stands(stands);
-            let names: Vec<&str> =
-                desired.interfaces.iter().map(|interface| interface.name.as_str()).collect();
-            lines.push(Line::Well(match desired.is_empty() {
-                true => "no policy applies, so the agent keeps no links".into(),
-                false => format!("in force: {}", names.join(", ")),
-            }));
-        } else {
-            let state = if failing > 0 { PolicyState::Failed } else { PolicyState::Waiting };
-            self.links.stands(state);
-            let kept = self.well(looked, desired);
-            if !kept.is_empty() {
-                lines.push(Line::Well(format!("in force: {}", kept.join(", "))));
-            }
+        let is_well = lines.is_empty();
+        self.reached |= is_well;
+        // Pods wait for the bridge of one of them.
+        for policy in not_in_force {
+            let waited_for = !policy.bridges.is_empty();
+            let text = policy.to_string();
+            lines.push(if waited_for { Line::Missing(text) } else { Line::Note(text) });
+        }
+        self.links.stands(match () {
+            () if failing > 0 || !not_in_force.is_empty() => PolicyState::Failed,
+            () if !is_well => PolicyState::Waiting,
+            () if desired.is_empty() => PolicyState::None,
+            () => PolicyState::InForce,
+        });
+        let well = well(looked, desired);
+        if !well.is_empty() {
+            lines.push(Line::Well(format!("in force: {}", well.join(", "))));
+        } else if desired.is_empty() && not_in_force.is_empty() {
+            lines.push(Line::Well("no policy applies, so the agent keeps no links".into()));
+        } else if is_well && !desired.is_empty() {
+            lines.push(Line::Well(format!("in force: {} routes", desired.routes.len())));
         }
         lines.extend(looked.warnings.iter().cloned().map(Line::Note));
         lines.extend(
@@ -148,23 +162,23 @@ impl Standing {
         self.report.set(lines);
     }
 
-    /// Names of the interfaces that nothing is missing of, among others.
-    fn well<'a>(&self, looked: &Looked, desired: &'a Desired) -> Vec<&'a str> {
-        let mut names = Vec::new();
-        for interface in &desired.interfaces {
-            let name = interface.name.as_str();
-            let fails = looked.failures.iter().any(|failure| failure.names.contains(name));
-            if !fails && !looked.waits.iter().any(|missing| missing.of == name) {
-                names.push(name);
-            }
-        }
-        names
-    }
-
     /// It could not be brought about.
     pub(super) fn failed(&self, why: String) {
         self.links.failed();
         self.links.stands(PolicyState::Failed);
         self.report.set(vec![Line::Missing(why)]);
     }
+}
+
+/// Names of the interfaces that nothing is missing of.
+fn well<'a>(looked: &Looked, desired: &'a Desired) -> Vec<&'a str> {
+    let mut names = Vec::new();
+    for interface in &desired.interfaces {
+        let name = interface.name.as_str();
+        let fails = looked.failures.iter().any(|failure| failure.names.contains(name));
+        if !fails && !looked.waits.iter().any(|missing| missing.of == name) {
+            names.push(name);
+        }
+    }
+    names
 }

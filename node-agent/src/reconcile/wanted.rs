@@ -1,6 +1,6 @@
 //! What is wanted, from all sources together: files, and the cluster's policies where there is a cluster.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -9,8 +9,11 @@ use super::keeper::Keeper;
 use crate::cluster::policies::{Candidate, Chosen, Following, Merged, Part, merge};
 use crate::node::desired::{self, Label, Problems};
 use crate::node::source::Input;
-use crate::node::state::{Kept, State};
-use crate::node::{plan, recovery, source};
+use crate::node::state::{Kept, NotInForce, State};
+use crate::node::{plan, ports, recovery, source};
+
+/// Of the reason that the plugin tells, in characters: it becomes an event of a pod.
+const LONGEST_WHY: usize = 500;
 
 /// The sources as they were read last.
 #[derive(Debug)]
@@ -105,6 +108,20 @@ impl Wanted {
         self.policies.iter().map(|one| (one.name.clone(), one.part(&self.files.choice))).collect()
     }
 
+    /// Those that are refused, with the bridges that nobody keeps because of that.
+    fn not_in_force(&self, refused: &BTreeMap<String, String>, kept: &BTreeSet<&str>) -> Vec<NotInForce> {
+        let mut found = Vec::new();
+        for (policy, why) in refused {
+            let candidate = self.policies.iter().find(|candidate| candidate.name == *policy);
+            let mut bridges = candidate.map(Candidate::bridges).unwrap_or_default();
+            bridges.retain(|name, _| !kept.contains(name.as_str()));
+            let lines: Vec<&str> = why.lines().collect();
+            let why = lines.join("; ").chars().take(LONGEST_WHY).collect();
+            found.push(NotInForce { policy: policy.clone(), why, bridges });
+        }
+        found
+    }
+
     /// Policies of which something else is in force, or nothing, and that are not held back.
     pub(super) fn untried(&self, good: &Kept) -> Vec<Candidate> {
         let is_new = |policy: &&Candidate| {
@@ -154,6 +171,16 @@ impl Keeper<'_> {
             }
         };
         (self.refused, self.parts) = (merged.refused, self.wanted.parts());
+        // Until the API has told, what the last process knew of them holds.
+        if self.wanted.chosen().is_some() {
+            let kept = ports::bridges(&merged.desired);
+            let not_in_force = self.wanted.not_in_force(&self.refused, &kept);
+            if not_in_force != self.not_in_force {
+                self.standing.refuses(&not_in_force, &self.not_in_force);
+                self.not_in_force = not_in_force;
+                self.promised = false;
+            }
+        }
         if merged.desired == self.desired && merged.kept == self.kept {
             return Ok(false);
         }

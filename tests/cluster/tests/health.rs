@@ -1,6 +1,7 @@
 //! What the agent tells of itself when it serves the pools of a cluster.
 
 use octavia_bridge_cluster_tests::{Access, Agent, Cluster, Fault, Page, Proxy, Range, Rule};
+use serde_json::{Value, json};
 
 fn start(access: &Access, node: &str) -> Agent {
     Cluster::shared().node(node);
@@ -127,6 +128,41 @@ fn a_pool_that_is_damaged_is_told_and_does_not_make_nodes_unready() {
         text.contains("note  pools    ippools 10.3.0.0-24 is damaged, and the agent leaves it alone"),
         "{text}"
     );
+}
+
+#[test]
+fn a_policy_that_is_refused_is_told_as_one_that_fails() {
+    let admin = Cluster::shared().namespace("refused");
+    let agent = start(&admin, "node-refusing");
+    agent.ready();
+    let path = "/apis/nmstate.io/v1/nodenetworkconfigurationpolicies";
+    let policy = |name: &str, interfaces: Value| {
+        let object = json!({
+            "apiVersion": "nmstate.io/v1", "kind": "NodeNetworkConfigurationPolicy", "metadata": {"name": name},
+            "spec": {
+                "nodeSelector": {"kubernetes.io/hostname": "node-refusing"}, "desiredState": {"interfaces": interfaces},
+            },
+        });
+        admin.create(path, &object);
+    };
+    policy("refused-bond", json!([{"name": "bond0", "type": "bond"}]));
+    let failed = "octavia_bridge_policy_state{state=\"failed\"}";
+    agent.wait("counts it as failed", |agent| agent.figure(failed).filter(|value| *value == 1.0));
+    let Page { status, text } = agent.page("/readyz");
+    assert!(text.contains("note  policy   policy refused-bond is not in force: refused-bond: "), "{text}");
+    assert!(status == 200 && !text.contains("no policy applies"), "no pod waits for it\n{text}");
+    assert_eq!(agent.figure("octavia_bridge_applies_total{result=\"failed\"}"), Some(1.0));
+    policy("refused-octbr", json!([{"name": "octbr", "type": "linux-bridge", "mtu": "big"}]));
+    let waits = "wait  policy   policy refused-octbr is not in force: refused-octbr: interfaces[0].mtu";
+    agent.wait("says that pods wait", |agent| {
+        let Page { status, text } = agent.page("/readyz");
+        (status == 503 && text.contains(waits)).then_some(())
+    });
+    for name in ["refused-bond", "refused-octbr"] {
+        admin.delete(&format!("{path}/{name}"));
+    }
+    agent.ready();
+    assert_eq!(agent.figure(failed), Some(0.0));
 }
 
 #[test]

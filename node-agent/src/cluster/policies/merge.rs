@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
+use super::bridges::bridges;
 use super::objects::Policy;
 use crate::node::desired::{self, Choice, Desired, Problems, Text};
 use crate::node::state::Kept;
@@ -90,6 +91,11 @@ impl Candidate {
     /// Older ones first. Two of the same second have the order of their names.
     pub(super) fn by_age(&self, other: &Self) -> Ordering {
         (&self.created, &self.name).cmp(&(&other.created, &other.name))
+    }
+
+    /// The bridges that it names, with their ports, whatever is wrong with it.
+    pub(crate) fn bridges(&self) -> BTreeMap<String, Vec<String>> {
+        bridges(&self.text)
     }
 
     /// What it asks for by itself.

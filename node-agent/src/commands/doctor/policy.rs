@@ -24,6 +24,16 @@ pub(super) fn put_aside(cli: &Cli) -> Vec<Finding> {
     files.into_iter().map(finding).collect()
 }
 
+/// Policies of the cluster that the agent could not bring about.
+pub(super) fn not_in_force(cli: &Cli) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for policy in State::not_in_force(&cli.state_dir) {
+        let remedy = format!("correct it; `kubectl get nncp {} -o yaml` shows its status", policy.policy);
+        findings.push(Finding::fail(CHECK, policy.to_string(), remedy));
+    }
+    findings
+}
+
 /// Returns also what the policy wants, for those who look at the links.
 pub(super) async fn look(cli: &Cli, netlink: &Netlink) -> (Vec<Finding>, Option<Desired>) {
     let kept = match State::peek(&cli.state_dir) {
@@ -88,7 +98,8 @@ async fn compare(netlink: &Netlink, desired: &Desired) -> Vec<Finding> {
 }
 
 fn told(cli: &Cli, desired: &Desired, kept: &Kept) -> Finding {
-    let bridges = Bridges::of(desired, kept);
+    let not_in_force = State::not_in_force(&cli.state_dir);
+    let bridges = Bridges::of(desired, kept).and(&not_in_force);
     let names = bridges.names().join(", ");
     match State::promises(&cli.state_dir, &bridges) {
         Ok(true) if names.is_empty() => {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use octavia_bridge_ipam::flock::{self, Mode};
 use octavia_bridge_ipam::state_file;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Error, Kept, State, failed};
 use crate::node::desired::{Desired, Interface, Kind, State as Wanted};
@@ -27,6 +27,22 @@ const ATTACHMENTS: &str = "attachments";
 /// Longest time the plugin may take to make a bridge.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// A policy of the cluster that is not in force, with the bridges that it names and that no other policy keeps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NotInForce {
+    pub(crate) policy: String,
+    /// In one line.
+    pub(crate) why: String,
+    /// With the ports that it gives them, as far as that can be told.
+    pub(crate) bridges: BTreeMap<String, Vec<String>>,
+}
+
+impl std::fmt::Display for NotInForce {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "policy {} is not in force: {}", self.policy, self.why)
+    }
+}
+
 /// The file's content.
 #[derive(Debug, Serialize)]
 pub(crate) struct Bridges<'a> {
@@ -38,6 +54,9 @@ pub(crate) struct Bridges<'a> {
     /// Every link that the policy names and that is there for it, or may yet come: a bridge of such a name, made for a pod,
     /// would stand in its way. An older plugin passes this over.
     links: BTreeSet<&'a str>,
+    /// Their bridges are among those above as well, for older plugins.
+    #[serde(skip_serializing_if = "<[NotInForce]>::is_empty")]
+    not_in_force: &'a [NotInForce],
 }
 
 impl<'a> Bridges<'a> {
@@ -65,7 +84,19 @@ impl<'a> Bridges<'a> {
             policy: origins.join(", "),
             bridges: bridges.map(|entry| (entry.name.as_str(), entry.ports())).collect(),
             links,
+            not_in_force: &[],
         }
+    }
+
+    /// With the bridges of policies that are not in force.
+    pub(crate) fn and(mut self, not_in_force: &'a [NotInForce]) -> Self {
+        for (name, ports) in not_in_force.iter().flat_map(|policy| &policy.bridges) {
+            self.bridges.entry(name).or_insert(ports);
+            self.links.insert(name);
+            self.links.extend(ports.iter().map(String::as_str));
+        }
+        self.not_in_force = not_in_force;
+        self
     }
 
     /// Whether there is nothing to tell.
@@ -120,6 +151,20 @@ impl State {
     /// Those of removing a file that is there.
     pub(crate) fn promise_nothing(&self) -> Result<(), Error> {
         super::remove(&self.promise_path())
+    }
+
+    /// Policies of the cluster of which the plugin has been told that they are not in force. Takes no lock. None where the
+    /// file cannot be read: it is written anew then.
+    pub(crate) fn not_in_force(state_dir: &Path) -> Vec<NotInForce> {
+        #[derive(Deserialize)]
+        struct Told {
+            #[serde(default)]
+            not_in_force: Vec<NotInForce>,
+        }
+        let path = state_dir.join(super::FOLDER).join(FILE);
+        let told = state_file::read(&path, state_file::LONGEST).ok();
+        let told = told.and_then(|text| serde_json::from_slice::<Told>(&text).ok());
+        told.map(|told| told.not_in_force).unwrap_or_default()
     }
 
     /// Whether the plugin has been told of exactly these. Takes no lock.

@@ -4,6 +4,7 @@ mod away;
 mod conflicts;
 mod files;
 mod force;
+mod island;
 mod many;
 mod scene;
 mod unreadable;

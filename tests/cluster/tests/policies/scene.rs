@@ -220,6 +220,13 @@ impl Node {
         command("ip", &words)
     }
 
+    /// A program on this node.
+    pub(crate) fn inside(&self, program: &Path) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{}", self.namespace)).arg("--").arg(program);
+        command
+    }
+
     /// A link as `ip` describes it.
     pub(crate) fn link(&self, name: &str) -> Option<Value> {
         let words = ["-n", &self.namespace, "-j", "-d", "link", "show", "dev", name];
@@ -314,7 +321,7 @@ fn command(program: &str, words: &[&str]) -> String {
 
 /// The agent: what `OCTAVIA_BRIDGE_AGENT_BIN` names, or else what was built beside this test,
 /// `target/<profile>/deps/<test>` → `target/<profile>/octavia-bridge-agent`.
-fn program() -> PathBuf {
+pub(crate) fn program() -> PathBuf {
     let beside = || {
         let test = env::current_exe().expect("path of the test binary");
         test.ancestors().nth(2).expect("folder of the build profile").join("octavia-bridge-agent")
