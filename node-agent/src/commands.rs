@@ -32,9 +32,6 @@ pub(crate) async fn carry_out(cli: &Cli) -> anyhow::Result<ExitCode> {
         Verb::Doctor(options) => doctor::doctor(cli, options).await,
         Verb::Pools(options) => pools::pools(cli, options).await,
         Verb::Health { question, place } => health::ask(*question, &place.health_socket).await,
-        Verb::Run { input, safety, cluster, cni_bin_dir, plugin, told, keeping } => {
-            let place = cni_bin_dir.as_deref().map(|folder| (folder, plugin));
-            run::run(cli, input, safety, cluster, place, told, keeping).await
-        }
+        Verb::Run(options) => run::run(cli, options).await,
     }
 }

@@ -1,4 +1,4 @@
-//! What the agent tells of itself: to kubelet whether it works, to people what is missing, to Prometheus figures.
+//! What the agent reports of itself: to kubelet whether it works, to people what is missing, to Prometheus metrics.
 //!
 //! Kubelet's probes run `octavia-bridge-agent health`, which asks over a socket of root's. People and Prometheus ask over
 //! HTTP: a port of loopback is open to every process of the node, and belongs to the one that takes it first, so that no
@@ -17,8 +17,8 @@ mod server;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(crate) use metrics::{Label, Links, Metrics, PolicyState, Times};
-pub(crate) use options::{HealthSocket, Told};
-pub(crate) use probe::{PATIENCE, Question, exchange};
+pub(crate) use options::{HealthOptions, HealthSocket};
+pub(crate) use probe::{DEADLINE, Question, exchange};
 pub(crate) use pulse::{Due, Pulse};
 pub(crate) use readiness::{Line, Readiness, Report};
 pub(crate) use requests::Requests;
@@ -33,10 +33,10 @@ pub(crate) struct Health {
 }
 
 /// Begins to answer, in both ways, until the runtime ends.
-pub(crate) fn tell(told: &Told, health: &Arc<Health>) {
+pub(crate) fn serve(options: &HealthOptions, health: &Arc<Health>) {
     let probes = health.readiness.side_part("probes");
-    tokio::spawn(probe::answer(told.place.health_socket.clone(), health.clone(), probes));
-    if let Bind::At(address) = told.health_bind {
+    tokio::spawn(probe::answer(options.place.health_socket.clone(), health.clone(), probes));
+    if let Bind::At(address) = options.health_bind {
         let http = health.readiness.side_part("http");
         tokio::spawn(server::serve(address, health.clone(), http));
     }

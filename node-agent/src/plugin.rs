@@ -1,8 +1,8 @@
-//! The plugin in the folder where the container runtime looks for it.
+//! The plugin in the directory where the container runtime looks for it.
 //!
-//! Each name is a file of its own, so that a folder without hard links serves as well. A file is the agent's if the record of
-//! what was installed says so by its content, or if it is byte for byte the plugin to be installed. Any other is somebody
-//! else's, a distribution's package or an administrator's, and is never written over.
+//! Each name is a file of its own, so that a directory without hard links serves as well. A file is the agent's if the record of
+//! what was installed says so by its content, or if it is byte for byte the plugin to be installed. Any other belongs
+//! to a distribution's package or an administrator, and is never written over.
 
 mod daemon;
 mod error;
@@ -28,8 +28,8 @@ pub(crate) use file::write_text;
 use file::{Content, PROGRAM, PUT_ASIDE, Stamp};
 use options::ON_REQUEST;
 pub(crate) use options::Plugin;
+pub(crate) use record::{FileState, installed};
 use record::{Installed, Record};
-pub(crate) use record::{Standing, installed};
 pub(crate) use removal::uninstall;
 pub(crate) use versions::versions;
 
@@ -39,7 +39,7 @@ const NAMES: [&str; 2] = ["octavia-bridge", "octavia-ipam"];
 /// What to install, and where.
 #[derive(Debug, Clone)]
 pub(crate) struct Installation {
-    folder: PathBuf,
+    bin_dir: PathBuf,
     source: PathBuf,
     asked_for: BTreeSet<String>,
     /// Where the record is.
@@ -69,7 +69,7 @@ enum There {
     Right,
     /// Some version of the plugin that was installed, or this one with another mode or owner.
     Ours(Content),
-    /// Somebody else's.
+    /// Another program's.
     Foreign(&'static str),
 }
 
@@ -78,21 +78,21 @@ impl Installation {
     ///
     /// # Errors
     /// This program's own path cannot be found, beside which the plugin is.
-    pub(crate) fn new(folder: &Path, plugin: &Plugin, directory: &Path) -> io::Result<Self> {
+    pub(crate) fn new(bin_dir: &Path, plugin: &Plugin, directory: &Path) -> io::Result<Self> {
         let source = match &plugin.file {
             Some(file) => file.clone(),
             None => std::env::current_exe()?.with_file_name(NAMES[0]),
         };
         let names = NAMES.iter().map(ToString::to_string);
         Ok(Self {
-            folder: std::path::absolute(folder)?,
+            bin_dir: std::path::absolute(bin_dir)?,
             source,
             asked_for: names.chain(plugin.also_as.0.iter().cloned()).collect(),
             directory: directory.to_owned(),
         })
     }
 
-    /// Puts into the folder what is missing or of another version. Writes nothing if all is as it should be.
+    /// Puts into the directory what is missing or of another version. Writes nothing if all is as it should be.
     ///
     /// # Errors
     /// What concerns all files; what concerns one is in the look.
@@ -102,17 +102,17 @@ impl Installation {
         let before = Record::read(&self.directory)?;
         let mut record = before.clone();
         let mut look = Look::default();
-        let moved = before.folder != self.folder;
+        let moved = before.bin_dir != self.bin_dir;
         if moved && !before.files.is_empty() {
             look.notes.push(format!(
                 "the plugin was installed in {} before; the agent no longer touches the files there",
-                before.folder.display()
+                before.bin_dir.display()
             ));
         }
-        record.folder.clone_from(&self.folder);
+        record.bin_dir.clone_from(&self.bin_dir);
         let mut to_write = Vec::new();
         for name in self.names(&before) {
-            let target = self.folder.join(&name);
+            let target = self.bin_dir.join(&name);
             look.seen.push((target.clone(), file::stamp(&target)));
             let known = before.files.get(&name);
             let mut installs = |now: Option<&Content>| {
@@ -184,8 +184,8 @@ impl Installation {
     }
 
     fn usable(&self) -> Result<(), Error> {
-        let failed = |source| Error::Folder { path: self.folder.clone(), source };
-        match fs::metadata(&self.folder).map_err(failed)?.is_dir() {
+        let failed = |source| Error::Directory { path: self.bin_dir.clone(), source };
+        match fs::metadata(&self.bin_dir).map_err(failed)?.is_dir() {
             true => Ok(()),
             false => Err(failed(ErrorKind::NotADirectory.into())),
         }
@@ -251,12 +251,12 @@ impl Look {
         self.written.iter().map(|(path, was)| format!("installed {} {was}", path.display())).collect()
     }
 
-    /// What keeps the folder from being as it should be.
+    /// What keeps the directory from being as it should be.
     pub(crate) fn complaints(&self) -> Vec<String> {
         self.lacks.iter().map(|(_, error)| chain(error)).collect()
     }
 
-    /// Whether trying again may help. A file of somebody else's is seen when it goes.
+    /// Whether trying again may help. A file of another program is seen when it goes.
     fn fails(&self) -> bool {
         self.lacks.iter().any(|(_, error)| !matches!(error, Error::Foreign { .. }))
     }

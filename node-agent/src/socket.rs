@@ -1,4 +1,4 @@
-//! A listening socket of this node's one agent, in a folder that is root's.
+//! A listening socket of this node's one agent, in a directory that is root's.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io::{self, ErrorKind};
@@ -32,23 +32,23 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    /// Listens at `path`, which `flag` of the command line names; its folder is made, for its owner only, if it is missing.
+    /// Listens at `path`, which `flag` of the command line names; its directory is made, for its owner only, if it is missing.
     /// The socket of an agent that was killed is replaced.
     ///
     /// # Errors
-    /// A folder in which others may write, another agent, or the kernel's refusal.
+    /// A directory in which others may write, another agent, or the kernel's refusal.
     pub(crate) fn bind(path: &Path, flag: &'static str) -> Result<Self, Error> {
         let failed = |attempt| move |source| Error::Io { attempt, path: path.to_owned(), source };
-        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
             DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
-                .create(folder)
+                .create(directory)
                 .map_err(failed("make the directory of"))?;
         }
-        let folder = std::path::absolute(path).map_err(failed("find"))?;
-        let folder = folder.parent().unwrap_or(&folder);
-        trust::examine(folder).map_err(|source| Error::Untrusted { path: path.to_owned(), source })?;
+        let directory = std::path::absolute(path).map_err(failed("find"))?;
+        let directory = directory.parent().unwrap_or(&directory);
+        trust::examine(directory).map_err(|source| Error::Untrusted { path: path.to_owned(), source })?;
         match fs::symlink_metadata(path) {
             Ok(there) if !there.file_type().is_socket() => {
                 return Err(Error::Foreign { path: path.to_owned(), flag });
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_folder_in_which_others_may_write_is_refused() {
+    async fn a_directory_in_which_others_may_write_is_refused() {
         let dir = TempDir::new().unwrap();
         fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).unwrap();
         let error = Socket::bind(&dir.path().join("agent.sock"), "--socket").unwrap_err();

@@ -4,12 +4,12 @@
 //! knows the pools, and writes what several plugins of the node want in one request.
 //!
 //! One line of JSON each way per connection, see `octavia_bridge_ipam::wire`. Only root may ask: the socket lies in a
-//! folder of root's, and the kernel says who has connected. A plugin that hangs up, as when the runtime's patience is
-//! over, does not stop what was begun for it; an address that nobody is there to receive is given back.
+//! directory of root's, and the kernel says who has connected. A plugin that hangs up, as when the runtime's patience is
+//! over, does not stop what was begun for it; an address that its plugin does not take is released.
 
 pub(crate) mod call;
 pub(crate) mod client;
-mod figures;
+mod metrics;
 mod replay;
 
 use std::path::Path;
@@ -30,7 +30,7 @@ use crate::cluster::Cluster;
 use crate::cluster::reclaim;
 use crate::health::{Health, Line, Requests};
 use crate::socket::Socket;
-use figures::{Figures, Pools};
+use metrics::{BrokerMetrics, Pools};
 
 /// Connections at work at once; more wait to be accepted. A node has room for a few hundred pods.
 const CONNECTIONS: usize = 512;
@@ -41,9 +41,9 @@ const LAST: Duration = Duration::from_secs(5);
 struct Broker {
     store: Store,
     tombstones: Tombstones,
-    /// Who may ask, beside root: whoever runs the agent.
+    /// Who may ask, beside root: the user who runs the agent.
     user: u32,
-    figures: Figures,
+    metrics: BrokerMetrics,
 }
 
 /// A broker at work.
@@ -106,12 +106,12 @@ pub(crate) async fn start(cluster: &Cluster, state_dir: &Path, health: &Health) 
     let user =
         UnixStream::pair().and_then(|(ours, _)| ours.peer_cred()).context("find out who runs this")?.uid();
     let tombstones = Tombstones::new(state_dir.join("cluster-tombstones"));
-    let figures = Figures::new(&health.metrics);
-    let broker = Arc::new(Broker { store, tombstones, user, figures });
+    let metrics = BrokerMetrics::new(&health.metrics);
+    let broker = Arc::new(Broker { store, tombstones, user, metrics });
     health.metrics.collect(Pools(broker.clone()));
     health.readiness.ask("api", move || requests.lines());
     let asked = broker.clone();
-    health.readiness.ask("pools", move || figures::lines(&asked.store));
+    health.readiness.ask("pools", move || metrics::lines(&asked.store));
     let (path, found) = (cluster.socket.clone(), socket.watch());
     health.readiness.ask("socket", move || match found() {
         Ok(()) => vec![Line::Well(format!("plugins are answered on {}", path.display()))],

@@ -35,10 +35,10 @@ use tokio::task::JoinSet;
 
 use crate::health::Report;
 use crate::node::desired::Label;
-use api::Api;
+use api::PolicyApi;
 use follow::{Known, follow};
 pub(crate) use merge::{Candidate, Merged, Part, Version, merge};
-use objects::{Kind, NodeHead, Policy};
+use objects::{NodeHead, Policy, Resource};
 use report::Reporter;
 
 /// What the API wants of this node.
@@ -79,21 +79,21 @@ pub(crate) struct Following {
 pub(crate) fn start(api: cluster::Api, node: String, nmstate_lock: &Path, report: Report) -> Following {
     let (choose, chosen) = watch::channel(None);
     let (outcome, mut told) = watch::channel(None);
-    let requests = Api::new(api.clone());
+    let requests = PolicyApi::new(api.clone());
     let policies = watch::Sender::new(Known::default());
     let nodes = watch::Sender::new(Known::default());
     let reporter = Reporter::new(requests, node.clone(), nmstate_lock.to_owned(), report);
     let mut tasks = JoinSet::new();
     let seen = (policies.subscribe(), nodes.subscribe(), told.clone(), chosen.clone());
     tasks.spawn(async move {
-        // `run` ends first; then there is nobody to follow for.
+        // The loop that keeps the links ends first; then the policies are not needed.
         if told.wait_for(Option::is_some).await.is_err() {
             return;
         }
         let own = Some(format!("metadata.name={node}"));
         tokio::join!(
-            follow::<Policy>(&api, Kind::Policy, None, &policies),
-            follow::<NodeHead>(&api, Kind::Node, own, &nodes),
+            follow::<Policy>(&api, Resource::Policy, None, &policies),
+            follow::<NodeHead>(&api, Resource::Node, own, &nodes),
             pick(policies.subscribe(), nodes.subscribe(), &node, &choose),
             reporter.run(seen),
         );

@@ -17,14 +17,14 @@
 mod api;
 mod bare;
 mod election;
-mod figures;
 mod keep_up;
-mod mend;
+mod metrics;
 mod node;
 mod orphans;
 mod pod;
 mod pods;
 mod proof;
+mod repair;
 mod sandbox;
 
 use std::collections::HashMap;
@@ -39,13 +39,13 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::health::Health;
-pub(crate) use api::Api;
+pub(crate) use api::ReclaimApi;
 use election::Election;
-use figures::Figures;
-pub(crate) use mend::{Freed, Mender};
-pub(crate) use node::in_words;
+use metrics::ReclaimMetrics;
+pub(crate) use node::describe;
 pub(crate) use pod::{Pod, PodRef};
 pub(crate) use proof::{Basis, Death};
+pub(crate) use repair::{Freed, Repairer};
 pub(crate) use sandbox::Sandboxes;
 
 /// What reclaim has to know.
@@ -62,12 +62,12 @@ pub(crate) struct Settings<'a> {
 
 /// What its parts share.
 struct Reclaim {
-    mender: Mender,
+    repairer: Repairer,
     pods: Arc<pods::Pods>,
     election: Arc<Election>,
     node: String,
     grace: Duration,
-    figures: Figures,
+    metrics: ReclaimMetrics,
 }
 
 /// Begins to reclaim. It ends with the set.
@@ -80,19 +80,19 @@ pub(crate) fn start(
     let Settings { node, namespace, grace, state_dir } = *settings;
     let pods = Arc::new(pods::Pods::default());
     let election = Arc::new(Election::new(node, namespace, grace));
-    let figures = Figures::new(&health.metrics, election.clone());
-    let mender = Mender {
+    let metrics = ReclaimMetrics::new(&health.metrics, election.clone());
+    let repairer = Repairer {
         store: store.clone(),
-        api: Api::new(api.clone()),
+        api: ReclaimApi::new(api.clone()),
         sandboxes: Sandboxes::under(state_dir),
         tombstones: Tombstones::new(state_dir.join("cluster-tombstones")),
     };
     let (node, followed) = (node.to_owned(), pods.clone());
     let reclaim =
-        Arc::new(Reclaim { mender, pods, election: election.clone(), node: node.clone(), grace, figures });
+        Arc::new(Reclaim { repairer, pods, election: election.clone(), node: node.clone(), grace, metrics });
     let mut tasks = JoinSet::new();
     tasks.spawn(pods::follow(api.clone(), node, followed));
-    tasks.spawn(election.stand(Api::new(api.clone())));
+    tasks.spawn(election.stand(ReclaimApi::new(api.clone())));
     tasks.spawn(keep_up::run(reclaim.clone()));
     tasks.spawn(node::run(reclaim.clone()));
     tasks.spawn(node::keep_reservations(reclaim.clone()));
@@ -110,7 +110,7 @@ impl Reclaim {
 
     /// Whether the pools in memory are worth being judged.
     fn can_judge(&self) -> bool {
-        matches!(self.mender.store.watching(), Watching::Well)
+        matches!(self.repairer.store.watching(), Watching::Well)
     }
 }
 
@@ -148,9 +148,9 @@ impl Seen {
 
 /// A warning is not repeated until something else was to be said.
 #[derive(Debug, Default)]
-struct Told(String);
+struct WarnOnce(String);
 
-impl Told {
+impl WarnOnce {
     fn warn(&mut self, text: String) {
         if self.0 != text {
             tracing::warn!("{text}");

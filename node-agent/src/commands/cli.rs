@@ -8,7 +8,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
 use crate::cluster::Cluster;
-use crate::health::{HealthSocket, Question, Told};
+use crate::health::{HealthOptions, HealthSocket, Question};
 use crate::node::source::Input;
 use crate::plugin::Plugin;
 use crate::seconds;
@@ -100,24 +100,28 @@ pub(crate) enum Verb {
         place: HealthSocket,
     },
     /// Apply the desired state and keep it until SIGTERM; links remain afterwards.
-    Run {
-        #[command(flatten)]
-        input: Input,
-        #[command(flatten)]
-        safety: Safety,
-        #[command(flatten)]
-        keeping: Keeping,
-        #[command(flatten)]
-        cluster: Box<Cluster>,
-        /// The container runtime's plugin directory, such as /opt/cni/bin; install the plugin there and keep it
-        /// installed [default: do not install]
-        #[arg(long, value_name = "DIR", env = "CNI_BIN_DIR", help_heading = "Plugin")]
-        cni_bin_dir: Option<PathBuf>,
-        #[command(flatten)]
-        plugin: Plugin,
-        #[command(flatten)]
-        told: Told,
-    },
+    Run(Box<Run>),
+}
+
+/// What `run` is given.
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    pub(crate) input: Input,
+    #[command(flatten)]
+    pub(crate) safety: Safety,
+    #[command(flatten)]
+    pub(crate) keeping: Keeping,
+    #[command(flatten)]
+    pub(crate) cluster: Cluster,
+    /// The container runtime's plugin directory, such as /opt/cni/bin; install the plugin there and keep it
+    /// installed [default: do not install]
+    #[arg(long, value_name = "DIR", env = "CNI_BIN_DIR", help_heading = "Plugin")]
+    pub(crate) cni_bin_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) plugin: Plugin,
+    #[command(flatten)]
+    pub(crate) health: HealthOptions,
 }
 
 /// How `run` keeps the node.

@@ -1,4 +1,4 @@
-//! What is put on the host for others: the plugin into the folder where the container runtime looks for it; for systemd a
+//! What is put on the host for others: the plugin into the directory where the container runtime looks for it; for systemd a
 //! unit that brings the kept desired state about before kubelet starts, so that after a reboot pods find their bridge with
 //! its uplink, whether or not an API server can be reached; for NetworkManager which links are not its own.
 
@@ -26,12 +26,12 @@ const TARGET: &str = "multi-user.target.wants";
 /// Writes what was asked for: the plugin, the unit, enabled for the next boot, and NetworkManager's file.
 ///
 /// # Errors
-/// Those of writing; a file of somebody else's in the plugin's place; paths that systemd, and names that NetworkManager
+/// Those of writing; a file of another program in the plugin's place; paths that systemd, and names that NetworkManager
 /// could misread; nothing kept to tell NetworkManager.
 pub(crate) fn install(cli: &Cli, places: &Places, plugin: &Plugin) -> anyhow::Result<ExitCode> {
-    if let Some(folder) = &places.cni_bin_dir {
+    if let Some(bin_dir) = &places.cni_bin_dir {
         let state = State::lock(&cli.state_dir)?;
-        let look = Installation::new(folder, plugin, state.directory())?.bring_about()?;
+        let look = Installation::new(bin_dir, plugin, state.directory())?.bring_about()?;
         for line in look.done() {
             print(&line)?;
         }
@@ -47,13 +47,7 @@ pub(crate) fn install(cli: &Cli, places: &Places, plugin: &Plugin) -> anyhow::Re
             std::path::absolute(&cli.state_dir).context("make the state directory's path absolute")?;
         let path = places.unit_dir.join(NAME);
         put(&path, &text(word(&program)?, word(&state)?))?;
-        let enable = || {
-            fs::create_dir_all(places.unit_dir.join(TARGET))?;
-            remove(&wanted(places))?;
-            symlink(&path, wanted(places))?;
-            File::open(&places.unit_dir)?.sync_all()
-        };
-        enable().with_context(|| format!("enable the unit {}", path.display()))?;
+        enable(places, &path).with_context(|| format!("enable the unit {}", path.display()))?;
         tracing::info!("{} takes effect at the next boot, or after systemctl daemon-reload", path.display());
     }
     if places.network_manager {
@@ -81,8 +75,8 @@ pub(crate) fn uninstall(cli: &Cli, places: &Places, with_state: bool) -> anyhow:
             "the state in {shown} is still needed, and nothing was removed: {}",
             needed.join("; ")
         );
-        if let Some(folder) = &places.cni_bin_dir {
-            for line in plugin::uninstall(folder, &state)? {
+        if let Some(bin_dir) = &places.cni_bin_dir {
+            for line in plugin::uninstall(bin_dir, &state)? {
                 print(&line)?;
             }
         }
@@ -108,6 +102,14 @@ pub(crate) fn uninstall(cli: &Cli, places: &Places, with_state: bool) -> anyhow:
     Ok(ExitCode::SUCCESS)
 }
 
+/// Has systemd start the unit at the next boot.
+fn enable(places: &Places, unit: &Path) -> io::Result<()> {
+    fs::create_dir_all(places.unit_dir.join(TARGET))?;
+    remove(&wanted(places))?;
+    symlink(unit, wanted(places))?;
+    File::open(&places.unit_dir)?.sync_all()
+}
+
 fn wanted(places: &Places) -> PathBuf {
     places.unit_dir.join(TARGET).join(NAME)
 }
@@ -126,16 +128,15 @@ fn remove(path: &Path) -> io::Result<()> {
 
 /// A path as one word of a command line; systemd expands `%` and `$` and splits at blanks.
 fn word(path: &Path) -> anyhow::Result<&str> {
-    let plain = |text: &&str| !text.contains(|c: char| c.is_whitespace() || "%$\"'\\;".contains(c));
     path.to_str()
-        .filter(plain)
+        .filter(|text| !text.contains(|c: char| c.is_whitespace() || "%$\"'\\;".contains(c)))
         .with_context(|| format!("{} holds a character that systemd gives a meaning", path.display()))
 }
 
 fn text(program: &str, state: &str) -> String {
     // A NIC whose driver is late lets the program fail and be started again, without end. kubelet, ordered
     // after it, waits for the first attempt alone, TimeoutStartSec at most: a start that failed is over for
-    // whoever waits, also while Restart= prepares the next one.
+    // units that wait, also while Restart= prepares the next one.
     format!(
         "[Unit]\n\
          Description=Octavia management network (VLAN interface and bridge)\n\

@@ -1,7 +1,7 @@
-//! `pools`: who has which address, what is left of pods that are gone, and mending it by hand.
+//! `pools`: which pod has which address, which addresses are leaked, and their repair by hand.
 //!
-//! The agents mend by themselves. This is for whoever wants to see why an address is not free, and for what no agent
-//! answers for any more.
+//! The agents repair by themselves. This is for administrators who want to see why an address is not free, and for
+//! addresses that no agent is responsible for any more.
 
 mod census;
 mod files;
@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::cli::{Cli, Pools, PoolsAct, PoolsPlace};
 use super::output::{print_json, print_text};
 use crate::cluster::broker::client;
-use crate::cluster::reclaim::{Api, Mender, Sandboxes};
+use crate::cluster::reclaim::{ReclaimApi, Repairer, Sandboxes};
 use crate::health::{Metrics, Requests};
 
 /// How long the first reading may take.
@@ -29,21 +29,21 @@ const READING: Duration = Duration::from_secs(20);
 
 pub(crate) async fn pools(cli: &Cli, options: &Pools) -> anyhow::Result<ExitCode> {
     if let Some(PoolsAct::Repair { dry_run, reclaim_grace }) = &options.act {
-        if let Some(folder) = &options.data_dir {
+        if let Some(directory) = &options.data_dir {
             anyhow::bail!(
                 "{}: repair is for the cluster's pools; here a DEL or GC frees what is left",
-                folder.display()
+                directory.display()
             );
         }
-        let mender = connect(cli, &options.place).await?;
-        return repair::repair(&mender, &options.place, *reclaim_grace, *dry_run).await;
+        let repairer = connect(cli, &options.place).await?;
+        return repair::repair(&repairer, &options.place, *reclaim_grace, *dry_run).await;
     }
     let report = match &options.data_dir {
-        Some(folder) => files::report(folder)?,
+        Some(directory) => files::report(directory)?,
         None => {
-            let mender = connect(cli, &options.place).await?;
+            let repairer = connect(cli, &options.place).await?;
             let namespace = &options.place.pool_namespace;
-            census::take(&mender).await.report(format!("ippools in {namespace}"), &mender.store.pools())
+            census::take(&repairer).await.report(format!("ippools in {namespace}"), &repairer.store.pools())
         }
     };
     if options.json {
@@ -55,7 +55,7 @@ pub(crate) async fn pools(cli: &Cli, options: &Pools) -> anyhow::Result<ExitCode
 }
 
 /// The pools of the cluster, read.
-async fn connect(cli: &Cli, place: &PoolsPlace) -> anyhow::Result<Mender> {
+async fn connect(cli: &Cli, place: &PoolsPlace) -> anyhow::Result<Repairer> {
     let (config, server) = client::configuration(place.kubeconfig.as_deref()).await?;
     let client = client::connect(&config, &Requests::new(&Metrics::default(), &server))?;
     let api = cluster::Api::new(client, &server);
@@ -66,5 +66,5 @@ async fn connect(cli: &Cli, place: &PoolsPlace) -> anyhow::Result<Mender> {
     store.keep_up(true, &HashSet::new(), Duration::ZERO, deadline).await.context("read the pools")?;
     let sandboxes = Sandboxes::under(&cli.state_dir);
     let tombstones = Tombstones::new(cli.state_dir.join("cluster-tombstones"));
-    Ok(Mender { store, api: Api::new(api), sandboxes, tombstones })
+    Ok(Repairer { store, api: ReclaimApi::new(api), sandboxes, tombstones })
 }

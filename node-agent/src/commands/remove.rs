@@ -61,14 +61,17 @@ fn absent(name: &str) -> Interface {
 
 fn absent_route(route: &observed::Route) -> Vec<desired::Route> {
     debug_assert_eq!(route.protocol, marker::ROUTE_PROTOCOL);
-    let entry = |hop: &observed::Hop| desired::Route {
-        absent: true,
-        destination: Some(route.destination),
-        gateway: hop.gateway,
-        interface: Some(hop.link.clone()),
-        metric: Some(route.metric),
-        table: Some(route.table),
-        weight: None,
-    };
-    route.hops.iter().map(entry).collect()
+    let mut entries = Vec::new();
+    for hop in &route.hops {
+        entries.push(desired::Route {
+            absent: true,
+            destination: Some(route.destination),
+            gateway: hop.gateway,
+            interface: Some(hop.link.clone()),
+            metric: Some(route.metric),
+            table: Some(route.table),
+            weight: None,
+        });
+    }
+    entries
 }

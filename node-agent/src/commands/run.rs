@@ -4,7 +4,6 @@
 //! other one keeps the links, and reads for that what others have written: files, policies, the kernel's tables, its own
 //! journal. A panic there ends that thread alone, which then begins anew; a panic here ends the process.
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,33 +11,25 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 
-use super::cli::{Cli, Keeping, Safety};
-use crate::cluster::{Cluster, broker};
-use crate::health::{self, Due, Health, Told};
+use super::cli::{Cli, Run};
+use crate::cluster::broker;
+use crate::health::{self, Due, Health};
 use crate::node::apply::Targets;
-use crate::node::source::Input;
 use crate::node::state::State;
-use crate::plugin::{self, Installation, Plugin};
+use crate::plugin::{self, Installation};
 use crate::reconcile::{self, Job, PortsTold, Standing};
 
 /// How long a stopping agent waits for the links: a change that could cut the node off takes ten seconds.
 const LAST: Duration = Duration::from_secs(15);
 
-/// Keeps the desired state until SIGTERM or SIGINT, and the plugin in its folder if there is one, and serves plugins beside
+/// Keeps the desired state until SIGTERM or SIGINT, and the plugin in its directory if there is one, and serves plugins beside
 /// that if `cluster` says so. Links stay as they are.
 ///
 /// # Errors
 /// Another agent at work; no broker; without a cluster wrong input at the start, and a netlink socket that fails. What
 /// cannot be reached now is no error: it is tried again.
-pub(crate) async fn run(
-    cli: &Cli,
-    input: &Input,
-    safety: &Safety,
-    cluster: &Cluster,
-    place: Option<(&Path, &Plugin)>,
-    told: &Told,
-    keeping: &Keeping,
-) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(cli: &Cli, options: &Run) -> anyhow::Result<ExitCode> {
+    let Run { input, safety, keeping, cluster, cni_bin_dir, plugin, health: endpoints } = options;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut reload = signal(SignalKind::hangup())?;
@@ -47,16 +38,16 @@ pub(crate) async fn run(
     health.metrics.collect(Due(health.pulse.clone()));
     let standing = Standing::new(&health);
     let ports = PortsTold::new(&health);
-    let installing = match place {
-        Some((folder, plugin)) => {
-            let installation = Installation::new(folder, plugin, state.directory())?;
+    let installing = match cni_bin_dir {
+        Some(bin_dir) => {
+            let installation = Installation::new(bin_dir, plugin, state.directory())?;
             Some(plugin::start(installation, &health))
         }
         None => None,
     };
     let broker =
         if cluster.cluster { Some(broker::start(cluster, &cli.state_dir, &health).await?) } else { None };
-    health::tell(told, &health);
+    health::serve(endpoints, &health);
     let api = broker.as_ref().map(|broker| {
         // Pods are served whatever becomes of the links, so those are no reason to start anew.
         health.pulse.is_not_vital();
@@ -79,13 +70,13 @@ pub(crate) async fn run(
         stop: tokio::sync::watch::Sender::new(false),
         reload: tokio::sync::Notify::new(),
     });
-    let mut keeping = tokio::spawn(reconcile::keep(job.clone()));
+    let mut links = tokio::spawn(reconcile::keep(job.clone()));
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = reload.recv() => job.reload.notify_one(),
-            ended = &mut keeping => return ended?.map(|()| ExitCode::SUCCESS),
+            ended = &mut links => return ended?.map(|()| ExitCode::SUCCESS),
         }
     }
     tracing::info!("stopping; every link stays");
@@ -96,7 +87,7 @@ pub(crate) async fn run(
     if let Some(installing) = installing {
         installing.stop().await;
     }
-    match timeout(LAST, keeping).await {
+    match timeout(LAST, links).await {
         Ok(ended) => ended??,
         Err(_) => tracing::warn!(
             "stopping while the links are still worked at; the next start takes back what is half done"

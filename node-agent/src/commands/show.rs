@@ -9,7 +9,7 @@ use octavia_bridge_netlink::Netlink;
 use serde_json::{Map, Value, json};
 
 use super::output::print_text;
-use crate::node::observed::{Hop, Kind, Link, MAIN_TABLE, Observed, Route};
+use crate::node::observed::{Kind, Link, MAIN_TABLE, Observed, Route};
 use crate::node::{marker, observed};
 
 /// Prints it.
@@ -33,10 +33,10 @@ pub(crate) async fn show(as_json: bool) -> anyhow::Result<ExitCode> {
 fn state(observed: &Observed) -> Value {
     let interfaces: Vec<Value> =
         observed.links.iter().filter_map(|(name, link)| interface(observed, name, link)).collect();
-    let shown = |route: &&Route| {
-        route.hops.iter().all(|hop| !hop.onlink) && route.source.is_none() && route.mtu.is_none()
-    };
-    let routes: Vec<Value> = observed.routes.iter().filter(shown).flat_map(entries).collect();
+    let mut routes = Vec::new();
+    for route in observed.routes.iter().filter(|route| can_be_described(route)) {
+        routes.extend(entries(route));
+    }
     json!({ "interfaces": interfaces, "routes": { "config": routes } })
 }
 
@@ -100,7 +100,12 @@ fn interface(observed: &Observed, name: &str, link: &Link) -> Option<Value> {
     Some(Value::Object(entry))
 }
 
-/// A port that nobody's policy describes: not ours, no VLAN, no address.
+/// Whether a policy can say all that the route is.
+fn can_be_described(route: &Route) -> bool {
+    route.hops.iter().all(|hop| !hop.onlink) && route.source.is_none() && route.mtu.is_none()
+}
+
+/// A port that no policy describes: not ours, no VLAN, no address.
 fn is_pods(observed: &Observed, name: &str, link: &Link) -> bool {
     link.kind == Kind::Ethernet
         && link.addresses.is_empty()
@@ -123,7 +128,8 @@ fn address(net: &IpNet) -> Value {
 /// One entry for each next hop, as nmstate writes them.
 fn entries(route: &Route) -> Vec<Value> {
     let several = route.hops.len() > 1;
-    let entry = |hop: &Hop| {
+    let mut entries = Vec::new();
+    for hop in &route.hops {
         let mut entry = Map::new();
         entry.insert("destination".into(), json!(route.destination));
         entry.insert("next-hop-interface".into(), json!(hop.link));
@@ -137,7 +143,7 @@ fn entries(route: &Route) -> Vec<Value> {
         if several {
             entry.insert("weight".into(), json!(hop.weight));
         }
-        Value::Object(entry)
-    };
-    route.hops.iter().map(entry).collect()
+        entries.push(Value::Object(entry));
+    }
+    entries
 }

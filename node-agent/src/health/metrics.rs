@@ -1,13 +1,13 @@
-//! Figures for Prometheus, in the `OpenMetrics` text format.
+//! Metrics for Prometheus, in the `OpenMetrics` text format.
 //!
 //! Names begin with `octavia_bridge_`; docs/operations.md has the list. Each part of the agent registers its own when it
-//! is started, so an agent without a cluster does not tell of pools.
+//! is started, so an agent without a cluster has none about pools.
 
 use std::sync::Mutex;
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::text;
+use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -22,7 +22,7 @@ const TIMES: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.
 /// One label with one of a few values.
 pub(crate) type Label = [(&'static str, &'static str); 1];
 
-/// All figures.
+/// All metrics.
 #[derive(Debug)]
 pub(crate) struct Metrics(Mutex<Registry>);
 
@@ -46,16 +46,16 @@ impl Metrics {
         Times(times)
     }
 
-    /// Adds figures that are looked up when somebody asks. It must not block.
+    /// Adds metrics that are looked up at every scrape. It must not block.
     pub(crate) fn collect(&self, collector: impl Collector) {
         lock(&self.0).register_collector(Box::new(collector));
     }
 
-    /// All figures as text.
-    pub(crate) fn told(&self) -> Result<String, std::fmt::Error> {
-        let mut told = String::new();
-        text::encode(&mut told, &lock(&self.0))?;
-        Ok(told)
+    /// All metrics as text.
+    pub(crate) fn text(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &lock(&self.0))?;
+        Ok(text)
     }
 }
 
@@ -99,7 +99,7 @@ impl PolicyState {
     }
 }
 
-/// Figures of the loop that keeps the links.
+/// Metrics of the loop that keeps the links.
 #[derive(Debug, Clone)]
 pub(crate) struct Links {
     state: Family<Label, Gauge>,
@@ -181,7 +181,7 @@ mod tests {
         links.applied(Duration::from_millis(3), false);
         links.applied(Duration::from_millis(30), true);
         links.checked(Duration::from_millis(1));
-        let told = metrics.told().unwrap();
+        let told = metrics.text().unwrap();
         for line in [
             "octavia_bridge_policy_state{state=\"in_force\"} 1",
             "octavia_bridge_policy_state{state=\"none\"} 0",

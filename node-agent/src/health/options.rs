@@ -6,10 +6,10 @@ use clap::Args;
 
 use super::Bind;
 
-/// Where `run` tells how it is.
+/// Where `run` reports its health.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Health")]
-pub(crate) struct Told {
+pub(crate) struct HealthOptions {
     /// Listen address for HTTP requests to /healthz, /readyz and /metrics, or "none"; the kubelet's probes run `health`
     /// instead.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:29808")]

@@ -1,7 +1,7 @@
 //! `health`: what kubelet's probes run, and the socket where `run` answers it.
 //!
 //! The socket is its own and not the broker's: an agent without a cluster has none of that, and the broker takes up no
-//! more connections when it has many calls to answer. It lies in a folder of root's, and each side lets the kernel say
+//! more connections when it has many calls to answer. It lies in a directory of root's, and each side lets the kernel say
 //! that the other is root, so that no other process of the node answers in the agent's name or keeps it from answering.
 //! Both ways run in the runtime of the broker: an agent that answers here has a thread that gives addresses.
 //!
@@ -24,7 +24,7 @@ use crate::socket::{self, Socket};
 
 /// How long an answer may take. Kubelet's patience is a little more (`timeoutSeconds` in daemonset/base), so that it is told
 /// why; on a node where a hundred pods start at once, a process alone takes seconds to start.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(8);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(8);
 /// Pause before a socket is tried again, and between two looks at one that may have been removed.
 const RETRY: Duration = Duration::from_secs(5);
 /// Longest question, in bytes.
@@ -56,7 +56,7 @@ impl Question {
     fn answer(self, health: &Health) -> (bool, String) {
         match self {
             Self::Live | Self::Started => health.alive(),
-            Self::Ready => health.readiness.told(),
+            Self::Ready => health.readiness.report(),
         }
     }
 }
@@ -92,7 +92,7 @@ async fn serve(socket: &Socket, health: &Arc<Health>) {
                 let health = health.clone();
                 tokio::spawn(async move {
                     // What becomes of its connection is the client's matter.
-                    timeout(PATIENCE, converse(stream, &health)).await.ok();
+                    timeout(DEADLINE, converse(stream, &health)).await.ok();
                 });
             }
             Ok(Err(error)) => {

@@ -1,7 +1,7 @@
 //! Whether the loop that keeps the links still turns.
 //!
-//! A loop that hangs looks like one with nothing to do. So it says beforehand until when it will be back, and whoever
-//! asks later than that knows. It has a thread of its own: that the process answers at all shows that the other one is
+//! A loop that hangs looks like one with nothing to do. So it says beforehand until when it will be back, and a
+//! probe later than that fails. It has a thread of its own: that the process answers at all shows that the other one is
 //! not stuck.
 
 use std::fmt;

@@ -37,15 +37,15 @@ impl fmt::Debug for Readiness {
 impl Readiness {
     /// Adds a part that says by itself when something has changed, until then that it `begins` with something.
     pub(crate) fn part(&self, name: &'static str, begins: &str) -> Report {
-        self.report(name, vec![Line::Missing(begins.to_owned())])
+        self.add(name, vec![Line::Missing(begins.to_owned())])
     }
 
     /// The same for a part without which the agent does all it should: it has nothing to say until it notes something.
     pub(crate) fn side_part(&self, name: &'static str) -> Report {
-        self.report(name, Vec::new())
+        self.add(name, Vec::new())
     }
 
-    fn report(&self, name: &'static str, begins: Vec<Line>) -> Report {
+    fn add(&self, name: &'static str, begins: Vec<Line>) -> Report {
         let report = Report(Arc::new(Mutex::new(begins)));
         let lines = report.0.clone();
         self.ask(name, move || lock(&lines).clone());
@@ -58,7 +58,7 @@ impl Readiness {
     }
 
     /// Whether nothing is missing, and all lines as text.
-    pub(crate) fn told(&self) -> (bool, String) {
+    pub(crate) fn report(&self) -> (bool, String) {
         let mut ready = true;
         let mut text = String::new();
         for (name, ask) in lock(&self.0).iter() {
@@ -99,17 +99,17 @@ mod tests {
         let policy = readiness.part("policy", "not looked at yet");
         readiness.ask("pools", || vec![Line::Well("2 pools".into())]);
         assert_eq!(
-            readiness.told(),
+            readiness.report(),
             (false, "wait  policy   not looked at yet\nok    pools    2 pools\n".into())
         );
         policy.set(vec![Line::Well("in force".into()), Line::Missing("octbr:\nno enp6s0".into())]);
-        let (ready, text) = readiness.told();
+        let (ready, text) = readiness.report();
         assert!(!ready);
         assert_eq!(
             text,
             "ok    policy   in force\nwait  policy   octbr:; no enp6s0\nok    pools    2 pools\n"
         );
-        policy.set(vec![Line::Note("kept by somebody else".into())]);
-        assert!(readiness.told().0);
+        policy.set(vec![Line::Note("kept by another agent".into())]);
+        assert!(readiness.report().0);
     }
 }

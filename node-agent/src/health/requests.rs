@@ -1,7 +1,7 @@
-//! Requests to the API server, whoever in the agent makes them: how they end, and what the server forbids.
+//! Requests to the API server, of all parts of the agent: how they end, and what the server forbids.
 //!
-//! A layer under the one client of the agent sees them all. So a right that is missing is told in the same words for
-//! every part, and stays told until the same request succeeds.
+//! A layer under the one client of the agent sees them all. So a missing permission is reported in the same words for
+//! every part, and stays reported until the same request succeeds.
 
 use std::collections::BTreeMap;
 use std::error::Error as StdError;

@@ -1,4 +1,4 @@
-//! The plugin in its folder while the daemon runs: what somebody removes or replaces is noticed and put back.
+//! The plugin in its directory while the daemon runs: what others remove or replace is noticed and restored.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -39,7 +39,7 @@ impl Running {
 
 /// Installs, and keeps it so. What fails is tried again: links are kept all the same.
 pub(crate) fn start(installation: Installation, health: &Health) -> Running {
-    let told = Told::new(&installation.folder, health);
+    let told = Told::new(&installation.bin_dir, health);
     let (stop, stopped) = watch::channel(false);
     Running { stop, task: tokio::spawn(keep(installation, told, stopped)) }
 }
@@ -47,7 +47,7 @@ pub(crate) fn start(installation: Installation, health: &Health) -> Running {
 async fn keep(installation: Installation, mut told: Told, mut stopped: watch::Receiver<bool>) {
     loop {
         let looking = installation.clone();
-        // Bringing files to the disk takes its time, for which nobody else shall wait.
+        // Bringing files to the disk takes its time, for which no other part may wait.
         let result = match spawn_blocking(move || looking.bring_about()).await {
             Ok(result) => result,
             Err(panic) => return told.ended(&panic),
@@ -76,7 +76,7 @@ async fn change(seen: &[(PathBuf, Stamp)]) {
 /// Where it is told how the plugin stands.
 struct Told {
     report: Report,
-    /// 1 for each name under which the plugin is in its folder.
+    /// 1 for each name under which the plugin is in its directory.
     installed: Family<[(&'static str, String); 1], Gauge>,
     writes: Counter,
     /// Said once, not at every look.
@@ -84,10 +84,10 @@ struct Told {
 }
 
 impl Told {
-    fn new(folder: &Path, health: &Health) -> Self {
+    fn new(bin_dir: &Path, health: &Health) -> Self {
         let metrics = &health.metrics;
         Self {
-            report: health.readiness.part("plugin", &format!("not in {} yet", folder.display())),
+            report: health.readiness.part("plugin", &format!("not in {} yet", bin_dir.display())),
             installed: metrics.add(
                 "plugin_installed",
                 "1 if the plugin directory holds this agent's plugin under that name",
@@ -115,8 +115,8 @@ impl Told {
                     self.installed.get_or_create(&[("name", name.clone())]).set(is.into());
                 }
                 if !look.stands.is_empty() {
-                    let folder = installation.folder.display();
-                    lines.push(Line::Well(format!("in {folder}: {}", look.stands.join(", "))));
+                    let bin_dir = installation.bin_dir.display();
+                    lines.push(Line::Well(format!("in {bin_dir}: {}", look.stands.join(", "))));
                 }
                 lines.extend(look.complaints().into_iter().map(Line::Missing));
                 lines.extend(look.notes.iter().cloned().map(Line::Note));

@@ -1,9 +1,9 @@
-//! Why the plugin is not in its folder, in words that name the file and what to do.
+//! Why the plugin is not in its directory, in words that name the file and what to do.
 
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
-/// Why a file is not in the folder as it should be, by what can be done about it.
+/// Why a file is not in the directory as it should be, by what can be done about it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("{attempt}{}", advice(source))]
@@ -12,7 +12,7 @@ pub(crate) enum Error {
         "cannot use the CNI directory {}: name the directory in which the container runtime looks for plugins; \
          in a container, mount it from the host", path.display()
     )]
-    Folder { path: PathBuf, source: io::Error },
+    Directory { path: PathBuf, source: io::Error },
     #[error("the plugin {} cannot be read: name the one to install with --plugin (PLUGIN_FILE)", path.display())]
     Source { path: PathBuf, source: io::Error },
     #[error("{}, which was to be installed: {why}; name the plugin with --plugin (PLUGIN_FILE)", path.display())]
@@ -28,9 +28,9 @@ pub(crate) enum Error {
     Foreign { path: PathBuf, what: &'static str, instead: &'static str },
     #[error(
         "nothing that was installed is in {}: it was installed in {}, which may be the same directory under a \
-         container's path; name the right one", folder.display(), installed.display()
+         container's path; name the right one", bin_dir.display(), installed.display()
     )]
-    Elsewhere { folder: PathBuf, installed: PathBuf },
+    Elsewhere { bin_dir: PathBuf, installed: PathBuf },
 }
 
 pub(super) fn io_error(attempt: impl Into<String>, source: io::Error) -> Error {

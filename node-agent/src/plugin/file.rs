@@ -1,8 +1,8 @@
-//! One file of the CNI folder: what tells it from others, and how it is put there.
+//! One file of the CNI directory: what tells it from others, and how it is put there.
 //!
 //! A runtime may start the plugin at any moment. So a file is never written in place, which would give it half a program,
 //! and is answered with "text file busy" while the old one runs. It is written beside its place, brought to the disk, and
-//! renamed: whoever starts the plugin gets the old one or the new one, and those that run keep theirs.
+//! renamed: a runtime that starts the plugin gets the old one or the new one, and those that run keep theirs.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
@@ -85,7 +85,7 @@ pub(super) fn put(source: &File, content: &Content, target: &Path, mode: u32, fr
         tracing::warn!("remove {}: {cause}", draft.display());
     }
     result?;
-    sync_folder(target)
+    sync_directory(target)
 }
 
 /// Writes a text so that it is there whole or not at all, also after a power cut.
@@ -100,20 +100,20 @@ pub(crate) fn write_text(path: &Path, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&draft, path)?;
-    sync_folder(path)
+    sync_directory(path)
 }
 
-/// Has `examine` look at a copy that can be started, in a folder of the agent's own.
+/// Has `examine` look at a copy that can be started, in a directory of the agent's own.
 ///
 /// # Errors
 /// Those of copying.
 pub(super) fn try_out<T>(
     source: &File,
     content: &Content,
-    folder: &Path,
+    directory: &Path,
     examine: impl FnOnce(&Path) -> T,
 ) -> io::Result<T> {
-    let copy = folder.join("plugin-on-trial");
+    let copy = directory.join("plugin-on-trial");
     let examined = write(source, content, &copy, &copy, TRIAL).map(|()| examine(&copy));
     remove(&copy)?;
     examined
@@ -131,11 +131,11 @@ pub(super) fn remove(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Brings to the disk what was renamed or removed in the folder of a file.
+/// Brings to the disk what was renamed or removed in the directory of a file.
 ///
 /// # Errors
 /// Those of the disk.
-pub(super) fn sync_folder(of: &Path) -> io::Result<()> {
+pub(super) fn sync_directory(of: &Path) -> io::Result<()> {
     File::open(of.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 
@@ -154,7 +154,7 @@ fn write(mut source: &File, content: &Content, target: &Path, draft: &Path, mode
 }
 
 /// Gives a file the `SELinux` label of the one whose place it takes. Where there was none, the kernel has given it the one of its
-/// folder's other files already: a new file gets its folder's type.
+/// directory's other files already: a new file gets its directory's type.
 fn keep_label(target: &Path, file: &File) -> io::Result<()> {
     let read = |result: rustix::io::Result<usize>, label: Vec<u8>| match result {
         Ok(length) => Ok(Some(label[..length].to_vec())),
@@ -217,8 +217,8 @@ mod tests {
 
     use super::*;
 
-    fn written(folder: &TempDir, name: &str, text: &str) -> (File, Content) {
-        let path = folder.path().join(name);
+    fn written(directory: &TempDir, name: &str, text: &str) -> (File, Content) {
+        let path = directory.path().join(name);
         fs::write(&path, text).unwrap();
         let file = File::open(&path).unwrap();
         let content = Content::of(&file).unwrap();
@@ -227,22 +227,22 @@ mod tests {
 
     #[test]
     fn content_is_told_as_sha256sum_does() {
-        let folder = TempDir::new().unwrap();
+        let directory = TempDir::new().unwrap();
         let sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad".to_owned();
-        assert_eq!(written(&folder, "file", "abc").1, Content { size: 3, sha256 });
+        assert_eq!(written(&directory, "file", "abc").1, Content { size: 3, sha256 });
     }
 
     #[test]
     fn what_came_meanwhile_is_not_written_over_and_what_a_killed_process_left_is() {
-        let folder = TempDir::new().unwrap();
-        let target = folder.path().join("octavia-bridge");
-        let (source, content) = written(&folder, "source", "new");
-        fs::write(&target, "somebody's").unwrap();
+        let directory = TempDir::new().unwrap();
+        let target = directory.path().join("octavia-bridge");
+        let (source, content) = written(&directory, "source", "new");
+        fs::write(&target, "another's").unwrap();
         // Written in place it would take the target's contents along.
         fs::hard_link(&target, draft(&target)).unwrap();
         let put = |fresh| put(&source, &content, &target, PROGRAM, fresh);
         assert_eq!(put(true).unwrap_err().kind(), ErrorKind::AlreadyExists);
-        assert_eq!(fs::read(&target).unwrap(), b"somebody's");
+        assert_eq!(fs::read(&target).unwrap(), b"another's");
         assert!(!draft(&target).exists());
         put(false).unwrap();
         assert_eq!(fs::read(&target).unwrap(), b"new");
@@ -251,21 +251,21 @@ mod tests {
 
     #[test]
     fn a_source_that_is_not_what_it_was_is_not_installed() {
-        let folder = TempDir::new().unwrap();
-        let target = folder.path().join("octavia-bridge");
-        let (source, content) = written(&folder, "source", "whole");
-        fs::write(folder.path().join("source"), "hal").unwrap();
+        let directory = TempDir::new().unwrap();
+        let target = directory.path().join("octavia-bridge");
+        let (source, content) = written(&directory, "source", "whole");
+        fs::write(directory.path().join("source"), "hal").unwrap();
         let error = put(&source, &content, &target, PROGRAM, true).unwrap_err();
         assert!(error.to_string().contains("changed while it was read"), "{error}");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 
     #[test]
     fn the_label_of_what_is_replaced_stays() {
         // A tmpfs of the sandbox's own: labels may be set there by its root.
-        let folder = TempDir::new_in("/run").unwrap();
-        let target = folder.path().join("octavia-bridge");
-        let (source, content) = written(&folder, "source", "new");
+        let directory = TempDir::new_in("/run").unwrap();
+        let target = directory.path().join("octavia-bridge");
+        let (source, content) = written(&directory, "source", "new");
         let label = |path: &Path| {
             let mut label = vec![0; LONGEST_LABEL];
             lgetxattr(path, LABEL, &mut label).ok().map(|length| label[..length].to_vec())

@@ -31,12 +31,14 @@ impl FromStr for AlsoAs {
 
     fn from_str(text: &str) -> Result<Self, String> {
         // Empty, as a variable of a pod may be, is none.
-        let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
-        let name = |name: &str| match ON_REQUEST.contains(&name) {
-            true => Ok(name.to_owned()),
-            false => Err(format!("\"{name}\" is none of {}", ON_REQUEST.join(", "))),
-        };
-        names.map(name).collect::<Result<_, _>>().map(Self)
+        let mut names = BTreeSet::new();
+        for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+            if !ON_REQUEST.contains(&name) {
+                return Err(format!("\"{name}\" is not one of {}", ON_REQUEST.join(", ")));
+            }
+            names.insert(name.to_owned());
+        }
+        Ok(Self(names))
     }
 }
 
@@ -49,6 +51,8 @@ mod tests {
         let read = |text: &str| text.parse::<AlsoAs>().map(|names| names.0.into_iter().collect::<Vec<_>>());
         assert_eq!(read(" ").unwrap(), [""; 0]);
         assert_eq!(read("whereabouts, bridge,").unwrap(), ["bridge", "whereabouts"]);
-        assert!(read("bridge,macvlan").unwrap_err().contains("\"macvlan\" is none of bridge, whereabouts"));
+        assert!(
+            read("bridge,macvlan").unwrap_err().contains("\"macvlan\" is not one of bridge, whereabouts")
+        );
     }
 }

@@ -1,5 +1,5 @@
 //! What was installed: `<state-dir>/agent/installed.json`. By it the next agent, and `uninstall`, know which files of the CNI
-//! folder are the agent's own.
+//! directory are the agent's own.
 //!
 //! It is written before the files are: an agent that is killed half-way leaves a file that is either the one from before or
 //! the one meant, and the record says both.
@@ -21,13 +21,14 @@ const FILE: &str = "installed.json";
 /// The record. Keys that a later agent may add are passed over.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
-    /// The CNI folder under the name that the agent knew it by; a container may have another one for it than its host.
-    pub(super) folder: PathBuf,
+    /// The CNI directory under the name that the agent knew it by; a container may have another one for it than its host.
+    #[serde(rename = "folder")]
+    pub(super) bin_dir: PathBuf,
     /// By name.
     pub(super) files: BTreeMap<String, Installed>,
 }
 
-/// A file that the agent put into the folder.
+/// A file that the agent put into the directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Installed {
     /// What was put there last.
@@ -79,7 +80,7 @@ impl Record {
     pub(super) fn forget(directory: &Path) -> Result<(), Error> {
         let path = directory.join(FILE);
         file::remove(&path)
-            .and_then(|_| file::sync_folder(&path))
+            .and_then(|_| file::sync_directory(&path))
             .map_err(|cause| io_error(format!("remove {}", path.display()), cause))
     }
 }
@@ -88,26 +89,33 @@ impl Record {
 ///
 /// # Errors
 /// A record that cannot be read.
-pub(crate) fn installed(state_dir: &Path) -> Result<Vec<(PathBuf, Standing)>, Error> {
+pub(crate) fn installed(state_dir: &Path) -> Result<Vec<(PathBuf, FileState)>, Error> {
     let record = Record::read(&State::folder(state_dir))?;
-    let stands = |(name, known): (&String, &Installed)| {
-        let path = record.folder.join(name);
-        let standing = match File::open(&path).and_then(|file| Content::of(&file)) {
-            Ok(content) if content == known.content => Standing::Right,
-            Ok(_) => Standing::Changed,
-            Err(cause) => Standing::Unseen(cause),
-        };
-        (path, standing)
-    };
-    Ok(record.files.iter().map(stands).collect())
+    let mut files = Vec::new();
+    for (name, installed) in record.files {
+        let path = record.bin_dir.join(name);
+        let state = FileState::of(&path, &installed);
+        files.push((path, state));
+    }
+    Ok(files)
 }
 
 /// How a file stands that was installed.
 #[derive(Debug)]
-pub(crate) enum Standing {
-    Right,
+pub(crate) enum FileState {
+    Unchanged,
     /// It holds something else.
     Changed,
     /// It is not there, or cannot be read.
-    Unseen(io::Error),
+    Unreadable(io::Error),
+}
+
+impl FileState {
+    fn of(path: &Path, installed: &Installed) -> Self {
+        match File::open(path).and_then(|file| Content::of(&file)) {
+            Ok(content) if content == installed.content => Self::Unchanged,
+            Ok(_) => Self::Changed,
+            Err(cause) => Self::Unreadable(cause),
+        }
+    }
 }

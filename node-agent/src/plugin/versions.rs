@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// It answers within milliseconds.
-const PATIENCE: Duration = Duration::from_secs(5);
+const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Asks a plugin as a runtime does for the versions of CNI that it speaks; or says why it is none, or none for this machine.
 pub(crate) fn versions(program: &Path) -> Result<String, String> {
@@ -15,7 +15,7 @@ pub(crate) fn versions(program: &Path) -> Result<String, String> {
     command.env_clear().env("CNI_COMMAND", "VERSION");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().map_err(|cause| cause.to_string())?;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + DEADLINE;
     let status = loop {
         match child.try_wait().map_err(|cause| cause.to_string())? {
             Some(status) => break status,
@@ -23,7 +23,7 @@ pub(crate) fn versions(program: &Path) -> Result<String, String> {
             None => {
                 let ended = child.kill().and_then(|()| child.wait());
                 let ended = ended.map_or_else(|cause| format!(", nor ended: {cause}"), |_| String::new());
-                return Err(format!("VERSION was not answered within {} s{ended}", PATIENCE.as_secs()));
+                return Err(format!("VERSION was not answered within {} s{ended}", DEADLINE.as_secs()));
             }
         }
     };

@@ -17,12 +17,12 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::Broker;
 
 /// How long a caller may take to say what it wants, and to take in the answer.
-const SPEECH: Duration = Duration::from_secs(5);
+const CALLER: Duration = Duration::from_secs(5);
 /// Read ahead of a caller, in bytes: a call is one line, and hundreds may come at once.
 const BUFFER: usize = 1 << 10;
-/// The longest that a claim may take, whatever its plugin's patience.
+/// The longest that a claim may take, whatever deadline its plugin names.
 const LONGEST: Duration = Duration::from_secs(25);
-/// The answer is on its way this long before the plugin's patience ends.
+/// The answer is on its way this long before the plugin's deadline.
 const MARGIN: Duration = Duration::from_millis(250);
 /// How long a release may take; a plugin that does not wait so long leaves a tombstone and loses nothing.
 const RELEASE: Duration = Duration::from_secs(20);
@@ -44,7 +44,7 @@ impl Broker {
             }
         }
         let mut stream = BufReader::with_capacity(BUFFER, stream);
-        let line = match timeout(SPEECH, line(&mut stream)).await {
+        let line = match timeout(CALLER, line(&mut stream)).await {
             Ok(Ok(line)) if line.is_empty() => return,
             Ok(Ok(line)) => line,
             Ok(Err(error)) => {
@@ -52,7 +52,7 @@ impl Broker {
                 return;
             }
             Err(_) => {
-                let message = format!("no complete line within {} s", SPEECH.as_secs());
+                let message = format!("no complete line within {} s", CALLER.as_secs());
                 reply(&mut stream, failed(Kind::Malformed, message)).await;
                 return;
             }
@@ -72,7 +72,7 @@ impl Broker {
                 held.map_or_else(|error| Answer::Failed(Failure::from(&error)), Answer::Held)
             }
             Verb::Usage(inquiry) => {
-                self.figures.asked(&inquiry);
+                self.metrics.asked(&inquiry);
                 let usage = self.store.usage(&inquiry, Instant::now() + QUESTION).await;
                 usage.map_or_else(|error| Answer::Failed(Failure::from(&error)), Answer::Usage)
             }
@@ -81,10 +81,10 @@ impl Broker {
     }
 
     async fn claim(&self, claim: &Claim, stream: &mut BufReader<UnixStream>) {
-        let patience = Duration::from_millis(claim.patience_ms).min(LONGEST);
+        let limit = Duration::from_millis(claim.patience_ms).min(LONGEST);
         let begun = Instant::now();
-        let deadline = begun + patience.saturating_sub(MARGIN);
-        self.figures.wanted(&claim.request);
+        let deadline = begun + limit.saturating_sub(MARGIN);
+        self.metrics.wanted(&claim.request);
         let owner = &claim.request.owner;
         let attachment =
             Attachment { container_id: owner.container_id.clone(), ifname: owner.ifname.clone() };
@@ -93,13 +93,13 @@ impl Broker {
             Err(error) => {
                 let failure = Failure::from(&error);
                 tracing::warn!("no address for container {}: {failure}", attachment.container_id);
-                self.figures.claimed(&Err(Refused { error, residue: None }), begun.elapsed());
+                self.metrics.claimed(&Err(Refused { error, residue: None }), begun.elapsed());
                 reply(stream, Answer::Failed(failure)).await;
                 return;
             }
         };
         let claimed = self.store.claim(&turn, claim, deadline).await;
-        self.figures.claimed(&claimed, begun.elapsed());
+        self.metrics.claimed(&claimed, begun.elapsed());
         match claimed {
             Ok(Claimed::Assigned(assigned)) => {
                 // An earlier release that could not be done must not be done from now on.
@@ -146,21 +146,21 @@ impl Broker {
     ) {
         let attachment = turn.attachment();
         let stood = self.tombstones.list().is_ok_and(|all| all.contains(&of(attachment)));
-        self.entomb(attachment).await;
+        self.write_tombstone(attachment).await;
         reply(stream, Answer::Failed(failure)).await;
         match self.store.undo(turn, residue, Instant::now() + RELEASE).await {
             // One from before asks for more than this claim's.
-            Ok(()) if !stood => self.unbury(attachment),
+            Ok(()) if !stood => self.remove_tombstone(attachment),
             Ok(()) => {}
             Err(error) => later(attachment, &error),
         }
     }
 
-    /// Releases what was claimed for nobody.
+    /// Releases what was claimed for a plugin that is gone.
     async fn take_back(&self, turn: &Turn) {
-        self.entomb(turn.attachment()).await;
+        self.write_tombstone(turn.attachment()).await;
         match self.store.release(turn, Instant::now() + RELEASE).await {
-            Ok(_) => self.unbury(turn.attachment()),
+            Ok(_) => self.remove_tombstone(turn.attachment()),
             Err(error) => later(turn.attachment(), &error),
         }
     }
@@ -169,17 +169,17 @@ impl Broker {
         let deadline = Instant::now() + RELEASE;
         let Some(turn) = self.turn(attachment, deadline).await else { return busy(attachment) };
         let released = self.store.release(&turn, deadline).await;
-        self.figures.released(&released);
+        self.metrics.released(&released);
         match released {
             Ok(released) => {
                 let Attachment { container_id, ifname } = attachment;
                 tracing::info!("released {released} addresses of container {container_id} {ifname}");
-                self.unbury(attachment);
+                self.remove_tombstone(attachment);
                 Answer::Released(released)
             }
             Err(error) => {
                 // The plugin does so, too, if it still waits.
-                self.entomb(attachment).await;
+                self.write_tombstone(attachment).await;
                 later(attachment, &error);
                 Answer::Failed(Failure::from(&error))
             }
@@ -190,8 +190,8 @@ impl Broker {
         timeout_at(deadline, self.store.turn(attachment)).await.ok()
     }
 
-    /// Leaves a tombstone. Writing one waits for the disk, which nobody else shall do.
-    async fn entomb(&self, attachment: &Attachment) {
+    /// Leaves a tombstone. Writing one waits for the disk, for which no other call may wait.
+    async fn write_tombstone(&self, attachment: &Attachment) {
         let (tombstones, tombstone) = (self.tombstones.clone(), of(attachment));
         let written = tokio::task::spawn_blocking(move || tombstones.write(&tombstone)).await;
         if let Ok(Err(error)) = written {
@@ -203,7 +203,7 @@ impl Broker {
     }
 
     /// Removes a tombstone whose release is done. One that stays finds nothing the next time.
-    pub(super) fn unbury(&self, attachment: &Attachment) {
+    pub(super) fn remove_tombstone(&self, attachment: &Attachment) {
         if let Err(error) = self.tombstones.remove(&of(attachment)) {
             tracing::warn!("{error}");
         }
@@ -264,7 +264,7 @@ pub(crate) fn read(line: &[u8]) -> Result<Verb, Failure> {
     Ok(call.verb)
 }
 
-/// Writes the answer; whether somebody was there to take it.
+/// Writes the answer; whether the plugin was there to take it.
 async fn reply(stream: &mut BufReader<UnixStream>, answer: Answer) -> bool {
     let reply = Reply { version: VERSION, answer };
     let text = serde_json::to_vec(&reply).map(|mut text| {
@@ -272,7 +272,7 @@ async fn reply(stream: &mut BufReader<UnixStream>, answer: Answer) -> bool {
         text
     });
     match text {
-        Ok(text) => matches!(timeout(SPEECH, stream.write_all(&text)).await, Ok(Ok(()))),
+        Ok(text) => matches!(timeout(CALLER, stream.write_all(&text)).await, Ok(Ok(()))),
         Err(error) => {
             tracing::error!("an answer has no JSON form: {error}");
             false

@@ -18,7 +18,7 @@ use crate::health::Requests;
 
 /// How long a kubeconfig may take to be read.
 const READING: Duration = Duration::from_secs(5);
-/// How long a connection may take to come about. How long an answer may take is for whoever asks to say: a watch's has no
+/// How long a connection may take to come about. How long an answer may take depends on the request: a watch's has no
 /// end.
 const CONNECT: Duration = Duration::from_secs(3);
 /// A silent connection is probed so often, and given up when nothing that was sent is acknowledged for so long: a server
@@ -64,8 +64,8 @@ async fn read(path: &Path) -> anyhow::Result<Kubeconfig> {
 /// A client whose `requests` are seen.
 ///
 /// As kube builds it, but for what it has no setting for: the size of buffers, how many idle connections are kept, and
-/// when a connection without an answer is dead. It logs every failed request as an error, too, which whoever made the
-/// request does with more sense.
+/// when a connection without an answer is dead. It logs every failed request as an error, too; the part of the agent that
+/// made the request says more.
 ///
 /// # Errors
 /// Certificates and keys that are none.

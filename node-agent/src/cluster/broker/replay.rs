@@ -1,6 +1,6 @@
 //! Releases that could not be done in their time.
 //!
-//! A plugin, or this agent, left a tombstone: the API server was away, the agent was away, or somebody was killed.
+//! A plugin, or this agent, left a tombstone: the API server was away, the agent was away, or one of the two was killed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,18 +13,16 @@ use tokio::time::{Instant, sleep};
 
 use super::Broker;
 use super::call::of;
+use crate::cluster::backoff;
 
-/// Between two looks into the folder. Only the pool waits for these addresses.
+/// Between two looks into the directory. Only the pool waits for these addresses.
 const LOOK: Duration = Duration::from_secs(2);
-/// First and longest pause before a release that failed is tried again, each for itself.
-const RETRY: Duration = Duration::from_secs(2);
-const LONGEST_RETRY: Duration = Duration::from_secs(60);
 /// How long one release may take.
 const RELEASE: Duration = Duration::from_secs(20);
 
 /// Does what tombstones ask for, for ever.
 pub(super) async fn replay(broker: Arc<Broker>) {
-    let mut replay = Replay { retries: Retries::new(RETRY, LONGEST_RETRY), jitter: Jitter::fresh() };
+    let mut replay = Replay { retries: backoff::releases(), jitter: Jitter::fresh() };
     let mut told = String::new();
     loop {
         match replay.round(&broker).await {
@@ -102,7 +100,7 @@ impl Broker {
         tracing::info!(
             "released {released} addresses of container {container_id} {ifname}, which were pending"
         );
-        self.unbury(attachment);
+        self.remove_tombstone(attachment);
         Ok(())
     }
 }

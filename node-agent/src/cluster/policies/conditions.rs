@@ -32,6 +32,14 @@ pub(super) struct Condition {
     pub(super) last_transition_time: String,
 }
 
+impl Condition {
+    /// Whether it says the same, whenever it was written.
+    fn says_as(&self, other: &Self) -> bool {
+        self.r#type == other.r#type
+            && (&self.status, &self.reason, &self.message) == (&other.status, &other.reason, &other.message)
+    }
+}
+
 /// How something stands, in one word for programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Stage {
@@ -43,13 +51,22 @@ pub(super) enum Stage {
 }
 
 impl Stage {
-    /// The reason of all conditions. Whoever waits looks at the first one, whichever that is.
+    /// The reason of all conditions. Programs that wait look at the first one, whichever that is.
     pub(super) fn reason(self) -> &'static str {
         match self {
             Self::Done => "SuccessfullyConfigured",
             Self::Failed => "FailedToConfigure",
             Self::Progressing => "ConfigurationProgressing",
             Self::NoNode => "NoMatchingNode",
+        }
+    }
+
+    /// The status of the condition that says whether `result` was reached: unknown until it is decided.
+    fn decides(self, result: Self) -> &'static str {
+        match self {
+            Self::Progressing => "Unknown",
+            _ if self == result => "True",
+            _ => "False",
         }
     }
 
@@ -70,13 +87,12 @@ impl Stage {
 
 /// Those of a policy.
 pub(super) fn of_policy(stage: Stage, message: &str) -> Vec<Condition> {
-    let unknown_or = |status| if stage == Stage::Progressing { "Unknown" } else { status };
     conditions(
         stage,
         message,
         [
-            (AVAILABLE, if stage == Stage::Done { "True" } else { unknown_or("False") }),
-            ("Degraded", if stage == Stage::Failed { "True" } else { unknown_or("False") }),
+            (AVAILABLE, stage.decides(Stage::Done)),
+            ("Degraded", stage.decides(Stage::Failed)),
             (PROGRESSING, if stage == Stage::Progressing { "True" } else { "False" }),
             ("Ignored", if stage == Stage::NoNode { "True" } else { "False" }),
         ],
@@ -85,13 +101,12 @@ pub(super) fn of_policy(stage: Stage, message: &str) -> Vec<Condition> {
 
 /// Those of an enactment. Of an enactment nothing is ever pending or aborted here: each node acts on its own.
 pub(super) fn of_enactment(stage: Stage, message: &str) -> Vec<Condition> {
-    let unknown_or = |status| if stage == Stage::Progressing { "Unknown" } else { status };
     conditions(
         stage,
         message,
         [
-            (AVAILABLE, if stage == Stage::Done { "True" } else { unknown_or("False") }),
-            ("Failing", if stage == Stage::Failed { "True" } else { unknown_or("False") }),
+            (AVAILABLE, stage.decides(Stage::Done)),
+            ("Failing", stage.decides(Stage::Failed)),
             (PROGRESSING, if stage == Stage::Progressing { "True" } else { "False" }),
             ("Pending", "False"),
             ("Aborted", "False"),
@@ -135,24 +150,20 @@ pub(super) fn message(conditions: &[Condition]) -> &str {
 
 /// `new` with the times that follow from what was written `before`; `None` if there is nothing new to write.
 pub(super) fn renewed(before: &[Condition], new: Vec<Condition>, now: &str) -> Option<Vec<Condition>> {
-    let same = |(old, new): (&Condition, &Condition)| {
-        old.r#type == new.r#type
-            && (&old.status, &old.reason, &old.message) == (&new.status, &new.reason, &new.message)
-    };
-    let nothing = before.len() == new.len() && before.iter().zip(&new).all(same);
-    (!nothing).then(|| dated(before, new, now))
+    let same = before.len() == new.len() && before.iter().zip(&new).all(|(old, new)| old.says_as(new));
+    (!same).then(|| dated(before, new, now))
 }
 
 /// `new`, written `now`, with the times of its changes.
 pub(super) fn dated(before: &[Condition], new: Vec<Condition>, now: &str) -> Vec<Condition> {
-    let date = |mut one: Condition| {
+    let mut dated = new;
+    for one in &mut dated {
         let unchanged = before.iter().find(|old| old.r#type == one.r#type && old.status == one.status);
         let since = unchanged.map(|old| old.last_transition_time.clone()).filter(|since| !since.is_empty());
         one.last_transition_time = since.unwrap_or_else(|| now.to_owned());
         now.clone_into(&mut one.last_heartbeat_time);
-        one
-    };
-    new.into_iter().map(date).collect()
+    }
+    dated
 }
 
 /// The present moment as the API writes it, in whole seconds.
@@ -186,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_who_waits_for_success_is_told_of_it_before() {
+    fn no_condition_reports_success_before_it_is_reached() {
         let rows = |stage| -> Vec<String> {
             of_policy(stage, "")
                 .iter()

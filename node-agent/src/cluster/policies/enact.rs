@@ -6,20 +6,24 @@ use octavia_bridge_cluster::ApiError;
 use serde_json::{Value, json};
 
 use super::Verdict;
-use super::api::Api;
+use super::api::PolicyApi;
 use super::conditions::{self, Stage};
 use super::merge::Candidate;
-use super::objects::{Enactment, Kind, Metadata, NODE_LABEL, POLICY_LABEL, POLICY_UID, is_label};
+use super::objects::{Enactment, NODE_LABEL, ObjectMeta, POLICY_LABEL, POLICY_UID, Resource, is_label};
 use super::patch::replacing;
 
 /// What is to be said of a policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Word {
+pub(super) struct NodeReport {
     pub(super) stage: Stage,
     pub(super) message: String,
 }
 
-impl Word {
+impl NodeReport {
+    pub(super) fn is_success(&self) -> bool {
+        self.stage == Stage::Done
+    }
+
     /// How it stands on this node.
     pub(super) fn of(verdict: &Verdict) -> Self {
         match verdict {
@@ -38,26 +42,26 @@ impl Word {
 
 /// The enactments of one node, as the server has them.
 pub(super) struct Enactments {
-    api: Api,
+    api: PolicyApi,
     node: String,
     /// By policy; `None` until they were read.
     known: Option<BTreeMap<String, Enactment>>,
 }
 
 impl Enactments {
-    pub(super) fn new(api: Api, node: String) -> Self {
+    pub(super) fn new(api: PolicyApi, node: String) -> Self {
         Self { api, node, known: None }
     }
 
     /// What was said last of this very version of a policy; of those of earlier processes, too.
-    pub(super) fn said(&self, policy: &Candidate) -> Option<Word> {
+    pub(super) fn written(&self, policy: &Candidate) -> Option<NodeReport> {
         let enactment = self.known.as_ref()?.get(&policy.name)?;
         let status = &enactment.status;
         if uid_of(enactment) != policy.version.uid || status.policy_generation != policy.version.generation {
             return None;
         }
         let message = conditions::message(&status.conditions).to_owned();
-        Some(Word { stage: Stage::of(&status.conditions)?, message })
+        Some(NodeReport { stage: Stage::of(&status.conditions)?, message })
     }
 
     /// In which version the enactment of a policy was written.
@@ -76,7 +80,7 @@ impl Enactments {
         } else {
             String::new()
         };
-        let all = self.api.list::<Enactment>(Kind::Enactment, &selection).await?;
+        let all = self.api.list::<Enactment>(Resource::Enactment, &selection).await?;
         let named = all.into_iter().filter_map(|enactment| {
             let policy = enactment.metadata.labels.get(POLICY_LABEL)?.clone();
             (enactment.metadata.name == self.name(&policy)).then_some((policy, enactment))
@@ -100,17 +104,17 @@ impl Enactments {
 
     /// Deletes the enactment of a policy.
     pub(super) async fn delete(&mut self, policy: &str) -> Result<(), ApiError> {
-        self.api.delete(Kind::Enactment, &self.name(policy)).await?;
+        self.api.delete(Resource::Enactment, &self.name(policy)).await?;
         self.forget(policy);
         Ok(())
     }
 
     /// Says how a policy stands; whether that was anything new. `node` owns the enactment: it goes with the node.
-    pub(super) async fn say(
+    pub(super) async fn write(
         &mut self,
         policy: &Candidate,
-        word: &Word,
-        node: &Metadata,
+        report: &NodeReport,
+        node: &ObjectMeta,
         now: &str,
     ) -> Result<bool, ApiError> {
         let name = self.name(&policy.name);
@@ -127,7 +131,7 @@ impl Enactments {
         };
         let status = &enactment.status;
         let said = status.policy_generation == policy.version.generation;
-        let wanted = conditions::of_enactment(word.stage, &word.message);
+        let wanted = conditions::of_enactment(report.stage, &report.message);
         // The same words about another generation are written as well.
         let before = &status.conditions;
         let conditions = match conditions::renewed(before, wanted.clone(), now) {
@@ -141,7 +145,7 @@ impl Enactments {
             "policyGeneration": policy.version.generation,
             "desiredState": replacing(&status.desired_state, state),
         });
-        let written = self.api.merge_status::<Enactment>(Kind::Enactment, &name, None, &patch).await;
+        let written = self.api.merge_status::<Enactment>(Resource::Enactment, &name, None, &patch).await;
         if written.as_ref().is_err_and(ApiError::is_absent) {
             self.forget(&policy.name);
         }
@@ -149,7 +153,7 @@ impl Enactments {
         Ok(true)
     }
 
-    async fn create(&mut self, policy: &Candidate, node: &Metadata) -> Result<Enactment, ApiError> {
+    async fn create(&mut self, policy: &Candidate, node: &ObjectMeta) -> Result<Enactment, ApiError> {
         let name = self.name(&policy.name);
         let mut labels = BTreeMap::from([(POLICY_LABEL, policy.name.as_str())]);
         if is_label(&self.node) {
@@ -165,9 +169,11 @@ impl Enactments {
                 "ownerReferences": [{ "apiVersion": "v1", "kind": "Node", "name": self.node, "uid": node.uid }],
             },
         });
-        let made = match self.api.create::<Enactment>(Kind::Enactment, &object).await {
+        let made = match self.api.create::<Enactment>(Resource::Enactment, &object).await {
             // Made by a request whose answer was lost.
-            Err(error) if error.is_conflict() => self.api.get(Kind::Enactment, &name).await?.ok_or(error)?,
+            Err(error) if error.is_conflict() => {
+                self.api.get(Resource::Enactment, &name).await?.ok_or(error)?
+            }
             made => made?,
         };
         self.know(&policy.name, made.clone());

@@ -4,16 +4,16 @@ use k8s_openapi::jiff::Timestamp;
 use octavia_bridge_cluster::ApiError;
 use serde_json::{Value, json};
 
-use super::api::Api;
+use super::api::PolicyApi;
 use super::conditions::{Stage, on_one_line};
-use super::objects::Kind;
+use super::objects::Resource;
 
 /// Longest message that the server takes, in bytes (`NoteLengthLimit` in kubernetes/pkg/apis/core/validation).
 const MAX_MESSAGE: usize = 1024;
 
 /// What happened to a policy on this node.
 #[derive(Debug)]
-pub(super) struct Event<'a> {
+pub(super) struct PolicyEvent<'a> {
     pub(super) policy: &'a str,
     pub(super) uid: &'a str,
     pub(super) node: &'a str,
@@ -21,10 +21,10 @@ pub(super) struct Event<'a> {
     pub(super) message: &'a str,
 }
 
-impl Event<'_> {
+impl PolicyEvent<'_> {
     /// Creates it.
-    pub(super) async fn send(&self, api: &Api) -> Result<(), ApiError> {
-        api.create::<Value>(Kind::Event, &self.object(Timestamp::now())).await.map(drop)
+    pub(super) async fn send(&self, api: &PolicyApi) -> Result<(), ApiError> {
+        api.create::<Value>(Resource::Event, &self.object(Timestamp::now())).await.map(drop)
     }
 
     fn object(&self, now: Timestamp) -> Value {
@@ -70,7 +70,8 @@ mod tests {
     #[test]
     fn what_a_policy_says_stays_on_its_line_and_is_seen() {
         let message = "br\u{1b}[1A\nNormal  SuccessfullyConfigured";
-        let event = Event { policy: "octavia", uid: "u", node: "worker-0", stage: Stage::Failed, message };
+        let event =
+            PolicyEvent { policy: "octavia", uid: "u", node: "worker-0", stage: Stage::Failed, message };
         let object = event.object(Timestamp::UNIX_EPOCH);
         assert_eq!(object["message"], r"node worker-0: br\u{1b}[1A; Normal  SuccessfullyConfigured");
     }
@@ -78,8 +79,13 @@ mod tests {
     #[test]
     fn a_failure_is_a_warning_within_the_servers_bounds() {
         let message = "ä".repeat(MAX_MESSAGE);
-        let event =
-            Event { policy: "octavia", uid: "u", node: "worker-0", stage: Stage::Failed, message: &message };
+        let event = PolicyEvent {
+            policy: "octavia",
+            uid: "u",
+            node: "worker-0",
+            stage: Stage::Failed,
+            message: &message,
+        };
         let object = event.object("2026-01-02T03:04:05.0067Z".parse().unwrap());
         assert_eq!((&object["type"], &object["reason"]), (&json!("Warning"), &json!("ReconcileFailed")));
         assert_eq!(object["lastTimestamp"], "2026-01-02T03:04:05Z");

@@ -1,4 +1,4 @@
-//! Knowing the objects of a kind, as one watch tells of them.
+//! Knowing the objects of a resource, as one watch tells of them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,19 +7,19 @@ use std::time::Duration;
 use octavia_bridge_cluster::{self as cluster, Api, ApiError, Change, Content, Item, Selection};
 use tokio::sync::watch;
 
-use super::objects::{Kind, Object};
+use super::objects::{Object, Resource};
 
 /// Objects asked for at a time: a policy of ten interfaces is a few kilobytes.
 const PAGE: u32 = 500;
 /// Pause before a kind that the server lacks is looked for again.
 const ABSENT: Duration = Duration::from_secs(60);
 
-/// What is known of a kind.
+/// What is known of a resource.
 #[derive(Debug)]
 pub(super) struct Known<T> {
     /// By name; `None` until they were read once. They stay while the server is away.
     pub(super) objects: Option<BTreeMap<String, T>>,
-    /// The server has no such kind.
+    /// The server has no such resource.
     pub(super) absent: bool,
     /// Why changes do not arrive.
     pub(super) trouble: Option<Arc<ApiError>>,
@@ -34,23 +34,23 @@ impl<T> Default for Known<T> {
 /// Reads and watches those of a kind that `fields`, a selector, selects, until the task is ended.
 pub(super) async fn follow<T: Object + Content>(
     api: &Api,
-    kind: Kind,
+    resource: Resource,
     fields: Option<String>,
     known: &watch::Sender<Known<T>>,
 ) {
     let selection = Selection {
-        resource: kind.resource(),
+        resource: resource.resource(),
         namespace: None,
         fields,
         page: PAGE,
         absent: Some(ABSENT),
         seed: None,
     };
-    cluster::follow::<T>(api, &selection, |change| take_in(kind, known, change)).await;
+    cluster::follow::<T>(api, &selection, |change| take_in(resource, known, change)).await;
 }
 
-fn take_in<T: Object>(kind: Kind, known: &watch::Sender<Known<T>>, change: Change<T>) {
-    let plural = kind.plural();
+fn take_in<T: Object>(resource: Resource, known: &watch::Sender<Known<T>>, change: Change<T>) {
+    let plural = resource.plural();
     match change {
         Change::Listing => {}
         Change::Listed { items, .. } => {

@@ -149,15 +149,15 @@ pub(crate) fn merge(
     let mut kept = Kept { policies: Vec::new(), ..files.clone() };
     let mut refused = BTreeMap::new();
     for policy in policies {
-        let with = |text| desired::read_any(kept.all().chain([text]), &files.choice);
         let why = policy.unreadable.as_ref().or_else(|| held.get(&policy.name)).cloned();
-        let tried = why.map_or_else(|| with(&policy.text).map_err(|problems| problems.to_string()), Err);
+        let tried =
+            why.map_or_else(|| with(&kept, &policy.text).map_err(|problems| problems.to_string()), Err);
         let accepted = match tried {
             Ok(all) => Some((&policy.text, all)),
             Err(why) => {
                 refused.insert(policy.name.clone(), why);
                 let before = good.iter().find(|text| text.origin == policy.text.origin);
-                before.and_then(|text| Some((text, with(text).ok()?)))
+                before.and_then(|text| Some((text, with(&kept, text).ok()?)))
             }
         };
         if let Some((text, all)) = accepted {
@@ -166,6 +166,11 @@ pub(crate) fn merge(
         }
     }
     Ok(Merged { kept, desired, refused })
+}
+
+/// What is kept and one more text, as one state.
+fn with(kept: &Kept, text: &Text) -> Result<Desired, Problems> {
+    desired::read_any(kept.all().chain([text]), &kept.choice)
 }
 
 /// All but the policies that are wrong by themselves, whatever the others ask for, if that is one state. Each text is read twice: the
@@ -200,16 +205,16 @@ mod tests {
     use rustix::time::{ClockId, clock_gettime};
 
     use super::*;
-    use crate::cluster::policies::objects::Metadata;
+    use crate::cluster::policies::objects::ObjectMeta;
 
     fn policy(name: &str, created: u32, interfaces: &Value) -> Candidate {
         Candidate::new(&Policy {
-            metadata: Metadata {
+            metadata: ObjectMeta {
                 name: name.into(),
                 uid: format!("uid-of-{name}"),
                 generation: 1,
                 creation_timestamp: format!("2026-01-01T00:00:{created:02}Z"),
-                ..Metadata::default()
+                ..ObjectMeta::default()
             },
             spec: json!({
                 "nodeSelector": {"node-role.kubernetes.io/worker": ""},

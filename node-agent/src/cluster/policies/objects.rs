@@ -21,7 +21,7 @@ const MAX_LABEL: usize = 63;
 
 /// A kind of objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum Resource {
     Policy,
     Enactment,
     Node,
@@ -29,7 +29,7 @@ pub(super) enum Kind {
     Event,
 }
 
-impl Kind {
+impl Resource {
     /// The plural by which the API knows it.
     pub(super) fn plural(self) -> &'static str {
         match self {
@@ -65,7 +65,7 @@ impl Kind {
 /// What the API says of every object.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Metadata {
+pub(super) struct ObjectMeta {
     pub(super) name: String,
     #[serde(default)]
     pub(super) uid: String,
@@ -94,7 +94,7 @@ pub(super) trait Object {
 /// A `NodeNetworkConfigurationPolicy`.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 pub(super) struct Policy {
-    pub(super) metadata: Metadata,
+    pub(super) metadata: ObjectMeta,
     #[serde(default)]
     pub(super) spec: Value,
     #[serde(default)]
@@ -108,7 +108,7 @@ impl Content for Policy {
     fn read(text: &str) -> serde_json::Result<Self> {
         #[derive(Deserialize)]
         struct Parts {
-            metadata: Metadata,
+            metadata: ObjectMeta,
             #[serde(default)]
             spec: Selector,
             #[serde(default)]
@@ -181,7 +181,7 @@ pub(super) fn is_label(name: &str) -> bool {
 /// A `NodeNetworkConfigurationEnactment`.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 pub(super) struct Enactment {
-    pub(super) metadata: Metadata,
+    pub(super) metadata: ObjectMeta,
     #[serde(default)]
     pub(super) status: EnactmentStatus,
 }
@@ -200,7 +200,7 @@ pub(super) struct EnactmentStatus {
 impl Enactment {
     /// Whether it is about this very policy, and not about one that bore its name before. One that another program wrote
     /// does not tell.
-    pub(super) fn is_of(&self, policy: &Metadata) -> bool {
+    pub(super) fn is_of(&self, policy: &ObjectMeta) -> bool {
         self.metadata.annotations.get(POLICY_UID).is_none_or(|uid| *uid == policy.uid)
     }
 }
@@ -208,7 +208,7 @@ impl Enactment {
 /// A Node.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 pub(super) struct Node {
-    pub(super) metadata: Metadata,
+    pub(super) metadata: ObjectMeta,
     #[serde(default)]
     pub(super) status: NodeStatus,
 }
@@ -227,7 +227,7 @@ struct NodeCondition {
 
 impl Node {
     /// One of which nothing else matters.
-    pub(super) fn known(metadata: Metadata, ready: bool) -> Self {
+    pub(super) fn known(metadata: ObjectMeta, ready: bool) -> Self {
         let status = if ready { "True" } else { "False" }.to_owned();
         let conditions = vec![NodeCondition { r#type: "Ready".to_owned(), status }];
         Self { metadata, status: NodeStatus { conditions } }
@@ -251,7 +251,7 @@ impl Object for Policy {
 /// A Node's name and labels, which is all that is watched of this one.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 pub(super) struct NodeHead {
-    pub(super) metadata: Metadata,
+    pub(super) metadata: ObjectMeta,
 }
 
 impl Object for NodeHead {}

@@ -9,31 +9,29 @@ use octavia_bridge_cluster::{ApiError, Backoff, Jitter};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::api::Api;
+use super::api::PolicyApi;
 use super::conditions::{self, Stage};
-use super::enact::{Enactments, Word};
-use super::event::Event;
+use super::enact::{Enactments, NodeReport};
+use super::event::PolicyEvent;
 use super::follow::Known;
 use super::merge::{Candidate, Version};
-use super::objects::{Metadata, NodeHead, Policy};
+use super::objects::{NodeHead, ObjectMeta, Policy};
 use super::refusals::Refusals;
 use super::status::{Look, Statuses};
 use super::sums::{self, Sums};
 use super::{Chosen, Outcome, Verdict};
+use crate::cluster::backoff;
 use crate::health::{Line, Report};
 use crate::node::nmstate_lock;
 
 /// A policy that is not decided by then is said to be under way. Nearly all are: nothing is said in between then.
 const UNDER_WAY: Duration = Duration::from_millis(300);
-/// First and longest pause before what failed is tried again.
-const RETRY: Duration = Duration::from_secs(2);
-const LONGEST_RETRY: Duration = Duration::from_secs(16);
 /// Between two looks at a policy, over all its nodes.
 const ROUND: Duration = Duration::from_secs(10);
 /// Between two looks of a node at a policy that does not select it.
 const OTHERS: Duration = Duration::from_secs(600);
 /// How long a node leaves a new policy to those that it selects.
-const COURTESY: Duration = Duration::from_secs(3);
+const LEFT_TO_OTHERS: Duration = Duration::from_secs(3);
 /// When to look again at what others have just begun to write.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -47,7 +45,7 @@ pub(super) type Seen = (
 
 /// The one of this node.
 pub(super) struct Reporter {
-    api: Api,
+    api: PolicyApi,
     node: String,
     nmstate_lock: PathBuf,
     report: Report,
@@ -67,7 +65,7 @@ pub(super) struct Reporter {
 }
 
 impl Reporter {
-    pub(super) fn new(api: Api, node: String, nmstate_lock: PathBuf, report: Report) -> Self {
+    pub(super) fn new(api: PolicyApi, node: String, nmstate_lock: PathBuf, report: Report) -> Self {
         Self {
             enactments: Enactments::new(api.clone(), node.clone()),
             statuses: Statuses::new(api.clone()),
@@ -80,7 +78,7 @@ impl Reporter {
             undecided: BTreeMap::new(),
             succeeded: BTreeMap::new(),
             told: String::new(),
-            backoff: Backoff::new(RETRY, LONGEST_RETRY),
+            backoff: backoff::status(),
             jitter: Jitter::fresh(),
         }
     }
@@ -113,7 +111,7 @@ impl Reporter {
         }
     }
 
-    fn own(&self, nodes: &Known<NodeHead>) -> Option<Metadata> {
+    fn own(&self, nodes: &Known<NodeHead>) -> Option<ObjectMeta> {
         Some(nodes.objects.as_ref()?.get(&self.node)?.metadata.clone())
     }
 
@@ -152,18 +150,18 @@ impl Reporter {
     async fn round(
         &mut self,
         all: &BTreeMap<String, Policy>,
-        node: &Metadata,
+        node: &ObjectMeta,
         outcome: &Outcome,
         chosen: &Chosen,
     ) -> Instant {
         // Its handler writes the same objects.
         if nmstate_lock::stand_down(&self.nmstate_lock).is_err() {
             self.report.set(vec![Line::Note("kubernetes-nmstate reports their status".into())]);
-            return Instant::now() + RETRY;
+            return Instant::now() + backoff::FIRST;
         }
         let mut refusals = Refusals::default();
-        let told = self.tell(all, node, outcome, chosen, &mut refusals).await;
-        let next = told.map_err(|error| refusals.push(error)).ok();
+        let reported = self.report_all(all, node, outcome, chosen, &mut refusals).await;
+        let next = reported.map_err(|error| refusals.push(error)).ok();
         let errors = refusals.to_string();
         if errors.is_empty() && !self.told.is_empty() {
             tracing::info!("the agent can write the status of policies again");
@@ -177,18 +175,18 @@ impl Reporter {
             Some(Instant::now() + self.backoff.next(&self.jitter))
         };
         self.told = errors;
-        next.into_iter().chain(retry).min().unwrap_or_else(|| Instant::now() + RETRY)
+        next.into_iter().chain(retry).min().unwrap_or_else(|| Instant::now() + backoff::FIRST)
     }
 
-    async fn tell(
+    async fn report_all(
         &mut self,
         all: &BTreeMap<String, Policy>,
-        node: &Metadata,
+        node: &ObjectMeta,
         outcome: &Outcome,
         chosen: &Chosen,
         refusals: &mut Refusals,
     ) -> Result<Instant, ApiError> {
-        // First of all, so that nobody takes the success of an earlier generation for this one's.
+        // First of all, so that the success of an earlier generation is not taken for this one's.
         for policy in all.values().filter(|policy| policy.can_be_named() && policy.selects(&node.labels)) {
             if !self.statuses.is_reported(policy)
                 && refusals.note(self.statuses.reset(policy).await)? == Some(true)
@@ -204,7 +202,7 @@ impl Reporter {
     /// Brings this node's enactments up to date. Returns when to come back for those that are not decided.
     async fn enact(
         &mut self,
-        node: &Metadata,
+        node: &ObjectMeta,
         outcome: &Outcome,
         chosen: &Chosen,
         refusals: &mut Refusals,
@@ -223,21 +221,21 @@ impl Reporter {
         let mut back: Option<Instant> = None;
         for policy in &chosen.policies {
             let verdict = outcome.0.get(&policy.name).filter(|(version, _)| *version == policy.version);
-            let word = match verdict {
-                Some((_, verdict)) => Word::of(verdict),
+            let report = match verdict {
+                Some((_, verdict)) => NodeReport::of(verdict),
                 None => match self.under_way(policy) {
-                    Ok(word) => word,
+                    Ok(report) => report,
                     Err(when) => {
                         back = Some(back.map_or(when, |back| back.min(when)));
                         continue;
                     }
                 },
             };
-            let before = self.enactments.said(policy);
-            let said = self.enactments.say(policy, &word, node, &conditions::now()).await;
+            let before = self.enactments.written(policy);
+            let said = self.enactments.write(policy, &report, node, &conditions::now()).await;
             if refusals.note(said)? == Some(true) {
                 self.has_news(policy).await;
-                self.publish(policy, before.as_ref(), &word, verdict.is_some()).await;
+                self.publish(policy, before.as_ref(), &report, verdict.is_some()).await;
             }
         }
         Ok(back)
@@ -254,7 +252,7 @@ impl Reporter {
     }
 
     /// What to say of a policy without an outcome, or when.
-    fn under_way(&mut self, policy: &Candidate) -> Result<Word, Instant> {
+    fn under_way(&mut self, policy: &Candidate) -> Result<NodeReport, Instant> {
         let now = Instant::now();
         let (version, since) =
             self.undecided.entry(policy.name.clone()).or_insert_with(|| (policy.version.clone(), now));
@@ -265,27 +263,43 @@ impl Reporter {
         if now < when {
             return Err(when);
         }
-        Ok(Word { stage: Stage::Progressing, message: "Applying desired state".into() })
+        Ok(NodeReport { stage: Stage::Progressing, message: "Applying desired state".into() })
     }
 
     /// An event for what was not said before. Best effort: the enactment says the same.
-    async fn publish(&mut self, policy: &Candidate, before: Option<&Word>, word: &Word, decided: bool) {
-        let succeeded = |word: &Word| word.stage == Stage::Done;
-        if before.is_some_and(succeeded) {
+    async fn publish(
+        &mut self,
+        policy: &Candidate,
+        before: Option<&NodeReport>,
+        report: &NodeReport,
+        decided: bool,
+    ) {
+        if before.is_some_and(NodeReport::is_success) {
             self.succeeded.insert(policy.name.clone(), policy.version.clone());
         }
-        let again = succeeded(word) && self.succeeded.get(&policy.name) == Some(&policy.version);
+        let again = report.is_success() && self.succeeded.get(&policy.name) == Some(&policy.version);
         if !decided || again {
             return;
         }
-        if succeeded(word) {
+        if report.is_success() {
             self.succeeded.insert(policy.name.clone(), policy.version.clone());
         }
         let (uid, node) = (policy.version.uid.as_str(), self.node.as_str());
-        let event = Event { policy: &policy.name, uid, node, stage: word.stage, message: &word.message };
+        let event =
+            PolicyEvent { policy: &policy.name, uid, node, stage: report.stage, message: &report.message };
         if let Err(error) = event.send(&self.api).await {
-            tracing::warn!("{}; the enactment has the same message: {}", error.in_words(), word.message);
+            tracing::warn!("{}; the enactment has the same message: {}", error.in_words(), report.message);
         }
+    }
+
+    /// When to look at the status of a policy that was not seen before.
+    fn first_look(&self, ours: bool, reported: bool) -> Instant {
+        let pause = match (ours, reported) {
+            (true, _) => SOON,
+            (false, true) => OTHERS,
+            (false, false) => LEFT_TO_OTHERS,
+        };
+        Instant::now() + self.jitter.around(pause)
     }
 
     /// Looks at the statuses that are due. Returns when the next one is.
@@ -300,17 +314,10 @@ impl Reporter {
         for (name, policy) in all {
             let ours = chosen.policies.iter().any(|one| one.name == *name);
             let reported = self.statuses.is_reported(policy);
-            let first = || {
-                Instant::now()
-                    + self.jitter.around(match (ours, reported) {
-                        (true, _) => SOON,
-                        (false, true) => OTHERS,
-                        (false, false) => COURTESY,
-                    })
-            };
-            let due = *self.due.entry(name.clone()).or_insert_with(first);
-            // A new generation of a policy that selects nobody here: as with a new one.
-            let due = if !ours && !reported { due.min(first()) } else { due };
+            let first = self.first_look(ours, reported);
+            let due = *self.due.entry(name.clone()).or_insert(first);
+            // A new generation of a policy that does not select this node: as with a new one.
+            let due = if !ours && !reported { due.min(first) } else { due };
             self.due.insert(name.clone(), due);
             if due > Instant::now() {
                 continue;
@@ -323,7 +330,7 @@ impl Reporter {
             }
             self.sums.done(name);
             let Some(looked) = refusals.note(self.statuses.look(name).await)? else {
-                self.due.insert(name.clone(), Instant::now() + self.jitter.around(RETRY));
+                self.due.insert(name.clone(), Instant::now() + self.jitter.around(backoff::FIRST));
                 continue;
             };
             let pause = match looked {
@@ -335,7 +342,7 @@ impl Reporter {
                 && ours
                 && !enacted.contains(&self.node)
             {
-                // Somebody has deleted it.
+                // It was deleted.
                 self.enactments.forget(name);
                 self.due.insert(name.clone(), Instant::now() + self.jitter.around(SOON));
                 continue;

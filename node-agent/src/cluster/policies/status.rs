@@ -3,27 +3,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use octavia_bridge_cluster::{ApiError, Backoff, Jitter};
+use octavia_bridge_cluster::{ApiError, Jitter};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use super::api::Api;
+use super::api::PolicyApi;
 use super::conditions::{self, Condition, Stage};
 use super::merge::Version;
-use super::objects::{Enactment, Kind, Metadata, Node, NodeHead, Policy};
+use super::objects::{Enactment, Node, NodeHead, ObjectMeta, Policy, Resource};
 use super::patch::replacing;
 use super::summary::{Summary, node_of, speaks_of, sum_up};
+use crate::cluster::backoff;
 
 /// What a new version's status says before anything was counted.
 const UNDER_WAY: &str = "Policy is progressing";
-/// How often to look again at once after others were faster.
-const TRIES: u32 = 5;
 /// So many nodes without a word are asked for one by one, and more with all others.
 const ASKED_SINGLY: usize = 8;
 /// How long the number of nodes is believed.
 const SIZE_KNOWN: Duration = Duration::from_secs(600);
-/// First pause before that.
-const PAUSE: Duration = Duration::from_millis(20);
 
 /// What a look at a policy has led to.
 #[derive(Debug)]
@@ -41,10 +38,10 @@ pub(super) enum Look {
 
 /// The writer of this node.
 pub(super) struct Statuses {
-    api: Api,
+    api: PolicyApi,
     /// Versions whose status this agent has written, or found right.
     told: BTreeMap<String, Version>,
-    /// Policies with a new count that nobody has to know at once.
+    /// Policies with a new count that need not be written at once.
     counting: BTreeSet<String>,
     jitter: Jitter,
     /// How many nodes there are, and since when that is known.
@@ -54,7 +51,7 @@ pub(super) struct Statuses {
 }
 
 impl Statuses {
-    pub(super) fn new(api: Api) -> Self {
+    pub(super) fn new(api: PolicyApi) -> Self {
         Self {
             api,
             told: BTreeMap::new(),
@@ -67,8 +64,8 @@ impl Statuses {
 
     /// Whether the status is about the present generation, as far as can be told.
     pub(super) fn is_reported(&self, policy: &Policy) -> bool {
-        let known = || self.told.get(&policy.metadata.name) == Some(&version(policy));
-        policy.is_reported() || (self.pruned && known() && !policy.status.conditions.is_empty())
+        let known = self.told.get(&policy.metadata.name) == Some(&version(policy));
+        policy.is_reported() || (self.pruned && known && !policy.status.conditions.is_empty())
     }
 
     /// Whether the status counts nodes, as only a sum does.
@@ -104,10 +101,10 @@ impl Statuses {
 
     /// Sums up all nodes, and writes the sum if the status says something else.
     pub(super) async fn look(&mut self, name: &str) -> Result<Look, ApiError> {
-        let mut backoff = Backoff::new(PAUSE, PAUSE * 2_u32.pow(TRIES));
-        for _ in 0..TRIES {
+        let mut backoff = backoff::conflict();
+        for _ in 0..backoff::TRIES {
             // In this order: whatever was written to the policy after this reading makes the write below fail.
-            let Some(policy) = self.api.get::<Policy>(Kind::Policy, name).await? else {
+            let Some(policy) = self.api.get::<Policy>(Resource::Policy, name).await? else {
                 return Ok(self.gone(name));
             };
             let (summary, enacted) = self.sum_up(&policy).await?;
@@ -155,10 +152,10 @@ impl Statuses {
             return Ok((sum_up(metadata, &[], &[]), BTreeSet::new()));
         };
         let of_policy = format!("labelSelector=nmstate.io%2Fpolicy%3D{}", metadata.name);
-        let enactments = self.api.list::<Enactment>(Kind::Enactment, &of_policy).await?;
+        let enactments = self.api.list::<Enactment>(Resource::Enactment, &of_policy).await?;
         let pairs: Vec<String> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let selection = format!("labelSelector={}", encoded(&pairs.join(",")));
-        let nodes = match self.api.list::<NodeHead>(Kind::Node, &selection).await {
+        let nodes = match self.api.list::<NodeHead>(Resource::Node, &selection).await {
             Ok(nodes) => self.with_readiness(nodes, metadata, &enactments, &selection).await?,
             // Keys or values that no label can have, so no node has them.
             Err(error) if error.code() == Some(400) => Vec::new(),
@@ -173,7 +170,7 @@ impl Statuses {
     async fn with_readiness(
         &self,
         heads: Vec<NodeHead>,
-        policy: &Metadata,
+        policy: &ObjectMeta,
         enactments: &[Enactment],
         selection: &str,
     ) -> Result<Vec<Node>, ApiError> {
@@ -181,13 +178,13 @@ impl Statuses {
             enactments.iter().filter(|one| speaks_of(one, policy)).map(|one| node_of(one, policy)).collect();
         let is_silent = |head: &NodeHead| !speaking.contains(head.metadata.name.as_str());
         if heads.iter().filter(|head| is_silent(head)).count() > ASKED_SINGLY {
-            return self.api.list::<Node>(Kind::Node, selection).await;
+            return self.api.list::<Node>(Resource::Node, selection).await;
         }
         let mut nodes = Vec::new();
         for head in heads {
             if is_silent(&head) {
                 // One that is gone meanwhile is not expected to say anything.
-                nodes.extend(self.api.get::<Node>(Kind::Node, &head.metadata.name).await?);
+                nodes.extend(self.api.get::<Node>(Resource::Node, &head.metadata.name).await?);
             } else {
                 nodes.push(Node::known(head.metadata, true));
             }
@@ -203,7 +200,7 @@ impl Statuses {
             return size;
         }
         // Without an answer, what comes next finds out why.
-        let size = self.api.count(Kind::Node).await.unwrap_or(1).max(1);
+        let size = self.api.count(Resource::Node).await.unwrap_or(1).max(1);
         self.size = Some((size, Instant::now()));
         size
     }
@@ -224,7 +221,8 @@ impl Statuses {
             patch["conditions"] = json!(conditions);
         }
         let version = Some(metadata.resource_version.as_str());
-        let written = self.api.merge_status::<Policy>(Kind::Policy, &metadata.name, version, &patch).await?;
+        let written =
+            self.api.merge_status::<Policy>(Resource::Policy, &metadata.name, version, &patch).await?;
         self.pruned = !written.status.unavailable_node_count_map.contains_key(&generation);
         Ok(())
     }
@@ -243,8 +241,13 @@ fn is_only_count(conditions: &[Condition], summary: &Summary) -> bool {
 
 /// A value within a query.
 fn encoded(text: &str) -> String {
-    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
-    text.bytes()
-        .map(|byte| if is_plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-        .collect()
+    let mut query = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            query.push(char::from(byte));
+        } else {
+            query.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    query
 }

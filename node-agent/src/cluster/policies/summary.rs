@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::conditions::{self, Stage};
-use super::objects::{Enactment, Metadata, NODE_LABEL, Node};
+use super::objects::{Enactment, NODE_LABEL, Node, ObjectMeta};
 
 /// Nodes that a message names; the enactments have them all.
 const NAMED: usize = 3;
@@ -30,7 +30,7 @@ impl Summary {
 }
 
 /// Sums up. `nodes` are those that the policy selects; `enactments` may be of other nodes and earlier generations, too.
-pub(super) fn sum_up(policy: &Metadata, nodes: &[Node], enactments: &[Enactment]) -> Summary {
+pub(super) fn sum_up(policy: &ObjectMeta, nodes: &[Node], enactments: &[Enactment]) -> Summary {
     let mut present: HashMap<&str, &Enactment> = HashMap::new();
     for one in enactments.iter().filter(|one| is_present(one, policy)) {
         present.entry(node_of(one, policy)).or_insert(one);
@@ -78,17 +78,17 @@ pub(super) fn sum_up(policy: &Metadata, nodes: &[Node], enactments: &[Enactment]
 }
 
 /// Whether an enactment is about this generation of this policy.
-fn is_present(enactment: &Enactment, policy: &Metadata) -> bool {
+fn is_present(enactment: &Enactment, policy: &ObjectMeta) -> bool {
     enactment.status.policy_generation == policy.generation && enactment.is_of(policy)
 }
 
 /// Whether an enactment says how the policy stands on its node.
-pub(super) fn speaks_of(enactment: &Enactment, policy: &Metadata) -> bool {
+pub(super) fn speaks_of(enactment: &Enactment, policy: &ObjectMeta) -> bool {
     is_present(enactment, policy) && Stage::of(&enactment.status.conditions).is_some()
 }
 
 /// The node of an enactment: its label says so, or the name where that is too long for a label.
-pub(super) fn node_of<'a>(enactment: &'a Enactment, policy: &Metadata) -> &'a str {
+pub(super) fn node_of<'a>(enactment: &'a Enactment, policy: &ObjectMeta) -> &'a str {
     match enactment.metadata.labels.get(NODE_LABEL) {
         Some(node) => node,
         None => enactment.metadata.name.strip_suffix(&format!(".{}", policy.name)).unwrap_or_default(),
@@ -133,8 +133,8 @@ mod tests {
     use crate::cluster::policies::conditions::of_enactment;
     use crate::cluster::policies::objects::POLICY_UID;
 
-    fn policy() -> Metadata {
-        Metadata { name: "octavia".into(), uid: "u2".into(), generation: 3, ..Metadata::default() }
+    fn policy() -> ObjectMeta {
+        ObjectMeta { name: "octavia".into(), uid: "u2".into(), generation: 3, ..ObjectMeta::default() }
     }
 
     fn node(name: &str, ready: bool) -> Node {

@@ -9,15 +9,15 @@ use serde_json::Value;
 
 use super::pod::{Pod, PodRef};
 
-/// How long a request may take: nobody waits for these.
+/// How long a request may take: no pod waits for these.
 const LIMIT: Limit = Limit::of(Duration::from_secs(10));
 const JSON: &str = "application/json";
 
 /// A way to the server.
 #[derive(Clone)]
-pub(crate) struct Api(cluster::Api);
+pub(crate) struct ReclaimApi(cluster::Api);
 
-impl Api {
+impl ReclaimApi {
     pub(crate) fn new(api: cluster::Api) -> Self {
         Self(api)
     }

@@ -10,17 +10,17 @@ use std::collections::BTreeSet;
 use octavia_bridge_ipam::kubernetes::{Entry, Holding, Mended, Reservation};
 use tokio::time::sleep;
 
-use super::mend::Failures;
-use super::{Reclaim, Seen, Told};
+use super::repair::Failures;
+use super::{Reclaim, Seen, WarnOnce};
 
 /// Looks again and again, for ever.
 pub(super) async fn run(reclaim: std::sync::Arc<Reclaim>) {
-    let (mut seen, mut told) = (Seen::default(), Told::default());
+    let (mut seen, mut warning) = (Seen::default(), WarnOnce::default());
     loop {
         if reclaim.can_judge() && reclaim.pods.are_known() {
-            match reclaim.mend_bare(&mut seen).await {
-                Ok(()) => told.clear(),
-                Err(why) => told.warn(format!("cannot recreate a missing reservation now: {why}")),
+            match reclaim.repair_bare(&mut seen).await {
+                Ok(()) => warning.clear(),
+                Err(why) => warning.warn(format!("cannot recreate a missing reservation now: {why}")),
             }
         }
         sleep(reclaim.pace()).await;
@@ -28,9 +28,9 @@ pub(super) async fn run(reclaim: std::sync::Arc<Reclaim>) {
 }
 
 impl Reclaim {
-    async fn mend_bare(&self, seen: &mut Seen) -> Result<(), String> {
+    async fn repair_bare(&self, seen: &mut Seen) -> Result<(), String> {
         let mut reserved = BTreeSet::new();
-        let mut bare = self.mender.store.survey(|holding| {
+        let mut bare = self.repairer.store.survey(|holding| {
             let (Some(entry), None) = (&holding.entry, &holding.reservation) else {
                 reserved.extend(holding.entry.as_ref().map(|entry| entry.pool.to_string()));
                 return false;
@@ -50,8 +50,8 @@ impl Reclaim {
             }
             seen.forget(key);
             let Some((name, lost)) = self.lost_by(holding) else { continue };
-            let mended = match self.mender.reassert(&name, &lost, false).await {
-                Ok(mended) => mended,
+            let repaired = match self.repairer.repair_reservation(&name, &lost, false).await {
+                Ok(repaired) => repaired,
                 // In another grace period. Others are not kept waiting.
                 Err(failed) => {
                     if failures.note(Err(failed)) {
@@ -61,10 +61,10 @@ impl Reclaim {
                 }
             };
             let holder = format!("{} {} (container {})", lost.podref, lost.ifname, lost.container);
-            match mended {
+            match repaired {
                 Mended::Done => {
                     tracing::warn!("reservation {name} of {holder} was missing; the agent recreated it");
-                    self.figures.restored("reservation");
+                    self.metrics.restored("reservation");
                 }
                 Mended::Taken => {
                     tracing::error!("another pod has taken reservation {name} of {holder}");
@@ -79,7 +79,7 @@ impl Reclaim {
     fn lost_by(&self, holding: &Holding) -> Option<(String, Reservation)> {
         let Entry { allocation, .. } = holding.entry.as_ref()?;
         let name = holding.entry.as_ref()?.reservation_name()?;
-        self.mender.sandboxes.standing(&holding.attachment())?;
+        self.repairer.sandboxes.standing(&holding.attachment())?;
         let lost = Reservation {
             uid: "".into(),
             podref: allocation.podref.as_str().into(),

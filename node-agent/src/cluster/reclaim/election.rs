@@ -12,8 +12,8 @@ use octavia_bridge_cluster::{ApiError, Jitter, lock};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::Told;
-use super::api::Api;
+use super::WarnOnce;
+use super::api::ReclaimApi;
 
 /// The lease's name; its namespace is the pools'. It ships with the roles, empty: a role cannot allow to create one object by
 /// its name, and an agent that may create leases at all could make any other program's.
@@ -21,7 +21,7 @@ const NAME: &str = "octavia-bridge-reclaim";
 /// Bounds of how long a lease lasts without being renewed; within them it is the grace period.
 const SHORTEST: Duration = Duration::from_secs(3);
 const LONGEST: Duration = Duration::from_secs(60);
-/// Nobody waits longer for a holder that claims a longer one.
+/// The longest wait for a holder that claims a longer one.
 const LONGEST_FOREIGN: Duration = Duration::from_secs(600);
 
 /// Whether this agent is the elected one.
@@ -35,7 +35,7 @@ pub(super) struct Election {
 
 /// The lease as it was last seen.
 #[derive(Debug, Default)]
-struct Sight {
+struct SeenLease {
     version: String,
     since: Option<Instant>,
 }
@@ -60,15 +60,15 @@ impl Election {
     }
 
     /// Stands for election until the task is ended.
-    pub(super) async fn stand(self: Arc<Self>, api: Api) {
-        let mut sight = Sight::default();
-        let mut told = Told::default();
+    pub(super) async fn stand(self: Arc<Self>, api: ReclaimApi) {
+        let mut seen = SeenLease::default();
+        let mut warning = WarnOnce::default();
         loop {
             let was_won = self.is_won();
             let sent = Instant::now();
-            match self.turn(&api, &mut sight).await {
+            match self.turn(&api, &mut seen).await {
                 Ok(Some(won)) => {
-                    told.clear();
+                    warning.clear();
                     // Less than others believe, so that this one stops before another begins.
                     *lock(&self.won_until) = won.then(|| sent + self.term * 2 / 3);
                     if won != was_won {
@@ -78,16 +78,16 @@ impl Election {
                 }
                 Ok(None) => {
                     *lock(&self.won_until) = None;
-                    told.warn(format!(
+                    warning.warn(format!(
                         "the Lease {}/{NAME} is missing, so no agent reclaims the addresses of deleted nodes; apply the \
                          manifests again, since agents have no permission to create it",
                         self.namespace
                     ));
                 }
-                // Somebody else was faster.
+                // Another agent was faster.
                 Err(error) if error.is_conflict() => {}
                 Err(error) => {
-                    told.warn(format!("this agent cannot be elected: {}", error.in_words()));
+                    warning.warn(format!("this agent cannot be elected: {}", error.in_words()));
                 }
             }
             sleep(Jitter::fresh().spread(if self.is_won() { self.term / 3 } else { self.term / 2 })).await;
@@ -95,9 +95,9 @@ impl Election {
     }
 
     /// One look, and what comes of it: whether the lease is ours. `None` if there is none.
-    async fn turn(&self, api: &Api, sight: &mut Sight) -> Result<Option<bool>, ApiError> {
+    async fn turn(&self, api: &ReclaimApi, seen: &mut SeenLease) -> Result<Option<bool>, ApiError> {
         let Some(lease) = api.lease(&self.namespace, NAME).await? else { return Ok(None) };
-        match sight.judge(&lease, &self.node) {
+        match seen.judge(&lease, &self.node) {
             Step::Wait => Ok(Some(false)),
             Step::Renew | Step::Take => {
                 let mut lease = lease;
@@ -123,7 +123,7 @@ impl Election {
     }
 }
 
-impl Sight {
+impl SeenLease {
     fn judge(&mut self, lease: &Value, node: &str) -> Step {
         let version = lease["metadata"]["resourceVersion"].as_str().unwrap_or_default();
         if self.since.is_none() || version != self.version {
@@ -156,23 +156,23 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_lease_is_over_when_no_renewal_is_seen_for_its_term_whatever_its_times_say() {
-        let mut sight = Sight::default();
+        let mut seen = SeenLease::default();
         // Its times are years ago: so says the holder's clock, or ours.
         let long_ago = "2001-01-01T00:00:00.000000Z";
-        assert_eq!(sight.judge(&lease("other", "1", long_ago), "me"), Step::Wait);
+        assert_eq!(seen.judge(&lease("other", "1", long_ago), "me"), Step::Wait);
         advance(Duration::from_secs(29)).await;
-        assert_eq!(sight.judge(&lease("other", "2", long_ago), "me"), Step::Wait, "renewed");
+        assert_eq!(seen.judge(&lease("other", "2", long_ago), "me"), Step::Wait, "renewed");
         advance(Duration::from_secs(29)).await;
-        assert_eq!(sight.judge(&lease("other", "2", long_ago), "me"), Step::Wait);
+        assert_eq!(seen.judge(&lease("other", "2", long_ago), "me"), Step::Wait);
         advance(Duration::from_secs(1)).await;
-        assert_eq!(sight.judge(&lease("other", "2", "2999-01-01T00:00:00.000000Z"), "me"), Step::Take);
+        assert_eq!(seen.judge(&lease("other", "2", "2999-01-01T00:00:00.000000Z"), "me"), Step::Take);
     }
 
     #[tokio::test(start_paused = true)]
     async fn ours_is_renewed_and_a_free_one_is_taken() {
-        let mut sight = Sight::default();
-        assert_eq!(sight.judge(&lease("me", "1", ""), "me"), Step::Renew);
-        assert_eq!(sight.judge(&lease("", "2", ""), "me"), Step::Take);
+        let mut seen = SeenLease::default();
+        assert_eq!(seen.judge(&lease("me", "1", ""), "me"), Step::Renew);
+        assert_eq!(seen.judge(&lease("", "2", ""), "me"), Step::Take);
     }
 
     #[test]

@@ -4,26 +4,24 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use octavia_bridge_cluster::{Backoff, Jitter};
+use octavia_bridge_cluster::Jitter;
 use octavia_bridge_ipam::kubernetes::{Entry, Holding, Mended, Reservation};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 
-use super::mend::{Failed, Failures, Freed};
 use super::proof::Basis;
-use super::{Reclaim, Seen, Told};
+use super::repair::{Failed, Failures, Freed};
+use super::{Reclaim, Seen, WarnOnce};
+use crate::cluster::backoff;
 
-/// First and longest pause before a reservation is made anew that could not be.
-const RETRY: Duration = Duration::from_secs(2);
-const LONGEST_RETRY: Duration = Duration::from_secs(30);
 /// How long the record of an attachment may still be there after its release, of which we may have been told. Not longer:
-/// meanwhile somebody else may get the address.
+/// meanwhile another pod may get the address.
 const AFTER_RELEASE: Duration = Duration::from_secs(2);
 
 /// How one of this node's addresses stands, as far as is known without asking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stands {
-    /// All is well, or it is for somebody else.
+    /// All is well, or another agent is responsible.
     Well,
     /// No such pod is among those of this node.
     Suspect,
@@ -33,19 +31,19 @@ enum Stands {
 
 /// Looks again and again, for ever.
 pub(super) async fn run(reclaim: Arc<Reclaim>) {
-    let (mut suspects, mut lone, mut told) = (Seen::default(), Seen::default(), Told::default());
+    let (mut suspects, mut lone, mut warning) = (Seen::default(), Seen::default(), WarnOnce::default());
     loop {
         if reclaim.can_judge() && reclaim.pods.are_known() {
             match reclaim.look(&mut suspects, &mut lone).await {
-                Ok(()) => told.clear(),
-                Err(why) => told.warn(format!("cannot reclaim leaked addresses of this node now: {why}")),
+                Ok(()) => warning.clear(),
+                Err(why) => warning.warn(format!("cannot reclaim leaked addresses of this node now: {why}")),
             }
         }
         sleep(reclaim.pace()).await;
     }
 }
 
-/// Makes anew what somebody deleted: whereabouts does so after it has lost an address to us, and its reconciler of a pod that
+/// Recreates reservations that were deleted: whereabouts deletes them after it has lost an address to us, and its reconciler of a pod that
 /// does not yet tell of its address, there with the entry. For ever. Each one is a task of its own: one that always fails
 /// keeps no other waiting.
 pub(super) async fn keep_reservations(reclaim: Arc<Reclaim>) {
@@ -53,7 +51,7 @@ pub(super) async fn keep_reservations(reclaim: Arc<Reclaim>) {
     let mut names: HashMap<String, AbortHandle> = HashMap::new();
     loop {
         let (name, lost) = tokio::select! {
-            lost = reclaim.mender.store.lost() => lost,
+            lost = reclaim.repairer.store.lost() => lost,
             Some(_ended) = at_work.join_next() => {
                 names.retain(|_, task| !task.is_finished());
                 continue;
@@ -69,8 +67,8 @@ pub(super) async fn keep_reservations(reclaim: Arc<Reclaim>) {
 }
 
 async fn keep_reservation(reclaim: Arc<Reclaim>, name: String, lost: Reservation) {
-    let mended = reclaim.keep_reservation(&name, &lost, false).await;
-    if mended == Mended::Needless && reclaim.mender.holds(&lost) {
+    let repaired = reclaim.keep_reservation(&name, &lost, false).await;
+    if repaired == Mended::Needless && reclaim.repairer.holds(&lost) {
         // Of a DEL that is about to end it may come to nothing.
         sleep(AFTER_RELEASE).await;
         reclaim.keep_reservation(&name, &lost, true).await;
@@ -83,7 +81,7 @@ pub(super) async fn keep_entries(reclaim: Arc<Reclaim>) {
     let mut at_work = JoinSet::new();
     loop {
         let lost = tokio::select! {
-            lost = reclaim.mender.store.lost_entries() => lost,
+            lost = reclaim.repairer.store.lost_entries() => lost,
             Some(_ended) = at_work.join_next() => continue,
         };
         for entry in lost {
@@ -93,20 +91,20 @@ pub(super) async fn keep_entries(reclaim: Arc<Reclaim>) {
 }
 
 async fn keep_entry(reclaim: Arc<Reclaim>, entry: Entry) {
-    let (mut backoff, jitter) = (Backoff::new(RETRY, LONGEST_RETRY), Jitter::fresh());
-    let mut told = Told::default();
+    let (mut backoff, jitter) = (backoff::repair(), Jitter::fresh());
+    let mut warning = WarnOnce::default();
     let Entry { address, allocation, .. } = &entry;
     // A DEL may be about to end it.
     sleep(AFTER_RELEASE).await;
     loop {
-        match reclaim.mender.put_back(&entry).await {
+        match reclaim.repairer.repair_lost_entry(&entry).await {
             Ok(Some(Mended::Done)) => {
                 tracing::warn!(
                     "the API server lost {address} of {} (container {}); the agent restored it",
                     allocation.podref,
                     allocation.id
                 );
-                reclaim.figures.restored("entry");
+                reclaim.metrics.restored("entry");
                 return;
             }
             Ok(Some(Mended::Taken)) => {
@@ -119,7 +117,7 @@ async fn keep_entry(reclaim: Arc<Reclaim>, entry: Entry) {
             }
             Ok(Some(Mended::Needless) | None) => return,
             Err(failed) => {
-                told.warn(format!(
+                warning.warn(format!(
                     "the API server lost {address}, and the agent cannot restore it now: {}",
                     failed.why
                 ));
@@ -132,16 +130,16 @@ async fn keep_entry(reclaim: Arc<Reclaim>, entry: Entry) {
 impl Reclaim {
     /// Makes a reservation anew, `bare` if also without its entry, and says so. Tries until it is known what becomes of it.
     async fn keep_reservation(&self, name: &str, lost: &Reservation, bare: bool) -> Mended {
-        let (mut backoff, jitter) = (Backoff::new(RETRY, LONGEST_RETRY), Jitter::fresh());
-        let mut told = Told::default();
+        let (mut backoff, jitter) = (backoff::repair(), Jitter::fresh());
+        let mut warning = WarnOnce::default();
         loop {
-            match self.mender.reassert(name, lost, bare).await {
-                Ok(mended) => {
-                    self.say_kept(name, lost, mended);
-                    return mended;
+            match self.repairer.repair_reservation(name, lost, bare).await {
+                Ok(repaired) => {
+                    self.say_kept(name, lost, repaired);
+                    return repaired;
                 }
                 Err(failed) => {
-                    told.warn(format!(
+                    warning.warn(format!(
                         "reservation {name} was deleted, and the agent cannot recreate it now: {}",
                         failed.why
                     ));
@@ -151,14 +149,14 @@ impl Reclaim {
         }
     }
 
-    fn say_kept(&self, name: &str, lost: &Reservation, mended: Mended) {
+    fn say_kept(&self, name: &str, lost: &Reservation, repaired: Mended) {
         let holder = format!("{} {} (container {})", lost.podref, lost.ifname, lost.container);
-        match mended {
+        match repaired {
             Mended::Done => {
                 tracing::warn!(
                     "reservation {name} of {holder} was deleted while its pod lives; the agent recreated it"
                 );
-                self.figures.restored("reservation");
+                self.metrics.restored("reservation");
             }
             Mended::Taken => {
                 tracing::error!("another pod has taken reservation {name} of {holder}");
@@ -168,7 +166,7 @@ impl Reclaim {
     }
 
     async fn look(&self, suspects: &mut Seen, lone: &mut Seen) -> Result<(), String> {
-        let found = self.mender.store.survey(|holding| self.stands(holding) != Stands::Well);
+        let found = self.repairer.store.survey(|holding| self.stands(holding) != Stands::Well);
         let (doubtful, alone): (Vec<&Holding>, Vec<&Holding>) =
             found.iter().partition(|holding| self.stands(holding) == Stands::Suspect);
         suspects.only(doubtful.iter().map(|holding| key(holding)));
@@ -192,7 +190,7 @@ impl Reclaim {
                 continue;
             }
             lone.forget(key(holding));
-            if !failures.note(self.restore_own(holding).await) {
+            if !failures.note(self.repair_own(holding).await) {
                 break;
             }
         }
@@ -200,10 +198,10 @@ impl Reclaim {
     }
 
     async fn free_own(&self, holding: &Holding, suspects: &mut Seen) -> Result<(), Failed> {
-        match self.mender.free(holding).await? {
+        match self.repairer.free(holding).await? {
             Freed::Done(death) => {
-                tracing::info!("reclaimed {}: {death}", in_words(holding));
-                self.figures.reclaimed(&death);
+                tracing::info!("reclaimed {}: {death}", describe(holding));
+                self.metrics.reclaimed(&death);
             }
             // Asked again only after another grace period.
             Freed::Lives | Freed::Changed => suspects.forget(key(holding)),
@@ -211,7 +209,7 @@ impl Reclaim {
                 suspects.forget(key(holding));
                 tracing::warn!(
                     "{} is not reclaimed: its pod is gone from the API, but its network namespace {} still exists",
-                    in_words(holding),
+                    describe(holding),
                     namespace.display()
                 );
             }
@@ -219,17 +217,17 @@ impl Reclaim {
         Ok(())
     }
 
-    async fn restore_own(&self, holding: &Holding) -> Result<(), Failed> {
-        match self.mender.restore(holding).await? {
+    async fn repair_own(&self, holding: &Holding) -> Result<(), Failed> {
+        match self.repairer.repair_entry(holding).await? {
             Some(Mended::Done) => {
                 tracing::warn!(
                     "{} was removed from its pool while its pod lives; the agent restored it",
-                    in_words(holding)
+                    describe(holding)
                 );
-                self.figures.restored("entry");
+                self.metrics.restored("entry");
             }
             Some(Mended::Taken) => {
-                tracing::error!("another pod has {} now, while it is in use", in_words(holding));
+                tracing::error!("another pod has {} now, while it is in use", describe(holding));
             }
             Some(Mended::Needless) | None => {}
         }
@@ -253,12 +251,12 @@ impl Reclaim {
 }
 
 /// What is known by a uid has a reservation, and that has a uid of its own.
-fn key(holding: &Holding) -> &str {
+pub(super) fn key(holding: &Holding) -> &str {
     holding.reservation.as_ref().map(|(_, reservation)| &*reservation.uid).unwrap_or_default()
 }
 
 /// For people.
-pub(crate) fn in_words(holding: &Holding) -> String {
+pub(crate) fn describe(holding: &Holding) -> String {
     let attachment = holding.attachment();
     let ifname = if attachment.ifname.is_empty() { "unnamed interface" } else { &attachment.ifname };
     let container = match attachment.container_id.as_str() {

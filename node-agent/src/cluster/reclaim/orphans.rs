@@ -12,11 +12,11 @@ use octavia_bridge_cluster::Jitter;
 use octavia_bridge_ipam::kubernetes::Holding;
 use tokio::time::{Instant, sleep};
 
-use super::mend::{Failed, Failures, Freed};
-use super::node::in_words;
+use super::node::{describe, key};
 use super::pod::PodRef;
 use super::proof::Basis;
-use super::{Reclaim, Told};
+use super::repair::{Failed, Failures, Freed};
+use super::{Reclaim, WarnOnce};
 
 /// Between two questions.
 const PAUSE: Duration = Duration::from_millis(25);
@@ -25,7 +25,7 @@ const RECHECK: u32 = 5;
 
 /// What the last answer was.
 #[derive(Debug, Clone, Copy)]
-enum Sight {
+enum Presence {
     /// It exists; until then it need not be asked for.
     Present { until: Instant },
     /// It does not; first seen so then.
@@ -34,15 +34,15 @@ enum Sight {
 
 /// Names and what was found of them.
 #[derive(Debug, Default)]
-struct Sights(HashMap<String, Sight>);
+struct Presences(HashMap<String, Presence>);
 
-impl Sights {
+impl Presences {
     /// Whether it has to be asked for now.
     fn is_due(&self, name: &str, grace: Duration) -> bool {
         match self.0.get(name) {
             None => true,
-            Some(Sight::Present { until }) => Instant::now() >= *until,
-            Some(Sight::Absent { since }) => since.elapsed() >= grace,
+            Some(Presence::Present { until }) => Instant::now() >= *until,
+            Some(Presence::Absent { since }) => since.elapsed() >= grace,
         }
     }
 
@@ -53,14 +53,14 @@ impl Sights {
         if exists {
             self.0.insert(
                 name.to_owned(),
-                Sight::Present { until: now + Jitter::fresh().spread(grace * RECHECK) },
+                Presence::Present { until: now + Jitter::fresh().spread(grace * RECHECK) },
             );
             return false;
         }
         match before {
-            Some(Sight::Absent { since }) => since.elapsed() >= grace,
+            Some(Presence::Absent { since }) => since.elapsed() >= grace,
             _ => {
-                self.0.insert(name.to_owned(), Sight::Absent { since: now });
+                self.0.insert(name.to_owned(), Presence::Absent { since: now });
                 false
             }
         }
@@ -74,24 +74,24 @@ impl Sights {
 /// What is remembered while this agent is the elected one.
 #[derive(Debug, Default)]
 struct Memory {
-    nodes: Sights,
-    pods: Sights,
+    nodes: Presences,
+    pods: Presences,
     /// Pods of nodes that are gone, by uid: they may live in the API for a while.
-    remains: Sights,
+    remains: Presences,
 }
 
 /// Looks again and again, for ever, while this agent is the elected one.
 pub(super) async fn run(reclaim: Arc<Reclaim>) {
-    let (mut memory, mut told) = (Memory::default(), Told::default());
+    let (mut memory, mut warning) = (Memory::default(), WarnOnce::default());
     loop {
         if !reclaim.election.is_won() {
-            // Another one's looks are not ours: whoever is elected sees everything for itself, twice.
+            // Another agent's looks are not ours: the elected one sees everything for itself, twice.
             memory = Memory::default();
         } else if reclaim.can_judge() {
             match reclaim.look_after_orphans(&mut memory).await {
-                Ok(()) => told.clear(),
+                Ok(()) => warning.clear(),
                 Err(why) => {
-                    told.warn(format!("cannot reclaim leaked addresses of deleted nodes now: {why}"));
+                    warning.warn(format!("cannot reclaim leaked addresses of deleted nodes now: {why}"));
                 }
             }
         }
@@ -102,7 +102,7 @@ pub(super) async fn run(reclaim: Arc<Reclaim>) {
 impl Reclaim {
     async fn look_after_orphans(&self, memory: &mut Memory) -> Result<(), String> {
         let (mut nodes, mut names) = (BTreeSet::new(), BTreeSet::new());
-        self.mender.store.survey(|holding| {
+        self.repairer.store.survey(|holding| {
             match Basis::of(holding) {
                 Basis::Uid { node, .. } if node != self.node => drop(nodes.insert(node)),
                 Basis::Name { podref } => drop(names.insert(podref.to_string())),
@@ -120,7 +120,7 @@ impl Reclaim {
             if !self.goes_on().await {
                 return failures.result();
             }
-            match self.mender.api.has_node(&node).await {
+            match self.repairer.api.has_node(&node).await {
                 Ok(exists) => {
                     if memory.nodes.note(&node, exists, self.grace) {
                         gone.insert(node);
@@ -148,10 +148,10 @@ impl Reclaim {
 
     /// Frees what the pod of this name holds, if there is no such pod, as there was none a grace period ago.
     async fn free_by_name(&self, name: &str, podref: &PodRef, memory: &mut Memory) -> Result<(), Failed> {
-        let exists = self.mender.api.pod(podref).await?.is_some();
+        let exists = self.repairer.api.pod(podref).await?.is_some();
         if memory.pods.note(name, exists, self.grace) {
-            let named = |holding: &Holding| Basis::of(holding) == Basis::Name { podref: podref.clone() };
-            for holding in self.mender.store.survey(named) {
+            let basis = Basis::Name { podref: podref.clone() };
+            for holding in self.repairer.store.survey(|holding| Basis::of(holding) == basis) {
                 self.free_orphan(&holding, "").await?;
             }
         }
@@ -162,17 +162,16 @@ impl Reclaim {
     async fn free_of_nodes(
         &self,
         gone: &BTreeSet<String>,
-        remains: &mut Sights,
+        remains: &mut Presences,
         failures: &mut Failures,
     ) -> bool {
         let left = self
-            .mender
+            .repairer
             .store
             .survey(|holding| matches!(Basis::of(holding), Basis::Uid { node, .. } if gone.contains(&node)));
-        let key = |holding: &Holding| holding.reservation.as_ref().map(|(_, seen)| seen.uid.to_string());
-        remains.only(&left.iter().filter_map(key).collect());
+        remains.only(&left.iter().map(|holding| key(holding).to_owned()).collect());
         for holding in left {
-            let key = key(&holding).unwrap_or_default();
+            let key = key(&holding).to_owned();
             if !remains.is_due(&key, self.grace) {
                 continue;
             }
@@ -194,10 +193,10 @@ impl Reclaim {
 
     /// Frees the address if its holder is proven gone; `false` if that lives.
     async fn free_orphan(&self, holding: &Holding, why: &str) -> Result<bool, Failed> {
-        match self.mender.free(holding).await? {
+        match self.repairer.free(holding).await? {
             Freed::Done(death) => {
-                tracing::info!("reclaimed {}: {why}{death}", in_words(holding));
-                self.figures.reclaimed(&death);
+                tracing::info!("reclaimed {}: {why}{death}", describe(holding));
+                self.metrics.reclaimed(&death);
                 Ok(true)
             }
             Freed::Lives | Freed::Stands(_) => Ok(false),
@@ -222,30 +221,30 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn absence_is_believed_when_it_is_seen_twice_a_grace_period_apart() {
-        let mut sights = Sights::default();
-        assert!(sights.is_due("a", GRACE));
-        assert!(!sights.note("a", false, GRACE));
-        assert!(!sights.is_due("a", GRACE));
+        let mut presences = Presences::default();
+        assert!(presences.is_due("a", GRACE));
+        assert!(!presences.note("a", false, GRACE));
+        assert!(!presences.is_due("a", GRACE));
         advance(GRACE / 2).await;
-        assert!(!sights.note("a", false, GRACE));
+        assert!(!presences.note("a", false, GRACE));
         advance(GRACE / 2).await;
-        assert!(sights.is_due("a", GRACE));
-        assert!(sights.note("a", false, GRACE));
+        assert!(presences.is_due("a", GRACE));
+        assert!(presences.note("a", false, GRACE));
         // It exists after all, and has to be missed anew.
-        assert!(!sights.note("a", true, GRACE));
+        assert!(!presences.note("a", true, GRACE));
         advance(GRACE).await;
-        assert!(!sights.is_due("a", GRACE), "what exists is not asked for at every look");
+        assert!(!presences.is_due("a", GRACE), "what exists is not asked for at every look");
         advance(GRACE * RECHECK).await;
-        assert!(sights.is_due("a", GRACE));
-        assert!(!sights.note("a", false, GRACE));
+        assert!(presences.is_due("a", GRACE));
+        assert!(!presences.note("a", false, GRACE));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_nobody_speaks_of_any_more_is_forgotten() {
-        let mut sights = Sights::default();
-        assert!(!sights.note("a", false, GRACE));
+    async fn what_no_address_names_any_more_is_forgotten() {
+        let mut presences = Presences::default();
+        assert!(!presences.note("a", false, GRACE));
         advance(GRACE).await;
-        sights.only(&BTreeSet::new());
-        assert!(!sights.note("a", false, GRACE));
+        presences.only(&BTreeSet::new());
+        assert!(!presences.note("a", false, GRACE));
     }
 }

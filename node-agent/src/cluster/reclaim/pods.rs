@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use kube::core::{ApiResource, GroupVersionKind};
 use octavia_bridge_cluster::{self as cluster, Api, Change, Item, Selection, lock};
 
-use super::Told;
+use super::WarnOnce;
 use super::pod::Pod;
 
 /// Pods in one page. Each is some ten kilobytes on the way.
@@ -59,11 +59,11 @@ pub(super) async fn follow(api: Api, node: String, pods: Arc<Pods>) {
         absent: None,
         seed: None,
     };
-    let mut told = Told::default();
+    let mut warning = WarnOnce::default();
     cluster::follow::<Pod>(&api, &selection, |change| match change {
         Change::Listing => {}
         Change::Listed { items, .. } => {
-            told.clear();
+            warning.clear();
             let all = items.into_iter().map(known).map(|pod| (pod.podref.clone(), pod)).collect();
             pods.see(|known| *known = all);
         }
@@ -79,9 +79,9 @@ pub(super) async fn follow(api: Api, node: String, pods: Arc<Pods>) {
                 }
             });
         }
-        Change::Begun => told.clear(),
+        Change::Begun => warning.clear(),
         Change::Broken(error) => {
-            told.warn(format!(
+            warning.warn(format!(
                 "{}; until that works, the agent takes no pod of this node for gone",
                 error.in_words()
             ));

@@ -61,12 +61,12 @@ impl Death {
         }
     }
 
-    /// Whether whoever has this name is dead: any pod of that name could be it.
+    /// Whether the pod of this name is dead: any pod of that name could be the holder.
     pub(crate) fn of_name(podref: &PodRef, now: Option<&Pod>) -> Option<Self> {
         now.is_none().then(|| Self::Absent(podref.clone()))
     }
 
-    /// For figures.
+    /// For metrics.
     pub(crate) fn label(&self) -> &'static str {
         match self {
             Self::Absent(_) => "pod_absent",
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn by_its_name_a_pod_is_dead_only_when_nobody_is_called_so() {
+    fn by_its_name_a_pod_is_dead_only_when_there_is_none() {
         let ended = Pod { ended: Some("Failed".into()), ..pod("u2") };
         assert_eq!(Death::of_name(&podref(), Some(&ended)), None);
         assert_eq!(Death::of_name(&podref(), None), Some(Death::Absent(podref())));

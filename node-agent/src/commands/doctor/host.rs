@@ -17,15 +17,14 @@ const RIVALS: &str = "rivals";
 
 /// Whether the kernel can make what the policy wants.
 pub(super) fn kernel(desired: &Desired, links: &[Link]) -> Vec<Finding> {
-    let wants = |sort: fn(&Kind) -> bool| up(desired).any(|entry| entry.kind.as_ref().is_some_and(sort));
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let tree = Path::new("/lib/modules").join(release.trim());
     let mut findings = Vec::new();
-    if wants(|kind| matches!(kind, Kind::Vlan { .. })) {
-        // 8021q makes this folder in every namespace when it is loaded.
+    if up(desired).any(|entry| matches!(entry.kind, Some(Kind::Vlan { .. }))) {
+        // 8021q makes this directory in every namespace when it is loaded.
         findings.push(module("8021q", Path::new("/proc/thread-self/net/vlan").exists(), &tree));
     }
-    if wants(|kind| matches!(kind, Kind::Bridge { .. })) {
+    if up(desired).any(|entry| matches!(entry.kind, Some(Kind::Bridge { .. }))) {
         let has_one = links.iter().any(|link| matches!(link.kind, LinkKind::Bridge(_)));
         findings.push(module("bridge", has_one || Path::new("/sys/module/bridge").exists(), &tree));
     }
@@ -62,10 +61,8 @@ fn module(name: &str, loaded: bool, tree: &Path) -> Finding {
 
 /// What could drop frames between a pod and the uplink, or packets to the node's own addresses.
 pub(super) fn filters(desired: &Desired, links: &[Link]) -> Vec<Finding> {
-    let read = |key: &str| fs::read_to_string(Path::new("/proc/sys/net").join(key)).ok();
-    let is = |key: &str, value: &str| read(key).is_some_and(|text| text.trim() == value);
     let mut findings = Vec::new();
-    let everywhere = is("bridge/bridge-nf-call-iptables", "1");
+    let everywhere = is_on("bridge/bridge-nf-call-iptables");
     for entry in up(desired) {
         let Some(link) = links.iter().find(|link| link.name == entry.name) else { continue };
         if let LinkKind::Bridge(options) = &link.kind {
@@ -75,7 +72,7 @@ pub(super) fn filters(desired: &Desired, links: &[Link]) -> Vec<Finding> {
         let addressed =
             entry.ipv4.as_ref().is_some_and(|ip| ip.addresses.as_ref().is_some_and(|list| !list.is_empty()));
         // The kernel takes the stricter of the two (Documentation/networking/ip-sysctl.rst).
-        if addressed && ["all", &entry.name].iter().any(|of| is(&format!("ipv4/conf/{of}/rp_filter"), "1")) {
+        if addressed && ["all", &entry.name].iter().any(|of| is_on(&format!("ipv4/conf/{of}/rp_filter"))) {
             let text = format!(
                 "rp_filter is strict on {0}: the kernel drops packets on {0} from senders to which the node would answer through another link",
                 entry.name
@@ -86,6 +83,12 @@ pub(super) fn filters(desired: &Desired, links: &[Link]) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Whether a setting below `net` is 1.
+fn is_on(key: &str) -> bool {
+    let value = fs::read_to_string(Path::new("/proc/sys/net").join(key));
+    value.is_ok_and(|value| value.trim() == "1")
 }
 
 /// Frames between ports of a bridge are the bridge's own affair, unless `br_netfilter` passes them through iptables,
@@ -168,8 +171,8 @@ mod tests {
 
     #[test]
     fn a_module_is_there_or_can_be_loaded_or_is_missing() {
-        let folder = tempfile::tempdir().unwrap();
-        let tree = folder.path();
+        let directory = tempfile::tempdir().unwrap();
+        let tree = directory.path();
         let level = |loaded| module("8021q", loaded, tree).level;
         assert_eq!((level(true), level(false)), (Level::Ok, Level::Warn));
         fs::write(tree.join("modules.dep"), "kernel/net/bridge/bridge.ko.xz: kernel/net/llc/llc.ko.xz\n")
@@ -181,7 +184,7 @@ mod tests {
 
     #[test]
     fn iptables_matters_where_frames_pass_it() {
-        let never = || -> Result<String, String> { panic!("nobody has to be asked") };
+        let never = || -> Result<String, String> { panic!("iptables is not asked") };
         assert_eq!(bridged("octbr", false, never).level, Level::Ok);
         let says = |policy: &str| bridged("octbr", true, || Ok(policy.to_owned()));
         assert_eq!(says("ACCEPT").level, Level::Ok);

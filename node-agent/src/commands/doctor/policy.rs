@@ -1,7 +1,5 @@
 //! The policy that is kept, whether the node is as it says, and whether the plugin knows.
 
-use std::path::PathBuf;
-
 use octavia_bridge_ipam::causes::chain;
 use octavia_bridge_netlink::Netlink;
 
@@ -16,12 +14,12 @@ const CHECK: &str = "policy";
 
 /// Files that the agent could not use.
 pub(super) fn put_aside(cli: &Cli) -> Vec<Finding> {
-    let files = State::put_aside(&cli.state_dir);
-    let finding = |file: PathBuf| {
+    let mut findings = Vec::new();
+    for file in State::put_aside(&cli.state_dir) {
         let text = format!("a file could not be used and was set aside: {}", file.display());
-        Finding::warn(CHECK, text, "the agent's log says why; remove it when read")
-    };
-    files.into_iter().map(finding).collect()
+        findings.push(Finding::warn(CHECK, text, "the agent's log says why; remove it when read"));
+    }
+    findings
 }
 
 /// Policies of the cluster that the agent could not bring about.
@@ -55,7 +53,7 @@ pub(super) async fn look(cli: &Cli, netlink: &Netlink) -> (Vec<Finding>, Option<
         }
     };
     let mut findings = compare(netlink, &desired).await;
-    findings.push(told(cli, &desired, &kept));
+    findings.push(bridges(cli, &desired, &kept));
     (findings, Some(desired))
 }
 
@@ -63,8 +61,8 @@ async fn compare(netlink: &Netlink, desired: &Desired) -> Vec<Finding> {
     let plan = match apply::plan_now(netlink, desired).await {
         Ok(plan) => plan,
         Err(Error::Conflicts(conflicts)) => {
-            let fail = |text: String| Finding::fail(CHECK, text, "remove what conflicts with the policy");
-            return conflicts.0.into_iter().map(fail).collect();
+            let remedy = "remove what conflicts with the policy";
+            return conflicts.0.into_iter().map(|text| Finding::fail(CHECK, text, remedy)).collect();
         }
         Err(error) => return vec![Finding::fail(CHECK, chain(&error), "look at the kernel's log")],
     };
@@ -97,7 +95,7 @@ async fn compare(netlink: &Netlink, desired: &Desired) -> Vec<Finding> {
     findings
 }
 
-fn told(cli: &Cli, desired: &Desired, kept: &Kept) -> Finding {
+fn bridges(cli: &Cli, desired: &Desired, kept: &Kept) -> Finding {
     let not_in_force = State::not_in_force(&cli.state_dir);
     let bridges = Bridges::of(desired, kept).and(&not_in_force);
     let names = bridges.names().join(", ");

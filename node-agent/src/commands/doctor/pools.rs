@@ -13,22 +13,18 @@ use super::{Finding, counted};
 const CHECK: &str = "pools";
 
 pub(super) fn look(data_dir: &Path) -> Vec<Finding> {
-    let folder = data_dir.join("pools");
-    let unreadable = |path: &Path, cause: &dyn std::fmt::Display| {
-        let remedy = "repair the pool by hand, or remove it once no pod uses it; until then ADDs fail";
-        Finding::fail(CHECK, format!("{}: {cause}", path.display()), remedy)
-    };
+    let directory = data_dir.join("pools");
     let mut findings = Vec::new();
     let (mut pools, mut addresses) = (0, 0);
-    let entries = match fs::read_dir(&folder) {
+    let entries = match fs::read_dir(&directory) {
         Ok(entries) => entries.collect(),
         Err(cause) if cause.kind() == ErrorKind::NotFound => Vec::new(),
-        Err(cause) => return vec![unreadable(&folder, &cause)],
+        Err(cause) => return vec![unreadable(&directory, &cause)],
     };
     for entry in entries {
         let path = match entry {
             Ok(entry) => entry.path(),
-            Err(cause) => return vec![unreadable(&folder, &cause)],
+            Err(cause) => return vec![unreadable(&directory, &cause)],
         };
         // Drafts of a write under way, and the lock, have other names.
         let name =
@@ -64,4 +60,9 @@ pub(super) fn look(data_dir: &Path) -> Vec<Finding> {
         ));
     }
     findings
+}
+
+fn unreadable(path: &Path, cause: &dyn std::fmt::Display) -> Finding {
+    let remedy = "repair the pool by hand, or remove it once no pod uses it; until then ADDs fail";
+    Finding::fail(CHECK, format!("{}: {cause}", path.display()), remedy)
 }

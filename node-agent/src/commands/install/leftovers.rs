@@ -14,7 +14,7 @@ use octavia_bridge_ipam::state_file;
 use crate::node::state::State;
 
 /// Everything that plugin and agent write in the state directory.
-const FOLDERS: [&str; 5] = ["attachments", "pools", "tombstones", "cluster-tombstones", "agent"];
+const DIRECTORIES: [&str; 5] = ["attachments", "pools", "tombstones", "cluster-tombstones", "agent"];
 /// Names in a message, of however many.
 const NAMED: usize = 5;
 
@@ -32,13 +32,13 @@ pub(super) fn needed(state_dir: &Path) -> anyhow::Result<Vec<String>> {
             some(&attached)
         ));
     }
-    for (folder, who) in
+    for (directory, who) in
         [("tombstones", "the next ADD or DEL"), ("cluster-tombstones", "an agent in the cluster")]
     {
-        let waiting = Tombstones::new(state_dir.join(folder)).list()?.len();
+        let waiting = Tombstones::new(state_dir.join(directory)).list()?.len();
         if waiting > 0 {
             needed.push(format!(
-                "{waiting} releases of addresses are pending in {folder}: {who} performs them"
+                "{waiting} releases of addresses are pending in {directory}: {who} performs them"
             ));
         }
     }
@@ -66,8 +66,8 @@ pub(super) fn needed(state_dir: &Path) -> anyhow::Result<Vec<String>> {
 /// # Errors
 /// Those of removing.
 pub(super) fn remove(state_dir: &Path) -> anyhow::Result<String> {
-    for folder in FOLDERS {
-        let path = state_dir.join(folder);
+    for directory in DIRECTORIES {
+        let path = state_dir.join(directory);
         match fs::remove_dir_all(&path) {
             Err(cause) if cause.kind() != ErrorKind::NotFound => {
                 return Err(cause).with_context(|| format!("remove {}", path.display()));
@@ -85,10 +85,10 @@ pub(super) fn remove(state_dir: &Path) -> anyhow::Result<String> {
     })
 }
 
-/// Names of the files in a folder that end so, without that. Drafts and locks begin with a dot.
-fn names(folder: &Path, ending: &str) -> anyhow::Result<Vec<String>> {
-    let attempt = || format!("list {}", folder.display());
-    let entries = match fs::read_dir(folder) {
+/// Names of the files in a directory that end so, without that. Drafts and locks begin with a dot.
+fn names(directory: &Path, ending: &str) -> anyhow::Result<Vec<String>> {
+    let attempt = || format!("list {}", directory.display());
+    let entries = match fs::read_dir(directory) {
         Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.with_context(attempt)?,
     };

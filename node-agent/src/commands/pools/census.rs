@@ -7,7 +7,7 @@ use octavia_bridge_cluster::ApiError;
 use octavia_bridge_ipam::kubernetes::{Holding, PoolStatus};
 
 use super::report::{Holder, Pool, Report, State};
-use crate::cluster::reclaim::{Basis, Death, Mender, Pod, PodRef};
+use crate::cluster::reclaim::{Basis, Death, Pod, PodRef, Repairer};
 
 /// Questions under way at once.
 const AT_ONCE: usize = 16;
@@ -20,14 +20,14 @@ pub(super) struct Census(pub(super) Vec<(Holding, Verdict)>);
 pub(super) enum Verdict {
     Lives,
     /// It is gone; for whom the address is to free.
-    Gone(Death, Heir),
-    /// Nobody can tell, for this reason.
+    Gone(Death, Responsible),
+    /// It cannot be found out, for this reason.
     Unknown(String),
 }
 
 /// Who frees an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Heir {
+pub(super) enum Responsible {
     /// The agent of this node, which the API knows.
     Node(String),
     /// The elected agent, because this node is gone.
@@ -37,11 +37,11 @@ pub(super) enum Heir {
 }
 
 /// Asks for every holder's pod, and for the nodes of those that are gone.
-pub(super) async fn take(mender: &Mender) -> Census {
-    let holdings = mender.store.survey(|_| true);
+pub(super) async fn take(repairer: &Repairer) -> Census {
+    let holdings = repairer.store.survey(|_| true);
     let pods: BTreeSet<PodRef> =
         holdings.iter().filter_map(|holding| PodRef::new(holding.podref())).collect();
-    let pods = ask(pods, |podref| async move { (podref.clone(), mender.api.pod(&podref).await) }).await;
+    let pods = ask(pods, |podref| async move { (podref.clone(), repairer.api.pod(&podref).await) }).await;
     let dead: Vec<Option<Result<Death, String>>> =
         holdings.iter().map(|holding| death(&Basis::of(holding), &pods)).collect();
     let nodes = holdings.iter().zip(&dead).filter(|(_, dead)| matches!(dead, Some(Ok(_))));
@@ -50,18 +50,18 @@ pub(super) async fn take(mender: &Mender) -> Census {
         Basis::Name { .. } | Basis::Nothing => None,
     });
     let nodes =
-        ask(nodes.collect(), |node| async move { (node.clone(), mender.api.has_node(&node).await) }).await;
+        ask(nodes.collect(), |node| async move { (node.clone(), repairer.api.has_node(&node).await) }).await;
     let verdicts = holdings.into_iter().zip(dead).map(|(holding, dead)| {
         let verdict = match dead {
             None => Verdict::Lives,
             Some(Err(why)) => Verdict::Unknown(why),
             Some(Ok(death)) => match Basis::of(&holding) {
                 Basis::Uid { node, .. } => match nodes.get(&node) {
-                    Some(Ok(false)) => Verdict::Gone(death, Heir::ElectedForNode(node)),
+                    Some(Ok(false)) => Verdict::Gone(death, Responsible::ElectedForNode(node)),
                     // A node that cannot be read is not taken for gone.
-                    _ => Verdict::Gone(death, Heir::Node(node)),
+                    _ => Verdict::Gone(death, Responsible::Node(node)),
                 },
-                Basis::Name { .. } | Basis::Nothing => Verdict::Gone(death, Heir::Elected),
+                Basis::Name { .. } | Basis::Nothing => Verdict::Gone(death, Responsible::Elected),
             },
         };
         (holding, verdict)
@@ -73,11 +73,12 @@ async fn ask<K: Ord, T, F: Future<Output = (K, Result<T, ApiError>)>>(
     keys: BTreeSet<K>,
     question: impl Fn(K) -> F,
 ) -> BTreeMap<K, Result<T, String>> {
-    let answers = stream::iter(keys).map(question).buffer_unordered(AT_ONCE);
-    let told = |(key, answer): (K, Result<T, ApiError>)| {
-        (key, answer.map_err(|error| format!("{error}: {}", error.why)))
-    };
-    answers.map(told).collect::<Vec<_>>().await.into_iter().collect()
+    let mut asked = stream::iter(keys).map(question).buffer_unordered(AT_ONCE);
+    let mut answers = BTreeMap::new();
+    while let Some((key, answer)) = asked.next().await {
+        answers.insert(key, answer.map_err(|error| error.in_words()));
+    }
+    answers
 }
 
 /// Why the holder is dead, or why that is not known; `None` if it lives.
@@ -131,13 +132,10 @@ impl Census {
 fn holder(holding: &Holding, verdict: Verdict) -> Holder {
     let attachment = holding.attachment();
     let reservation = holding.reservation.as_ref().map(|(_, reservation)| reservation);
-    let of = |field: fn(&octavia_bridge_ipam::kubernetes::Reservation) -> &str| {
-        reservation.map(|seen| field(seen).to_owned()).filter(|text| !text.is_empty())
-    };
     let (state, why) = match verdict {
         Verdict::Lives => (State::Lives, None),
         Verdict::Unknown(why) => (State::Unknown, Some(why)),
-        Verdict::Gone(death, heir) => (State::Gone, Some(format!("{death}; {heir}"))),
+        Verdict::Gone(death, responsible) => (State::Gone, Some(format!("{death}; {responsible}"))),
     };
     let remark = match &holding.entry {
         None if holding.disputed => Some("no entry: another pod has the address"),
@@ -150,15 +148,19 @@ fn holder(holding: &Holding, verdict: Verdict) -> Holder {
         pod: holding.podref().to_owned(),
         interface: attachment.ifname,
         container: attachment.container_id,
-        node: of(|seen| &seen.node),
-        since: of(|seen| &seen.created),
+        node: reservation.and_then(|seen| unless_empty(&seen.node)),
+        since: reservation.and_then(|seen| unless_empty(&seen.created)),
         state,
         why,
         remark: remark.map(str::to_owned),
     }
 }
 
-impl std::fmt::Display for Heir {
+fn unless_empty(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+impl std::fmt::Display for Responsible {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Node(node) => write!(f, "the agent of node {node} frees it"),

@@ -16,10 +16,10 @@ use crate::cluster::reclaim::Sandboxes;
 
 /// What the documents and the plugin's records say. Nothing is locked: each document is replaced as a whole.
 pub(super) fn report(data_dir: &Path) -> anyhow::Result<Report> {
-    let folder = data_dir.join("pools");
-    let attempt = || format!("read the pools in {}", folder.display());
+    let directory = data_dir.join("pools");
+    let attempt = || format!("read the pools in {}", directory.display());
     let mut names = Vec::new();
-    for entry in fs::read_dir(&folder).with_context(attempt)? {
+    for entry in fs::read_dir(&directory).with_context(attempt)? {
         let name = entry.with_context(attempt)?.file_name();
         // Drafts of a write under way, and the lock, have other names.
         let name = name.to_str().and_then(|name| name.strip_suffix(".json"));
@@ -29,13 +29,13 @@ pub(super) fn report(data_dir: &Path) -> anyhow::Result<Report> {
     let waiting = Tombstones::new(data_dir.join("tombstones")).list()?;
     let sandboxes = Sandboxes::under(data_dir);
     let mut report = Report {
-        source: folder.display().to_string(),
+        source: directory.display().to_string(),
         remedy: "The next ADD or DEL frees them.",
         pools: Vec::new(),
         alone: Vec::new(),
     };
     for name in names {
-        let path = folder.join(format!("{name}.json"));
+        let path = directory.join(format!("{name}.json"));
         let text = state_file::read(&path, state_file::LONGEST).map_err(|error| error.to_string());
         let parsed = text.and_then(|text| Document::parse(&name, &text).map_err(|error| error.to_string()));
         let (fill, holders) = match parsed {
@@ -87,8 +87,8 @@ mod tests {
     fn a_host_s_own_pools_are_shown_with_what_the_records_say() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
-        for folder in ["pools", "attachments", "tombstones"] {
-            fs::create_dir(path(folder)).unwrap();
+        for directory in ["pools", "attachments", "tombstones"] {
+            fs::create_dir(path(directory)).unwrap();
         }
         let entry = |id: &str| json!({ "id": id, "podref": format!("a/{id}"), "ifname": "net1" });
         let pool = json!({

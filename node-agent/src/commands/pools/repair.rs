@@ -6,8 +6,8 @@ use std::time::Duration;
 use octavia_bridge_ipam::kubernetes::{Holding, Mended};
 use tokio::time::sleep;
 
-use super::census::{self, Heir, Verdict};
-use crate::cluster::reclaim::{Basis, Freed, Mender, in_words};
+use super::census::{self, Responsible, Verdict};
+use crate::cluster::reclaim::{Basis, Freed, Repairer, describe};
 use crate::commands::cli::PoolsPlace;
 use crate::commands::output::print;
 
@@ -15,23 +15,23 @@ use crate::commands::output::print;
 ///
 /// What another node's agent answers for stays: only that one knows whether the sandbox still stands.
 pub(super) async fn repair(
-    mender: &Mender,
+    repairer: &Repairer,
     place: &PoolsPlace,
     grace: Duration,
     dry_run: bool,
 ) -> anyhow::Result<ExitCode> {
     let node = place.node_name.as_deref().unwrap_or_default();
-    let mut dead: Vec<(Holding, Heir)> = Vec::new();
+    let mut dead: Vec<(Holding, Responsible)> = Vec::new();
     let mut lone = Vec::new();
-    for (holding, verdict) in census::take(mender).await.0 {
-        let words = in_words(&holding);
+    for (holding, verdict) in census::take(repairer).await.0 {
+        let words = describe(&holding);
         match verdict {
-            Verdict::Gone(death, Heir::Node(other)) if other != node => print(&format!(
+            Verdict::Gone(death, Responsible::Node(other)) if other != node => print(&format!(
                 "left alone: {words}: {death}; the agent of node {other} frees it, or --node-name {other}"
             ))?,
-            Verdict::Gone(death, heir) => {
+            Verdict::Gone(death, responsible) => {
                 print(&format!("{}: {words}: {death}", if dry_run { "would free" } else { "to be freed" }))?;
-                dead.push((holding, heir));
+                dead.push((holding, responsible));
             }
             Verdict::Unknown(why) => print(&format!("left alone: {words}: {why}"))?,
             Verdict::Lives if is_lone(&holding, node) => lone.push(holding),
@@ -45,7 +45,7 @@ pub(super) async fn repair(
         for holding in lone {
             print(&format!(
                 "would restore, if its sandbox runs on this node: the entry of {}",
-                in_words(&holding)
+                describe(&holding)
             ))?;
         }
         return Ok(ExitCode::SUCCESS);
@@ -55,13 +55,13 @@ pub(super) async fn repair(
         sleep(grace).await;
     }
     let mut failed = false;
-    for (holding, heir) in &dead {
-        let (said, bad) = free(mender, holding, heir).await;
-        print(&format!("{said}: {}", in_words(holding)))?;
+    for (holding, responsible) in &dead {
+        let (said, bad) = free(repairer, holding, responsible).await;
+        print(&format!("{said}: {}", describe(holding)))?;
         failed |= bad;
     }
     for holding in &lone {
-        let (said, bad) = match mender.restore(holding).await {
+        let (said, bad) = match repairer.repair_entry(holding).await {
             Ok(Some(Mended::Done)) => ("restored".to_owned(), false),
             Ok(Some(Mended::Taken)) => ("allocated to another pod while it is in use".to_owned(), true),
             Ok(Some(Mended::Needless) | None) => {
@@ -69,22 +69,22 @@ pub(super) async fn repair(
             }
             Err(error) => (format!("failed ({})", error.why), true),
         };
-        print(&format!("{said}: the entry of {}", in_words(holding)))?;
+        print(&format!("{said}: the entry of {}", describe(holding)))?;
         failed |= bad;
     }
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// What was done, and whether that is a failure.
-async fn free(mender: &Mender, holding: &Holding, heir: &Heir) -> (String, bool) {
-    if let Heir::ElectedForNode(node) = heir {
-        match mender.api.has_node(node).await {
+async fn free(repairer: &Repairer, holding: &Holding, responsible: &Responsible) -> (String, bool) {
+    if let Responsible::ElectedForNode(node) = responsible {
+        match repairer.api.has_node(node).await {
             Ok(false) => {}
             Ok(true) => return (format!("left alone, node {node} is back"), false),
             Err(error) => return (format!("failed ({})", error.in_words()), true),
         }
     }
-    match mender.free(holding).await {
+    match repairer.free(holding).await {
         Ok(Freed::Done(_)) => ("freed".to_owned(), false),
         Ok(Freed::Lives) => ("left alone, its pod lives after all".to_owned(), false),
         Ok(Freed::Changed) => ("left alone, it has changed meanwhile".to_owned(), false),

@@ -59,17 +59,9 @@ impl Report {
     }
 
     pub(super) fn json(&self) -> Value {
-        let pool = |pool: &Pool| match &pool.fill {
-            // Counts as text: readers of JSON lose digits of large numbers.
-            Ok((range, used, capacity)) => json!({
-                "name": pool.name, "range": range, "used": used.to_string(), "capacity": capacity.to_string(),
-                "holders": pool.holders,
-            }),
-            Err(why) => json!({ "name": pool.name, "damaged": why }),
-        };
         json!({
             "source": self.source,
-            "pools": self.pools.iter().map(pool).collect::<Vec<_>>(),
+            "pools": self.pools.iter().map(Pool::json).collect::<Vec<_>>(),
             "reservations-without-entry": self.alone,
         })
     }
@@ -80,17 +72,11 @@ impl Report {
 
     /// The report with what others wrote into the objects as a person may see it.
     fn visible(&self) -> Self {
-        let holders = |holders: &[Holder]| holders.iter().map(Holder::visible).collect();
-        let pool = |pool: &Pool| Pool {
-            name: visible(&pool.name).into_owned(),
-            fill: pool.fill.clone().map_err(|why| visible(&why).into_owned()),
-            holders: holders(&pool.holders),
-        };
         Self {
             source: self.source.clone(),
             remedy: self.remedy,
-            pools: self.pools.iter().map(pool).collect(),
-            alone: holders(&self.alone),
+            pools: self.pools.iter().map(Pool::visible).collect(),
+            alone: self.alone.iter().map(Holder::visible).collect(),
         }
     }
 
@@ -127,6 +113,27 @@ impl Report {
             let _ = writeln!(text, "{gone} leaked addresses of pods that are gone. {}", self.remedy);
         }
         text.trim_end().to_owned()
+    }
+}
+
+impl Pool {
+    fn json(&self) -> Value {
+        match &self.fill {
+            // Counts as text: readers of JSON lose digits of large numbers.
+            Ok((range, used, capacity)) => json!({
+                "name": self.name, "range": range, "used": used.to_string(), "capacity": capacity.to_string(),
+                "holders": self.holders,
+            }),
+            Err(why) => json!({ "name": self.name, "damaged": why }),
+        }
+    }
+
+    fn visible(&self) -> Self {
+        Self {
+            name: visible(&self.name).into_owned(),
+            fill: self.fill.clone().map_err(|why| visible(&why).into_owned()),
+            holders: self.holders.iter().map(Holder::visible).collect(),
+        }
     }
 }
 

@@ -4,17 +4,17 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// An agent's socket in a new folder, once it answers.
+/// An agent's socket in a new directory, once it answers.
 async fn start() -> (TempDir, PathBuf, Arc<Health>) {
-    let folder = TempDir::new().unwrap();
-    let path = folder.path().join("health.sock");
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("health.sock");
     let health = Arc::new(Health::default());
     let report = health.readiness.side_part("probes");
     tokio::spawn(answer(path.clone(), health.clone(), report));
     while !path.exists() {
         tokio::task::yield_now().await;
     }
-    (folder, path, health)
+    (directory, path, health)
 }
 
 async fn asked(question: Question, path: &Path) -> (bool, String) {
@@ -23,7 +23,7 @@ async fn asked(question: Question, path: &Path) -> (bool, String) {
 
 #[tokio::test]
 async fn each_question_is_answered_as_the_page_of_its_matter() {
-    let (_folder, path, health) = start().await;
+    let (_directory, path, health) = start().await;
     let live = (true, "ok\n".to_owned());
     assert_eq!(asked(Question::Live, &path).await, live);
     assert_eq!(asked(Question::Started, &path).await, live);
@@ -37,7 +37,7 @@ async fn each_question_is_answered_as_the_page_of_its_matter() {
 
 #[tokio::test]
 async fn a_question_that_is_none_is_answered_with_no() {
-    let (_folder, path, _health) = start().await;
+    let (_directory, path, _health) = start().await;
     for question in ["alive\n", "live", "\n", ""] {
         let mut stream = UnixStream::connect(&path).await.unwrap();
         stream.write_all(question.as_bytes()).await.unwrap();
@@ -51,7 +51,7 @@ async fn a_question_that_is_none_is_answered_with_no() {
 
 #[tokio::test(start_paused = true)]
 async fn a_socket_that_was_removed_is_made_anew() {
-    let (_folder, path, _health) = start().await;
+    let (_directory, path, _health) = start().await;
     fs::remove_file(&path).unwrap();
     while !path.exists() {
         sleep(RETRY).await;
@@ -61,16 +61,16 @@ async fn a_socket_that_was_removed_is_made_anew() {
 
 #[tokio::test(start_paused = true)]
 async fn while_another_process_answers_there_it_is_noted_and_tried_again() {
-    let (_folder, path, _health) = start().await;
+    let (_directory, path, _health) = start().await;
     let other = Arc::new(Health::default());
     let report = other.readiness.side_part("probes");
     tokio::spawn(answer(path.clone(), other.clone(), report));
     let note = "note  probes   cannot answer on the socket: another process answers on ";
     let noted = async {
-        while !other.readiness.told().1.contains(note) {
+        while !other.readiness.report().1.contains(note) {
             sleep(RETRY).await;
         }
     };
     timeout(3 * RETRY, noted).await.expect(note);
-    assert!(other.readiness.told().0, "it is ready all the same");
+    assert!(other.readiness.report().0, "it is ready all the same");
 }

@@ -10,7 +10,7 @@ use octavia_bridge_ipam::pool::Allocation;
 use octavia_bridge_ipam::wire::{Attachment, Failure};
 use tokio::time::{Instant, timeout_at};
 
-use super::api::Api;
+use super::api::ReclaimApi;
 use super::proof::{Basis, Death};
 use super::sandbox::Sandboxes;
 
@@ -18,9 +18,9 @@ use super::sandbox::Sandboxes;
 const ACT: Duration = Duration::from_secs(20);
 
 /// What the acts need.
-pub(crate) struct Mender {
+pub(crate) struct Repairer {
     pub(crate) store: Store,
-    pub(crate) api: Api,
+    pub(crate) api: ReclaimApi,
     /// This node's.
     pub(crate) sandboxes: Sandboxes,
     pub(crate) tombstones: Tombstones,
@@ -35,7 +35,7 @@ pub(crate) enum Freed {
     Lives,
     /// Its pod is gone, but its sandbox still stands on this node.
     Stands(PathBuf),
-    /// It is held by somebody else meanwhile, or by nobody.
+    /// Another pod holds it meanwhile, or none.
     Changed,
 }
 
@@ -79,14 +79,14 @@ impl Failures {
     }
 }
 
-impl Mender {
+impl Repairer {
     /// Frees the address if its holder is proven gone now.
     ///
     /// # Errors
     /// Nothing is proven then, or the address is not quite free.
     pub(crate) async fn free(&self, holding: &Holding) -> Result<Freed, Failed> {
         let (attachment, deadline) = (holding.attachment(), Instant::now() + ACT);
-        // Whoever claims or releases for it now is done before it is looked at.
+        // A claim or a release for it that runs now ends before it is looked at.
         let turn = self.turn(&attachment, deadline).await?;
         let death = match Basis::of(holding) {
             Basis::Uid { podref, uid, .. } => {
@@ -107,7 +107,7 @@ impl Mender {
     ///
     /// # Errors
     /// Those of writing.
-    pub(crate) async fn restore(&self, lone: &Holding) -> Result<Option<Mended>, Failed> {
+    pub(crate) async fn repair_entry(&self, lone: &Holding) -> Result<Option<Mended>, Failed> {
         let (attachment, deadline) = (lone.attachment(), Instant::now() + ACT);
         let turn = self.turn(&attachment, deadline).await?;
         if !self.lives(&attachment) {
@@ -120,7 +120,7 @@ impl Mender {
     ///
     /// # Errors
     /// Those of writing.
-    pub(super) async fn put_back(&self, entry: &Entry) -> Result<Option<Mended>, Failed> {
+    pub(super) async fn repair_lost_entry(&self, entry: &Entry) -> Result<Option<Mended>, Failed> {
         let Allocation { id, ifname, .. } = &entry.allocation;
         let attachment = Attachment { container_id: id.clone(), ifname: ifname.clone().unwrap_or_default() };
         let deadline = Instant::now() + ACT;
@@ -136,7 +136,7 @@ impl Mender {
     ///
     /// # Errors
     /// Those of writing.
-    pub(super) async fn reassert(
+    pub(super) async fn repair_reservation(
         &self,
         name: &str,
         lost: &Reservation,

@@ -1,4 +1,4 @@
-//! Figures of reclaim.
+//! Metrics of reclaim.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,12 +15,12 @@ use crate::health::{Label, Metrics};
 
 /// What was freed, and what was put back.
 #[derive(Debug)]
-pub(super) struct Figures {
+pub(super) struct ReclaimMetrics {
     reclaimed: Family<Label, Counter>,
     restored: Family<Label, Counter>,
 }
 
-impl Figures {
+impl ReclaimMetrics {
     pub(super) fn new(metrics: &Metrics, election: Arc<Election>) -> Self {
         let help = "Leaked addresses freed, by the proof that their pod is gone";
         let reclaimed = metrics.add("reclaimed", help, Family::<Label, Counter>::default());

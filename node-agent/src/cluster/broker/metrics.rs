@@ -1,4 +1,4 @@
-//! Figures of the broker: what plugins asked for and got, and how full the pools are.
+//! Metrics of the broker: what plugins asked for and got, and how full the pools are.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,19 +19,19 @@ use prometheus_client::registry::Unit;
 use super::Broker;
 use crate::health::{Label, Line, Metrics, Times};
 
-/// Ranges whose usage is told; a node has a handful. Each costs a look at its pool whenever somebody asks.
+/// Ranges whose usage is exported; a node has a handful. Each costs a look at its pool at every scrape.
 const RANGES: usize = 64;
 
 /// What plugins asked for and got.
 #[derive(Debug)]
-pub(super) struct Figures {
+pub(super) struct BrokerMetrics {
     allocations: Family<Label, Counter>,
     releases: Family<Label, Counter>,
     took: Times,
     inquiries: Mutex<Vec<Inquiry>>,
 }
 
-impl Figures {
+impl BrokerMetrics {
     pub(super) fn new(metrics: &Metrics) -> Self {
         let help = "Claims of plugins by result";
         let allocations = metrics.add("allocations", help, Family::<Label, Counter>::default());
@@ -155,7 +155,7 @@ pub(super) fn lines(store: &Store) -> Vec<Line> {
     lines
 }
 
-/// Looked up when somebody asks.
+/// Looked up at every scrape.
 pub(super) struct Pools(pub(super) std::sync::Arc<Broker>);
 
 impl fmt::Debug for Pools {
@@ -166,7 +166,7 @@ impl fmt::Debug for Pools {
 
 impl Collector for Pools {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Broker { store, tombstones, figures, .. } = &*self.0;
+        let Broker { store, tombstones, metrics, .. } = &*self.0;
         let synced = matches!(store.watching(), Watching::Well);
         plain(
             &mut encoder,
@@ -194,7 +194,7 @@ impl Collector for Pools {
         let capacity = sound().map(|(pool, fill)| (of(&pool.name), fill.capacity as f64));
         gauge(&mut encoder, "pool_capacity", "Addresses of the pool's whole subnet.", unit, capacity)?;
 
-        let usages = figures.usages(store);
+        let usages = metrics.usages(store);
         for (name, help, figure) in [
             (
                 "range_used",
@@ -215,7 +215,7 @@ impl Collector for Pools {
             gauge(&mut encoder, name, help, unit, told)?;
         }
 
-        // A folder that cannot be read is told of by the replay.
+        // A directory that cannot be read is told of by the replay.
         let waiting = tombstones.list().map_or(f64::NAN, |all| all.len() as f64);
         plain(&mut encoder, "tombstones", "Releases that are pending.", waiting)?;
         let help = "Claims that found their address taken by another node, and chose another one.";
