@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 
 use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
 use nix::unistd::Pid;
+use octavia_bridge_ipam::causes::chain;
 use octavia_bridge_ipam::request::Owner;
 use octavia_bridge_netlink::{Inside, Link, MacAddress, Namespace, Netlink};
 
@@ -18,7 +19,6 @@ use crate::life;
 use crate::log;
 use crate::pod;
 use crate::policy;
-use crate::protocol::error::chain;
 use crate::protocol::reply::Reply;
 use crate::protocol::{Code, Environment, Error};
 use crate::record::{AddressingIntent, FORMAT, Intent, LinkIntent, Netns, Record, Records, Slot};

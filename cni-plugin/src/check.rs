@@ -9,6 +9,7 @@
 //! `vrf` move routes to another table. Such changes are no alarm.
 
 use ipnet::IpNet;
+use octavia_bridge_ipam::causes::chain;
 use octavia_bridge_netlink::{Link, Namespace, Netlink, PortState, RouteFilter};
 
 use crate::attachment::{Addressing, Attachment};
@@ -16,7 +17,6 @@ use crate::config::Document;
 use crate::delegate::Delegate;
 use crate::identity;
 use crate::port_vlans;
-use crate::protocol::error::chain;
 use crate::protocol::reply::Reply;
 use crate::protocol::result::Route;
 use crate::protocol::{CniResult, Code, Environment, Error, Verb};

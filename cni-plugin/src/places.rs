@@ -10,11 +10,11 @@ use std::ffi::OsStr;
 use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 
+use octavia_bridge_ipam::causes::chain;
 use octavia_bridge_ipam::document::FieldError;
 use octavia_bridge_ipam::{state_file, trust};
 use serde::Deserialize;
 
-use crate::protocol::error::chain;
 use crate::protocol::{Code, Error};
 
 /// Where records, tombstones and the `file` store's pools live unless `dataDir` says otherwise.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 use octavia_bridge_ipam::StoreError;
 use octavia_bridge_ipam::allocate::Usage;
+use octavia_bridge_ipam::causes::chain;
 use octavia_bridge_ipam::conf::{Datastore, Ipam};
 use octavia_bridge_ipam::file::{self, Claim, FileStore};
 use octavia_bridge_ipam::remote::{self, RemoteStore};
@@ -15,7 +16,6 @@ use octavia_bridge_ipam::request::Assigned;
 use crate::attachment::PoolAddressing;
 use crate::config::{Essentials, IpamKind};
 use crate::places::{self, AGENT_SOCKET};
-use crate::protocol::error::chain;
 use crate::protocol::{Code, Error};
 use crate::record::{AddressingIntent, LOCK_WAIT, Records};
 

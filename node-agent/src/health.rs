@@ -14,7 +14,7 @@ mod readiness;
 mod requests;
 mod server;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 pub(crate) use metrics::{Label, Links, Metrics, PolicyState, Times};
 pub(crate) use options::{HealthOptions, HealthSocket};
@@ -52,9 +52,4 @@ impl Health {
             }
         }
     }
-}
-
-/// A panic elsewhere has been reported there; what is told stays as it was.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,6 +1,7 @@
 //! The error object a runtime receives, and the codes in it.
 
 use octavia_bridge_ipam::StoreError;
+use octavia_bridge_ipam::causes::chain;
 use octavia_bridge_ipam::conf::{ConfError, FlatFileError};
 use octavia_bridge_ipam::document::FieldError;
 use octavia_bridge_ipam::remote::RemoteError;
@@ -109,18 +110,6 @@ impl Error {
     pub(crate) fn io(attempt: impl std::fmt::Display, cause: &std::io::Error) -> Self {
         Self::new(Code::Io, format!("{attempt}: {cause}"))
     }
-}
-
-/// An error with all its causes, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 impl std::fmt::Display for Error {

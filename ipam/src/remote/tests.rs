@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
+use crate::causes::chain;
 use crate::name::PoolName;
 use crate::range::Range;
 use crate::request::Owner;
@@ -291,10 +292,6 @@ fn a_contested_claim_is_repeated_with_what_is_known_of_the_sandboxes() {
     let node = Node::with((0..ROUNDS).map(|n| contested(&[&format!("c{n}")])).collect());
     let error = claim(&node, later()).unwrap_err();
     assert!(chain(&error).contains("further sandboxes"), "{}", chain(&error));
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {}", chain(cause)))
 }
 
 #[test]

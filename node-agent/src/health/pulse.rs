@@ -9,13 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use octavia_bridge_cluster::lock;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 use tokio::time::Instant;
-
-use super::lock;
 
 /// Longest time that a look with all its repairs takes: every request to the kernel is given some seconds at most, and
 /// one that could cut the node off is watched for ten. A busy node is slower than that; a hanging one hangs for good.

@@ -6,9 +6,8 @@
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
+use octavia_bridge_cluster::lock;
 use octavia_bridge_ipam::visible::visible;
-
-use super::lock;
 
 /// How one part of the agent stands in one matter.
 #[derive(Debug, Clone, PartialEq, Eq)]

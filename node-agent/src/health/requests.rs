@@ -12,12 +12,13 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use http::{Method, Request, Response, StatusCode};
+use octavia_bridge_cluster::lock;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use tokio::time::Instant;
 use tower::{BoxError, Layer, Service};
 
-use super::{Line, Metrics, lock};
+use super::{Line, Metrics};
 
 /// A server without an answer for so long is away: a single request may fail for reasons of its own.
 const AWAY: Duration = Duration::from_secs(3);

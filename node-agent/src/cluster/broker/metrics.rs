@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
+use octavia_bridge_cluster::lock;
 use octavia_bridge_ipam::allocate::Usage;
 use octavia_bridge_ipam::kubernetes::{Claimed, Error, Refused, Store, Watching};
 use octavia_bridge_ipam::request::{Choice, Request};
@@ -90,14 +91,14 @@ impl BrokerMetrics {
     }
 
     fn note(&self, inquiry: Inquiry) {
-        let mut inquiries = self.inquiries.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inquiries = lock(&self.inquiries);
         if inquiries.len() < RANGES && !inquiries.contains(&inquiry) {
             inquiries.push(inquiry);
         }
     }
 
     fn usages(&self, store: &Store) -> Vec<Usage> {
-        let inquiries = self.inquiries.lock().unwrap_or_else(PoisonError::into_inner);
+        let inquiries = lock(&self.inquiries);
         let asked =
             inquiries.iter().flat_map(|inquiry| inquiry.ranges.iter().map(move |range| (inquiry, range)));
         // A damaged pool is told of as such, and has no usage; one that is not read here is told of by others.

@@ -10,10 +10,9 @@ use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use octavia_bridge_cluster::lock;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
-
-use super::super::lock;
 
 /// Connections at once. As many silent ones go in [`SILENT`], which is the pace of those who only open them.
 pub(super) const MOST: usize = 256;
