@@ -5,7 +5,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::IpNet;
 use nix::errno::Errno;
 use nix::libc;
-use rtnetlink::packet_core::{DecodeError, ErrorContext, NlaBuffer, NlasIterator, parse_string, parse_u32};
+use rtnetlink::packet_core::{
+    DecodeError, ErrorContext, NlaBuffer, NlasIterator, parse_string, parse_u8, parse_u32,
+};
 use rtnetlink::packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeader, AddressMessage, AddressScope, CacheInfo,
 };
@@ -20,6 +22,15 @@ use crate::{Error, Netlink, Result};
 const ADDRESS_HEADER: usize = 8;
 /// Lifetime that means "for ever" (`INFINITY_LIFE_TIME`).
 const FOR_EVER: u32 = u32::MAX;
+/// Attributes that libc does not name on every target (`linux/if_addr.h`).
+const IFA_RT_PRIORITY: u16 = 9;
+const IFA_PROTO: u16 = 11;
+/// Flags that a program states; the others are the kernel's answer.
+const STATED: AddressFlags = AddressFlags::Nodad
+    .union(AddressFlags::Homeaddress)
+    .union(AddressFlags::Managetempaddr)
+    .union(AddressFlags::Noprefixroute)
+    .union(AddressFlags::Mcautojoin);
 
 /// An address as the kernel reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +61,14 @@ pub struct Address {
     /// Seconds until the address goes away; `None` if it stays. Those of router advertisements and
     /// DHCP have one.
     pub valid_seconds: Option<u32>,
+    /// Seconds until the address is not preferred any more; `None` if it always is.
+    pub preferred_seconds: Option<u32>,
+    /// Metric of the route to the subnet; `None` for the kernel's default.
+    pub metric: Option<u32>,
+    /// Who made the address (`IFAPROT_*`, since Linux 5.18); 0 if that is not known.
+    pub protocol: u8,
+    /// All of the kernel's flags (`IFA_F_*`), also those that have a field here.
+    pub flags: u32,
 }
 
 /// An address to add.
@@ -122,6 +141,18 @@ impl Netlink {
         self.change(RouteNetlinkMessage::NewAddress(message), CREATE_NEW, attempt).await
     }
 
+    /// Adds an address again as it was read, with everything that a program can say of one. The kernel decides anew
+    /// whether it is a secondary one, and whether duplicate address detection is under way.
+    ///
+    /// # Errors
+    /// [`Error::is_exists`] if the link has it already; every other [`Error`] of a request.
+    pub async fn restore_address(&self, link: u32, address: &Address) -> Result<()> {
+        let attempt = || format!("add address {} to link {link} again", address.address);
+        validate_index(link, attempt)?;
+        let message = address.message(link);
+        self.change(RouteNetlinkMessage::NewAddress(message), CREATE_NEW, attempt).await
+    }
+
     /// Removes an address. Returns whether it was there.
     ///
     /// # Errors
@@ -143,15 +174,19 @@ impl Netlink {
     }
 }
 
+fn family(address: IpNet) -> AddressFamily {
+    match address {
+        IpNet::V4(_) => AddressFamily::Inet,
+        IpNet::V6(_) => AddressFamily::Inet6,
+    }
+}
+
 /// What tells one address from another.
 fn identified(link: u32, address: IpNet) -> AddressMessage {
     let mut message = AddressMessage::default();
     message.header.index = link;
     message.header.prefix_len = address.prefix_len();
-    message.header.family = match address {
-        IpNet::V4(_) => AddressFamily::Inet,
-        IpNet::V6(_) => AddressFamily::Inet6,
-    };
+    message.header.family = family(address);
     // IPv4 takes its own address from LOCAL and the peer's from ADDRESS. In IPv6 LOCAL together with
     // ADDRESS would make a pair of peers.
     if address.addr().is_ipv4() {
@@ -170,7 +205,8 @@ impl Address {
         let header = AddressHeader::parse(payload)?;
         let mut flags = u32::from(header.flags.bits());
         let (mut local, mut address) = (None, None);
-        let (mut broadcast, mut label, mut valid_seconds) = (None, None, None);
+        let (mut broadcast, mut label, mut lifetime) = (None, None, None);
+        let (mut metric, mut protocol) = (None, 0);
         for nla in NlasIterator::new(&payload[ADDRESS_HEADER..]) {
             let nla = nla?;
             let context = || format!("attribute {} of an address of link {}", nla.kind(), header.index);
@@ -186,14 +222,19 @@ impl Address {
                 // The header has room for the first eight flags only.
                 libc::IFA_FLAGS => flags = parse_u32(nla.value()).with_context(context)?,
                 libc::IFA_CACHEINFO => {
-                    let valid = CacheInfo::parse(nla.value()).with_context(context)?.ifa_valid;
-                    valid_seconds = Some(valid).filter(|&seconds| seconds != FOR_EVER);
+                    lifetime = Some(CacheInfo::parse(nla.value()).with_context(context)?);
                 }
+                IFA_RT_PRIORITY => {
+                    metric =
+                        Some(parse_u32(nla.value()).with_context(context)?).filter(|metric| *metric != 0);
+                }
+                IFA_PROTO => protocol = parse_u8(nla.value()).with_context(context)?,
                 _ => {}
             }
         }
         let own = local.or(address).ok_or("an address message without an address")?;
         let has = |flag: AddressFlags| flags & flag.bits() != 0;
+        let limited = |seconds: u32| Some(seconds).filter(|&seconds| seconds != FOR_EVER);
         Ok(Self {
             link: header.index,
             address: IpNet::new(own, header.prefix_len)
@@ -207,8 +248,45 @@ impl Address {
             nodad: has(AddressFlags::Nodad),
             noprefixroute: has(AddressFlags::Noprefixroute),
             deprecated: has(AddressFlags::Deprecated),
-            valid_seconds,
+            valid_seconds: lifetime.and_then(|lifetime| limited(lifetime.ifa_valid)),
+            preferred_seconds: lifetime.and_then(|lifetime| limited(lifetime.ifa_preferred)),
+            metric,
+            protocol,
+            flags,
         })
+    }
+
+    /// What adds it to a link as it is.
+    fn message(&self, link: u32) -> AddressMessage {
+        let mut message = AddressMessage::default();
+        message.header.index = link;
+        message.header.prefix_len = self.address.prefix_len();
+        message.header.family = family(self.address);
+        message.header.scope = self.scope.into();
+        let own = self.address.addr();
+        let attributes = &mut message.attributes;
+        // As in `identified`, but for a pair of peers, which IPv6 makes of LOCAL together with ADDRESS.
+        if own.is_ipv4() || self.peer.is_some() {
+            attributes.push(AddressAttribute::Local(own));
+        }
+        attributes.push(AddressAttribute::Address(self.peer.unwrap_or(own)));
+        attributes.extend(self.broadcast.map(AddressAttribute::Broadcast));
+        attributes.extend(self.label.clone().map(AddressAttribute::Label));
+        let stated = AddressFlags::from_bits_retain(self.flags) & STATED;
+        if !stated.is_empty() {
+            attributes.push(AddressAttribute::Flags(stated));
+        }
+        if self.valid_seconds.is_some() || self.preferred_seconds.is_some() {
+            let mut lifetime = CacheInfo::default();
+            lifetime.ifa_valid = self.valid_seconds.unwrap_or(FOR_EVER);
+            lifetime.ifa_preferred = self.preferred_seconds.unwrap_or(FOR_EVER);
+            attributes.push(AddressAttribute::CacheInfo(lifetime));
+        }
+        attributes.extend(self.metric.map(AddressAttribute::RoutePriority));
+        if self.protocol != 0 {
+            attributes.push(AddressAttribute::Protocol(self.protocol.into()));
+        }
+        message
     }
 }
 

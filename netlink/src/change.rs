@@ -26,6 +26,8 @@ pub struct LinkChange {
     pub master: Option<Option<u32>>,
     /// Free text attached to the link; an empty text removes it.
     pub alias: Option<String>,
+    /// Group, by which an administrator acts on several links at once.
+    pub group: Option<u32>,
     /// Promiscuous mode.
     pub promiscuous: Option<bool>,
     /// Send a gratuitous ARP for every address when the link comes up or changes its hardware address (`arp_notify`). In
@@ -148,6 +150,7 @@ impl LinkChange {
         }
         attributes.extend(self.mtu.map(LinkAttribute::Mtu));
         attributes.extend(self.mac.map(|mac| LinkAttribute::Address(mac.octets().to_vec())));
+        attributes.extend(self.group.map(LinkAttribute::Group));
         if self.master == Some(Some(0)) {
             validate_index(0, || format!("make {link} a port"))?;
         }
@@ -175,6 +178,7 @@ impl LinkChange {
                 Some(master) => format!("master {master}"),
                 None => "no master".into(),
             }),
+            self.group.map(|group| format!("group {group}")),
             self.promiscuous.map(|on| format!("promiscuous {}", on_off(on))),
             self.arp_notify.map(|on| format!("arp_notify {}", on_off(on))),
             self.up.map(|up| if up { "up".into() } else { "down".into() }),

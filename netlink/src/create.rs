@@ -36,6 +36,8 @@ pub struct NewBridge {
     /// Let it take an IPv6 link-local address when it comes up, by which the ports' side reaches whatever this host
     /// serves on `[::]`.
     pub link_local: bool,
+    /// Group to be born in; the kernel's default, 0, if `None`.
+    pub group: Option<u32>,
     /// Options of the bridge.
     pub options: BridgeOptions,
 }
@@ -55,6 +57,8 @@ pub struct NewVlan {
     pub master: Option<u32>,
     /// Free text attached to the link.
     pub alias: Option<String>,
+    /// Group to be born in; the kernel's default, 0, if `None`.
+    pub group: Option<u32>,
     /// Set it up at once. Fails with ENETDOWN while the parent is down.
     pub up: bool,
 }
@@ -68,6 +72,8 @@ pub struct NewVrf {
     pub table: u32,
     /// MTU in bytes; 65575 if `None`.
     pub mtu: Option<u32>,
+    /// Group to be born in; the kernel's default, 0, if `None`.
+    pub group: Option<u32>,
     /// Free text attached to the link.
     pub alias: Option<String>,
     /// Set it up at once.
@@ -119,6 +125,7 @@ impl Netlink {
     pub async fn create_bridge(&self, bridge: &NewBridge) -> Result<()> {
         let attempt = || format!("create bridge {}", bridge.name);
         let mut message = described(&bridge.name, bridge.mac, bridge.mtu)?;
+        message.attributes.extend(bridge.group.map(LinkAttribute::Group));
         // Without a link-local address it comes up last: the kernel acts on IFF_UP before it looks at the address family's
         // settings in the same message (`do_setlink`), and by then the address may be there.
         attach(&mut message, None, bridge.up && bridge.link_local, attempt)?;
@@ -152,6 +159,7 @@ impl Netlink {
             return Err(Error::Invalid { attempt: attempt(), reason });
         }
         let mut message = described(&vlan.name, None, vlan.mtu)?;
+        message.attributes.extend(vlan.group.map(LinkAttribute::Group));
         attach(&mut message, vlan.master, vlan.up, attempt)?;
         message.attributes.push(LinkAttribute::Link(vlan.parent));
         message.attributes.push(LinkAttribute::LinkInfo(vec![
@@ -169,6 +177,7 @@ impl Netlink {
     pub async fn create_vrf(&self, vrf: &NewVrf) -> Result<()> {
         let attempt = || format!("create VRF {} with table {}", vrf.name, vrf.table);
         let mut message = described(&vrf.name, None, vrf.mtu)?;
+        message.attributes.extend(vrf.group.map(LinkAttribute::Group));
         attach(&mut message, None, vrf.up, attempt)?;
         message.attributes.push(LinkAttribute::LinkInfo(vec![
             LinkInfo::Kind(InfoKind::Vrf),

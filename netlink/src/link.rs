@@ -48,6 +48,8 @@ pub struct Link {
     pub master: Option<u32>,
     /// Free text an administrator attached, up to 255 bytes.
     pub alias: Option<String>,
+    /// Group, by which an administrator acts on several links at once; 0 unless stated.
+    pub group: u32,
     /// Index of the link beneath (a VLAN's parent) or, for a veth, of the other end.
     pub parent: Option<u32>,
     /// Where `parent` is an index of another namespace: the kernel's id of that one, as seen here.
@@ -193,6 +195,7 @@ impl Link {
             libc::IFLA_CARRIER => self.carrier = parse_u8(value)? != 0,
             libc::IFLA_PROMISCUITY => self.promiscuity = parse_u32(value)?,
             libc::IFLA_MASTER => self.master = index()?,
+            libc::IFLA_GROUP => self.group = parse_u32(value)?,
             libc::IFLA_LINK => self.parent = index()?,
             libc::IFLA_LINK_NETNSID => self.parent_namespace = Some(parse_i32(value)?),
             // An alias is bytes to the kernel; losing one that is no UTF-8 must not lose the link.

@@ -102,3 +102,55 @@ fn addresses_are_those_of_the_one_link() {
         assert!(!netlink.delete_address(4242, net("172.23.2.5/24")).await.unwrap());
     });
 }
+
+#[test]
+fn an_address_that_is_restored_is_as_it_was() {
+    in_new_namespace(async || {
+        let netlink = Netlink::open().await.unwrap();
+        let pod = new_namespace();
+        let (near, ..) = cable(&netlink, &pod).await;
+        for words in [
+            "10.1.0.5/24 dev a label a:one metric 77 noprefixroute",
+            "10.1.0.6/24 dev a valid_lft 3000 preferred_lft 2000",
+            "10.2.0.5 peer 10.2.0.9/32 dev a scope link",
+            "10.3.0.5/24 dev a broadcast 10.3.0.9",
+            "10.4.0.5/24 dev a",
+            "fd00:1::5/64 dev a nodad metric 88",
+            "fd00:2::5/64 dev a nodad noprefixroute mngtmpaddr valid_lft 3000 preferred_lft 2000",
+            "fd00:3::5 peer fd00:3::9/128 dev a nodad",
+        ] {
+            let mut command = std::process::Command::new("ip");
+            assert!(
+                command.args(["addr", "add"]).args(words.split(' ')).status().unwrap().success(),
+                "{words}"
+            );
+        }
+        let link_local = |one: &octavia_bridge_netlink::Address| one.address.to_string().starts_with("fe80");
+        let before: Vec<_> = {
+            let all = netlink.addresses(near.index).await.unwrap();
+            all.into_iter().filter(|one| !link_local(one)).collect()
+        };
+        assert_eq!(before.len(), 8, "{before:?}");
+        let mut flush = std::process::Command::new("ip");
+        assert!(flush.args(["addr", "flush", "dev", "a"]).status().unwrap().success());
+        for address in &before {
+            netlink.restore_address(near.index, address).await.unwrap();
+        }
+        let mut now = netlink.addresses(near.index).await.unwrap();
+        now.retain(|one| !link_local(one));
+        for one in &before {
+            let again = now.iter().find(|other| other.address == one.address).unwrap();
+            // A second may have passed.
+            let near =
+                |one: Option<u32>, other: Option<u32>| one.zip(other).is_none_or(|(a, b)| a.abs_diff(b) < 60);
+            assert!(near(one.valid_seconds, again.valid_seconds), "{one:?} {again:?}");
+            let timeless = octavia_bridge_netlink::Address {
+                valid_seconds: one.valid_seconds,
+                preferred_seconds: one.preferred_seconds,
+                ..again.clone()
+            };
+            assert_eq!(&timeless, one);
+        }
+        assert_eq!(now.len(), before.len(), "{now:?}");
+    });
+}

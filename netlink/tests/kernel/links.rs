@@ -26,6 +26,7 @@ fn a_bridge_is_made_as_described_by_one_message() {
             ..BridgeOptions::default()
         };
         let new = NewBridge {
+            group: Some(77),
             name: "octbr".into(),
             mac: Some(MAC),
             mtu: Some(1450),
@@ -38,7 +39,7 @@ fn a_bridge_is_made_as_described_by_one_message() {
 
         let link = netlink.link("octbr").await.unwrap().unwrap();
         assert_eq!(link.mac, Some(MAC));
-        assert_eq!(link.mtu, 1450);
+        assert_eq!((link.mtu, link.group), (1450, 77));
         assert_eq!(link.alias.as_deref(), Some("Octavia management"));
         assert!(link.up);
         let LinkKind::Bridge(seen) = &link.kind else { panic!("{link:?}") };
@@ -263,6 +264,7 @@ fn a_vlan_is_made_or_the_missing_module_is_named() {
         let trunk = netlink.link("trunk").await.unwrap().unwrap();
         let octbr = bridge(&netlink, "octbr").await;
         let new = NewVlan {
+            group: Some(77),
             name: "trunk.24".into(),
             parent: trunk.index,
             id: 24,
@@ -309,6 +311,7 @@ fn a_vrf_is_made_or_the_missing_module_is_named() {
     in_new_namespace(async || {
         let netlink = Netlink::open().await.unwrap();
         let new = NewVrf {
+            group: Some(77),
             name: "red".into(),
             table: 1000,
             mtu: Some(9000),
