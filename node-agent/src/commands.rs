@@ -17,6 +17,15 @@ use std::process::ExitCode;
 pub(crate) use cli::Cli;
 use cli::Verb;
 
+use crate::node::apply::Error;
+
+/// Whether the node is not as it was before the command that failed with this.
+pub(crate) fn has_changed_the_node(error: &anyhow::Error) -> bool {
+    error.is::<apply::NotKept>()
+        || error.is::<remove::NotForgotten>()
+        || error.downcast_ref::<Error>().is_some_and(Error::has_changed_the_node)
+}
+
 /// Does what the command line asks for, and gives the status to end with.
 ///
 /// # Errors

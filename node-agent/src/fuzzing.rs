@@ -99,7 +99,7 @@ fn check(desired: &Desired, observed: &Observed, plan: &Plan) {
         Err(conflicts) => panic!("{conflicts}\nafter {:#?}", steps()),
     }
     for planned in plan.steps.iter().rev() {
-        model.advance(&planned.undo);
+        planned.undoing().for_each(|step| model.advance(step));
     }
     assert_eq!(comparable(model), comparable(observed.clone()), "after {:#?}", steps());
 }
@@ -107,7 +107,11 @@ fn check(desired: &Desired, observed: &Observed, plan: &Plan) {
 fn comparable(mut observed: Observed) -> Observed {
     observed.routes.sort_by_key(|route| format!("{route:?}"));
     // The driver's, and the model does not foretell it.
-    observed.links.values_mut().for_each(|link| link.max_mtu = 0);
+    for link in observed.links.values_mut() {
+        link.max_mtu = 0;
+        // In order within their subnets.
+        link.addresses.sort_by_key(|one| one.net.trunc());
+    }
     observed
 }
 
@@ -125,7 +129,7 @@ pub fn journal(folder: &Path, lines: &[u8]) {
     let Some(left) = Journal::left_behind(folder) else { return };
     let mut model = node(&["eth0"]);
     for planned in left.begun.iter().rev() {
-        model.advance(&planned.undo);
+        planned.undoing().for_each(|step| model.advance(step));
         let written = serde_json::to_string(planned).expect("a step has a JSON form");
         let again = serde_json::from_str(&written).expect("a step reads back");
         assert_eq!(planned, &again);

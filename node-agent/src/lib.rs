@@ -23,6 +23,7 @@ mod reconcile;
 mod seconds;
 mod socket;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -34,6 +35,9 @@ use tracing_subscriber::prelude::*;
 
 /// Status for wrong usage and input, clap's own as well.
 const WRONG_INPUT: u8 = 2;
+
+/// Status of a failure after which the node is not as it was before.
+const CHANGED: u8 = 4;
 
 /// How long what works for a verb that has ended, such as a write to a slow disk, is waited for.
 const LAST: Duration = Duration::from_secs(2);
@@ -49,8 +53,8 @@ pub fn run() -> ExitCode {
         .with_target("kube_client", LevelFilter::OFF)
         .with_target("kube_runtime", LevelFilter::OFF);
     // Names of policies and fields of objects are others' words.
-    let log = tracing_subscriber::fmt().with_writer(|| Lines(std::io::stderr()));
-    let log = log.with_ansi(false).with_target(false);
+    let log = tracing_subscriber::fmt().with_writer(|| Lines(Unfailing(io::stderr())));
+    let log = log.with_ansi(false).with_target(false).log_internal_errors(false);
     log.finish().with(told).init();
     node::observed::find_settings_below(&cli.proc_sys);
     match answer(&cli) {
@@ -60,8 +64,32 @@ pub fn run() -> ExitCode {
             for line in format!("{error:#}").lines() {
                 tracing::error!("{line}");
             }
-            if error.is::<node::source::Error>() { ExitCode::from(WRONG_INPUT) } else { ExitCode::FAILURE }
+            if error.is::<node::source::Error>() {
+                ExitCode::from(WRONG_INPUT)
+            } else if commands::has_changed_the_node(&error) {
+                ExitCode::from(CHANGED)
+            } else {
+                ExitCode::FAILURE
+            }
         }
+    }
+}
+
+/// A log that cannot be written any more, on a full disk or because its reader has ended, is no reason to stop working.
+struct Unfailing<W>(W);
+
+impl<W: Write> Write for Unfailing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.0.write(bytes) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => Ok(bytes.len()),
+            written => written,
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        // As above.
+        self.0.flush().unwrap_or_default();
+        Ok(())
     }
 }
 

@@ -212,3 +212,37 @@ routes:
     node.ok("remove", "");
     node.snapshot(&[]).assert_same_as(&before);
 }
+
+#[test]
+fn a_nic_in_a_vrf_keeps_its_addresses_and_its_routes_follow() {
+    let lab = Lab::new();
+    let [node, _other] = agents(&lab);
+    for words in [
+        "address add 10.1.0.5/24 dev enp6s0",
+        "address add fd01::5/64 dev enp6s0 nodad",
+        "route add 10.2.0.0/16 via 10.1.0.1",
+        "-6 route add fd02::/64 via fd01::1",
+    ] {
+        node.ip(words);
+    }
+    let before = node.snapshot(&[]);
+    let v6 = || node.ip("-6 address show dev enp6s0 scope global") + &node.ip("-6 route show proto boot");
+    let v6_before = v6();
+    let policy =
+        "interfaces: [{name: red, type: vrf, state: up, vrf: {port: [enp6s0], route-table-id: 100}}]";
+    let done = node.ok("apply", policy);
+    assert!(done.contains("add the route 10.2.0.0/16 via 10.1.0.1 dev enp6s0 metric 0 table 100"), "{done}");
+    let addresses = node.expect_link("enp6s0").addresses();
+    assert!(addresses.contains(&"fd01::5/64".to_owned()), "{addresses:?}");
+    for (words, route) in [
+        ("route show table 100", "10.2.0.0/16 via 10.1.0.1 dev enp6s0"),
+        ("-6 route show table 100", "fd02::/64 via fd01::1 dev enp6s0"),
+    ] {
+        let routes = node.ip(words);
+        assert!(routes.contains(route), "{words}: {routes}");
+    }
+    assert_eq!(node.ok("apply", policy), "nothing to do\n");
+    node.ok("remove", "");
+    node.snapshot(&[]).assert_same_as(&before);
+    assert_eq!(v6(), v6_before);
+}

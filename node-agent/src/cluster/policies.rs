@@ -37,7 +37,7 @@ use crate::health::Report;
 use crate::node::desired::Label;
 use api::PolicyApi;
 use follow::{Known, follow};
-pub(crate) use merge::{Candidate, Merged, Part, Version, merge};
+pub(crate) use merge::{Candidate, Merged, Part, RETRY_ANNOTATION, Version, merge};
 use objects::{NodeHead, Policy, Resource};
 use report::Reporter;
 

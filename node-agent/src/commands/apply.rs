@@ -21,6 +21,11 @@ use crate::node::state::{Bridges, Kept, State};
 #[error("{}", visible::lines(.0))]
 pub(crate) struct Incomplete(Vec<Missing>);
 
+/// The links are as wanted, and the next boot will not know.
+#[derive(Debug, thiserror::Error)]
+#[error("the node is as the policy says, but the policy is not kept: {0}")]
+pub(crate) struct NotKept(pub(super) String);
+
 pub(crate) async fn apply(cli: &Cli, input: &Input, safety: &Safety) -> anyhow::Result<ExitCode> {
     // Standard input is read before the lock is taken: it may be long in coming.
     let named = if input.files.is_empty() { None } else { Some(read(input, None)?) };
@@ -58,10 +63,15 @@ async fn bring_about(
     let draft = state.draft(&kept)?;
     let targets = Targets(safety.reach.clone());
     let goal = Goal::Keep(kept);
-    match apply::carry_out(netlink, &desired, plan, &targets, state.directory(), Some(&goal)).await {
+    match apply::carry_out(netlink, &desired, plan, &targets, state.journal(), Some(&goal)).await {
         Ok(done) => {
-            state.publish(draft)?;
-            print_steps(&done.end()?)
+            let kept = state.publish(draft);
+            for note in &done.notes {
+                tracing::warn!("{note}");
+            }
+            print_steps(&done.end());
+            kept.map_err(|cause| NotKept(chain(&cause)))?;
+            Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
             if let Err(left) = state.discard(draft) {

@@ -18,12 +18,13 @@ const GLOBAL: &str = "Global options";
 
 /// Configure a node's VLAN interfaces and bridges from nmstate YAML, and keep them so.
 ///
-/// Exit status: 0 success, 1 failure, 2 wrong usage or input, 3 the node differs from the desired state (plan --check).
+/// Exit status: 0 success, 1 failure and the node is as it was before, 2 wrong usage or input, 3 the node differs from the
+/// desired state (plan --check), 4 failure and the node is not as it was, the message says how.
 #[derive(Debug, Parser)]
 #[command(name = "octavia-bridge-agent", version)]
 pub(crate) struct Cli {
-    /// Directory of the kept desired state, its journal and the plugin's records.
-    #[arg(long, global = true, help_heading = GLOBAL, value_name = "DIR", default_value = "/var/lib/octavia-bridge")]
+    /// Directory of the kept desired state and the plugin's records.
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "DIR", default_value = crate::node::state::DEFAULT)]
     pub(crate) state_dir: PathBuf,
     /// Lock file of kubernetes-nmstate's handler; the agent changes nothing while the handler holds it.
     #[arg(

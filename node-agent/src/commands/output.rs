@@ -1,7 +1,6 @@
 //! The one place that writes to standard output, and what several commands print.
 
 use std::io::{self, Write};
-use std::process::ExitCode;
 
 use anyhow::Context;
 use octavia_bridge_ipam::visible;
@@ -30,14 +29,15 @@ pub(crate) fn print_text(text: &str) -> anyhow::Result<()> {
     writeln!(io::stdout().lock(), "{text}").context("write to standard output")
 }
 
-/// Prints what was done.
-pub(super) fn print_steps(done: &[Planned]) -> anyhow::Result<ExitCode> {
+/// Prints what was done. It is done, whether anybody reads of it or not.
+pub(super) fn print_steps(done: &[Planned]) {
     let mut lines: Vec<String> = done.iter().map(|planned| planned.apply.to_string()).collect();
     if done.is_empty() {
         lines.push("nothing to do".into());
     }
-    print_text(&visible::lines(&lines))?;
-    Ok(ExitCode::SUCCESS)
+    if let Err(error) = print_text(&visible::lines(&lines)) {
+        tracing::warn!("{error:#}");
+    }
 }
 
 /// What people should know and nothing fails by.

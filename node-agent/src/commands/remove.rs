@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
+use octavia_bridge_ipam::causes::chain;
 use octavia_bridge_netlink::Netlink;
 
 use super::cli::{Cli, Safety};
@@ -13,6 +14,11 @@ use crate::node::observed;
 use crate::node::recovery::recover;
 use crate::node::state::State;
 use crate::node::{marker, nmstate_lock, source};
+
+/// The links are gone, and the next boot makes them again.
+#[derive(Debug, thiserror::Error)]
+#[error("links and routes are deleted, but the policy is still kept: {0}")]
+pub(crate) struct NotForgotten(String);
 
 pub(crate) async fn remove(cli: &Cli, safety: &Safety) -> anyhow::Result<ExitCode> {
     nmstate_lock::stand_down(&cli.nmstate_lock)?;
@@ -40,10 +46,12 @@ pub(crate) async fn remove(cli: &Cli, safety: &Safety) -> anyhow::Result<ExitCod
     warn(&desired, &plan);
     let targets = Targets(safety.reach.clone());
     let goal = Some(&Goal::Forget);
-    let done = apply::carry_out(&netlink, &desired, plan, &targets, state.directory(), goal).await?;
+    let done = apply::carry_out(&netlink, &desired, plan, &targets, state.journal(), goal).await?;
     // The plugin last: until then it does not make anew what is being deleted.
-    state.forget()?;
-    print_steps(&done.end()?)
+    let forgotten = state.forget();
+    print_steps(&done.end());
+    forgotten.map_err(|cause| NotForgotten(chain(&cause)))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn absent(name: &str) -> Interface {

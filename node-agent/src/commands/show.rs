@@ -77,8 +77,11 @@ fn interface(observed: &Observed, name: &str, link: &Link) -> Option<Value> {
         return Some(Value::Object(entry));
     }
     let mut put = |key: &str, value: Value| drop(entry.insert(key.to_owned(), value));
+    let mut addresses: Vec<&IpNet> =
+        link.addresses.iter().filter(|one| one.stays()).map(|one| &one.net).collect();
+    addresses.sort();
     let of_family =
-        |v4: bool| link.addresses.iter().filter(move |net| net.addr().is_ipv4() == v4).map(address);
+        |v4: bool| addresses.iter().copied().filter(move |net| net.addr().is_ipv4() == v4).map(address);
     let ipv4: Vec<Value> = of_family(true).collect();
     put(
         "ipv4",

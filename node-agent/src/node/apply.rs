@@ -1,24 +1,26 @@
 //! Carrying out a plan: step by step, read back, and taken back if it does not come out as planned.
 
+mod difference;
 mod journal;
 mod kernel;
 mod reach;
+#[cfg(test)]
+mod tests;
+mod undo;
+mod work;
 
 use std::path::Path;
 
-use octavia_bridge_ipam::causes::chain;
 use octavia_bridge_netlink::{self as nl, Netlink};
 
 use crate::node::desired::Desired;
-use crate::node::observed::{self, Scope};
+use crate::node::observed::{self, Observed, Scope};
 use crate::node::plan::{self, Conflicts, Plan, Planned};
+use work::{Failure, Work};
 
 pub(crate) use journal::{Goal, Journal, LeftBehind};
 pub(crate) use reach::Targets;
-
-/// How often to plan again when reading back shows that something is left to do. The kernel has side
-/// effects of its own (a primary IPv4 address takes its secondaries along), which a second plan mends.
-const ROUNDS: usize = 3;
+pub(crate) use undo::{Undone, take_back};
 
 /// Why the desired state was not reached.
 #[derive(Debug, thiserror::Error)]
@@ -35,38 +37,22 @@ pub(crate) enum Error {
     #[error("{0}")]
     Unreachable(reach::Error),
 
-    /// What had been done was taken back.
-    #[error("{step}; {undone}")]
-    Step {
-        step: String,
-        #[source]
-        source: kernel::Error,
-        undone: Undone,
-    },
+    /// What had been done was taken back, as far as `undone` says so.
+    #[error("{why}; {undone}")]
+    TakenBack { why: String, undone: Undone },
 
-    /// What had been done was taken back.
-    #[error("after all steps there is still to do: {left}; {undone}")]
-    NotReached { left: String, undone: Undone },
-
-    /// What had been done was taken back.
+    /// The same, since the node could not reach the rest of the world any more.
     #[error("{cause}; {undone}")]
     CutOff { cause: reach::Error, undone: Undone },
-
-    /// Nothing was touched since, or an earlier process's steps could not be taken back.
-    #[error("{0}")]
-    Journal(String),
 }
 
-/// How the taking back went.
-#[derive(Debug)]
-pub(crate) struct Undone(Vec<String>);
-
-impl std::fmt::Display for Undone {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.0.is_empty() {
-            return f.write_str("everything was put back as it was");
+impl Error {
+    /// Whether the node is not as it was before.
+    pub(crate) fn has_changed_the_node(&self) -> bool {
+        match self {
+            Self::Observe(_) | Self::Conflicts(_) | Self::Unreachable(_) => false,
+            Self::TakenBack { undone, .. } | Self::CutOff { undone, .. } => !undone.is_complete(),
         }
-        write!(f, "putting things back failed as well: {}", self.0.join("; "))
     }
 }
 
@@ -92,28 +78,33 @@ async fn plan_in(netlink: &Netlink, desired: &Desired, scope: &Scope) -> Result<
     plan::plan(desired, &observed).map_err(Error::Conflicts)
 }
 
+async fn observe(netlink: &Netlink, desired: &Desired) -> Result<Observed, Error> {
+    let scope = Scope { whole: true, ..plan::scope(desired) };
+    observed::read_scope(netlink, &scope).await.map_err(Error::Observe)
+}
+
 /// Steps that were done, and not yet what was to follow them.
 #[derive(Debug, Default)]
 #[must_use = "the journal has to end when what follows is done"]
 pub(crate) struct Done {
     pub(crate) steps: Vec<Planned>,
+    /// What people should know of how it went.
+    pub(crate) notes: Vec<String>,
     journal: Option<Journal>,
 }
 
 impl Done {
     /// What was to follow is done as well. A process killed before this leaves it to the next.
-    ///
-    /// # Errors
-    /// Those of removing the journal.
-    pub(crate) fn end(self) -> Result<Vec<Planned>, Error> {
-        finish(self.journal)?;
-        Ok(self.steps)
+    pub(crate) fn end(self) -> Vec<Planned> {
+        finish(self.journal);
+        self.steps
     }
 }
 
 /// Carries out `plan` and reads back. Writes nothing, neither to the kernel nor to disk, if the plan is
 /// empty. With a `goal`, what was done stays done from then on, also if this process is killed; without one the
-/// next process takes it back until [`Done::end`].
+/// next process takes it back until [`Done::end`]. `directory` is the journal's; where it cannot be written the work is
+/// done without.
 ///
 /// # Errors
 /// What failed; everything done was taken back, as far as the error says so.
@@ -122,7 +113,7 @@ pub(crate) async fn carry_out(
     desired: &Desired,
     plan: Plan,
     targets: &Targets,
-    state: &Path,
+    directory: &Path,
     goal: Option<&Goal>,
 ) -> Result<Done, Error> {
     if plan.steps.is_empty() {
@@ -132,99 +123,36 @@ pub(crate) async fn carry_out(
         Some(step) => Some(targets.answering(netlink, step).await.map_err(Error::Unreachable)?),
         None => None,
     };
-    let mut journal = Journal::begin(state).map_err(Error::Journal)?;
-    let mut steps = Vec::new();
-    let result = rounds(netlink, desired, plan, &mut journal, &mut steps).await;
-    let result = match (result, watched) {
-        (Ok(()), Some(watched)) => watched.wait().await.map_err(Failure::CutOff),
-        (result, _) => result,
-    };
-    let result = match goal.filter(|_| result.is_ok()) {
-        Some(goal) => journal.reached(goal).map_err(|text| Failure::Other(Error::Journal(text))),
-        None => result,
-    };
-    if let Err(failure) = result {
-        let undone = undo(netlink, &steps).await;
-        // What could not be taken back now is tried again at the next start.
-        if undone.0.is_empty() {
-            finish(Some(journal))?;
-        }
-        return Err(failure.with(undone));
+    let before = observe(netlink, desired).await?;
+    let mut work = Work::begin(netlink, desired, &before, directory);
+    let mut result = work.rounds(plan).await;
+    if let (Ok(()), Some(watched)) = (&result, watched) {
+        result = watched.wait().await.map_err(Failure::CutOff);
     }
-    Ok(Done { steps, journal: Some(journal) })
-}
-
-fn finish(journal: Option<Journal>) -> Result<(), Error> {
-    journal.map_or(Ok(()), |journal| journal.end().map_err(Error::Journal))
-}
-
-/// An error before it is known how the taking back went.
-enum Failure {
-    Step { step: String, source: kernel::Error },
-    NotReached(String),
-    CutOff(reach::Error),
-    Other(Error),
-}
-
-impl Failure {
-    fn with(self, undone: Undone) -> Error {
-        match self {
-            Self::Step { step, source } => Error::Step { step, source, undone },
-            Self::NotReached(left) => Error::NotReached { left, undone },
-            Self::CutOff(cause) => Error::CutOff { cause, undone },
-            Self::Other(error) => error,
-        }
-    }
-}
-
-async fn rounds(
-    netlink: &Netlink,
-    desired: &Desired,
-    mut plan: Plan,
-    journal: &mut Journal,
-    done: &mut Vec<Planned>,
-) -> Result<(), Failure> {
-    for _ in 0..ROUNDS {
-        for planned in plan.steps {
-            journal.about_to(&planned).map_err(|text| Failure::Other(Error::Journal(text)))?;
-            // Before it is done: a step that fails may have been done in part.
-            done.push(planned.clone());
-            if let Err(source) = kernel::carry_out(netlink, &planned.apply).await {
-                return Err(Failure::Step { step: planned.apply.to_string(), source });
+    match result {
+        Ok(()) => {
+            if let Some(goal) = goal {
+                work.reached(goal);
             }
+            let Work { done, notes, journal, .. } = work;
+            Ok(Done { steps: done, notes, journal })
         }
-        plan = plan_now(netlink, desired).await.map_err(Failure::Other)?;
-        if plan.steps.is_empty() {
-            return Ok(());
+        Err(failure) => {
+            let undone = undo::put_back(netlink, desired, &work.done, &before).await;
+            // Whatever is left: the next plan goes by what is there, and another try would fail in the same way.
+            finish(work.journal);
+            Err(failure.with(undone))
         }
     }
-    let left: Vec<String> = plan.steps.iter().map(|planned| planned.apply.to_string()).collect();
-    Err(Failure::NotReached(left.join(", ")))
 }
 
-async fn undo(netlink: &Netlink, done: &[Planned]) -> Undone {
-    let mut failures = Vec::new();
-    for planned in done.iter().rev() {
-        if let Err(error) = kernel::take_back(netlink, &planned.undo).await {
-            failures.push(format!("{}: {}", planned.undo, chain(&error)));
-        }
+fn finish(journal: Option<Journal>) {
+    if let Some(Err(text)) = journal.map(Journal::end) {
+        tracing::warn!("{text}");
     }
-    Undone(failures)
 }
 
 /// What a process that was killed has left behind, if it has and can be recovered from.
-pub(crate) fn left_behind(state: &Path) -> Option<LeftBehind> {
-    Journal::left_behind(state)
-}
-
-/// Takes back what that process had begun.
-///
-/// # Errors
-/// Steps that cannot be taken back; the journal then stays.
-pub(crate) async fn take_back(netlink: &Netlink, begun: &[Planned]) -> Result<(), Error> {
-    let undone = undo(netlink, begun).await;
-    if undone.0.is_empty() {
-        return Ok(());
-    }
-    Err(Error::Journal(format!("take back what a killed process left half done: {undone}")))
+pub(crate) fn left_behind(directory: &Path) -> Option<LeftBehind> {
+    Journal::left_behind(directory)
 }

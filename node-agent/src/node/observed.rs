@@ -3,6 +3,7 @@
 //! Names and not indices, so that the same values describe a link before and after it is made anew, and
 //! can be written down for a later process.
 
+mod address;
 mod ipv6;
 mod read;
 mod scope;
@@ -13,6 +14,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use address::{Address, Detail};
 pub(crate) use ipv6::{Ipv6, Setting, find_below as find_settings_below, write as write_ipv6};
 pub(crate) use read::{MAIN_TABLE, read};
 pub(crate) use scope::{Scope, read_scope};
@@ -41,8 +43,8 @@ pub(crate) struct Link {
     pub(crate) mac: Option<String>,
     pub(crate) alias: Option<String>,
     pub(crate) master: Option<String>,
-    /// Those that stay: not link-local ones of the kernel's making, not those with a lifetime.
-    pub(crate) addresses: Vec<IpNet>,
+    /// In the kernel's order, but not those that it makes and unmakes by itself.
+    pub(crate) addresses: Vec<Address>,
     /// `None` where the kernel has no IPv6.
     pub(crate) ipv6: Option<Ipv6>,
 }
@@ -113,6 +115,15 @@ impl Observed {
         };
         self.links.iter().filter_map(stands_on)
     }
+
+    /// The routing table that a link's routes are looked up in: its VRF's, else the main one.
+    pub(crate) fn table_of(&self, link: &str) -> u32 {
+        let master = self.links.get(link).and_then(|link| link.master.as_ref());
+        match master.and_then(|master| self.links.get(master)).map(|master| &master.kind) {
+            Some(Kind::Vrf { table }) => *table,
+            _ => MAIN_TABLE,
+        }
+    }
 }
 
 impl Link {
@@ -139,6 +150,11 @@ impl Kind {
 impl Route {
     pub(crate) fn is_ours(&self) -> bool {
         self.protocol == marker::ROUTE_PROTOCOL
+    }
+
+    /// Whether packets leave by no other links than these.
+    pub(crate) fn uses_only(&self, links: &BTreeSet<&str>) -> bool {
+        !self.hops.is_empty() && self.hops.iter().all(|hop| links.contains(hop.link.as_str()))
     }
 
     /// Whether a packet could leave by this link.

@@ -9,9 +9,11 @@ mod create;
 mod delete;
 mod guard;
 mod link;
+mod losses;
 mod master;
 mod model;
 mod order;
+mod restore;
 mod routes;
 mod step;
 #[cfg(test)]
@@ -71,7 +73,9 @@ pub(crate) fn plan(desired: &Desired, observed: &Observed) -> Result<Plan, Confl
             State::Absent | State::Ignore => {}
         }
     }
+    planner.restore_addresses();
     planner.routes();
+    planner.restore_routes();
     if !planner.conflicts.is_empty() {
         return Err(Conflicts(planner.conflicts));
     }
@@ -119,8 +123,12 @@ struct Planner<'a> {
     controllers: BTreeMap<&'a str, &'a str>,
     /// What was found out so far about what has to appear first.
     awaited: RefCell<BTreeMap<String, Option<String>>>,
+    /// The kernel as it was.
+    before: &'a Observed,
     /// The kernel as it will be after the steps so far.
     model: Observed,
+    /// What steps had to take away that nobody asked to be gone.
+    displaced: Vec<Step>,
     steps: Vec<Planned>,
     missing: Vec<Missing>,
     warnings: Vec<String>,
@@ -128,7 +136,7 @@ struct Planner<'a> {
 }
 
 impl<'a> Planner<'a> {
-    fn new(desired: &'a Desired, observed: &Observed) -> Self {
+    fn new(desired: &'a Desired, observed: &'a Observed) -> Self {
         let active = || desired.interfaces.iter().filter(|i| i.state == State::Up);
         let ports = |i: &'a Interface| i.ports().iter().map(|port| (port.as_str(), i.name.as_str()));
         Self {
@@ -136,7 +144,9 @@ impl<'a> Planner<'a> {
             declared: desired.interfaces.iter().map(|i| (i.name.as_str(), i)).collect(),
             controllers: active().flat_map(ports).collect(),
             awaited: RefCell::default(),
+            before: observed,
             model: observed.clone(),
+            displaced: Vec::new(),
             steps: Vec::new(),
             missing: Vec::new(),
             warnings: Vec::new(),
@@ -144,11 +154,22 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Adds a step, its inverse taken from the model as it stands.
+    /// Adds a step, and before it those for what the kernel would take along.
     fn step(&mut self, step: Step) {
-        let undo = step.inverse(&self.model);
-        self.model.advance(&step);
-        self.steps.push(Planned { apply: step, undo });
+        for taken in self.model.taken_along(&step) {
+            let planned = taken.planned(&self.model);
+            if matches!(planned.undo, Step::AddRoute(_) | Step::AddAddress { .. }) {
+                self.displaced.push(planned.undo.clone());
+            }
+            self.push(planned);
+        }
+        let planned = step.planned(&self.model);
+        self.push(planned);
+    }
+
+    fn push(&mut self, planned: Planned) {
+        self.model.advance(&planned.apply);
+        self.steps.push(planned);
     }
 
     fn conflict(&mut self, text: impl Into<String>) {

@@ -23,37 +23,49 @@ pub(crate) fn promise_kept(state: &State) {
 
 /// What is kept, or will be when [`recover`] is done.
 pub(crate) fn kept_last(state: &State) -> Option<Kept> {
-    match apply::left_behind(state.directory()).and_then(|left| left.reached) {
-        Some(Goal::Keep(kept)) => Some(kept),
-        Some(Goal::Forget) => None,
-        None => state.kept(),
-    }
-}
-
-/// Settles what a process that was killed has left: steps half-way are taken back, steps complete are not. A process that
-/// dies of it is the last to try.
-pub(crate) async fn recover(netlink: &Netlink, state: &State) -> anyhow::Result<()> {
-    let Some(mut left) = apply::left_behind(state.directory()) else { return Ok(()) };
-    left.begins();
-    match settle(netlink, state, &left).await {
-        Ok(()) => Ok(left.journal.end().map_err(apply::Error::Journal)?),
-        Err(error) => {
-            left.failed();
-            Err(error)
+    for directory in state.journals() {
+        match apply::left_behind(directory).and_then(|left| left.reached) {
+            Some(Goal::Keep(kept)) => return Some(kept),
+            Some(Goal::Forget) => return None,
+            None => {}
         }
     }
+    state.kept()
 }
 
-async fn settle(netlink: &Netlink, state: &State, left: &LeftBehind) -> anyhow::Result<()> {
-    match &left.reached {
-        Some(Goal::Keep(kept)) => state.keep(kept)?,
-        Some(Goal::Forget) => state.forget()?,
-        None if left.begun.is_empty() => {}
-        None => {
-            apply::take_back(netlink, &left.begun).await?;
-            let number = left.begun.len();
-            tracing::warn!("an earlier process was killed half-way; its {number} steps were taken back");
+/// Settles what a process that was killed has left: steps half-way are taken back, steps complete are not. One attempt is
+/// made: what cannot be taken back is logged, and the plan goes by what is there.
+///
+/// # Errors
+/// A state that was reached and cannot be kept; that is tried again.
+pub(crate) async fn recover(netlink: &Netlink, state: &State) -> anyhow::Result<()> {
+    for directory in state.journals() {
+        let Some(mut left) = apply::left_behind(directory) else { continue };
+        match &left.reached {
+            Some(Goal::Keep(kept)) => state.keep(kept)?,
+            Some(Goal::Forget) => state.forget()?,
+            None if left.begun.is_empty() => {}
+            None => {
+                // A process that dies of it is the last to try.
+                left.begins();
+                take_back(netlink, &left).await;
+            }
+        }
+        if let Err(text) = left.journal.end() {
+            tracing::warn!("{text}");
         }
     }
     Ok(())
+}
+
+async fn take_back(netlink: &Netlink, left: &LeftBehind) {
+    let number = left.begun.len();
+    let failures = apply::take_back(netlink, &left.begun).await;
+    if failures.is_empty() {
+        tracing::warn!("an earlier process was killed half-way; its {number} steps were taken back");
+        return;
+    }
+    for failure in &failures {
+        tracing::error!("an earlier process was killed half-way, and this could not be put back: {failure}");
+    }
 }

@@ -3,6 +3,7 @@
 
 mod aside;
 mod bridges;
+mod cut_off;
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind, Write};
@@ -18,7 +19,12 @@ use crate::node::desired::{Choice, Text};
 
 pub(crate) use aside::{read, set_aside};
 pub(crate) use bridges::{Bridges, NotInForce};
+pub(crate) use cut_off::CutOffs;
 
+/// The state directory unless another one is named.
+pub(crate) const DEFAULT: &str = "/var/lib/octavia-bridge";
+/// Its counterpart in memory.
+const RUN: &str = "/run/octavia-bridge";
 /// The agent's own, below the state directory.
 const FOLDER: &str = "agent";
 /// The thread that brings a file to the disk. Its panic ends nothing but the writing.
@@ -59,6 +65,7 @@ impl Kept {
 #[derive(Debug)]
 pub(crate) struct State {
     directory: PathBuf,
+    journal: PathBuf,
     /// There may be plugins at work that do not know yet what they were told last.
     unheard: AtomicBool,
     _lock: File,
@@ -84,7 +91,10 @@ impl State {
             .map_err(failed(format!("make the directory {shown}")))?;
         let lock = File::open(&directory).map_err(failed(format!("open {shown}")))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { directory, unheard: AtomicBool::new(false), _lock: lock }),
+            Ok(()) => {
+                let journal = Self::journal_folder(state_dir);
+                Ok(Self { directory, journal, unheard: AtomicBool::new(false), _lock: lock })
+            }
             Err(TryLockError::WouldBlock) => Err(Error::Busy(directory)),
             Err(TryLockError::Error(cause)) => Err(failed(format!("lock {shown}"))(cause)),
         }
@@ -95,9 +105,27 @@ impl State {
         state_dir.join(FOLDER)
     }
 
-    /// Where the journal is.
+    /// Where what is kept is.
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// Where a new journal goes.
+    pub(crate) fn journal(&self) -> &Path {
+        &self.journal
+    }
+
+    /// Where journals of earlier processes may be: until release 0.1 they were beside what is kept.
+    pub(crate) fn journals(&self) -> impl Iterator<Item = &Path> {
+        let old = (self.journal != self.directory).then_some(self.directory.as_path());
+        std::iter::once(self.journal.as_path()).chain(old)
+    }
+
+    /// The journal's directory. It speaks of links, which die with the power, so it lies in memory, where no full disk
+    /// keeps it from being written. Another state directory than the default has its own.
+    pub(crate) fn journal_folder(state_dir: &Path) -> PathBuf {
+        let state_dir = if state_dir == Path::new(DEFAULT) { Path::new(RUN) } else { state_dir };
+        state_dir.join(FOLDER)
     }
 
     fn kept_path(&self) -> PathBuf {

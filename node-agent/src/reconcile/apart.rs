@@ -13,6 +13,7 @@ use super::keeper::Keeper;
 use super::repair::why_not;
 use super::standing::Looked;
 use crate::cluster::policies::{Candidate, Outcome, Verdict};
+use crate::node::state;
 
 /// Pause before policies that were held back are tried again.
 const HELD: Duration = Duration::from_secs(60);
@@ -22,7 +23,8 @@ impl Keeper<'_> {
     pub(super) async fn bring_about(&mut self) -> anyhow::Result<Looked> {
         if self.held_until.is_some_and(|until| until <= Instant::now()) {
             self.held_until = None;
-            if self.wanted.release_all() {
+            if self.wanted.release_all(&self.cut_offs) {
+                self.standing.accepted();
                 self.merge().await?;
             }
         }
@@ -34,12 +36,11 @@ impl Keeper<'_> {
             }
         }
         if blamed.is_empty() {
-            return result;
+            return self.without_new_files(result).await;
         }
-        // What could not be taken back is in the journal.
-        self.recovered = false;
         for (policy, why) in &blamed {
             tracing::debug!("{}: {why}; tried again by itself", policy.name);
+            self.remember(policy, why);
             self.wanted.hold(&policy.name, why.clone());
         }
         self.held_until = Some(Instant::now() + HELD);
@@ -53,7 +54,7 @@ impl Keeper<'_> {
             let why = self.why_not(policy, &result);
             all = all.then(result.unwrap_or_default());
             if let Some(why) = why {
-                self.recovered = false;
+                self.remember(policy, &why);
                 self.wanted.hold(&policy.name, why);
                 self.merge().await?;
                 all = all.then(self.repair().await?);
@@ -71,6 +72,38 @@ impl Keeper<'_> {
                 why_not(&looked.failures, |name| part.asks_for(name))
             }
         }
+    }
+
+    /// A policy that cut the node off stays out, whatever others become.
+    fn remember(&mut self, policy: &Candidate, why: &str) {
+        if self.cut_offs.has(why) {
+            self.cut_offs.forget(&format!("policy {} ", policy.name));
+            self.cut_offs.add(policy.identity(), why.to_owned());
+            self.state.keep_cut_offs(&self.cut_offs);
+        }
+    }
+
+    /// Keeps what was in force before, if files that are new cut the node off, or cannot be kept.
+    async fn without_new_files(&mut self, result: anyhow::Result<Looked>) -> anyhow::Result<Looked> {
+        let (why, cut_off) = match &result {
+            Err(error) if error.is::<state::Error>() => (chain(&**error), false),
+            Err(_) => return result,
+            Ok(looked) => match looked.failures.iter().find(|failure| self.cut_offs.has(&failure.why)) {
+                Some(failure) => (failure.why.clone(), true),
+                None => return result,
+            },
+        };
+        if !self.wanted.files_are_new(&self.good) {
+            return result;
+        }
+        self.say(vec![why.clone()]);
+        self.wanted.hold_files(why.clone(), cut_off);
+        if !cut_off {
+            self.held_until = Some(Instant::now() + HELD);
+        }
+        self.merge().await?;
+        self.standing.left_out(why);
+        Ok(result.unwrap_or_default().then(self.repair().await?))
     }
 
     /// When to look again because of what is held back.

@@ -19,7 +19,7 @@ use super::watch::Watch;
 use crate::cluster::policies::{self, Outcome, Part};
 use crate::node::apply::Targets;
 use crate::node::desired::Desired;
-use crate::node::state::{Kept, NotInForce, State};
+use crate::node::state::{CutOffs, Kept, NotInForce, State};
 use crate::node::{nmstate_lock, recovery, source};
 
 /// Events come in bursts, several to one change: how long to let one pass before reading.
@@ -50,6 +50,8 @@ pub(super) struct Keeper<'a> {
     pub(super) not_in_force: Vec<NotInForce>,
     /// Until when some of them are not tried again.
     pub(super) held_until: Option<Instant>,
+    /// What is not tried again by itself.
+    pub(super) cut_offs: CutOffs,
     /// What was in force as a whole last, in this process or an earlier one.
     pub(super) good: Kept,
     /// The same as it was read.
@@ -111,6 +113,7 @@ pub(super) async fn keep(job: &Job) -> anyhow::Result<()> {
         refused: BTreeMap::new(),
         not_in_force: if in_cluster { State::not_in_force(&job.state_dir) } else { Vec::new() },
         held_until: None,
+        cut_offs: job.state.cut_offs(),
         reached: source::desired(&good).unwrap_or_default(),
         good,
         outcome: following.as_ref().map(|following| following.outcome.clone()),
@@ -192,7 +195,7 @@ impl Keeper<'_> {
                 [self.held_for(), again].into_iter().flatten().min()
             }
             Err(error) => {
-                // What could not be taken back is in the journal, and the next one would begin it anew.
+                // What was given up half-way is in the journal.
                 self.recovered = false;
                 let why = chain(&*error);
                 self.standing.failed(why.clone());
@@ -203,7 +206,7 @@ impl Keeper<'_> {
     }
 
     /// Warns, unless it has just said the same.
-    fn say(&mut self, lines: Vec<String>) {
+    pub(super) fn say(&mut self, lines: Vec<String>) {
         if lines != self.told {
             for line in &lines {
                 tracing::warn!("{line}");

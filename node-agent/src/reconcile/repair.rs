@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::groups::{Group, split};
 use super::keeper::Keeper;
 use super::standing::{Failure, Looked};
+use crate::cluster::policies::RETRY_ANNOTATION;
 use crate::node::apply::{self, Error, Goal};
 use crate::node::desired::Desired;
 use crate::node::observed::{Observed, read_scope};
@@ -30,10 +31,14 @@ impl Keeper<'_> {
     /// # Errors
     /// What concerns all groups: reading, the journal, what the plugin is told.
     pub(super) async fn repair(&mut self) -> anyhow::Result<Looked> {
+        let mut notes = Vec::new();
         // Only now that nobody else keeps these links: taking back is changing, too.
         if !self.recovered {
-            recovery::recover(self.netlink, self.state).await?;
-            self.recovered = true;
+            match recovery::recover(self.netlink, self.state).await {
+                Ok(()) => self.recovered = true,
+                // A full disk keeps nothing from being repaired.
+                Err(error) => notes.push(chain(&*error)),
+            }
         }
         // Before the first look: a bridge that the plugin makes on its own is seen here, or not made.
         if !self.promised {
@@ -45,13 +50,23 @@ impl Keeper<'_> {
         let mut looked = Looked { failures, ..Looked::default() };
         looked.waits.clone_from(&plan.missing);
         looked.warnings.clone_from(&plan.warnings);
+        let identity = self.wanted.identity(&self.kept);
+        if let (Some(_), Some(why)) = (&plan.cuts, self.cut_offs.why(&identity)) {
+            let why = why.to_owned();
+            let desired = part.unwrap_or_else(|| self.desired.clone());
+            looked.waits.clear();
+            looked.warnings = notes;
+            self.one_by_one(&desired, &why, true, &mut looked).await?;
+            looked.took = started.elapsed();
+            return Ok(looked);
+        }
         let goal = self.is_settled(&looked).then(|| Goal::Keep(self.kept.clone()));
         // With nothing to keep there is nothing to bring about at the next boot either.
         let keeps = goal.is_some() && !self.desired.is_empty();
         let draft = if keeps { self.state.draft(&self.kept) } else { Ok(None) };
         // With a journal as in `apply`: killed on its way to a state that was never kept, the next start, which may
         // know only the kept one, would not know what of the other to take away.
-        let journal = self.state.directory();
+        let journal = self.state.journal();
         let desired = part.as_ref().unwrap_or(&self.desired);
         let done = apply::carry_out(self.netlink, desired, plan, &self.targets, journal, goal.as_ref()).await;
         let done = match done {
@@ -60,11 +75,15 @@ impl Keeper<'_> {
                 if let Err(left) = draft.and_then(|draft| self.state.discard(draft)) {
                     tracing::warn!("{}", chain(&left));
                 }
-                // What could not be taken back is in the journal, and the next one would begin it anew.
-                self.recovered = false;
+                if matches!(error, Error::Observe(_)) {
+                    return Err(error.into());
+                }
+                let desired = desired.clone();
+                let cut = matches!(error, Error::CutOff { .. } | Error::Unreachable(_));
+                let why = self.why_taken_back(&error);
                 looked.waits.clear();
-                looked.warnings.clear();
-                self.one_by_one(desired, error, &mut looked).await?;
+                looked.warnings = notes;
+                self.one_by_one(&desired, &why, cut, &mut looked).await?;
                 looked.took = started.elapsed();
                 return Ok(looked);
             }
@@ -77,12 +96,15 @@ impl Keeper<'_> {
                 false => self.state.keep_nothing(),
             };
             if let Err(error) = kept {
-                tracing::warn!("{}", chain(&error));
+                let why = chain(&error);
+                looked.warnings.push(format!("the policy is in force but not kept for the next boot: {why}"));
             }
             self.good.clone_from(&self.kept);
             self.reached.clone_from(&self.desired);
         }
-        looked.steps = done.end()?.into_iter().map(|planned| planned.apply).collect();
+        looked.warnings.extend(notes);
+        looked.warnings.extend(done.notes.iter().cloned());
+        looked.steps = done.end().into_iter().map(|planned| planned.apply).collect();
         Ok(looked)
     }
 
@@ -125,12 +147,29 @@ impl Keeper<'_> {
         }
     }
 
-    /// After all groups together have failed and were taken back.
-    async fn one_by_one(&self, desired: &Desired, together: Error, looked: &mut Looked) -> Result<(), Error> {
-        let cut = matches!(together, Error::CutOff { .. } | Error::Unreachable(_));
-        if matches!(together, Error::Observe(_) | Error::Journal(_)) {
-            return Err(together);
+    /// Why a change was taken back. One that cut the node off is remembered, and is not tried again by itself.
+    fn why_taken_back(&mut self, error: &Error) -> String {
+        let why = chain(error);
+        if !matches!(error, Error::CutOff { .. }) {
+            return why;
         }
+        let why = format!(
+            "{why}; it is not tried again until the policy, its annotation {RETRY_ANNOTATION}, or the file changes, or SIGHUP asks for it"
+        );
+        self.cut_offs.add(self.wanted.identity(&self.kept), why.clone());
+        self.state.keep_cut_offs(&self.cut_offs);
+        why
+    }
+
+    /// After all groups together have failed and were taken back, or must not be tried: `why`. `cut` says that it concerns
+    /// those that could cut the node off.
+    async fn one_by_one(
+        &mut self,
+        desired: &Desired,
+        why: &str,
+        cut: bool,
+        looked: &mut Looked,
+    ) -> Result<(), Error> {
         let groups = split(desired, &self.read(desired).await?);
         let only = groups.len() == 1;
         for group in groups {
@@ -146,16 +185,22 @@ impl Keeper<'_> {
             looked.warnings.extend(plan.warnings.iter().cloned());
             // Once is enough for what takes the node's connection away.
             if only || cut && plan.cuts.is_some() {
-                looked.failures.push(self.failure(&group, chain(&together), None));
+                looked.failures.push(self.failure(&group, why.to_owned(), None));
                 continue;
             }
-            let journal = self.state.directory();
+            let journal = self.state.journal();
             let done =
                 apply::carry_out(self.netlink, &group.desired, plan, &self.targets, journal, None).await;
             match done {
-                Ok(done) => looked.steps.extend(done.end()?.into_iter().map(|planned| planned.apply)),
-                Err(error @ (Error::Observe(_) | Error::Journal(_))) => return Err(error),
-                Err(error) => looked.failures.push(self.failure(&group, chain(&error), None)),
+                Ok(done) => {
+                    looked.warnings.extend(done.notes.iter().cloned());
+                    looked.steps.extend(done.end().into_iter().map(|planned| planned.apply));
+                }
+                Err(error @ Error::Observe(_)) => return Err(error),
+                Err(error) => {
+                    let why = self.why_taken_back(&error);
+                    looked.failures.push(self.failure(&group, why, None));
+                }
             }
         }
         Ok(())

@@ -21,6 +21,8 @@ pub(crate) struct Standing {
     reached: bool,
     /// Why a newer one is not the present one.
     refused: Option<String>,
+    /// It was tried, and is right by itself.
+    failed: bool,
 }
 
 /// What a look has shown.
@@ -70,7 +72,14 @@ impl Standing {
         let report = health.readiness.part("policy", "not looked at yet");
         let files = health.readiness.part("state", "");
         files.set(Vec::new());
-        Self { links: Links::new(&health.metrics), report, files, reached: false, refused: None }
+        Self {
+            links: Links::new(&health.metrics),
+            report,
+            files,
+            reached: false,
+            refused: None,
+            failed: false,
+        }
     }
 
     /// These files could not be used.
@@ -92,7 +101,12 @@ impl Standing {
 
     /// A newer one is wrong, and the present one stays.
     pub(super) fn refused(&mut self, why: String) {
-        self.refused = Some(why);
+        (self.refused, self.failed) = (Some(why), false);
+    }
+
+    /// A newer one could not be brought about, and the present one stays.
+    pub(super) fn left_out(&mut self, why: String) {
+        (self.refused, self.failed) = (Some(why), true);
     }
 
     /// The newest is right.
@@ -131,6 +145,9 @@ impl Standing {
         let mut lines: Vec<Line> =
             looked.waits.iter().map(|missing| Line::Missing(missing.to_string())).collect();
         lines.extend(looked.failures.iter().map(|failure| Line::Missing(failure.to_string())));
+        // There is nothing to fall back to.
+        let left_out = self.refused.as_ref().filter(|_| self.failed && desired.is_empty());
+        lines.extend(left_out.map(|why| Line::Missing(format!("not in force: {why}"))));
         let is_well = lines.is_empty();
         self.reached |= is_well;
         // Pods wait for the bridge of one of them.
@@ -140,7 +157,7 @@ impl Standing {
             lines.push(if waited_for { Line::Missing(text) } else { Line::Note(text) });
         }
         self.links.stands(match () {
-            () if failing > 0 || !not_in_force.is_empty() => PolicyState::Failed,
+            () if failing > 0 || left_out.is_some() || !not_in_force.is_empty() => PolicyState::Failed,
             () if !is_well => PolicyState::Waiting,
             () if desired.is_empty() => PolicyState::None,
             () => PolicyState::InForce,
@@ -148,17 +165,13 @@ impl Standing {
         let well = well(looked, desired);
         if !well.is_empty() {
             lines.push(Line::Well(format!("in force: {}", well.join(", "))));
-        } else if desired.is_empty() && not_in_force.is_empty() {
+        } else if is_well && desired.is_empty() && not_in_force.is_empty() {
             lines.push(Line::Well("no policy applies, so the agent keeps no links".into()));
         } else if is_well && !desired.is_empty() {
             lines.push(Line::Well(format!("in force: {} routes", desired.routes.len())));
         }
         lines.extend(looked.warnings.iter().cloned().map(Line::Note));
-        lines.extend(
-            self.refused
-                .iter()
-                .map(|why| Line::Note(format!("a newer one is wrong and has no effect: {why}"))),
-        );
+        lines.extend(self.refused.iter().map(|why| Line::Note(format!("a newer one has no effect: {why}"))));
         self.report.set(lines);
     }
 

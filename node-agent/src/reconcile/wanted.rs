@@ -4,16 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::Context;
+use ring::digest::{SHA256, digest};
 
 use super::keeper::Keeper;
 use crate::cluster::policies::{Candidate, Chosen, Following, Merged, Part, merge};
 use crate::node::desired::{self, Label, Problems};
 use crate::node::source::Input;
-use crate::node::state::{Kept, NotInForce, State};
+use crate::node::state::{CutOffs, Kept, NotInForce, State};
 use crate::node::{plan, ports, recovery, source};
 
 /// Of the reason that the plugin tells, in characters: it becomes an event of a pod.
 const LONGEST_WHY: usize = 500;
+
+/// How the identity of a whole state begins.
+pub(super) const WHOLE: &str = "state ";
 
 /// The sources as they were read last.
 #[derive(Debug)]
@@ -27,6 +31,8 @@ pub(super) struct Wanted {
     chosen: Option<Arc<Chosen>>,
     /// Policies whose present version the kernel did not take, and why.
     held: BTreeMap<String, String>,
+    /// Why the present files are left out, for what was in force before, and whether for good.
+    held_files: Option<(String, bool)>,
 }
 
 impl Wanted {
@@ -57,6 +63,7 @@ impl Wanted {
             policies: policies.into_iter().map(Candidate::kept).collect(),
             chosen: None,
             held: BTreeMap::new(),
+            held_files: None,
         };
         Ok((wanted, fault))
     }
@@ -68,6 +75,7 @@ impl Wanted {
     pub(super) fn reload(&mut self, input: &Input, state: &State, cluster: bool) -> anyhow::Result<()> {
         self.files = files(input, state.kept().as_ref(), cluster)?;
         self.held.clear();
+        self.held_files = None;
         Ok(())
     }
 
@@ -89,6 +97,9 @@ impl Wanted {
     /// Files that are wrong for the labels this node has now.
     pub(super) fn merged(&self, good: &Kept) -> Result<Merged, Problems> {
         let mut files = self.files.clone();
+        if self.held_files.is_some() {
+            files = Kept { policies: Vec::new(), ..good.clone() };
+        }
         if !files.texts.is_empty() {
             let others = self.chosen.as_ref().map_or(&self.kept_labels, |chosen| &chosen.labels);
             let labels = &mut files.choice.labels;
@@ -140,9 +151,41 @@ impl Wanted {
         self.held.remove(name);
     }
 
-    /// Takes all in again; whether one was left out.
-    pub(super) fn release_all(&mut self) -> bool {
-        !std::mem::take(&mut self.held).is_empty()
+    /// Takes all in again but those that cut the node off; whether one comes in.
+    pub(super) fn release_all(&mut self, cut_offs: &CutOffs) -> bool {
+        let before = self.held.len() + usize::from(self.held_files.is_some());
+        self.held.clear();
+        self.held_files.take_if(|(_, for_good)| !*for_good);
+        self.hold_cut_offs(cut_offs);
+        before != self.held.len() + usize::from(self.held_files.is_some())
+    }
+
+    /// Leaves out the versions that cut the node off.
+    pub(super) fn hold_cut_offs(&mut self, cut_offs: &CutOffs) {
+        for policy in &self.policies {
+            if let Some(why) = cut_offs.why(&policy.identity()) {
+                self.held.insert(policy.name.clone(), why.to_owned());
+            }
+        }
+    }
+
+    /// Files that differ from those in force.
+    pub(super) fn files_are_new(&self, good: &Kept) -> bool {
+        self.held_files.is_none() && !self.files.texts.is_empty() && self.files.texts != good.texts
+    }
+
+    /// Leaves the present files out, for a while or for good.
+    pub(super) fn hold_files(&mut self, why: String, for_good: bool) {
+        self.held_files = Some((why, for_good));
+    }
+
+    /// What tells one state of everything from another: its text, and the wishes to try it again.
+    pub(super) fn identity(&self, kept: &Kept) -> String {
+        let text = serde_json::to_string(kept).unwrap_or_default();
+        let wishes: Vec<String> = self.policies.iter().filter_map(Candidate::wish).collect();
+        let digest = digest(&SHA256, format!("{text}{wishes:?}").as_bytes());
+        let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{WHOLE}{hex}")
     }
 }
 
@@ -194,6 +237,7 @@ impl Keeper<'_> {
     /// Policies of the cluster have come, changed or gone.
     pub(super) async fn choose(&mut self, chosen: Arc<Chosen>) -> anyhow::Result<()> {
         self.wanted.choose(chosen);
+        self.wanted.hold_cut_offs(&self.cut_offs);
         self.held_until = None;
         self.begin().await
     }
@@ -225,6 +269,11 @@ impl Keeper<'_> {
         match self.wanted.reload(input, self.state, cluster) {
             Ok(()) => {
                 tracing::info!("read the desired state again");
+                // Who changes a file, or asks for it to be read, asks for it to be tried.
+                if self.cut_offs.forget(WHOLE) {
+                    self.state.keep_cut_offs(&self.cut_offs);
+                }
+                self.wanted.hold_cut_offs(&self.cut_offs);
                 self.standing.accepted();
                 self.held_until = None;
                 self.begin().await

@@ -21,4 +21,5 @@ mod reaching;
 mod restarting;
 mod scene;
 mod set_aside;
+mod taking_back;
 mod two_threads;

@@ -17,6 +17,9 @@ use crate::node::state::Kept;
 /// Where a policy comes from, for people, before its name.
 const ORIGIN: &str = "policy ";
 
+/// The annotation of a policy by which a user asks for another try of one that cut the node off; any new value does.
+pub(crate) const RETRY_ANNOTATION: &str = "octavia-bridge.io/retry";
+
 /// A policy that selects this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Candidate {
@@ -25,6 +28,8 @@ pub(crate) struct Candidate {
     /// Without its selector: it was followed already.
     pub(crate) text: Text,
     created: String,
+    /// The value of its annotation by which a user asks for another try.
+    retry: Option<String>,
     /// Why it is refused, whatever else there is: it could not be read.
     unreadable: Option<String>,
 }
@@ -77,6 +82,7 @@ impl Candidate {
             version: Version { uid: metadata.uid.clone(), generation: metadata.generation },
             text: Text { origin: format!("{ORIGIN}{}", metadata.name), yaml: document.to_string() },
             created: metadata.creation_timestamp.clone(),
+            retry: metadata.annotations.get(RETRY_ANNOTATION).cloned(),
             unreadable: policy.unreadable.as_ref().map(|why| format!("the policy cannot be read: {why}")),
         }
     }
@@ -85,7 +91,23 @@ impl Candidate {
     pub(crate) fn kept(text: Text) -> Self {
         let name = text.origin.strip_prefix(ORIGIN).unwrap_or(&text.origin).to_owned();
         let version = Version { uid: String::new(), generation: 0 };
-        Self { name, version, text, created: String::new(), unreadable: None }
+        Self { name, version, text, created: String::new(), retry: None, unreadable: None }
+    }
+
+    /// Its exact version: another spec, another policy of this name, or another wish to try it is another one.
+    pub(crate) fn identity(&self) -> String {
+        let Self { name, version, retry, .. } = self;
+        format!(
+            "policy {name} {} {} {}",
+            version.uid,
+            version.generation,
+            retry.as_deref().unwrap_or_default()
+        )
+    }
+
+    /// The wish to try it again.
+    pub(crate) fn wish(&self) -> Option<String> {
+        self.retry.as_ref().map(|retry| format!("{}={retry}", self.name))
     }
 
     /// Older ones first. Two of the same second have the order of their names.

@@ -10,8 +10,9 @@
 //! count alike. The mark is a torn line, which earlier releases pass over.
 
 use std::fmt::Display;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -36,6 +37,8 @@ pub(crate) enum Goal {
 #[serde(rename_all = "kebab-case")]
 enum Line<T> {
     Step(T),
+    /// The step before was not done.
+    NotDone,
     Reached(Goal),
 }
 
@@ -51,16 +54,22 @@ fn path(state: &Path) -> PathBuf {
 }
 
 impl Journal {
-    /// Begins a new journal in the state directory.
+    /// Begins a new journal in `directory`.
     ///
     /// # Errors
     /// The attempt and its cause, in words.
-    pub(crate) fn begin(state: &Path) -> Result<Self, String> {
-        let path = path(state);
+    pub(crate) fn begin(directory: &Path) -> Result<Self, String> {
+        let path = path(directory);
         let failed = |cause| format!("write the journal {}: {cause}", path.display());
+        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
+        let boot = boot_id()? + "\n";
         let mut file = File::create(&path).map_err(failed)?;
         // In one piece, or it would be two requests.
-        file.write_all((boot_id()? + "\n").as_bytes()).map_err(failed)?;
+        if let Err(cause) = file.write_all(boot.as_bytes()) {
+            // On a full disk; what is there of it says nothing.
+            drop(fs::remove_file(&path));
+            return Err(failed(cause));
+        }
         Ok(Self { path, file })
     }
 
@@ -70,6 +79,14 @@ impl Journal {
     /// The attempt and its cause, in words.
     pub(crate) fn about_to(&mut self, planned: &Planned) -> Result<(), String> {
         self.append(&Line::Step(planned))
+    }
+
+    /// Notes that the last step was not done: the kernel refused it, or somebody else had done it.
+    ///
+    /// # Errors
+    /// The attempt and its cause, in words.
+    pub(crate) fn not_done(&mut self) -> Result<(), String> {
+        self.append(&Line::<Planned>::NotDone)
     }
 
     /// Notes that all steps were done: from here on they are not taken back any more, and `goal` is what is to follow.
@@ -128,20 +145,19 @@ fn read(path: &Path) -> Result<Option<LeftBehind>, String> {
         for line in lines.filter_map(|line| line.strip_suffix(b"\n")) {
             match serde_json::from_slice(line).map_err(|cause| failed(&cause))? {
                 Line::Step(planned) => begun.push(planned),
+                Line::NotDone => drop(begun.pop()),
                 Line::Reached(goal) => reached = Some(goal),
             }
         }
     }
     let journal = Journal { path: path.to_owned(), file };
-    Ok(Some(LeftBehind { journal, length: text.len() as u64, begun, reached }))
+    Ok(Some(LeftBehind { journal, begun, reached }))
 }
 
 /// A killed process's journal.
 #[derive(Debug)]
 pub(crate) struct LeftBehind {
     pub(crate) journal: Journal,
-    /// Bytes.
-    length: u64,
     /// In order. The last may have been done in part.
     pub(crate) begun: Vec<Planned>,
     /// All were done, and this was to follow.
@@ -154,13 +170,6 @@ impl LeftBehind {
         if let Err(cause) = self.journal.file.write_all(MARK) {
             // A full disk is no reason to leave the links half done.
             tracing::warn!("mark the journal {}: {cause}", self.journal.path.display());
-        }
-    }
-
-    /// Notes that the recovery ended, if in vain, and may be tried again.
-    pub(crate) fn failed(self) {
-        if let Err(cause) = self.journal.file.set_len(self.length) {
-            tracing::warn!("take the mark off the journal {}: {cause}", self.journal.path.display());
         }
     }
 }
@@ -181,7 +190,7 @@ mod tests {
 
     fn step() -> Planned {
         let set = |up| Step::SetUp { link: "octbr".into(), up };
-        Planned { apply: set(true), undo: set(false) }
+        Planned { apply: set(true), undo: set(false), then: Vec::new(), index: None }
     }
 
     /// What a process killed after its first step leaves.
@@ -194,19 +203,27 @@ mod tests {
     }
 
     #[test]
-    fn a_recovery_that_failed_is_tried_again_and_one_that_died_is_not() {
+    fn a_recovery_that_died_is_not_tried_again() {
         let state = TempDir::new().unwrap();
         killed(&state);
-        for _ in 0..3 {
-            let mut left = Journal::left_behind(state.path()).unwrap();
-            assert_eq!(left.begun, [step()]);
-            left.begins();
-            left.failed();
-        }
-        Journal::left_behind(state.path()).unwrap().begins();
+        let mut left = Journal::left_behind(state.path()).unwrap();
+        assert_eq!(left.begun, [step()]);
+        left.begins();
         assert!(Journal::left_behind(state.path()).is_none());
         assert!(is_set_aside(&state));
         assert!(Journal::left_behind(state.path()).is_none(), "and that is that");
+    }
+
+    #[test]
+    fn a_step_that_was_not_done_is_none_to_take_back() {
+        let state = TempDir::new().unwrap();
+        let mut journal = Journal::begin(&state.path().join("made/for/it")).unwrap();
+        journal.about_to(&step()).unwrap();
+        journal.about_to(&step()).unwrap();
+        journal.not_done().unwrap();
+        drop(journal);
+        let left = Journal::left_behind(&state.path().join("made/for/it")).unwrap();
+        assert_eq!(left.begun, [step()]);
     }
 
     #[test]
@@ -264,7 +281,8 @@ mod tests {
         };
         assert!(route.hops.len() > nl::Route::MAX_NEXT_HOPS);
         let state = TempDir::new().unwrap();
-        let planned = Planned { apply: Step::AddRoute(route.clone()), undo: Step::RemoveRoute(route) };
+        let add = Step::AddRoute(route.clone());
+        let planned = Planned { apply: add, undo: Step::RemoveRoute(route), then: Vec::new(), index: None };
         Journal::begin(state.path()).unwrap().about_to(&planned).unwrap();
         assert_eq!(Journal::left_behind(state.path()).unwrap().begun, [planned]);
     }

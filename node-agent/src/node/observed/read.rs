@@ -2,11 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use ipnet::IpNet;
 use nl::{LinkKind, Netlink, RouteFilter, RouteKind};
 use octavia_bridge_netlink as nl;
 
-use super::{Hop, Ipv6, Kind, Link, Observed, Route};
+use super::{Address, Hop, Ipv6, Kind, Link, Observed, Route};
 
 /// Protocol of routes the kernel makes with an address (`RTPROT_KERNEL`); they come and go with it.
 const KERNEL: u8 = 2;
@@ -39,13 +38,13 @@ pub(super) fn assemble(
     let named = |number: u32| index.get(&number).cloned();
     let mut by_name = BTreeMap::new();
     // In one pass, since a node has thousands of both.
-    let mut of_link: HashMap<u32, Vec<IpNet>> = HashMap::new();
-    for address in addresses.iter().filter(|address| stays(address)) {
-        of_link.entry(address.link).or_default().push(address.address);
+    let mut of_link: HashMap<u32, Vec<&nl::Address>> = HashMap::new();
+    for address in addresses {
+        of_link.entry(address.link).or_default().push(address);
     }
     for link in links {
-        let mut own = of_link.remove(&link.index).unwrap_or_default();
-        own.sort();
+        let own = of_link.remove(&link.index).unwrap_or_default();
+        let own = own.into_iter().filter_map(|address| Address::of(address, &link.name)).collect();
         let seen = Link {
             up: link.up,
             mtu: link.mtu,
@@ -68,12 +67,6 @@ pub(super) fn assemble(
 pub(super) fn default_links(routes: &[nl::Route]) -> impl Iterator<Item = u32> {
     let default = |route: &&nl::Route| route.destination.prefix_len() == 0 && route.table == Some(MAIN_TABLE);
     routes.iter().filter(default).flat_map(|route| &route.next_hops).map(|hop| hop.link)
-}
-
-/// Link-local IPv6 addresses are the kernel's, and those with a lifetime a router's or a DHCP client's.
-fn stays(address: &nl::Address) -> bool {
-    let link_local = matches!(address.address, IpNet::V6(net) if net.addr().is_unicast_link_local());
-    address.valid_seconds.is_none() && !link_local
 }
 
 fn kind(link: &nl::Link, named: impl Fn(u32) -> Option<String>) -> Kind {

@@ -54,6 +54,8 @@ async fn some(netlink: &Netlink, scope: &Scope) -> nl::Result<Option<Observed>> 
         // The kernel finds a link by its other names too, by which nobody here calls it.
         found.links.extend(link.filter(|link| link.name == *name).map(|link| (link.index, link)));
     }
+    // Those that go with an address here, by whatever link they leave.
+    let mut sourced: Vec<nl::Route> = Vec::new();
     if scope.whole {
         // 8021q makes this folder in every namespace when it is loaded; without it there are no VLANs.
         if Path::new("/proc/thread-self/net/vlan").exists() {
@@ -61,6 +63,7 @@ async fn some(netlink: &Netlink, scope: &Scope) -> nl::Result<Option<Observed>> 
         }
         let main = RouteFilter { table: Some(MAIN_TABLE), ..RouteFilter::default() };
         let routes = netlink.routes(&main).await?;
+        sourced = routes.iter().filter(|route| route.source.is_some()).cloned().collect();
         for index in default_links(&routes).collect::<BTreeSet<_>>() {
             found.uplink(index).await?;
         }
@@ -91,12 +94,17 @@ async fn some(netlink: &Netlink, scope: &Scope) -> nl::Result<Option<Observed>> 
         by_link.retain(|route| found.first_link(route) == Some(*index));
         routes.append(&mut by_link);
     }
+    sourced.retain(|route| {
+        let is_here = |one: &nl::Address| route.source == Some(one.address.addr());
+        found.first_link(route).is_none() && addresses.iter().any(is_here)
+    });
     for (table, v4) in &scope.tables {
         let family = Some(if *v4 { Family::V4 } else { Family::V6 });
         let mut others = netlink.routes(&RouteFilter { family, table: Some(*table), link: None }).await?;
-        others.retain(|route| found.first_link(route).is_none());
+        others.retain(|route| found.first_link(route).is_none() && !sourced.contains(route));
         routes.append(&mut others);
     }
+    routes.append(&mut sourced);
     // One of a route's links may be none of those here.
     let mut index: HashMap<u32, String> =
         found.links.values().map(|link| (link.index, link.name.clone())).collect();

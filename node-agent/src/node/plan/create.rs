@@ -2,9 +2,9 @@
 
 use super::link::{too_large, wanted_ipv6};
 use super::{NewLink, Planner, Step};
-use crate::node::desired::{self, Interface};
+use crate::node::desired::{self, Interface, State};
 use crate::node::marker;
-use crate::node::observed::{Ipv6, Kind, Link, Route};
+use crate::node::observed::{Address, Ipv6, Kind, Link, Route};
 
 /// MTU of a bridge whose policy states none, in bytes.
 const ETHERNET_MTU: u32 = 1500;
@@ -12,7 +12,7 @@ const ETHERNET_MTU: u32 = 1500;
 /// What a VLAN that has to be made anew had, and shall have again.
 #[derive(Default)]
 pub(super) struct Kept {
-    addresses: Vec<ipnet::IpNet>,
+    addresses: Vec<Address>,
     routes: Vec<Route>,
 }
 
@@ -124,6 +124,7 @@ impl Planner<'_> {
             ipv6,
             kind,
             name: name.clone(),
+            token: None,
         };
         self.step(Step::Create(new));
     }
@@ -143,7 +144,21 @@ impl Planner<'_> {
     /// had its turn already.
     pub(super) fn raise_base(&mut self, base: &str) {
         if !self.declared.contains_key(base) && self.model.links.get(base).is_some_and(|link| !link.up) {
-            self.step(Step::SetUp { link: base.to_owned(), up: true });
+            self.raise(base);
+        }
+    }
+
+    /// Sets a link up. VLANs that come up with it, and that nobody wants to be up, go down again.
+    pub(super) fn raise(&mut self, name: &str) {
+        let down = |link: &Link| !link.up;
+        let before: Vec<String> =
+            self.model.links.iter().filter(|(_, link)| down(link)).map(|(name, _)| name.clone()).collect();
+        self.step(Step::SetUp { link: name.to_owned(), up: true });
+        for other in before.iter().filter(|other| *other != name) {
+            let wanted = self.declared.get(other.as_str()).is_some_and(|entry| entry.state == State::Up);
+            if self.model.links.get(other).is_some_and(|link| link.up) && !wanted {
+                self.step(Step::SetUp { link: other.clone(), up: false });
+            }
         }
     }
 
@@ -166,10 +181,10 @@ impl Planner<'_> {
             ip.is_some_and(|ip| ip.addresses.is_some() || ip.enabled == Some(false))
         };
         for address in kept.addresses {
-            let ip = if address.addr().is_ipv4() { &wanted.ipv4 } else { &wanted.ipv6 };
+            let ip = if address.is_v4() { &wanted.ipv4 } else { &wanted.ipv6 };
             let v6_off = self.model.links[&wanted.name].ipv6.is_none_or(|ipv6| ipv6.disabled);
-            if !stated(ip.as_ref()) && (address.addr().is_ipv4() || !v6_off) {
-                self.step(Step::AddAddress { link: wanted.name.clone(), address });
+            if !stated(ip.as_ref()) && (address.is_v4() || !v6_off) {
+                self.step(Step::add(&wanted.name, address));
             }
         }
         for route in kept.routes {
@@ -187,6 +202,7 @@ pub(super) fn described(name: &str, link: &Link) -> NewLink {
         mtu: Some(link.mtu),
         alias: link.alias.clone(),
         ipv6: link.ipv6,
+        token: None,
     }
 }
 

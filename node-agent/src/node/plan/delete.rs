@@ -1,7 +1,7 @@
 //! Deleting links: only ours, only when told to, and never with something of others on them.
 
 use super::create::described;
-use super::{Planner, Step};
+use super::{Planner, Step, losses};
 use crate::node::desired::State;
 use crate::node::observed::Kind;
 
@@ -68,8 +68,9 @@ impl Planner<'_> {
     pub(super) fn delete(&mut self, name: &str) {
         self.drop_routes(name);
         let Some(link) = self.model.links.get(name).cloned() else { return };
-        for address in &link.addresses {
-            self.step(Step::RemoveAddress { link: name.to_owned(), address: *address });
+        // Secondaries before their primary.
+        for address in link.addresses.iter().rev() {
+            self.step(Step::RemoveAddress { link: name.to_owned(), address: address.net });
         }
         for port in self.model.ports(name).map(ToOwned::to_owned).collect::<Vec<_>>() {
             self.step(Step::SetMaster { link: port, master: None });
@@ -83,9 +84,9 @@ impl Planner<'_> {
         self.step(Step::Delete(described(name, &link)));
     }
 
-    pub(super) fn drop_routes(&mut self, name: &str) {
-        for route in self.model.routes.iter().filter(|route| route.uses(name)).cloned().collect::<Vec<_>>() {
-            self.step(Step::RemoveRoute(route));
+    fn drop_routes(&mut self, name: &str) {
+        for step in losses::removed(self.model.routes.iter().filter(|route| route.uses(name)).collect()) {
+            self.step(step);
         }
     }
 }

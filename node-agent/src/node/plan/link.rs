@@ -80,11 +80,10 @@ impl Planner<'_> {
         if let Kind::Vlan { base, .. } = &link.kind {
             self.raise_base(&base.clone());
         }
-        self.step(Step::SetUp { link: name.to_owned(), up: true });
+        self.raise(name);
     }
 
-    /// Sets a link down, having taken away what the kernel would drop silently, so that it comes back
-    /// if this has to be undone.
+    /// Sets a link down.
     pub(super) fn down(&mut self, wanted: &Interface) {
         let name = wanted.name.as_str();
         let Some(link) = self.model.links.get(name).cloned() else {
@@ -97,10 +96,6 @@ impl Planner<'_> {
         if !link.up {
             return;
         }
-        self.drop_routes(name);
-        for address in link.addresses.iter().filter(|address| !address.addr().is_ipv4()) {
-            self.step(Step::RemoveAddress { link: name.to_owned(), address: *address });
-        }
         self.step(Step::SetUp { link: name.to_owned(), up: false });
     }
 
@@ -108,12 +103,6 @@ impl Planner<'_> {
         let Some(link) = self.model.links.get(name) else { return };
         let Some(now) = link.ipv6 else { return };
         let wanted = wanted_ipv6(ip, ours, now);
-        let addresses: Vec<_> = link.addresses.iter().copied().filter(|net| !net.addr().is_ipv4()).collect();
-        if wanted.disabled && !now.disabled {
-            for address in addresses {
-                self.step(Step::RemoveAddress { link: name.to_owned(), address });
-            }
-        }
         // Routers first: a link that gets IPv6 asks them at once.
         for (setting, now, on) in [
             (Setting::AcceptRa, now.accept_ra, wanted.accept_ra),

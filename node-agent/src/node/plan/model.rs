@@ -1,9 +1,8 @@
 //! What a step does to the kernel, side effects included: the planner's foresight.
 
-use ipnet::IpNet;
-
+use super::losses::SMALLEST_IPV6_MTU;
 use super::{NewLink, Step};
-use crate::node::observed::{Kind, Link, Observed, Setting};
+use crate::node::observed::{Address, Ipv6, Kind, Link, Observed, Setting};
 
 /// MTU of a new bridge, and of a VLAN whose base is not known, in bytes.
 const ETHERNET_MTU: u32 = 1500;
@@ -11,13 +10,15 @@ const ETHERNET_MTU: u32 = 1500;
 const VRF_MTU: u32 = 65_575;
 
 impl Observed {
-    /// Brings the model forward by one step.
+    /// Brings the model forward by one step, before which all was taken away that the kernel takes along
+    /// ([`Observed::taken_along`]).
     pub(crate) fn advance(&mut self, step: &Step) {
         match step {
             Step::Create(new) => self.create(new),
             Step::Delete(new) => self.delete(&new.name),
             Step::SetUp { link, up } => self.set_up(link, *up),
             Step::SetMtu { link, mtu } => self.set_mtu(link, *mtu),
+            Step::SetMaster { link, master } => self.set_master(link, master.as_deref()),
             Step::AddRoute(route) => self.routes.push(route.clone()),
             Step::RemoveRoute(route) => {
                 if let Some(place) = self.routes.iter().position(|other| other == route) {
@@ -66,20 +67,41 @@ impl Observed {
         }
     }
 
-    /// A link that goes down loses its routes and its IPv6 addresses.
+    /// VLANs follow what they stand on (`vlan_device_event` in net/8021q/vlan.c), in both directions.
     fn set_up(&mut self, name: &str, up: bool) {
-        let Some(link) = self.links.get_mut(name) else { return };
+        let Some(link) = self.links.get_mut(name).filter(|link| link.up != up) else { return };
         link.up = up;
-        if !up {
-            link.addresses.retain(|address| address.addr().is_ipv4());
-            self.routes.retain(|route| !route.uses(name));
+        let above: Vec<String> = self.vlans_on(name).map(ToOwned::to_owned).collect();
+        for vlan in above {
+            self.set_up(&vlan, up);
+        }
+    }
+
+    /// A link that comes to a VRF or leaves one goes down and up again, and what stands on it follows.
+    fn set_master(&mut self, name: &str, master: Option<&str>) {
+        let Some(link) = self.links.get(name) else { return };
+        let cycled = link.up
+            && link.master.as_deref() != master
+            && (self.is_vrf(master) || self.is_vrf(link.master.as_deref()));
+        if cycled {
+            self.set_up(name, false);
+            self.set_up(name, true);
+        }
+        if let Some(link) = self.links.get_mut(name) {
+            link.master = master.map(ToOwned::to_owned);
         }
     }
 
     /// A VLAN's MTU never exceeds its base's (`vlan_device_event` in net/8021q/vlan.c).
     fn set_mtu(&mut self, name: &str, mtu: u32) {
+        let has_ipv6 = self.links.get("lo").is_some_and(|lo| lo.ipv6.is_some());
         let Some(link) = self.links.get_mut(name) else { return };
         link.mtu = mtu;
+        if mtu < SMALLEST_IPV6_MTU {
+            link.ipv6 = None;
+        } else if link.ipv6.is_none() && has_ipv6 {
+            link.ipv6 = Some(Ipv6::OF_NEW_LINK);
+        }
         let above: Vec<String> = self.vlans_on(name).map(ToOwned::to_owned).collect();
         for vlan in above {
             if self.links[&vlan].mtu > mtu {
@@ -92,7 +114,6 @@ impl Observed {
 fn change(link: &mut Link, step: &Step) {
     match step {
         Step::SetMac { mac, .. } => link.mac = Some(mac.clone()),
-        Step::SetMaster { master, .. } => link.master.clone_from(master),
         Step::SetAlias { alias, .. } => link.alias = Some(alias.clone()).filter(|alias| !alias.is_empty()),
         Step::SetStp { on, .. } => link.kind = Kind::Bridge { stp: *on },
         Step::SetIpv6 { setting, on, .. } => {
@@ -100,14 +121,13 @@ fn change(link: &mut Link, step: &Step) {
                 ipv6.set(*setting, *on);
             }
             if *setting == Setting::Disabled && *on {
-                link.addresses.retain(|address| address.addr().is_ipv4());
+                link.addresses.retain(Address::is_v4);
             }
         }
-        Step::AddAddress { address, .. } => {
-            link.addresses.push(*address);
-            link.addresses.sort();
+        Step::AddAddress { address, detail, .. } => {
+            link.addresses.push(Address { net: *address, detail: detail.clone() });
         }
-        Step::RemoveAddress { address, .. } => link.addresses.retain(|other: &IpNet| other != address),
+        Step::RemoveAddress { address, .. } => link.addresses.retain(|other| other.net != *address),
         _ => {}
     }
 }

@@ -91,6 +91,12 @@ fn wanted(entries: &[desired::Route]) -> Vec<Route> {
     routes
 }
 
+/// Whether a route is to be gone: listed as absent, or ours and to be another one.
+pub(super) fn is_unwanted(entries: &[desired::Route], route: &Route) -> bool {
+    let absent = entries.iter().any(|entry| entry.absent && matches(entry, route));
+    absent || (route.is_ours() && wanted(entries).iter().any(|other| same_place(other, route)))
+}
+
 fn same_place(one: &Route, other: &Route) -> bool {
     (one.destination, one.table, one.metric) == (other.destination, other.table, other.metric)
 }

@@ -5,13 +5,27 @@ use std::fmt;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::node::observed::{Ipv6, Kind, Observed, Route, Setting};
+use super::losses::SMALLEST_IPV6_MTU;
+use crate::node::observed::{Address, Detail, Ipv6, Kind, Observed, Route, Setting};
 
 /// A step and its inverse.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Planned {
     pub(crate) apply: Step,
     pub(crate) undo: Step,
+    /// What the undoing takes besides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) then: Vec<Step>,
+    /// The link it acted on: a later one of the same name is another's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) index: Option<u32>,
+}
+
+impl Planned {
+    /// What takes the step back, in order.
+    pub(crate) fn undoing(&self) -> impl Iterator<Item = &Step> {
+        std::iter::once(&self.undo).chain(&self.then)
+    }
 }
 
 /// One act. Links are named, since an index is not known before a link is made.
@@ -53,6 +67,9 @@ pub(crate) enum Step {
     AddAddress {
         link: String,
         address: IpNet,
+        /// What else there is to say of it; none of one that a policy lists.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        detail: Option<Box<Detail>>,
     },
     RemoveAddress {
         link: String,
@@ -75,11 +92,38 @@ pub(crate) struct NewLink {
     pub(crate) alias: Option<String>,
     /// `None` where the kernel has no IPv6.
     pub(crate) ipv6: Option<Ipv6>,
+    /// The group it is in until it is complete: a number by chance, by which a half-made link is known as ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) token: Option<u32>,
 }
 
 impl Step {
+    /// An address to be added, as it was or is to be.
+    pub(crate) fn add(link: &str, address: Address) -> Self {
+        Self::AddAddress { link: link.to_owned(), address: address.net, detail: address.detail }
+    }
+
+    /// This step with what takes it back, given the kernel before it.
+    pub(crate) fn planned(self, before: &Observed) -> Planned {
+        let mut then = Vec::new();
+        // Below this MTU the kernel forgets what it knew of IPv6 on the link.
+        if let Self::SetMtu { link, mtu } = &self
+            && *mtu < SMALLEST_IPV6_MTU
+            && let Some(ipv6) = before.links.get(link).and_then(|link| link.ipv6)
+        {
+            for (setting, on) in [(Setting::AcceptRa, ipv6.accept_ra), (Setting::Disabled, ipv6.disabled)] {
+                then.push(Self::SetIpv6 { link: link.clone(), setting, on });
+            }
+        }
+        // What comes up brings the VLANs on it up.
+        if let Self::SetUp { link, up: false } = &self {
+            then.extend(before.down_above(link).map(|vlan| Self::SetUp { link: vlan.to_owned(), up: false }));
+        }
+        Planned { undo: self.inverse(before), apply: self, then, index: None }
+    }
+
     /// What takes this step back, given the kernel before it.
-    pub(crate) fn inverse(&self, before: &Observed) -> Self {
+    fn inverse(&self, before: &Observed) -> Self {
         let link = |name: &String| before.links.get(name);
         match self.clone() {
             Self::Create(new) => Self::Delete(new),
@@ -102,8 +146,11 @@ impl Step {
             }
             Self::SetStp { link: name, on } => Self::SetStp { link: name, on: !on },
             Self::SetIpv6 { link: name, setting, on } => Self::SetIpv6 { link: name, setting, on: !on },
-            Self::AddAddress { link, address } => Self::RemoveAddress { link, address },
-            Self::RemoveAddress { link, address } => Self::AddAddress { link, address },
+            Self::AddAddress { link, address, .. } => Self::RemoveAddress { link, address },
+            Self::RemoveAddress { link: name, address } => {
+                let seen = link(&name).and_then(|link| link.addresses.iter().find(|one| one.net == address));
+                Self::AddAddress { detail: seen.and_then(|one| one.detail.clone()), link: name, address }
+            }
             Self::AddRoute(route) => Self::RemoveRoute(route),
             Self::RemoveRoute(route) => Self::AddRoute(route),
         }
@@ -143,7 +190,7 @@ impl fmt::Display for Step {
             Self::SetIpv6 { link, setting, on } => {
                 write!(f, "set {} of {link} to {}", setting.key(), u8::from(*on))
             }
-            Self::AddAddress { link, address } => write!(f, "add {address} to {link}"),
+            Self::AddAddress { link, address, .. } => write!(f, "add {address} to {link}"),
             Self::RemoveAddress { link, address } => write!(f, "remove {address} from {link}"),
             Self::AddRoute(route) => write!(f, "add the route {}", Way(route)),
             Self::RemoveRoute(route) => write!(f, "remove the route {}", Way(route)),

@@ -6,7 +6,7 @@ mod properties;
 use super::*;
 use crate::node::desired;
 use crate::node::marker;
-use crate::node::observed::{Ipv6, Kind as Seen, Link};
+use crate::node::observed::{Address, Ipv6, Kind as Seen, Link};
 
 /// A NIC that is up.
 fn nic(mtu: u32) -> Link {
@@ -38,7 +38,7 @@ fn node(links: &[(&str, Link)]) -> Observed {
     let lo = Link {
         kind: Seen::Loopback,
         max_mtu: 0,
-        addresses: vec!["127.0.0.1/8".parse().unwrap()],
+        addresses: vec![Address::plain("127.0.0.1/8".parse().unwrap())],
         ..nic(65_536)
     };
     let mut links: BTreeMap<String, Link> =
@@ -71,11 +71,15 @@ fn checked(desired: &Desired, observed: &Observed) -> Result<Plan, Conflicts> {
         .unwrap_or_else(|conflicts| panic!("{conflicts}\nafter {:#?}", words(&plan)));
     assert_eq!(words(&again), Vec::<String>::new(), "after {:#?}", words(&plan));
     let mut undone = done;
-    plan.steps.iter().rev().for_each(|planned| undone.advance(&planned.undo));
+    plan.steps.iter().rev().flat_map(Planned::undoing).for_each(|step| undone.advance(step));
     let sorted = |mut observed: Observed| {
         observed.routes.sort_by_key(|route| format!("{route:?}"));
-        // The driver's, and the model does not foretell it.
-        observed.links.values_mut().for_each(|link| link.max_mtu = 0);
+        for link in observed.links.values_mut() {
+            // The driver's, and the model does not foretell it.
+            link.max_mtu = 0;
+            // In order within their subnets.
+            link.addresses.sort_by_key(|one| one.net.trunc());
+        }
         observed
     };
     assert_eq!(sorted(undone), sorted(observed.clone()), "after {:#?}", words(&plan));

@@ -4,6 +4,7 @@
 //! image of the agent has no shell: nobody could mend the file, and as long as it lay there no pod of the node would get an
 //! address.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -48,10 +49,13 @@ pub(crate) fn set_aside(path: &Path, why: &str, consequence: &str) {
 impl State {
     /// Files that were set aside, by this process or an earlier one, and that nobody has removed since.
     pub(crate) fn put_aside(state_dir: &Path) -> Vec<PathBuf> {
-        let Ok(entries) = fs::read_dir(Self::folder(state_dir)) else { return Vec::new() };
-        let paths = entries.flatten().map(|entry| entry.path());
-        let mut bad: Vec<PathBuf> =
-            paths.filter(|path| path.extension().is_some_and(|ending| ending == ENDING)).collect();
+        let folders = BTreeSet::from([Self::folder(state_dir), Self::journal_folder(state_dir)]);
+        let mut bad = Vec::new();
+        for folder in folders {
+            let Ok(entries) = fs::read_dir(folder) else { continue };
+            let paths = entries.flatten().map(|entry| entry.path());
+            bad.extend(paths.filter(|path| path.extension().is_some_and(|ending| ending == ENDING)));
+        }
         bad.sort();
         bad
     }

@@ -178,7 +178,9 @@ fn addresses_of_ours_are_the_list_and_of_others_at_least_the_list() {
     let old: ipnet::IpNet = "10.0.0.9/24".parse().unwrap();
     let listed =
         "interfaces: [{name: v, ipv4: {enabled: true, address: [{ip: 10.0.0.1, prefix-length: 24}]}}]";
-    let with = |alias| node(&[("e", nic(1500)), ("v", Link { addresses: vec![old], ..vlan("e", 3, alias) })]);
+    let with = |alias| {
+        node(&[("e", nic(1500)), ("v", Link { addresses: vec![Address::plain(old)], ..vlan("e", 3, alias) })])
+    };
     let ours_plan = words(&checked(&want(listed), &with(ours())).unwrap());
     assert!(ours_plan.contains(&"remove 10.0.0.9/24 from v".to_owned()), "{ours_plan:?}");
     let foreign = checked(&want(listed), &with(None)).unwrap();

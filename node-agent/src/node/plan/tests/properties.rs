@@ -35,7 +35,7 @@ fn seen(kind: Seen) -> impl Strategy<Value = Link> {
                 up,
                 alias: ours().filter(|_| is_ours && kind != Seen::Ethernet).map(Into::into),
                 ipv6: Some(Ipv6 { disabled, accept_ra }),
-                addresses: addresses.into_iter().filter(keeps).collect(),
+                addresses: addresses.into_iter().filter(keeps).map(Address::plain).collect(),
                 ..nic(mtu)
             }
         },
@@ -69,6 +69,10 @@ prop_compose! {
                 continue;
             }
             link.mtu = link.mtu.min(beneath.mtu);
+            // The kernel sets it down along with its base.
+            link.up &= beneath.up;
+            let up = link.up;
+            link.addresses.retain(|one| one.is_v4() || up);
             link.kind = Seen::Vlan { base: NICS[base].into(), id };
             link.alias = ours().filter(|_| is_ours).map(Into::into);
             link.master = master.map(|n| BRIDGES[n].to_owned()).filter(|name| node.links.contains_key(name));
@@ -163,7 +167,12 @@ proptest! {
             if name.starts_with("veth") {
                 prop_assert_eq!(now, Some(before));
             }
-            if !declared.contains(name) {
+            // A VLAN goes down with its base, and with it its IPv6 addresses.
+            let fell = match &before.kind {
+                Seen::Vlan { base, .. } => done.links.get(base).is_none_or(|base| !base.up),
+                _ => false,
+            };
+            if !declared.contains(name) && !fell {
                 // But for the MTU, which the kernel lowers with the base interface's, and for a base
                 // interface set up for a VLAN on it, with the addresses it then may have.
                 let now = now.unwrap();

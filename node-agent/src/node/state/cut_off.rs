@@ -1,0 +1,117 @@
+//! Changes that cut the node off and were taken back. Each try is an outage, so the agent does not try one again by itself,
+//! not even after a restart.
+
+use std::fs::{self, File};
+use std::io::Write;
+
+use octavia_bridge_ipam::causes::chain;
+use serde::{Deserialize, Serialize};
+
+use super::{Error, State, failed, read, set_aside};
+
+const NAME: &str = "cut-off.json";
+/// How many are remembered; the oldest goes first.
+const MOST: usize = 64;
+
+/// What is not tried again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CutOffs(Vec<CutOff>);
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct CutOff {
+    /// What exactly was wanted.
+    what: String,
+    /// How it ended.
+    why: String,
+}
+
+impl CutOffs {
+    pub(crate) fn why(&self, what: &str) -> Option<&str> {
+        self.0.iter().find(|one| one.what == what).map(|one| one.why.as_str())
+    }
+
+    /// Whether one of them ended so.
+    pub(crate) fn has(&self, why: &str) -> bool {
+        self.0.iter().any(|one| one.why == why)
+    }
+
+    pub(crate) fn add(&mut self, what: String, why: String) {
+        self.0.retain(|one| one.what != what);
+        self.0.push(CutOff { what, why });
+        let surplus = self.0.len().saturating_sub(MOST);
+        self.0.drain(..surplus);
+    }
+
+    /// Forgets those whose name begins so; whether there were any.
+    pub(crate) fn forget(&mut self, prefix: &str) -> bool {
+        let before = self.0.len();
+        self.0.retain(|one| !one.what.starts_with(prefix));
+        before != self.0.len()
+    }
+}
+
+impl State {
+    /// What earlier processes remembered. A file that cannot be understood is set aside, and counts as none.
+    pub(crate) fn cut_offs(&self) -> CutOffs {
+        let path = self.directory.join(NAME);
+        let text = read(&path).and_then(|text| match text {
+            Some(text) => {
+                serde_json::from_slice(&text).map_err(|cause| format!("read {}: {cause}", path.display()))
+            }
+            None => Ok(CutOffs::default()),
+        });
+        text.unwrap_or_else(|why| {
+            set_aside(&path, &why, "changes that cut the node off are tried once more");
+            CutOffs::default()
+        })
+    }
+
+    /// Remembers them. Where that cannot be written, only this process knows.
+    pub(crate) fn keep_cut_offs(&self, cut_offs: &CutOffs) {
+        if let Err(error) = self.write_cut_offs(cut_offs) {
+            tracing::warn!("{}", chain(&error));
+        }
+    }
+
+    fn write_cut_offs(&self, cut_offs: &CutOffs) -> Result<(), Error> {
+        let path = self.directory.join(NAME);
+        let draft = path.with_extension("json.tmp");
+        let attempt = format!("write {}", path.display());
+        let text = serde_json::to_vec_pretty(cut_offs).map_err(|cause| failed(&attempt)(cause.into()))?;
+        let write = || {
+            let mut file = File::create(&draft)?;
+            file.write_all(&text)?;
+            file.sync_all()?;
+            fs::rename(&draft, &path)?;
+            File::open(&self.directory)?.sync_all()
+        };
+        write().map_err(failed(attempt))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[test]
+    fn what_was_cut_off_is_known_to_the_next_process_and_a_torn_file_is_set_aside() {
+        let folder = TempDir::new().unwrap();
+        let state = State::lock(folder.path()).unwrap();
+        let mut cut_offs = state.cut_offs();
+        for number in 0..=MOST {
+            cut_offs.add(format!("policy p{number}"), "silence".into());
+        }
+        cut_offs.add("state 1".into(), "silence".into());
+        state.keep_cut_offs(&cut_offs);
+        let mut known = state.cut_offs();
+        assert_eq!(known, cut_offs);
+        assert_eq!((known.why("policy p1"), known.why("policy p2")), (None, Some("silence")));
+        assert!(known.forget("state ") && !known.forget("state "));
+        fs::write(state.directory().join(NAME), "{").unwrap();
+        assert_eq!(state.cut_offs(), CutOffs::default());
+        assert!(state.directory().join("cut-off.json.bad").exists());
+    }
+}
