@@ -63,6 +63,17 @@ impl ApiError {
         format!("{self}: {}{}", self.why, cause.unwrap_or_default())
     }
 
+    /// The HTTP method of the attempt.
+    pub fn method(&self) -> &'static str {
+        match self.attempt {
+            "create" => "POST",
+            "change" => "PATCH",
+            "update" => "PUT",
+            "delete" => "DELETE",
+            _ => "GET",
+        }
+    }
+
     /// HTTP status, if the server answered at all.
     pub fn code(&self) -> Option<u16> {
         match self.why {

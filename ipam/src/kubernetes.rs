@@ -4,9 +4,24 @@
 //! `OverlappingRangeIPReservation` that bears its name. Both are whereabouts' to the byte, so both programs can serve
 //! one cluster.
 //!
+//! # Where to find what
+//!
+//! | place | what it does |
+//! |---|---|
+//! | `claim` | [`Store::claim`]: `plan` chooses addresses by what is known, `carry_out` writes them down |
+//! | `release`, `repair` | [`Store::release`] and [`Store::undo`]; what reclaim frees and puts back |
+//! | `status`, `lookup`, `survey` | questions that change nothing |
+//! | `write` | a `queue` for each pool, whose `writer` makes one patch of what waits; `reserve`; `deadline`: what is tried again, and for how long |
+//! | `memory` | the `cache`, kept by `watch`; a `pool` as it is known; `pending` allocations; `view`: pools as one claim sees them; `keep_up`: what has to be read |
+//! | `api` | requests, and objects as the API writes them |
+//!
+//! A claim goes this way: `claim.rs` decides by `claim/plan.rs` on a `memory/view.rs`; `claim/carry_out.rs` makes the reservation
+//! (`write/reserve.rs`) and hands the entry to the pool's queue (`write/queue.rs`), whose writer (`write/writer.rs`) sends the
+//! patch (`write/change.rs`) through `api.rs`.
+//!
 //! # Why no address has two owners
 //!
-//! Nothing is decided by what is remembered. The memory ([`cache`], kept by two watches and by every reply to our own
+//! Nothing is decided by what is remembered. The memory ([`memory`], kept by two watches and by every reply to our own
 //! requests) only says what to try; whether it holds is decided by the server, which does two things for one writer
 //! alone: it makes an object of a new name, and it carries out a patch whose tests hold. So no lease is needed, and
 //! nothing is listed.
@@ -14,7 +29,7 @@
 //! Of pools only the metadata are watched, because each change of a pool would bring all of it to all agents. Its content is
 //! read when it is needed. Whether what is remembered is all there is, its generation tells, which the server counts up with
 //! each change of the spec. Where other agents have changed it since, the reservations, which are watched whole, still say which
-//! addresses are in use; so a claim reads first only what they cannot tell (see [`keep_up`]).
+//! addresses are in use; so a claim reads first only what they cannot tell (see [`memory::keep_up`]).
 //!
 //! A claim makes the reservation first and then the entry, by a patch that tests only that this one entry is absent.
 //! A release removes the entry first and then deletes the reservation, in the version it has seen. Hence
@@ -28,7 +43,7 @@
 //! A claim reads an overlapping pool first that was changed: its entries may have no reservation.
 //!
 //! One hole remains, in whereabouts: the DEL that follows such an error deletes the reservation by name, without looking
-//! whose it is. Ours is made anew as soon as its end is seen, see [`Store::reassert`]. Between agents there is no hole,
+//! whose it is. Ours is made anew as soon as its end is seen, see [`Store::repair_reservation`]. Between agents there is no hole,
 //! because each counts the entries of overlapping pools, too.
 //!
 //! # Why nothing is lost
@@ -38,29 +53,17 @@
 //! back by [`Store::undo`]; what cannot be taken back now goes with a later [`Store::release`].
 
 mod api;
-mod cache;
-mod carry;
-mod change;
 mod claim;
 mod error;
-mod feed;
 #[doc(hidden)]
 pub mod fuzzing;
-mod holding;
-mod keep_up;
-mod keyed;
-mod lane;
 mod lookup;
-mod mend;
-mod name;
-mod object;
-mod patience;
-mod plan;
+mod memory;
 mod release;
-mod reserve;
+mod repair;
 mod status;
-mod view;
-mod writer;
+mod survey;
+mod write;
 
 #[cfg(test)]
 mod tests;
@@ -73,29 +76,28 @@ use ipnet::IpNet;
 use octavia_bridge_cluster::{self as cluster, ApiError, Jitter, lock};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::Instant;
 
 use crate::name::PoolName;
 use crate::pool::Pool;
 use crate::wire::Attachment;
 
+pub use api::object::Reservation;
 pub use claim::{Claimed, Refused, Residue};
 pub use error::Error;
-pub use holding::{Entry, Holding};
-pub use keyed::Turn;
-pub use mend::Mended;
-pub use object::Reservation;
+pub use repair::Repaired;
 pub use status::{PoolFill, PoolStatus, Watching};
+pub use survey::{Entry, Holding};
+pub use write::turn::Turn;
 
 use api::Api;
-use cache::{Cache, Cached};
-use feed::{Feeds, Worth, follow};
-use keep_up::Attachments;
-use keyed::Keyed;
-use lane::{Gate, Lane};
-use object::CachedPool;
-use patience::Patience;
-use view::Flights;
+use memory::cache::Cache;
+use memory::keep_up::Attachments;
+use memory::pending::PendingAllocations;
+use memory::pool::CachedPool;
+use memory::watch::{Watches, follow};
+use write::queue::{Gate, Queue};
+use write::turn::Turns;
 
 /// Where the pools are, and who asks.
 #[derive(Debug)]
@@ -119,24 +121,24 @@ pub struct Store {
 struct Inner {
     shared: Arc<Shared>,
     stray: Gate,
-    lanes: Mutex<HashMap<String, Arc<Lane>>>,
-    turns: Keyed,
+    queues: Mutex<HashMap<String, Arc<Queue>>>,
+    turns: Turns,
     /// What failed claims may have written, for their release.
     doubts: Mutex<HashMap<Attachment, Residue>>,
-    _feeds: JoinSet<()>,
+    _watches: JoinSet<()>,
 }
 
 /// What the tasks of a store have in common.
 struct Shared {
     api: Api,
     node: String,
-    dice: Jitter,
+    jitter: Jitter,
     cache: Mutex<Cache>,
     /// Always locked after the cache.
-    flights: Mutex<Flights>,
-    /// Word that a flight has ended.
-    landed: Notify,
-    feeds: watch::Sender<Feeds>,
+    pending: Mutex<PendingAllocations>,
+    /// Word that a pending allocation has ended.
+    pending_ended: Notify,
+    watches: watch::Sender<Watches>,
     /// The last finding that the server is away, until it answers.
     trouble: watch::Sender<Option<(Instant, Arc<ApiError>)>>,
     /// Reservations of this node that somebody else has deleted, by name, and word that there is one.
@@ -172,11 +174,11 @@ impl Store {
         let shared = Arc::new(Shared {
             api: Api::new(api, namespace),
             node,
-            dice: seed.map_or_else(Jitter::fresh, Jitter::seeded),
+            jitter: seed.map_or_else(Jitter::fresh, Jitter::seeded),
             cache: Mutex::default(),
-            flights: Mutex::default(),
-            landed: Notify::new(),
-            feeds: watch::Sender::default(),
+            pending: Mutex::default(),
+            pending_ended: Notify::new(),
+            watches: watch::Sender::default(),
             trouble: watch::Sender::default(),
             lost: Mutex::default(),
             before: Mutex::default(),
@@ -188,12 +190,12 @@ impl Store {
             whereabouts: Mutex::default(),
             conflicts: AtomicU64::new(0),
         });
-        let mut feeds = JoinSet::new();
-        feeds.spawn(follow::<CachedPool>(shared.clone()));
-        feeds.spawn(follow::<Reservation>(shared.clone()));
+        let mut watches = JoinSet::new();
+        watches.spawn(follow::<CachedPool>(shared.clone()));
+        watches.spawn(follow::<Reservation>(shared.clone()));
         let stray = Gate::new(shared.clone());
-        let (lanes, turns, doubts) = (Mutex::default(), Keyed::default(), Mutex::default());
-        Ok(Self { inner: Arc::new(Inner { shared, stray, lanes, turns, doubts, _feeds: feeds }) })
+        let (queues, turns, doubts) = (Mutex::default(), Turns::default(), Mutex::default());
+        Ok(Self { inner: Arc::new(Inner { shared, stray, queues, turns, doubts, _watches: watches }) })
     }
 
     /// Waits, in order of arrival, until nobody else works for `attachment`; nobody else does until the turn is dropped.
@@ -213,101 +215,9 @@ impl Store {
         self.inner.shared.unless_away(self.turn(attachment), deadline, late).await
     }
 
-    /// Waits until all was read once. If changes have not arrived since, pools have to be read before use; the reason is
-    /// returned.
-    async fn ready(&self, patience: &Patience) -> Result<Option<Arc<ApiError>>, Error> {
-        let mut feeds = self.inner.shared.feeds.subscribe();
-        let until = patience.silence();
-        loop {
-            let cause = match feeds.borrow_and_update().worth() {
-                Worth::Fresh => return Ok(None),
-                Worth::Stale(cause) => return Ok(Some(cause)),
-                Worth::Nothing(cause) => cause,
-            };
-            // A server that is away may come; one that refuses will not change its mind soon.
-            let passing = cause.as_ref().is_none_or(|cause| cause.is_passing());
-            if !passing || timeout_at(until, feeds.changed()).await.is_err() {
-                let late = || Error::Late { attempt: "the first reading of all pools".into() };
-                return Err(cause.map_or_else(late, Error::Api));
-            }
-        }
-    }
-
     /// The way for what concerns one pool.
-    fn lane(&self, name: &PoolName, subnet: IpNet) -> Arc<Lane> {
-        let lane = || Arc::new(Lane::new(self.inner.shared.clone(), name.to_string(), subnet));
-        lock(&self.inner.lanes).entry(name.to_string()).or_insert_with(lane).clone()
-    }
-
-    /// Reads pools and reservations again.
-    async fn read_all(
-        &self,
-        pools: &[String],
-        reservations: &[String],
-        patience: &Patience,
-    ) -> Result<(), Error> {
-        for name in pools {
-            self.inner.shared.read_pool(name, patience).await?;
-        }
-        for name in reservations {
-            self.inner.shared.read_again::<Reservation>(name, patience).await?;
-        }
-        Ok(())
-    }
-}
-
-impl Shared {
-    /// Reads a pool, unless somebody asks for it from now on before this one's turn has come.
-    async fn read_pool(&self, name: &str, patience: &Patience) -> Result<(), Error> {
-        let wanted = Instant::now();
-        let reading = lock(&self.reading).entry(name.to_owned()).or_default().clone();
-        let late = || Error::Late {
-            attempt: format!("waiting for others to read {}", self.api.describe::<CachedPool>(name)),
-        };
-        let _turn = match reading.try_lock() {
-            Ok(turn) => turn,
-            Err(_) => self.unless_away(reading.lock(), patience.deadline(), late).await?,
-        };
-        let asked = lock(&self.cache).pools.get(name).and_then(|pool| Some(pool.known.as_ref()?.asked));
-        if asked.is_some_and(|asked| asked > wanted) {
-            return Ok(());
-        }
-        self.read_again::<CachedPool>(name, patience).await
-    }
-
-    /// Takes in an object as it is now, asking as often as it takes while there is time. That a server can be read does
-    /// not say that it can be written to: `patience` with its writing is not restored.
-    async fn read_again<T: Cached>(&self, name: &str, patience: &Patience) -> Result<(), Error> {
-        let mut patience = patience.clone();
-        loop {
-            let (known, sure) = {
-                let mut cache = lock(&self.cache);
-                let part = T::part(&mut cache);
-                (part.version(name), part.sure_version(name))
-            };
-            let sent = Instant::now();
-            match self.api.get::<T>(name, patience.request()).await {
-                Ok(found) => {
-                    // No object ever gets an older version, unless the server went back.
-                    if let (Some(stored), Some(sure)) = (&found, sure) {
-                        self.api.cluster().revisions().is_at(T::PLURAL, stored.version.0, sure.0);
-                    }
-                    let ended = match found {
-                        Some(mut stored) => {
-                            stored.object.asked_at(sent);
-                            T::part(&mut lock(&self.cache)).put(stored);
-                            None
-                        }
-                        None => T::part(&mut lock(&self.cache)).missing(name, known),
-                    };
-                    ended.into_iter().for_each(|object| object.ended(name, self));
-                    return Ok(());
-                }
-                Err(error) => match patience.pause(sent, &error, &self.dice) {
-                    Some(pause) => sleep(pause).await,
-                    None => return Err(self.given_up(error)),
-                },
-            }
-        }
+    fn queue(&self, name: &PoolName, subnet: IpNet) -> Arc<Queue> {
+        let queue = || Arc::new(Queue::new(self.inner.shared.clone(), name.to_string(), subnet));
+        lock(&self.inner.queues).entry(name.to_string()).or_insert_with(queue).clone()
     }
 }

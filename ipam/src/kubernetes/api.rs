@@ -1,46 +1,49 @@
 //! Requests for the two kinds of objects in one namespace.
 
+pub(crate) mod name;
+pub(crate) mod object;
+
 use http::{Method, Request, header};
 use kube::client::Body;
 use octavia_bridge_cluster::api::{FIELD_MANAGER, METADATA, request, request_with};
 use octavia_bridge_cluster::{self as cluster, ApiError, Limit, Selection};
 use serde_json::{Value, json};
 
-use super::object::{Object, Preconditions, Stored, Version};
+use crate::kubernetes::api::object::{Object, Preconditions, Stored, Version};
 
 const JSON: &str = "application/json";
 const JSON_PATCH: &str = "application/json-patch+json";
 const MERGE_PATCH: &str = "application/merge-patch+json";
 
 /// The objects of one namespace.
-pub(super) struct Api {
+pub(crate) struct Api {
     api: cluster::Api,
     namespace: String,
 }
 
 impl Api {
     /// `namespace` must be a valid name.
-    pub(super) fn new(api: cluster::Api, namespace: String) -> Self {
+    pub(crate) fn new(api: cluster::Api, namespace: String) -> Self {
         Self { api, namespace }
     }
 
     /// The way to the server that all have in common.
-    pub(super) fn cluster(&self) -> &cluster::Api {
+    pub(crate) fn cluster(&self) -> &cluster::Api {
         &self.api
     }
 
     /// How often the server went back so far.
-    pub(super) fn epoch(&self) -> u64 {
+    pub(crate) fn epoch(&self) -> u64 {
         self.api.revisions().epoch()
     }
 
     /// Resource, namespace and name, for messages.
-    pub(super) fn describe<T: Object>(&self, name: &str) -> String {
+    pub(crate) fn describe<T: Object>(&self, name: &str) -> String {
         format!("{} {}/{name}", T::PLURAL, self.namespace)
     }
 
     /// All objects of a kind, for watching.
-    pub(super) fn selection<T: Object>(&self, seed: u64) -> Selection {
+    pub(crate) fn selection<T: Object>(&self, seed: u64) -> Selection {
         Selection {
             resource: T::resource(),
             namespace: Some(self.namespace.clone()),
@@ -52,7 +55,7 @@ impl Api {
     }
 
     /// The object as it is now; `None` if there is none.
-    pub(super) async fn get<T: Object>(
+    pub(crate) async fn get<T: Object>(
         &self,
         name: &str,
         within: Limit,
@@ -67,7 +70,7 @@ impl Api {
     }
 
     /// Makes the object, whose name must be new.
-    pub(super) async fn create<T: Object>(
+    pub(crate) async fn create<T: Object>(
         &self,
         name: &str,
         object: &Value,
@@ -83,7 +86,7 @@ impl Api {
     }
 
     /// Carries out all of `operations`, a JSON array (RFC 6902), on the object, or none. The answer has no content.
-    pub(super) async fn patch<T: Object>(
+    pub(crate) async fn patch<T: Object>(
         &self,
         name: &str,
         operations: String,
@@ -96,7 +99,7 @@ impl Api {
     }
 
     /// Merges `part` (RFC 7396) into the object.
-    pub(super) async fn merge<T: Object>(
+    pub(crate) async fn merge<T: Object>(
         &self,
         name: &str,
         part: &Value,
@@ -123,7 +126,7 @@ impl Api {
     }
 
     /// Deletes the object if it is still that version of that object.
-    pub(super) async fn delete<T: Object>(
+    pub(crate) async fn delete<T: Object>(
         &self,
         name: &str,
         uid: &str,

@@ -1,5 +1,8 @@
 //! Claims: from what is known to addresses that are written down.
 
+mod carry_out;
+pub(crate) mod plan;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
@@ -11,14 +14,14 @@ use crate::name::PoolName;
 use crate::request::Assigned;
 use crate::wire::{Attachment, Claim};
 
-use super::carry::Outcome;
-use super::error::Error;
-use super::keep_up::unread_by_claim;
-use super::keyed::Turn;
-use super::object::By;
-use super::patience::Patience;
-use super::plan::{Plan, plan};
-use super::{Store, lock};
+use crate::kubernetes::api::object::By;
+use crate::kubernetes::claim::carry_out::CarriedOut;
+use crate::kubernetes::claim::plan::{Plan, plan};
+use crate::kubernetes::error::Error;
+use crate::kubernetes::memory::keep_up::unread_by_claim;
+use crate::kubernetes::write::deadline::Deadline;
+use crate::kubernetes::write::turn::Turn;
+use crate::kubernetes::{Store, lock};
 
 /// What is read again before a refusal, in objects beside the pools.
 const LOOKED_AT: usize = 32;
@@ -49,25 +52,25 @@ pub struct Refused {
 /// What a claim that failed has written, or may have.
 #[derive(Debug, Default)]
 pub struct Residue {
-    pub(super) entries: BTreeMap<(PoolName, IpNet), BTreeSet<IpAddr>>,
-    pub(super) reservations: BTreeSet<String>,
+    pub(crate) entries: BTreeMap<(PoolName, IpNet), BTreeSet<IpAddr>>,
+    pub(crate) reservations: BTreeSet<String>,
 }
 
 /// Addresses chosen and not yet written down, until dropped.
-struct Flight<'a> {
+struct Chosen<'a> {
     store: &'a Store,
     places: Vec<(PoolName, IpAddr)>,
     /// When they were chosen as the lowest free ones, as everybody does who thinks that nobody else is at work.
     lowest: Option<Instant>,
 }
 
-impl Drop for Flight<'_> {
+impl Drop for Chosen<'_> {
     fn drop(&mut self) {
         let shared = &self.store.inner.shared;
-        let mut flights = lock(&shared.flights);
-        self.places.iter().for_each(|(pool, address)| flights.end(pool, *address));
-        drop(flights);
-        shared.landed.notify_waiters();
+        let mut pending = lock(&shared.pending);
+        self.places.iter().for_each(|(pool, address)| pending.end(pool, *address));
+        drop(pending);
+        shared.pending_ended.notify_waiters();
     }
 }
 
@@ -118,20 +121,20 @@ impl Store {
             node: &self.inner.shared.node,
             sandboxes: &claim.sandboxes,
         };
-        let mut patience = Patience::until(deadline);
+        let mut within = Deadline::until(deadline);
         // Whether the claim's pools were read since the last disappointment, and what else was.
         let (mut conflicts, mut fresh, mut looked) = (0, false, BTreeSet::new());
         // What others were found to have.
         let mut theirs = BTreeMap::new();
-        while !patience.is_over() {
-            if self.ready(&patience).await?.is_some() && !fresh {
-                self.refresh(claim, &patience).await?;
+        while !within.is_over() {
+            if self.ready(&within).await?.is_some() && !fresh {
+                self.refresh(claim, &within).await?;
                 fresh = true;
             }
-            let (plan, flight) = self.decide(claim, conflicts, &theirs, &looked)?;
+            let (plan, chosen) = self.decide(claim, conflicts, &theirs, &looked)?;
             let (assigned, plans) = match plan {
                 Plan::Unread(pools) => {
-                    self.read_all(&pools, &[], &patience).await?;
+                    self.read_all(&pools, &[], &within).await?;
                     looked.extend(pools);
                     fresh |= claim.request.pools().iter().all(|(name, _)| looked.contains(name.as_str()));
                     continue;
@@ -151,7 +154,7 @@ impl Store {
                     if pools.is_empty() && reservations.is_empty() {
                         return Err(refusal.into());
                     }
-                    self.read_all(&pools, &reservations, &patience).await?;
+                    self.read_all(&pools, &reservations, &within).await?;
                     looked.extend(pools.into_iter().chain(reservations));
                     fresh = true;
                     continue;
@@ -160,24 +163,24 @@ impl Store {
             };
             // What is not written is read: nothing is reported that was not just confirmed.
             if !fresh && plans.iter().flat_map(|plan| &plan.addresses).any(|place| place.kept) {
-                self.refresh(claim, &patience).await?;
+                self.refresh(claim, &within).await?;
                 fresh = true;
                 continue;
             }
-            match self.carry_out(&by, &plans, flight.lowest, deadline, residue).await? {
-                Outcome::Done => {
-                    drop(flight);
-                    self.tidy(&by, claim, &plans, &mut patience).await;
+            match self.carry_out(&by, &plans, chosen.lowest, deadline, residue).await? {
+                CarriedOut::Done => {
+                    drop(chosen);
+                    self.tidy(&by, claim, &plans, &mut within).await;
                     return Ok(Claimed::Assigned(assigned));
                 }
-                Outcome::Passed => {}
-                Outcome::Lost(found) => {
-                    drop(flight);
+                CarriedOut::Passed => {}
+                CarriedOut::Lost(found) => {
+                    drop(chosen);
                     theirs.extend(found);
                     self.inner.shared.conflicts.fetch_add(1, Ordering::Relaxed);
                     (conflicts, fresh) = (conflicts + 1, false);
                     looked.clear();
-                    let Some(pause) = patience.conflict(conflicts, &self.inner.shared.dice) else { break };
+                    let Some(pause) = within.conflict(conflicts, &self.inner.shared.jitter) else { break };
                     sleep(pause).await;
                 }
             }
@@ -194,43 +197,43 @@ impl Store {
         conflicts: u32,
         theirs: &BTreeMap<IpAddr, String>,
         looked: &BTreeSet<String>,
-    ) -> Result<(Plan, Flight<'_>), Error> {
+    ) -> Result<(Plan, Chosen<'_>), Error> {
         let shared = &self.inner.shared;
         let pools = claim.request.pools();
-        let rivals = || pools.iter().any(|(name, subnet)| self.lane(name, *subnet).rivals().are_at_work());
+        let rivals = || pools.iter().any(|(name, subnet)| self.queue(name, *subnet).rivals().are_at_work());
         let lowest = (conflicts == 0 && !rivals()).then(Instant::now);
         let cache = lock(&shared.cache);
         let unread = unread_by_claim(&cache, &claim.request, looked, shared.is_whereabouts_at_work());
         if !unread.is_empty() {
-            return Ok((Plan::Unread(unread), Flight { store: self, places: Vec::new(), lowest }));
+            return Ok((Plan::Unread(unread), Chosen { store: self, places: Vec::new(), lowest }));
         }
-        let mut flights = lock(&shared.flights);
+        let mut pending = lock(&shared.pending);
         let skip = if lowest.is_some() {
             0
         } else {
             // As many as compete here compete on other nodes.
-            let here = pools.iter().map(|(name, _)| flights.count(name.as_str())).max().unwrap_or(0);
+            let here = pools.iter().map(|(name, _)| pending.count(name.as_str())).max().unwrap_or(0);
             let width = (here.max(1) * SPREAD) << conflicts.saturating_sub(1).min(8);
-            shared.dice.roll(width.min(WIDEST_SPREAD))
+            shared.jitter.roll(width.min(WIDEST_SPREAD))
         };
         let passed_over = theirs.keys().copied();
-        let plan = plan(&cache, &flights, claim, &shared.node, skip, passed_over, &shared.api)?;
+        let plan = plan(&cache, &pending, claim, &shared.node, skip, passed_over, &shared.api)?;
         let mut places = Vec::new();
         if let Plan::Write(_, plans) = &plan {
             for (plan, place) in
                 plans.iter().flat_map(|plan| plan.addresses.iter().map(move |place| (plan, place)))
             {
-                flights.begin(&plan.name, plan.subnet, place.address, &claim.request.owner);
+                pending.begin(&plan.name, plan.subnet, place.address, &claim.request.owner);
                 places.push((plan.name.clone(), place.address));
             }
         }
-        drop(flights);
-        Ok((plan, Flight { store: self, places, lowest }))
+        drop(pending);
+        Ok((plan, Chosen { store: self, places, lowest }))
     }
 
     /// Reads the claim's pools again.
-    async fn refresh(&self, claim: &Claim, patience: &Patience) -> Result<(), Error> {
+    async fn refresh(&self, claim: &Claim, within: &Deadline) -> Result<(), Error> {
         let names: Vec<String> = claim.request.pools().iter().map(|(name, _)| name.to_string()).collect();
-        self.read_all(&names, &[], patience).await
+        self.read_all(&names, &[], within).await
     }
 }

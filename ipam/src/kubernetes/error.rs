@@ -37,7 +37,7 @@ pub enum Error {
     #[error("{0}")]
     Unsupported(String),
     /// The API does not answer, or refuses.
-    #[error("the Kubernetes API does not serve the pools now")]
+    #[error("{}", in_short(.0))]
     Api(#[source] Arc<ApiError>),
     /// It took too long.
     #[error("{attempt} took longer than the plugin waits")]
@@ -73,11 +73,28 @@ impl From<&Error> for Failure {
         };
         let mut message = error.to_string();
         let mut cause = error.source();
+        if let Error::Api(request) = error {
+            let ApiError { object, server, why, .. } = &**request;
+            let _ = write!(message, ": {} {object} at {server}: {why}", request.method());
+            cause = why.source();
+        }
         while let Some(inner) = cause {
             let _ = write!(message, ": {inner}");
             cause = inner.source();
         }
         Self { kind, message }
+    }
+}
+
+/// What a failed request means for those who want an address.
+fn in_short(error: &ApiError) -> &'static str {
+    match error.code() {
+        Some(401 | 403) => "the agent is not allowed to use the address pools",
+        Some(404) => "the API server does not have the address pools",
+        Some(409 | 422) => "other writers changed the address pools at the same time, again and again",
+        Some(429) => "the API server is too busy to serve the address pools",
+        Some(500..) => "the API server fails to serve the address pools",
+        _ => "cannot reach the address pools",
     }
 }
 
@@ -105,8 +122,14 @@ mod tests {
         assert_eq!(failure.kind, Kind::Unavailable);
         assert_eq!(
             failure.message,
-            "the Kubernetes API does not serve the pools now: cannot create ippools kube-system/172.23.0.0-24 at \
+            "the agent is not allowed to use the address pools: POST ippools kube-system/172.23.0.0-24 at \
              https://api: 401 Unauthorized: Unauthorized (the agent's token has expired or is not this cluster's)"
+        );
+        let mut silent = refused(0, "", None);
+        (silent.attempt, silent.why) = ("read", Why::Silent(Duration::from_secs(4)));
+        assert_eq!(
+            Failure::from(&Error::from(silent)).message,
+            "cannot reach the address pools: GET ippools kube-system/172.23.0.0-24 at https://api: no answer within 4.0 s"
         );
     }
 }

@@ -1,7 +1,8 @@
 //! What a fuzzer does with an object of the API. Not an interface for programs.
 
-use super::object::{By, CachedPool, Content, Object, Reservation};
 use crate::allocate::{Refusal, allocate};
+use crate::kubernetes::api::object::{By, Object, Reservation};
+use crate::kubernetes::memory::pool::{CachedPool, Content};
 use crate::name::PoolName;
 use crate::pool::Pool;
 use crate::range::Range;

@@ -13,40 +13,41 @@ use crate::file::belonging;
 use crate::name::{self, PoolName};
 use crate::pool::Allocation;
 
-use super::cache::Cache;
-use super::change::Change;
-use super::claim::Residue;
-use super::error::Error;
-use super::keep_up::unread_by_release;
-use super::keyed::Turn;
-use super::lane::Lane;
-use super::name::of_address;
-use super::object::{CachedPool, Content, Reservation};
-use super::patience::Patience;
-use super::writer::Written;
-use super::{Store, lock};
+use crate::kubernetes::api::name::of_address;
+use crate::kubernetes::api::object::Reservation;
+use crate::kubernetes::claim::Residue;
+use crate::kubernetes::error::Error;
+use crate::kubernetes::memory::cache::Cache;
+use crate::kubernetes::memory::keep_up::unread_by_release;
+use crate::kubernetes::memory::pool::{CachedPool, Content};
+use crate::kubernetes::write::change::Change;
+use crate::kubernetes::write::deadline::Deadline;
+use crate::kubernetes::write::queue::Queue;
+use crate::kubernetes::write::turn::Turn;
+use crate::kubernetes::write::writer::Written;
+use crate::kubernetes::{Store, lock};
 
 /// What an attachment has in one pool.
 #[derive(Debug)]
-pub(super) struct InPool {
-    pub(super) name: PoolName,
+pub(crate) struct InPool {
+    pub(crate) name: PoolName,
     subnet: IpNet,
-    pub(super) entries: Vec<(IpAddr, Allocation)>,
+    pub(crate) entries: Vec<(IpAddr, Allocation)>,
 }
 
 /// What an attachment has.
 #[derive(Debug, Default)]
-pub(super) struct Holdings {
+pub(crate) struct Holdings {
     /// Its entries by pool.
-    pub(super) pools: Vec<InPool>,
+    pub(crate) pools: Vec<InPool>,
     /// Names of the reservations that say so themselves.
-    pub(super) reservations: BTreeSet<String>,
+    pub(crate) reservations: BTreeSet<String>,
     /// A damaged pool that names the container.
     corrupt: Option<Error>,
 }
 
 impl Holdings {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.pools.is_empty() && self.reservations.is_empty() && self.corrupt.is_none()
     }
 }
@@ -58,13 +59,13 @@ impl Store {
     /// # Errors
     /// Some may be free then, and others not.
     pub async fn release(&self, turn: &Turn, deadline: Instant) -> Result<usize, Error> {
-        let patience = Patience::until(deadline);
-        let stale = self.ready(&patience).await?;
+        let within = Deadline::until(deadline);
+        let stale = self.ready(&within).await?;
         let attachment = turn.attachment();
         let doubts = lock(&self.inner.doubts).remove(attachment);
         let released = async {
             if let Some(doubts) = &doubts {
-                self.look(doubts, &patience).await?;
+                self.look(doubts, &within).await?;
             }
             let (id, ifname) = (&attachment.container_id, &attachment.ifname);
             let unread = {
@@ -73,7 +74,7 @@ impl Store {
                 let was_released = lock(&self.inner.shared.attachments).was_released(attachment);
                 unread_by_release(&cache, &holdings, was_released)
             };
-            self.read_all(&unread, &[], &patience).await?;
+            self.read_all(&unread, &[], &within).await?;
             let holdings = self.holdings(&lock(&self.inner.shared.cache), id, ifname);
             match stale {
                 // What was never heard of may be there all the same.
@@ -97,7 +98,7 @@ impl Store {
     pub async fn undo(&self, turn: &Turn, residue: Residue, deadline: Instant) -> Result<(), Error> {
         let attachment = turn.attachment();
         let undone = async {
-            self.look(&residue, &Patience::until(deadline)).await?;
+            self.look(&residue, &Deadline::until(deadline)).await?;
             let (id, ifname) = (&attachment.container_id, &attachment.ifname);
             let mut holdings = self.holdings(&lock(&self.inner.shared.cache), id, ifname);
             for InPool { name, subnet, entries } in &mut holdings.pools {
@@ -114,10 +115,10 @@ impl Store {
     }
 
     /// Reads what a claim may have written.
-    async fn look(&self, residue: &Residue, patience: &Patience) -> Result<(), Error> {
+    async fn look(&self, residue: &Residue, within: &Deadline) -> Result<(), Error> {
         let pools: Vec<String> = residue.entries.keys().map(|(name, _)| name.to_string()).collect();
         let reservations: Vec<String> = residue.reservations.iter().cloned().collect();
-        self.read_all(&pools, &reservations, patience).await
+        self.read_all(&pools, &reservations, within).await
     }
 
     /// What the attachment has, by what is known.
@@ -156,17 +157,17 @@ impl Store {
     ) -> Result<usize, Error> {
         let Holdings { pools, reservations, corrupt } = holdings;
         let removed = join_all(pools.iter().map(|InPool { name, subnet, entries }| async move {
-            let lane = self.lane(name, *subnet);
+            let queue = self.queue(name, *subnet);
             let changes = entries.iter().map(|(address, entry)| (*address, Change::Remove(entry.clone())));
-            let written = lane.write(changes.collect(), deadline).await;
-            (lane, written)
+            let written = queue.write(changes.collect(), deadline).await;
+            (queue, written)
         }));
         let mut failure = corrupt;
         let mut released = 0;
         // Each with the entry that was removed, if there was one.
-        let mut free: BTreeMap<String, (Option<Arc<Lane>>, Option<&Allocation>)> =
+        let mut free: BTreeMap<String, (Option<Arc<Queue>>, Option<&Allocation>)> =
             reservations.into_iter().map(|name| (name, (None, None))).collect();
-        for (InPool { name, subnet, entries }, (lane, written)) in pools.iter().zip(removed.await) {
+        for (InPool { name, subnet, entries }, (queue, written)) in pools.iter().zip(removed.await) {
             let network = name::network_of(name.as_str(), subnet);
             let named = entries
                 .iter()
@@ -177,17 +178,17 @@ impl Store {
                 failure = Some(error);
             } else {
                 released += entries.len();
-                free.extend(named.map(|(name, entry)| (name, (Some(lane.clone()), Some(entry)))));
+                free.extend(named.map(|(name, entry)| (name, (Some(queue.clone()), Some(entry)))));
             }
         }
-        let deleting = free.iter().map(|(name, (lane, entry))| async move {
-            let gate = lane.as_ref().map_or(&self.inner.stray, |lane| lane.gate());
+        let deleting = free.iter().map(|(name, (queue, entry))| async move {
+            let gate = queue.as_ref().map_or(&self.inner.stray, |queue| queue.gate());
             // whereabouts does not write whose container it is, but then its entry was.
             let mine = |seen: &Reservation| {
                 seen.is_of(id, ifname)
                     || (seen.container.is_empty() && entry.is_some_and(|entry| seen.goes_with(entry)))
             };
-            self.inner.shared.unreserve(gate, name, mine, &mut Patience::until(deadline)).await
+            self.inner.shared.unreserve(gate, name, mine, &mut Deadline::until(deadline)).await
         });
         for deleted in join_all(deleting).await {
             failure = deleted.err().or(failure);

@@ -10,11 +10,11 @@ use crate::allocate::{self, Usage};
 use crate::range::Range;
 use crate::wire::Inquiry;
 
-use super::error::Error;
-use super::feed::Worth;
-use super::object::Content;
-use super::view::{Scope, View};
-use super::{Store, lock};
+use crate::kubernetes::error::Error;
+use crate::kubernetes::memory::pool::Content;
+use crate::kubernetes::memory::view::{Scope, View};
+use crate::kubernetes::memory::watch::Freshness;
+use crate::kubernetes::{Store, lock};
 
 /// One pool as it is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,10 +50,10 @@ pub enum Watching {
 impl Store {
     /// Whether the pools in memory follow the API.
     pub fn watching(&self) -> Watching {
-        match self.inner.shared.feeds.borrow().worth() {
-            Worth::Fresh => Watching::Well,
-            Worth::Stale(error) => Watching::Behind(error),
-            Worth::Nothing(error) => Watching::Unread(error),
+        match self.inner.shared.watches.borrow().freshness() {
+            Freshness::Fresh => Watching::Well,
+            Freshness::Stale(error) => Watching::Behind(error),
+            Freshness::Nothing(error) => Watching::Unread(error),
         }
     }
 
@@ -97,7 +97,7 @@ impl Store {
         if cache.pools.get(name.as_str()).is_some_and(|pool| pool.known.is_none()) {
             return Ok(None);
         }
-        let view = View::new(&cache, &lock(&shared.flights), &scope, &shared.api)?;
+        let view = View::new(&cache, &lock(&shared.pending), &scope, &shared.api)?;
         let pools = view.own.iter().chain(&view.others);
         Ok(Some(allocate::usage(range, name.as_str(), pools, &inquiry.reserved)))
     }

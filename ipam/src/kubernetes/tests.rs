@@ -15,9 +15,10 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
-use super::object::{POOLS, RESERVATIONS};
+use super::api::object::{POOLS, RESERVATIONS};
+use super::write::deadline::Deadline;
 use super::*;
 use crate::conf::Ipam;
 use crate::document::Object;
@@ -78,7 +79,7 @@ async fn del(store: &Store, attachment: &Attachment) -> Result<usize, Failure> {
 
 /// Waits until all was read.
 async fn ready(store: &Store) {
-    store.ready(&Patience::until(soon())).await.unwrap();
+    store.ready(&Deadline::until(soon())).await.unwrap();
 }
 
 /// Reads what others have changed, as the elected agent does.

@@ -32,12 +32,12 @@ fn networks() -> [(Value, &'static str); 2] {
 type Owners = Mutex<BTreeMap<String, usize>>;
 
 /// One pod's life: added, deleted, again and again, with a runtime that repeats what failed.
-async fn live(server: &Server, store: &Store, dice: &Jitter, owners: &Owners, n: usize) -> usize {
+async fn live(server: &Server, store: &Store, jitter: &Jitter, owners: &Owners, n: usize) -> usize {
     let (network, pool) = &networks()[n % 2];
     let claim = claim(network, n);
     let mut successes = 0;
     for _ in 0..3 {
-        sleep(Duration::from_millis(dice.roll(50) as u64)).await;
+        sleep(Duration::from_millis(jitter.roll(50) as u64)).await;
         if let Ok(addresses) = add(store, &claim).await {
             successes += 1;
             assert_written(server, n, pool, &addresses);
@@ -46,7 +46,7 @@ async fn live(server: &Server, store: &Store, dice: &Jitter, owners: &Owners, n:
                 let before = lock(owners).insert(host, n);
                 assert_eq!(before, None, "{address} is given to {n} while another has it");
             }
-            sleep(Duration::from_millis(dice.roll(200) as u64)).await;
+            sleep(Duration::from_millis(jitter.roll(200) as u64)).await;
         }
         // Before DEL is asked, the pod is gone.
         lock(owners).retain(|_, owner| *owner != n);
@@ -64,8 +64,8 @@ async fn storm(seed: u64, permille: usize) -> usize {
         ready(store).await;
     }
     server.storm(permille);
-    let (dice, owners) = (Jitter::seeded(seed), Owners::default());
-    let lives = (0..24).map(|n| live(&server, &stores[n % stores.len()], &dice, &owners, n));
+    let (jitter, owners) = (Jitter::seeded(seed), Owners::default());
+    let lives = (0..24).map(|n| live(&server, &stores[n % stores.len()], &jitter, &owners, n));
     let successes = join_all(lives).await.into_iter().sum();
     server.storm(0);
     // What was on its way arrives, and what could not be undone is: a server's last word on a request may come late.

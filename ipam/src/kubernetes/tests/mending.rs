@@ -117,29 +117,35 @@ async fn a_reservation_that_somebody_deleted_is_told_and_made_anew() {
     let (name, lost) = store.lost().await;
     assert_eq!(name, "172.23.0.30");
     let turn = store.turn(&attachment(0)).await;
-    assert_eq!(store.reassert(&turn, &name, &lost, false, soon()).await.unwrap(), Mended::Done);
+    assert_eq!(store.repair_reservation(&turn, &name, &lost, false, soon()).await.unwrap(), Repaired::Done);
     let after = server.object(RESERVATIONS, "172.23.0.30").unwrap();
     assert_eq!(
         (&after["spec"], &after["metadata"]["annotations"]),
         (&before["spec"], &before["metadata"]["annotations"])
     );
     // Once more, and when somebody else has it.
-    assert_eq!(store.reassert(&turn, &name, &lost, false, soon()).await.unwrap(), Mended::Needless);
+    assert_eq!(
+        store.repair_reservation(&turn, &name, &lost, false, soon()).await.unwrap(),
+        Repaired::Needless
+    );
     let foreign = json!({ "spec": { "podref": "other/pod" }, "metadata": {} });
     server.put(RESERVATIONS, &name, None);
     server.put(RESERVATIONS, &name, Some(foreign));
     store.lost().await;
-    assert_eq!(store.reassert(&turn, &name, &lost, false, soon()).await.unwrap(), Mended::Taken);
+    assert_eq!(store.repair_reservation(&turn, &name, &lost, false, soon()).await.unwrap(), Repaired::Taken);
     drop(turn);
     // Of what was released nothing comes back.
     assert_eq!(del(&store, &attachment(0)).await.unwrap(), 1);
     let turn = store.turn(&attachment(0)).await;
     server.put(RESERVATIONS, &name, None);
-    assert_eq!(store.reassert(&turn, &name, &lost, false, soon()).await.unwrap(), Mended::Needless);
+    assert_eq!(
+        store.repair_reservation(&turn, &name, &lost, false, soon()).await.unwrap(),
+        Repaired::Needless
+    );
     assert!(!server.names(RESERVATIONS).contains(&name));
     // Unless it is known to be in use all the same.
     heard(&store, |all| all.len() == 1).await;
-    assert_eq!(store.reassert(&turn, &name, &lost, true, soon()).await.unwrap(), Mended::Done);
+    assert_eq!(store.repair_reservation(&turn, &name, &lost, true, soon()).await.unwrap(), Repaired::Done);
     assert!(server.names(RESERVATIONS).contains(&name));
 }
 
@@ -155,16 +161,16 @@ async fn an_entry_that_somebody_removed_is_put_back_where_it_can_only_have_been(
     heard(&store, |all| all[0].entry.is_none()).await;
     let lone = only(&store);
     let turn = store.turn(&attachment(0)).await;
-    assert_eq!(store.restore(&turn, &lone, soon()).await.unwrap(), Mended::Done);
+    assert_eq!(store.repair_entry(&turn, &lone, soon()).await.unwrap(), Repaired::Done);
     assert_eq!(server.object(POOLS, POOL).unwrap()["spec"], before["spec"]);
     // It is no longer as the caller saw it.
-    assert_eq!(store.restore(&turn, &lone, soon()).await.unwrap(), Mended::Needless);
+    assert_eq!(store.repair_entry(&turn, &lone, soon()).await.unwrap(), Repaired::Needless);
     // In which of two pools it was, nobody knows.
     server.put(POOLS, POOL, Some(without));
     let wider = json!({ "spec": { "range": "172.23.0.0/16", "allocations": {} }, "metadata": {} });
     server.put(POOLS, "172.23.0.0-16", Some(wider));
     heard(&store, |all| all[0].entry.is_none()).await;
     sleep(Duration::from_secs(1)).await;
-    assert_eq!(store.restore(&turn, &lone, soon()).await.unwrap(), Mended::Needless);
+    assert_eq!(store.repair_entry(&turn, &lone, soon()).await.unwrap(), Repaired::Needless);
     assert_eq!(entries(&server, POOL), [""; 0]);
 }

@@ -44,9 +44,12 @@ async fn what_is_listed_replaces_what_is_remembered() {
             ifname: reservation.ifname.to_string(),
         };
         let turn = store.turn(&attachment).await;
-        assert_eq!(store.reassert(&turn, name, &reservation, true, soon()).await.unwrap(), Mended::Done);
+        assert_eq!(
+            store.repair_reservation(&turn, name, &reservation, true, soon()).await.unwrap(),
+            Repaired::Done
+        );
         let lone = store.survey(|holding| holding.attachment() == attachment).remove(0);
-        assert_eq!(store.restore(&turn, &lone, soon()).await.unwrap(), Mended::Done);
+        assert_eq!(store.repair_entry(&turn, &lone, soon()).await.unwrap(), Repaired::Done);
     }
     assert_eq!(entries(&server, POOL), ["30 c0", "31 c1", "32 c2", "33 c3", "34 c4"]);
     assert_eq!(reservations(&server).len(), 5);
@@ -90,13 +93,13 @@ async fn entries_without_reservations_are_told_and_put_back() {
     let lost = store.lost_entries().await;
     assert_eq!(lost.len(), 1);
     let turn = store.turn(&attachment(2)).await;
-    assert_eq!(store.put_back(&turn, &lost[0], soon()).await.unwrap(), Mended::Done);
+    assert_eq!(store.repair_lost_entry(&turn, &lost[0], soon()).await.unwrap(), Repaired::Done);
     assert_eq!(entries(&server, POOL), ["30 c1", "31 c2"]);
-    assert_eq!(store.put_back(&turn, &lost[0], soon()).await.unwrap(), Mended::Needless);
+    assert_eq!(store.repair_lost_entry(&turn, &lost[0], soon()).await.unwrap(), Repaired::Needless);
     // One that was given to another pod meanwhile.
     let mut pool = server.object(POOLS, POOL).unwrap();
     pool["spec"]["allocations"]["31"] = json!({ "id": "other", "podref": "ns/other", "ifname": "net1" });
     server.put(POOLS, POOL, Some(pool));
     sleep(Duration::from_secs(1)).await;
-    assert_eq!(store.put_back(&turn, &lost[0], soon()).await.unwrap(), Mended::Taken);
+    assert_eq!(store.repair_lost_entry(&turn, &lost[0], soon()).await.unwrap(), Repaired::Taken);
 }

@@ -93,14 +93,14 @@ struct World {
 #[derive(Clone)]
 pub(super) struct Server {
     world: Arc<Mutex<World>>,
-    dice: Arc<Jitter>,
+    jitter: Arc<Jitter>,
     changed: watch::Sender<u64>,
 }
 
 impl Server {
     pub(super) fn new(seed: u64) -> Self {
         let world = Arc::new(Mutex::new(World { version: 100, ..World::default() }));
-        Self { world, dice: Arc::new(Jitter::seeded(seed)), changed: watch::Sender::new(0) }
+        Self { world, jitter: Arc::new(Jitter::seeded(seed)), changed: watch::Sender::new(0) }
     }
 
     pub(super) fn client(&self) -> Client {
@@ -200,7 +200,7 @@ impl Server {
         let (method, uri) = (head.method, head.uri.to_string());
         let accept = head.headers.get("accept").and_then(|value| value.to_str().ok());
         let metadata = accept.is_some_and(|accept| accept.contains("as=PartialObjectMetadata"));
-        sleep(Duration::from_micros(200 + self.dice.roll(5000) as u64)).await;
+        sleep(Duration::from_micros(200 + self.jitter.roll(5000) as u64)).await;
         if uri.contains("watch=true") {
             return self.watch(&uri, metadata);
         }
@@ -213,7 +213,7 @@ impl Server {
             _ => {}
         }
         let (code, answer) = self.change(&method, &uri, body);
-        sleep(Duration::from_micros(200 + self.dice.roll(5000) as u64)).await;
+        sleep(Duration::from_micros(200 + self.jitter.roll(5000) as u64)).await;
         match fault {
             Some(Fault::StatusAfter(code)) => return Ok(refusal(code, "injected")),
             Some(Fault::CutAfter) => return Err("connection reset".into()),
@@ -239,7 +239,7 @@ impl Server {
             return Some(rule.fault);
         }
         // Lists fail, too, but not with what only changes meet.
-        let fault = (self.dice.roll(1000) < world.storm).then(|| STORM[self.dice.roll(STORM.len())]);
+        let fault = (self.jitter.roll(1000) < world.storm).then(|| STORM[self.jitter.roll(STORM.len())]);
         fault.filter(|fault| method == Method::PATCH || !matches!(fault, Fault::Status(409 | 422)))
     }
 
@@ -316,12 +316,12 @@ impl Server {
             return Ok(refusal(410, "too old resource version"));
         }
         let restored = lock(&self.world).restored;
-        let state = (self.clone(), self.changed.subscribe(), from, 20 + self.dice.roll(100));
+        let state = (self.clone(), self.changed.subscribe(), from, 20 + self.jitter.roll(100));
         let events = futures_util::stream::unfold(state, move |(server, mut changed, mut from, mut left)| {
             let plural = plural.clone();
             async move {
                 loop {
-                    sleep(Duration::from_micros(server.dice.roll(8000) as u64)).await;
+                    sleep(Duration::from_micros(server.jitter.roll(8000) as u64)).await;
                     let next = {
                         let world = lock(&server.world);
                         if world.deaf || from < world.compacted || world.restored != restored {

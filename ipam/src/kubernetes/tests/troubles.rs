@@ -201,7 +201,7 @@ async fn a_quiet_watch_is_begun_anew_and_nobody_is_told() {
     let store = agent(&server, "node-1", 65);
     add(&store, &claim(&octavia(), 1)).await.unwrap();
     sleep(Duration::from_secs(1)).await;
-    let told = store.inner.shared.feeds.subscribe();
+    let told = store.inner.shared.watches.subscribe();
     sleep(Duration::from_secs(600)).await;
     server.lose_watches(true);
     let mut pool = server.object(POOLS, "172.23.0.0-24").unwrap();

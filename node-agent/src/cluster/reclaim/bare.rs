@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use octavia_bridge_ipam::kubernetes::{Entry, Holding, Mended, Reservation};
+use octavia_bridge_ipam::kubernetes::{Entry, Holding, Repaired, Reservation};
 use tokio::time::sleep;
 
 use super::repair::Failures;
@@ -62,14 +62,14 @@ impl Reclaim {
             };
             let holder = format!("{} {} (container {})", lost.podref, lost.ifname, lost.container);
             match repaired {
-                Mended::Done => {
+                Repaired::Done => {
                     tracing::warn!("reservation {name} of {holder} was missing; the agent recreated it");
                     self.metrics.restored("reservation");
                 }
-                Mended::Taken => {
+                Repaired::Taken => {
                     tracing::error!("another pod has taken reservation {name} of {holder}");
                 }
-                Mended::Needless => {}
+                Repaired::Needless => {}
             }
         }
         failures.result()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use octavia_bridge_cluster::Jitter;
-use octavia_bridge_ipam::kubernetes::{Entry, Holding, Mended, Reservation};
+use octavia_bridge_ipam::kubernetes::{Entry, Holding, Repaired, Reservation};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 
@@ -68,7 +68,7 @@ pub(super) async fn keep_reservations(reclaim: Arc<Reclaim>) {
 
 async fn keep_reservation(reclaim: Arc<Reclaim>, name: String, lost: Reservation) {
     let repaired = reclaim.keep_reservation(&name, &lost, false).await;
-    if repaired == Mended::Needless && reclaim.repairer.holds(&lost) {
+    if repaired == Repaired::Needless && reclaim.repairer.holds(&lost) {
         // Of a DEL that is about to end it may come to nothing.
         sleep(AFTER_RELEASE).await;
         reclaim.keep_reservation(&name, &lost, true).await;
@@ -98,7 +98,7 @@ async fn keep_entry(reclaim: Arc<Reclaim>, entry: Entry) {
     sleep(AFTER_RELEASE).await;
     loop {
         match reclaim.repairer.repair_lost_entry(&entry).await {
-            Ok(Some(Mended::Done)) => {
+            Ok(Some(Repaired::Done)) => {
                 tracing::warn!(
                     "the API server lost {address} of {} (container {}); the agent restored it",
                     allocation.podref,
@@ -107,7 +107,7 @@ async fn keep_entry(reclaim: Arc<Reclaim>, entry: Entry) {
                 reclaim.metrics.restored("entry");
                 return;
             }
-            Ok(Some(Mended::Taken)) => {
+            Ok(Some(Repaired::Taken)) => {
                 tracing::error!(
                     "the API server lost {address} of {} (container {}), and another pod has it now, while it is in use",
                     allocation.podref,
@@ -115,7 +115,7 @@ async fn keep_entry(reclaim: Arc<Reclaim>, entry: Entry) {
                 );
                 return;
             }
-            Ok(Some(Mended::Needless) | None) => return,
+            Ok(Some(Repaired::Needless) | None) => return,
             Err(failed) => {
                 warning.warn(format!(
                     "the API server lost {address}, and the agent cannot restore it now: {}",
@@ -129,7 +129,7 @@ async fn keep_entry(reclaim: Arc<Reclaim>, entry: Entry) {
 
 impl Reclaim {
     /// Makes a reservation anew, `bare` if also without its entry, and says so. Tries until it is known what becomes of it.
-    async fn keep_reservation(&self, name: &str, lost: &Reservation, bare: bool) -> Mended {
+    async fn keep_reservation(&self, name: &str, lost: &Reservation, bare: bool) -> Repaired {
         let (mut backoff, jitter) = (backoff::repair(), Jitter::fresh());
         let mut warning = WarnOnce::default();
         loop {
@@ -149,19 +149,19 @@ impl Reclaim {
         }
     }
 
-    fn say_kept(&self, name: &str, lost: &Reservation, repaired: Mended) {
+    fn say_kept(&self, name: &str, lost: &Reservation, repaired: Repaired) {
         let holder = format!("{} {} (container {})", lost.podref, lost.ifname, lost.container);
         match repaired {
-            Mended::Done => {
+            Repaired::Done => {
                 tracing::warn!(
                     "reservation {name} of {holder} was deleted while its pod lives; the agent recreated it"
                 );
                 self.metrics.restored("reservation");
             }
-            Mended::Taken => {
+            Repaired::Taken => {
                 tracing::error!("another pod has taken reservation {name} of {holder}");
             }
-            Mended::Needless => {}
+            Repaired::Needless => {}
         }
     }
 
@@ -219,17 +219,17 @@ impl Reclaim {
 
     async fn repair_own(&self, holding: &Holding) -> Result<(), Failed> {
         match self.repairer.repair_entry(holding).await? {
-            Some(Mended::Done) => {
+            Some(Repaired::Done) => {
                 tracing::warn!(
                     "{} was removed from its pool while its pod lives; the agent restored it",
                     describe(holding)
                 );
                 self.metrics.restored("entry");
             }
-            Some(Mended::Taken) => {
+            Some(Repaired::Taken) => {
                 tracing::error!("another pod has {} now, while it is in use", describe(holding));
             }
-            Some(Mended::Needless) | None => {}
+            Some(Repaired::Needless) | None => {}
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use octavia_bridge_cluster::ApiError;
 use octavia_bridge_ipam::file::{Tombstone, Tombstones};
-use octavia_bridge_ipam::kubernetes::{Entry, Error, Holding, Mended, Reservation, Store, Turn};
+use octavia_bridge_ipam::kubernetes::{Entry, Error, Holding, Repaired, Reservation, Store, Turn};
 use octavia_bridge_ipam::pool::Allocation;
 use octavia_bridge_ipam::wire::{Attachment, Failure};
 use tokio::time::{Instant, timeout_at};
@@ -107,20 +107,20 @@ impl Repairer {
     ///
     /// # Errors
     /// Those of writing.
-    pub(crate) async fn repair_entry(&self, lone: &Holding) -> Result<Option<Mended>, Failed> {
+    pub(crate) async fn repair_entry(&self, lone: &Holding) -> Result<Option<Repaired>, Failed> {
         let (attachment, deadline) = (lone.attachment(), Instant::now() + ACT);
         let turn = self.turn(&attachment, deadline).await?;
         if !self.lives(&attachment) {
             return Ok(None);
         }
-        Ok(Some(self.store.restore(&turn, lone, deadline).await?))
+        Ok(Some(self.store.repair_entry(&turn, lone, deadline).await?))
     }
 
     /// Writes an entry that the server lost, if its attachment lives on this node; `None` if it does not.
     ///
     /// # Errors
     /// Those of writing.
-    pub(super) async fn repair_lost_entry(&self, entry: &Entry) -> Result<Option<Mended>, Failed> {
+    pub(super) async fn repair_lost_entry(&self, entry: &Entry) -> Result<Option<Repaired>, Failed> {
         let Allocation { id, ifname, .. } = &entry.allocation;
         let attachment = Attachment { container_id: id.clone(), ifname: ifname.clone().unwrap_or_default() };
         let deadline = Instant::now() + ACT;
@@ -128,7 +128,7 @@ impl Repairer {
         if !self.lives(&attachment) {
             return Ok(None);
         }
-        Ok(Some(self.store.put_back(&turn, entry, deadline).await?))
+        Ok(Some(self.store.repair_lost_entry(&turn, entry, deadline).await?))
     }
 
     /// Makes a deleted reservation of an attachment anew, if its entry still stands, or, where that may be gone (`bare`), the
@@ -141,11 +141,11 @@ impl Repairer {
         name: &str,
         lost: &Reservation,
         bare: bool,
-    ) -> Result<Mended, Failed> {
+    ) -> Result<Repaired, Failed> {
         let deadline = Instant::now() + ACT;
         let turn = self.turn(&attachment_of(lost), deadline).await?;
         let alive = bare && self.holds(lost);
-        Ok(self.store.reassert(&turn, name, lost, alive, deadline).await?)
+        Ok(self.store.repair_reservation(&turn, name, lost, alive, deadline).await?)
     }
 
     /// Whether the attachment of a reservation is known to live on this node.

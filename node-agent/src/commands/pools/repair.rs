@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use octavia_bridge_ipam::kubernetes::{Holding, Mended};
+use octavia_bridge_ipam::kubernetes::{Holding, Repaired};
 use tokio::time::sleep;
 
 use super::census::{self, Responsible, Verdict};
@@ -62,9 +62,9 @@ pub(super) async fn repair(
     }
     for holding in &lone {
         let (said, bad) = match repairer.repair_entry(holding).await {
-            Ok(Some(Mended::Done)) => ("restored".to_owned(), false),
-            Ok(Some(Mended::Taken)) => ("allocated to another pod while it is in use".to_owned(), true),
-            Ok(Some(Mended::Needless) | None) => {
+            Ok(Some(Repaired::Done)) => ("restored".to_owned(), false),
+            Ok(Some(Repaired::Taken)) => ("allocated to another pod while it is in use".to_owned(), true),
+            Ok(Some(Repaired::Needless) | None) => {
                 ("left alone, not known to run on this node".to_owned(), false)
             }
             Err(error) => (format!("failed ({})", error.why), true),

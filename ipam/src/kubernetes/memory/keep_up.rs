@@ -19,12 +19,13 @@ use crate::request::Request;
 use crate::wire::{Attachment, Inquiry};
 
 use super::cache::Cache;
-use super::error::Error;
-use super::name::address_of;
-use super::object::{CachedPool, Reservation};
-use super::patience::Patience;
-use super::release::Holdings;
-use super::{Shared, Store, lock};
+use crate::kubernetes::api::name::address_of;
+use crate::kubernetes::api::object::Reservation;
+use crate::kubernetes::error::Error;
+use crate::kubernetes::memory::pool::CachedPool;
+use crate::kubernetes::release::Holdings;
+use crate::kubernetes::write::deadline::Deadline;
+use crate::kubernetes::{Shared, Store, lock};
 
 /// So many released attachments are remembered: runtimes repeat DEL soon, if they do.
 const REMEMBERED: usize = 1024;
@@ -35,28 +36,28 @@ const ROOM: Duration = Duration::from_secs(60);
 
 /// What this agent did for which attachments.
 #[derive(Debug, Default)]
-pub(super) struct Attachments {
+pub(crate) struct Attachments {
     claimed: HashSet<Attachment>,
     released: HashSet<Attachment>,
 }
 
 impl Attachments {
     /// Something is about to be made for it.
-    pub(super) fn may_have(&mut self, attachment: &Attachment) {
+    pub(crate) fn may_have(&mut self, attachment: &Attachment) {
         self.released.remove(attachment);
     }
 
     /// Its claim succeeded.
-    pub(super) fn has(&mut self, attachment: &Attachment) {
+    pub(crate) fn has(&mut self, attachment: &Attachment) {
         self.claimed.insert(attachment.clone());
     }
 
     /// The server went back: what was released may be there again.
-    pub(super) fn went_back(&mut self) {
+    pub(crate) fn went_back(&mut self) {
         self.released.clear();
     }
 
-    pub(super) fn released(&mut self, attachment: &Attachment) {
+    pub(crate) fn released(&mut self, attachment: &Attachment) {
         self.claimed.remove(attachment);
         if self.released.len() >= REMEMBERED {
             self.released.clear();
@@ -65,7 +66,7 @@ impl Attachments {
     }
 
     /// Whether all that it had was given back: it has nothing that others could have made since.
-    pub(super) fn was_released(&self, attachment: &Attachment) -> bool {
+    pub(crate) fn was_released(&self, attachment: &Attachment) -> bool {
         self.released.contains(attachment)
     }
 }
@@ -73,13 +74,13 @@ impl Attachments {
 impl Shared {
     /// Whether whereabouts has written here lately. It writes an entry before the reservation, and fails when it finds ours
     /// there: so its entries have to be seen before a choice. Agents of this project make the reservation first.
-    pub(super) fn is_whereabouts_at_work(&self) -> bool {
+    pub(crate) fn is_whereabouts_at_work(&self) -> bool {
         lock(&self.whereabouts).is_some_and(|last| last.elapsed() < WHEREABOUTS)
     }
 }
 
 /// The pools that a claim has to read before it can choose, beside those that it has `read` already.
-pub(super) fn unread_by_claim(
+pub(crate) fn unread_by_claim(
     cache: &Cache,
     request: &Request,
     read: &BTreeSet<String>,
@@ -129,7 +130,7 @@ fn has_unknown_entry(cache: &Cache, request: &Request, name: &str, pool: &Cached
 ///
 /// Entries of an attachment are made on its node, and so by this agent, which remembers them, by one before it, or by another
 /// program.
-pub(super) fn unread_by_release(cache: &Cache, holdings: &Holdings, was_released: bool) -> Vec<String> {
+pub(crate) fn unread_by_release(cache: &Cache, holdings: &Holdings, was_released: bool) -> Vec<String> {
     let is_unknown = |name: &str, pool: &CachedPool| {
         let Some(known) = pool.sound() else { return true };
         let network = network_of(name, &known.subnet());
@@ -146,8 +147,8 @@ pub(super) fn unread_by_release(cache: &Cache, holdings: &Holdings, was_released
     unread.map(|(name, ..)| name.to_owned()).collect()
 }
 
-/// The pools that have to be read before something is mended in `pool`, or in those that can have the address of a reservation.
-pub(super) fn unread_by_mending(
+/// The pools that have to be read before something is repaired in `pool`, or in those that can have the address of a reservation.
+pub(crate) fn unread_by_repair(
     cache: &Cache,
     pool: Option<&PoolName>,
     reservation: Option<&str>,
@@ -166,7 +167,7 @@ pub(super) fn unread_by_mending(
 
 impl Store {
     /// The pools to read before it is told how full a range is; `content` as it was read lately is good enough if `lately`.
-    pub(super) fn unread_by_usage(
+    pub(crate) fn unread_by_usage(
         &self,
         inquiry: &Inquiry,
         range: &Range,
@@ -202,12 +203,12 @@ impl Store {
     ) -> Result<(), Error> {
         /// How many times longer an agent waits that is not the elected one: there are many of them.
         const OTHERS: u32 = 5;
-        let patience = Patience::until(deadline);
-        self.ready(&patience).await?;
+        let within = Deadline::until(deadline);
+        self.ready(&within).await?;
         let every = if all { every } else { every.saturating_mul(OTHERS) };
         let mut result = Ok(());
         for name in self.due(all, here, every) {
-            if let Err(error) = self.inner.shared.read_pool(&name, &patience).await {
+            if let Err(error) = self.inner.shared.read_pool(&name, &within).await {
                 let away = matches!(&error, Error::Api(cause) if cause.is_away());
                 result = result.and(Err(error));
                 if away {
@@ -223,7 +224,7 @@ impl Store {
         let shared = &self.inner.shared;
         let mut cache = lock(&shared.cache);
         let Cache { pools, reservations } = &mut *cache;
-        let flights = lock(&shared.flights);
+        let pending = lock(&shared.pending);
         let own = |seen: &Reservation| *seen.node == *shared.node && !shared.node.is_empty();
         let mut ids: HashSet<&str> = here.iter().map(String::as_str).collect();
         let reserved = reservations.iter().map(|(_, _, seen)| seen).filter(|seen| own(seen));
@@ -245,10 +246,10 @@ impl Store {
                 None => all || !(pool.was_read || ids.is_empty()),
                 // Those who hear of a change at the same moment do not ask at the same moment.
                 Some(known) if is_used => {
-                    now >= *known.again.get_or_insert_with(|| now + shared.dice.spread(every))
+                    now >= *known.again.get_or_insert_with(|| now + shared.jitter.spread(every))
                 }
                 // The claims that are under way here still need it.
-                Some(_) if flights.count(name) > 0 => false,
+                Some(_) if pending.count(name) > 0 => false,
                 Some(_) => {
                     pool.known = None;
                     false

@@ -3,105 +3,67 @@
 //! Pure but for reading the cache. A reservation counts as an address in use even where no pool has an entry for it:
 //! it is another node's claim under way, or what whereabouts left behind, and which of them nobody can tell by looking.
 
-use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use crate::address::overlap;
 use crate::name::{self, NameError, PoolName};
-use crate::pool::{Allocation, Pool};
+use crate::pool::Pool;
 use crate::request::Owner;
 
-use super::api::Api;
 use super::cache::Cache;
-use super::error::Error;
-use super::name::address_of;
-use super::object::{CachedPool, Content, Reservation};
-
-/// Addresses that claims of this agent have chosen and not yet seen written down, by pool.
-#[derive(Debug, Default)]
-pub(super) struct Flights(HashMap<String, (IpNet, BTreeMap<IpAddr, Owner>)>);
-
-impl Flights {
-    pub(super) fn begin(&mut self, pool: &PoolName, subnet: IpNet, address: IpAddr, owner: &Owner) {
-        let (_, flights) = self.0.entry(pool.to_string()).or_insert_with(|| (subnet, BTreeMap::new()));
-        flights.insert(address, owner.clone());
-    }
-
-    pub(super) fn end(&mut self, pool: &PoolName, address: IpAddr) {
-        if let Some((_, flights)) = self.0.get_mut(pool.as_str()) {
-            flights.remove(&address);
-            if flights.is_empty() {
-                self.0.remove(pool.as_str());
-            }
-        }
-    }
-
-    /// Whether `entry` of `address` is about to be written already.
-    pub(super) fn has(&self, pool: &str, address: IpAddr, entry: &Allocation) -> bool {
-        let owner = self.0.get(pool).and_then(|(_, flights)| flights.get(&address));
-        owner.is_some_and(|owner| {
-            owner.container_id == entry.id && entry.ifname.as_ref() == Some(&owner.ifname)
-        })
-    }
-
-    /// How many in one pool.
-    pub(super) fn count(&self, pool: &str) -> usize {
-        self.0.get(pool).map_or(0, |(_, flights)| flights.len())
-    }
-
-    fn overlay(&self, pool: &mut Pool) {
-        for (address, owner) in self.0.get(pool.name()).into_iter().flat_map(|(_, flights)| flights) {
-            // What is written down already is not younger in memory.
-            if pool.get(*address).is_none() {
-                let inside = pool.assign(*address, &owner.container_id, owner.pod.as_deref(), &owner.ifname);
-                debug_assert!(inside, "{address} was chosen from {}", pool.name());
-            }
-        }
-    }
-}
+use super::pending::PendingAllocations;
+use super::pool::{CachedPool, Content};
+use crate::kubernetes::api::Api;
+use crate::kubernetes::api::name::address_of;
+use crate::kubernetes::api::object::Reservation;
+use crate::kubernetes::error::Error;
 
 /// The pools that matter for a question.
 #[derive(Debug)]
-pub(super) struct View {
+pub(crate) struct View {
     /// Those it names, in its order, empty where there is none yet.
-    pub(super) own: Vec<Pool>,
+    pub(crate) own: Vec<Pool>,
     /// Further ones that share addresses with them, and reservations without an entry.
-    pub(super) others: Vec<Pool>,
+    pub(crate) others: Vec<Pool>,
     /// The names of all pools seen, for reading them again.
-    pub(super) pools: Vec<String>,
+    pub(crate) pools: Vec<String>,
     /// The names of the reservations without an entry that match, for reading them again.
-    pub(super) alone: Vec<String>,
+    pub(crate) alone: Vec<String>,
 }
 
 /// What a view is of.
-pub(super) struct Scope<'a> {
+pub(crate) struct Scope<'a> {
     /// The pools asked for.
-    pub(super) pools: &'a [(PoolName, IpNet)],
+    pub(crate) pools: &'a [(PoolName, IpNet)],
     /// The address domain.
-    pub(super) network_name: Option<&'a str>,
+    pub(crate) network_name: Option<&'a str>,
     /// Whether addresses in use in overlapping pools, and reserved ones, count.
-    pub(super) overlapping: bool,
+    pub(crate) overlapping: bool,
     /// Whose reservations are none of somebody else's.
-    pub(super) owner: Option<&'a Owner>,
+    pub(crate) owner: Option<&'a Owner>,
 }
 
 impl View {
     /// # Errors
     /// [`Error::Corrupt`]: a pool that matters is not what its name says.
-    pub(super) fn new(cache: &Cache, flights: &Flights, scope: &Scope<'_>, api: &Api) -> Result<Self, Error> {
+    pub(crate) fn new(
+        cache: &Cache,
+        pending: &PendingAllocations,
+        scope: &Scope<'_>,
+        api: &Api,
+    ) -> Result<Self, Error> {
         let mut own = Vec::new();
         for (name, subnet) in scope.pools {
             let known = sound(cache, name.as_str(), *subnet, api)?;
             let mut pool = known.map_or_else(|| Pool::new(name, *subnet), Arc::unwrap_or_clone);
-            flights.overlay(&mut pool);
+            pending.overlay(&mut pool);
             own.push(pool);
         }
         let mut view = Self { own, others: Vec::new(), pools: Vec::new(), alone: Vec::new() };
         if scope.overlapping {
-            view.add_overlapping(cache, flights, scope, api)?;
+            view.add_overlapping(cache, pending, scope, api)?;
             view.pools.extend(view.others.iter().map(|pool| pool.name().to_owned()));
             view.add_reservations(cache, scope);
         }
@@ -112,12 +74,12 @@ impl View {
     fn add_overlapping(
         &mut self,
         cache: &Cache,
-        flights: &Flights,
+        pending: &PendingAllocations,
         scope: &Scope<'_>,
         api: &Api,
     ) -> Result<(), Error> {
         let known = cache.pools.iter().map(|(name, _, _)| name);
-        let coming = flights.0.keys().map(String::as_str).filter(|name| cache.pools.get(name).is_none());
+        let coming = pending.pools().filter(|name| cache.pools.get(name).is_none());
         for name in known.chain(coming) {
             let Some(subnet) = name::subnet_of(scope.network_name, name) else { continue };
             let related = scope.pools.iter().any(|(_, mine)| overlap(mine, &subnet));
@@ -132,7 +94,7 @@ impl View {
                 }
             };
             if pool.subnet() == subnet {
-                flights.overlay(&mut pool);
+                pending.overlay(&mut pool);
                 self.others.push(pool);
             }
         }
@@ -169,7 +131,7 @@ impl View {
 }
 
 /// The pool called `name`, which must be of `subnet`; `None` if there is none, or it was not read.
-pub(super) fn sound(cache: &Cache, name: &str, subnet: IpNet, api: &Api) -> Result<Option<Arc<Pool>>, Error> {
+pub(crate) fn sound(cache: &Cache, name: &str, subnet: IpNet, api: &Api) -> Result<Option<Arc<Pool>>, Error> {
     let Some(pool) = pool(cache, name, api)? else { return Ok(None) };
     // Names are ambiguous between network names that look like IPv6 groups and ranges.
     if pool.subnet() != subnet {

@@ -14,24 +14,25 @@ use crate::pool::Pool;
 use crate::request::{Assigned, Request};
 use crate::wire::{Attachment, Claim};
 
-use super::api::Api;
-use super::cache::Cache;
-use super::change::{Change, difference};
-use super::error::Error;
-use super::name::{address_of, of_address};
-use super::object::CachedPool;
-use super::view::{Flights, Scope, View, sound};
+use crate::kubernetes::api::Api;
+use crate::kubernetes::api::name::{address_of, of_address};
+use crate::kubernetes::error::Error;
+use crate::kubernetes::memory::cache::Cache;
+use crate::kubernetes::memory::pending::PendingAllocations;
+use crate::kubernetes::memory::pool::CachedPool;
+use crate::kubernetes::memory::view::{Scope, View, sound};
+use crate::kubernetes::write::change::{Change, difference};
 
 /// Most that a pool's object may have, in bytes as JSON. etcd takes 1.5 MiB by default, the request's frame included.
 const LARGEST: usize = 1_400_000;
 /// What an address chosen and not yet written down may add to that.
-const FLIGHT: usize = 320;
+const PENDING: usize = 320;
 /// whereabouts reads offsets as signed 64-bit numbers, and deletes entries it cannot read.
 const LAST_OFFSET: u128 = i64::MAX as u128;
 
 /// What comes next.
 #[derive(Debug)]
-pub(super) enum Plan {
+pub(crate) enum Plan {
     /// Nothing before these pools were read.
     Unread(Vec<String>),
     /// Nothing before the plugin has said whether these live.
@@ -44,22 +45,22 @@ pub(super) enum Plan {
 
 /// What to do in one pool.
 #[derive(Debug)]
-pub(super) struct PoolPlan {
-    pub(super) name: PoolName,
-    pub(super) subnet: IpNet,
-    pub(super) changes: Vec<(IpAddr, Change)>,
+pub(crate) struct PoolPlan {
+    pub(crate) name: PoolName,
+    pub(crate) subnet: IpNet,
+    pub(crate) changes: Vec<(IpAddr, Change)>,
     /// The addresses that the claimant shall have in this pool.
-    pub(super) addresses: Vec<Place>,
+    pub(crate) addresses: Vec<Place>,
 }
 
 /// One address of a claimant.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
-    pub(super) address: IpAddr,
+pub(crate) struct Place {
+    pub(crate) address: IpAddr,
     /// Name of its reservation; `None` where overlapping pools do not matter, as with whereabouts.
-    pub(super) reservation: Option<String>,
+    pub(crate) reservation: Option<String>,
     /// Whether the claimant, or an earlier sandbox of its pod, has the entry already.
-    pub(super) kept: bool,
+    pub(crate) kept: bool,
 }
 
 /// Decides for `claim`, whose agent is on `node`; of each range's free addresses `skip` are passed over, and all of
@@ -67,9 +68,9 @@ pub(super) struct Place {
 ///
 /// # Errors
 /// What no later try can mend, and damaged pools.
-pub(super) fn plan(
+pub(crate) fn plan(
     cache: &Cache,
-    flights: &Flights,
+    pending: &PendingAllocations,
     claim: &Claim,
     node: &str,
     skip: usize,
@@ -88,7 +89,7 @@ pub(super) fn plan(
         overlapping: request.overlapping,
         owner: Some(&request.owner),
     };
-    let View { mut own, others, pools, alone } = View::new(cache, flights, &scope, api)?;
+    let View { mut own, others, pools, alone } = View::new(cache, pending, &scope, api)?;
     let nodes = nodes(cache, request);
     let contested: RefCell<Vec<Attachment>> = RefCell::default();
     let alive = |id: &str, ifname: &str| {
@@ -117,8 +118,8 @@ pub(super) fn plan(
         let known = sound(cache, name.as_str(), subnet, api)?;
         let before = known.unwrap_or_else(|| Arc::new(Pool::new(&name, subnet)));
         // What others here are about to write is theirs to write.
-        let changes = difference(&before, after, |address, new| flights.has(name.as_str(), address, new));
-        fits(cache, flights, &name, &changes, api)?;
+        let changes = difference(&before, after, |address, new| pending.has(name.as_str(), address, new));
+        fits(cache, pending, &name, &changes, api)?;
         let mut addresses = Vec::new();
         let mine = assigned.iter().zip(&request.wants).filter(|(_, want)| want.pool == name);
         for address in mine.map(|(assigned, _)| assigned.address.addr()) {
@@ -155,7 +156,7 @@ fn nodes<'a>(cache: &'a Cache, request: &Request) -> HashMap<&'a str, &'a str> {
 /// Whether the pool's object can take the changes.
 fn fits(
     cache: &Cache,
-    flights: &Flights,
+    pending: &PendingAllocations,
     name: &PoolName,
     changes: &[(IpAddr, Change)],
     api: &Api,
@@ -163,7 +164,7 @@ fn fits(
     let growth: usize = changes.iter().map(|(_, change)| change.growth()).sum();
     let known = cache.pools.get(name.as_str()).and_then(|pool| pool.known.as_ref());
     let size = known.map_or(0, |known| known.size);
-    let expected = size + growth + flights.count(name.as_str()) * FLIGHT;
+    let expected = size + growth + pending.count(name.as_str()) * PENDING;
     if growth > 0 && expected > LARGEST {
         return Err(Error::Unsupported(format!(
             "{} has {size} bytes and would have {expected}; the API keeps no more than {LARGEST} in one object: \

@@ -9,10 +9,10 @@ use crate::name::{PoolName, network_of};
 use crate::pool::Allocation;
 use crate::wire::Attachment;
 
-use super::cache::Cache;
-use super::name::{address_of, of_address};
-use super::object::Reservation;
-use super::{Store, lock};
+use crate::kubernetes::api::name::{address_of, of_address};
+use crate::kubernetes::api::object::Reservation;
+use crate::kubernetes::memory::cache::Cache;
+use crate::kubernetes::{Store, lock};
 
 /// An address in use: its entry, its reservation, or both.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +83,7 @@ impl Store {
     }
 }
 
-pub(super) fn survey(cache: &Cache, mut wanted: impl FnMut(&Holding) -> bool) -> Vec<Holding> {
+pub(crate) fn survey(cache: &Cache, mut wanted: impl FnMut(&Holding) -> bool) -> Vec<Holding> {
     let mut found = Vec::new();
     let mut keep = |holding: Holding| {
         if wanted(&holding) {
@@ -122,7 +122,7 @@ pub(super) fn survey(cache: &Cache, mut wanted: impl FnMut(&Holding) -> bool) ->
 
 /// The one pool to which the address of reservation `name` can belong; `None` if there are several, or one is damaged or was
 /// not read, so that nobody knows.
-pub(super) fn home(cache: &Cache, name: &str) -> Option<(PoolName, IpNet, IpAddr)> {
+pub(crate) fn home(cache: &Cache, name: &str) -> Option<(PoolName, IpNet, IpAddr)> {
     let mut home = None;
     for (pool_name, _, pool) in cache.pools.iter() {
         let pool = pool.sound()?;

@@ -12,9 +12,9 @@ use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use super::change::Change;
-use super::error::Error;
 use super::writer::{Job, Writer, Written};
-use super::{Shared, lock};
+use crate::kubernetes::error::Error;
+use crate::kubernetes::{Shared, lock};
 
 /// Requests under way beside the writer's.
 const BESIDE: usize = 8;
@@ -22,31 +22,31 @@ const BESIDE: usize = 8;
 const RIVALRY: Duration = Duration::from_secs(1);
 
 /// The way for what concerns one pool.
-pub(super) struct Lane {
+pub(crate) struct Queue {
     gate: Gate,
     rivals: Arc<Rivals>,
     jobs: mpsc::UnboundedSender<Job>,
 }
 
-impl Lane {
-    pub(super) fn new(shared: Arc<Shared>, name: String, subnet: IpNet) -> Self {
+impl Queue {
+    pub(crate) fn new(shared: Arc<Shared>, name: String, subnet: IpNet) -> Self {
         let rivals = Arc::<Rivals>::default();
         let jobs = Writer::begin(shared.clone(), name, subnet, rivals.clone());
         Self { gate: Gate::new(shared), rivals, jobs }
     }
 
     /// Those on other nodes who write to this pool.
-    pub(super) fn rivals(&self) -> &Rivals {
+    pub(crate) fn rivals(&self) -> &Rivals {
         &self.rivals
     }
 
     /// For requests beside the writer's.
-    pub(super) fn gate(&self) -> &Gate {
+    pub(crate) fn gate(&self) -> &Gate {
         &self.gate
     }
 
     /// Has `changes` written, all or none.
-    pub(super) async fn write(&self, changes: Vec<(IpAddr, Change)>, deadline: Instant) -> Written {
+    pub(crate) async fn write(&self, changes: Vec<(IpAddr, Change)>, deadline: Instant) -> Written {
         let (reply, written) = oneshot::channel();
         // The writer goes only with the store.
         let ended = || Written::Failed(late("waiting for other requests to the API"));
@@ -59,36 +59,36 @@ impl Lane {
 
 /// What is known of others who write to one pool.
 #[derive(Debug, Default)]
-pub(super) struct Rivals {
+pub(crate) struct Rivals {
     /// When one of them was last faster.
     faster: Mutex<Option<Instant>>,
 }
 
 impl Rivals {
     /// One of them was faster.
-    pub(super) fn met(&self) {
+    pub(crate) fn met(&self) {
         *lock(&self.faster) = Some(Instant::now());
     }
 
     /// Whether there are any at the moment.
-    pub(super) fn are_at_work(&self) -> bool {
+    pub(crate) fn are_at_work(&self) -> bool {
         lock(&self.faster).is_some_and(|last| last.elapsed() < RIVALRY)
     }
 
     /// Whether one was faster since then.
-    pub(super) fn were_met_since(&self, then: Instant) -> bool {
+    pub(crate) fn were_met_since(&self, then: Instant) -> bool {
         lock(&self.faster).is_some_and(|last| last >= then)
     }
 }
 
 /// Bounds how many requests are under way.
-pub(super) struct Gate {
+pub(crate) struct Gate {
     shared: Arc<Shared>,
     permits: Semaphore,
 }
 
 impl Gate {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self { shared, permits: Semaphore::new(BESIDE) }
     }
 
@@ -96,7 +96,7 @@ impl Gate {
     ///
     /// # Errors
     /// What that one found; [`Error::Late`].
-    pub(super) async fn enter(&self, deadline: Instant) -> Result<SemaphorePermit<'_>, Error> {
+    pub(crate) async fn enter(&self, deadline: Instant) -> Result<SemaphorePermit<'_>, Error> {
         let late = || late("waiting for other requests to the API");
         self.shared.unless_away(self.permits.acquire(), deadline, late).await?.map_err(|_| late())
     }
@@ -107,7 +107,7 @@ impl Shared {
     ///
     /// # Errors
     /// What that one found; `late` at the deadline.
-    pub(super) async fn unless_away<T>(
+    pub(crate) async fn unless_away<T>(
         &self,
         turn: impl Future<Output = T>,
         deadline: Instant,

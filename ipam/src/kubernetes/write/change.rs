@@ -12,7 +12,7 @@ use crate::pool::{Allocation, Pool};
 
 /// One change of one entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Change {
+pub(crate) enum Change {
     /// A free address gets an entry.
     Add(Allocation),
     /// An entry of this pod passes to another sandbox.
@@ -28,7 +28,7 @@ pub(super) enum Change {
 
 /// What has become of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(crate) enum ChangeState {
     /// The pool is as the change would make it.
     Done,
     /// It can be made.
@@ -38,7 +38,7 @@ pub(super) enum Standing {
 }
 
 /// The changes that make `after` of `before`, two states of one pool, but for entries that are added by others.
-pub(super) fn difference(
+pub(crate) fn difference(
     before: &Pool,
     after: &Pool,
     by_others: impl Fn(IpAddr, &Allocation) -> bool,
@@ -63,20 +63,20 @@ pub(super) fn difference(
 
 impl Change {
     /// What has become of it, by the pool as it is now; `None` if there is none.
-    pub(super) fn standing(&self, address: IpAddr, pool: Option<&Pool>) -> Standing {
+    pub(crate) fn state(&self, address: IpAddr, pool: Option<&Pool>) -> ChangeState {
         let now = pool.and_then(|pool| pool.get(address));
         match (self, now) {
-            (Self::Add(_), None) => Standing::Open,
-            (Self::Add(new) | Self::Take { new, .. }, Some(now)) if same(now, new) => Standing::Done,
-            (Self::Take { old, .. } | Self::Remove(old), Some(now)) if same(now, old) => Standing::Open,
+            (Self::Add(_), None) => ChangeState::Open,
+            (Self::Add(new) | Self::Take { new, .. }, Some(now)) if same(now, new) => ChangeState::Done,
+            (Self::Take { old, .. } | Self::Remove(old), Some(now)) if same(now, old) => ChangeState::Open,
             // Gone, or somebody else's already: nothing of ours is left.
-            (Self::Remove(_), _) => Standing::Done,
-            (Self::Add(_), Some(_)) | (Self::Take { .. }, _) => Standing::Lost,
+            (Self::Remove(_), _) => ChangeState::Done,
+            (Self::Add(_), Some(_)) | (Self::Take { .. }, _) => ChangeState::Lost,
         }
     }
 
     /// The operations (RFC 6902) for the entry with this offset, appended to `operations`.
-    pub(super) fn write(&self, offset: u128, operations: &mut Vec<Value>) {
+    pub(crate) fn write(&self, offset: u128, operations: &mut Vec<Value>) {
         let path = format!("/spec/allocations/{offset}");
         let test = |field: &str, value: Value| json!({ "op": "test", "path": format!("{path}{field}"), "value": value });
         let put = |field: &str, value: Value| json!({ "op": "add", "path": format!("{path}{field}"), "value": value });
@@ -111,7 +111,7 @@ impl Change {
     }
 
     /// The entry as the change leaves it.
-    pub(super) fn after(&self) -> Option<&Allocation> {
+    pub(crate) fn after(&self) -> Option<&Allocation> {
         match self {
             Self::Add(new) | Self::Take { new, .. } => Some(new),
             Self::Remove(_) => None,
@@ -119,7 +119,7 @@ impl Change {
     }
 
     /// By how many bytes the stored object may grow, the server's `managedFields` included.
-    pub(super) fn growth(&self) -> usize {
+    pub(crate) fn growth(&self) -> usize {
         /// `"65535":{"id":"","podref":"","ifname":""},` and as much of the server's `"f:65535":{".":{},"f:id":{},…`.
         const FRAME: usize = 160;
         match self {
@@ -134,7 +134,7 @@ impl Change {
 /// Ends the server's bookkeeping of who has written which field of the object, as the API's documentation describes it
 /// ("Clearing managedFields"). Nobody applies pools; but the server's notes are half as large as a pool, and most of the
 /// work of changing a large one is to bring them up to date.
-pub(super) fn forget_managers() -> Value {
+pub(crate) fn forget_managers() -> Value {
     json!({ "op": "add", "path": "/metadata/managedFields", "value": [{}] })
 }
 
@@ -174,13 +174,13 @@ mod tests {
             .collect();
         assert_eq!(text, ["172.23.0.31 b>d", "172.23.0.33 +e", "172.23.0.32 -c"]);
         for (address, change) in &changes {
-            assert_eq!(change.standing(*address, Some(&before)), Standing::Open, "{change:?}");
-            assert_eq!(change.standing(*address, Some(&after)), Standing::Done, "{change:?}");
+            assert_eq!(change.state(*address, Some(&before)), ChangeState::Open, "{change:?}");
+            assert_eq!(change.state(*address, Some(&after)), ChangeState::Done, "{change:?}");
         }
         let third = pool(&[("172.23.0.31", "x"), ("172.23.0.32", "y"), ("172.23.0.33", "z")]);
-        let standing: Vec<Standing> =
-            changes.iter().map(|(address, change)| change.standing(*address, Some(&third))).collect();
-        assert_eq!(standing, [Standing::Lost, Standing::Lost, Standing::Done]);
+        let standing: Vec<ChangeState> =
+            changes.iter().map(|(address, change)| change.state(*address, Some(&third))).collect();
+        assert_eq!(standing, [ChangeState::Lost, ChangeState::Lost, ChangeState::Done]);
     }
 
     /// The text is what servers get, and whereabouts' own patches look so.

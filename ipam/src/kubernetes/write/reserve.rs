@@ -6,23 +6,23 @@ use octavia_bridge_cluster::{ApiError, Why};
 use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, sleep};
 
-use super::error::Error;
-use super::lane::Gate;
-use super::object::{By, Reservation, Version};
-use super::patience::Patience;
-use super::{Shared, lock};
+use super::deadline::Deadline;
+use super::queue::Gate;
+use crate::kubernetes::api::object::{By, Reservation, Version};
+use crate::kubernetes::error::Error;
+use crate::kubernetes::{Shared, lock};
 
 /// A reservation that failed.
 #[derive(Debug)]
-pub(super) struct Unreserved {
-    pub(super) error: Error,
+pub(crate) struct Unreserved {
+    pub(crate) error: Error,
     /// It may have been made all the same.
-    pub(super) doubtful: bool,
+    pub(crate) doubtful: bool,
 }
 
 /// How a reservation came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reserved {
+pub(crate) enum Reserved {
     /// It did not exist, and is the claimant's now.
     Made,
     /// It was the claimant's, or an earlier sandbox' of its pod, and is the claimant's now.
@@ -50,24 +50,20 @@ struct Attempt<'a> {
 impl Shared {
     /// Makes reservation `name` the claimant's, whose turn it is to make requests. `kept` says that the claimant has the
     /// entry of this address already, or takes it over from an earlier sandbox of its pod.
-    pub(super) async fn reserve(
+    pub(crate) async fn reserve(
         &self,
         _turn: &SemaphorePermit<'_>,
         name: &str,
         kept: bool,
         by: &By<'_>,
-        patience: &mut Patience,
+        within: &mut Deadline,
     ) -> Result<Reserved, Unreserved> {
         let mut attempt = Attempt { name, kept, by, asked: false, doubtful: false };
-        let reserved = self.reserve_now(&mut attempt, patience).await;
+        let reserved = self.reserve_now(&mut attempt, within).await;
         reserved.map_err(|error| Unreserved { error, doubtful: attempt.doubtful })
     }
 
-    async fn reserve_now(
-        &self,
-        attempt: &mut Attempt<'_>,
-        patience: &mut Patience,
-    ) -> Result<Reserved, Error> {
+    async fn reserve_now(&self, attempt: &mut Attempt<'_>, within: &mut Deadline) -> Result<Reserved, Error> {
         let Attempt { name, kept, by, .. } = *attempt;
         let (mut confirmed, mut conflicts) = (false, 0);
         loop {
@@ -76,7 +72,7 @@ impl Shared {
                 None => {
                     attempt.asked = true;
                     let object = by.reservation(name);
-                    let made = self.api.create(name, &object, patience.request()).await;
+                    let made = self.api.create(name, &object, within.request()).await;
                     made.map(|stored| (stored, Reserved::Made))
                 }
                 Some((_, seen)) if seen.is_of(&by.owner.container_id, &by.owner.ifname) => {
@@ -84,13 +80,13 @@ impl Shared {
                     if attempt.asked || confirmed {
                         return Ok(if attempt.asked { Reserved::Made } else { Reserved::Kept });
                     }
-                    self.read_again::<Reservation>(name, patience).await?;
+                    self.read_again::<Reservation>(name, within).await?;
                     confirmed = true;
                     continue;
                 }
                 Some((version, seen)) if kept && by.may_take(&seen) => {
                     let part = by.takeover(&seen.uid, version);
-                    let taken = self.api.merge(name, &part, patience.request()).await;
+                    let taken = self.api.merge(name, &part, within.request()).await;
                     taken.map(|stored| (stored, Reserved::Kept))
                 }
                 Some(_) => return Ok(Reserved::Taken),
@@ -112,9 +108,9 @@ impl Shared {
             let refused =
                 error.code() == Some(409) || (error.code() == Some(404) && error.attempt != "create");
             let pause = if refused {
-                patience.conflict(conflicts, &self.dice)
+                within.conflict(conflicts, &self.jitter)
             } else {
-                patience.pause(sent, &error, &self.dice)
+                within.pause(sent, &error, &self.jitter)
             };
             let Some(pause) = pause else { return Err(self.given_up(error)) };
             conflicts += u32::from(refused);
@@ -123,48 +119,48 @@ impl Shared {
                 sleep(pause).await;
             }
             if error.code() != Some(429) {
-                self.read_again::<Reservation>(name, patience).await?;
+                self.read_again::<Reservation>(name, within).await?;
                 confirmed = true;
             }
         }
     }
 
     /// Deletes reservation `name` if it is known and `mine` says so, in whatever version.
-    pub(super) async fn unreserve(
+    pub(crate) async fn unreserve(
         &self,
         gate: &Gate,
         name: &str,
         mine: impl Fn(&Reservation) -> bool,
-        patience: &mut Patience,
+        within: &mut Deadline,
     ) -> Result<(), Error> {
-        let _permit = gate.enter(patience.deadline()).await?;
+        let _permit = gate.enter(within.deadline()).await?;
         let mut conflicts = 0;
         loop {
             let Some((version, seen)) = self.reservation(name).filter(|(_, seen)| mine(seen)) else {
                 return Ok(());
             };
             let sent = Instant::now();
-            let error =
-                match self.api.delete::<Reservation>(name, &seen.uid, version, patience.request()).await {
-                    Ok(()) => {
-                        self.trouble.send_replace(None);
-                        lock(&self.cache).reservations.ended(name, version);
-                        return Ok(());
-                    }
-                    Err(error) => error,
-                };
+            let error = match self.api.delete::<Reservation>(name, &seen.uid, version, within.request()).await
+            {
+                Ok(()) => {
+                    self.trouble.send_replace(None);
+                    lock(&self.cache).reservations.ended(name, version);
+                    return Ok(());
+                }
+                Err(error) => error,
+            };
             if matches!(error.code(), Some(404 | 409)) {
                 // Gone, or changed since, perhaps by whom it belongs to now.
-                let Some(pause) = patience.conflict(conflicts, &self.dice) else {
+                let Some(pause) = within.conflict(conflicts, &self.jitter) else {
                     return Err(self.given_up(error));
                 };
                 conflicts += 1;
                 if conflicts > 1 {
                     sleep(pause).await;
                 }
-                self.read_again::<Reservation>(name, patience).await?;
+                self.read_again::<Reservation>(name, within).await?;
             } else {
-                let Some(pause) = patience.pause(sent, &error, &self.dice) else {
+                let Some(pause) = within.pause(sent, &error, &self.jitter) else {
                     return Err(self.given_up(error));
                 };
                 sleep(pause).await;
@@ -178,16 +174,16 @@ impl Shared {
     }
 
     /// Tells those who wait for their turn if the server is away.
-    pub(super) fn tell_if_away(&self, error: &Arc<ApiError>) {
+    pub(crate) fn report_if_away(&self, error: &Arc<ApiError>) {
         if error.is_passing() && !matches!(error.why, Why::Busy(_)) {
             self.trouble.send_replace(Some((Instant::now(), error.clone())));
         }
     }
 
     /// What an operation fails with that has given up.
-    pub(super) fn given_up(&self, error: ApiError) -> Error {
+    pub(crate) fn given_up(&self, error: ApiError) -> Error {
         let error = Arc::new(error);
-        self.tell_if_away(&error);
+        self.report_if_away(&error);
         Error::Api(error)
     }
 }

@@ -10,7 +10,7 @@ use crate::name::{NameError, is_object_name};
 /// keeps one object of a name, keeps one holder of an address.
 ///
 /// An IPv6 address that begins with `::` has no valid name without a network name.
-pub(super) fn of_address(network_name: Option<&str>, address: IpAddr) -> Result<String, NameError> {
+pub(crate) fn of_address(network_name: Option<&str>, address: IpAddr) -> Result<String, NameError> {
     let mut name = network_name.map(|network| format!("{network}-")).unwrap_or_default();
     name.push_str(&address.to_string().replace(':', "-"));
     if name.ends_with('-') {
@@ -20,7 +20,7 @@ pub(super) fn of_address(network_name: Option<&str>, address: IpAddr) -> Result<
 }
 
 /// The address that reservation `name` stands for in the domain `network_name`; `None` when it is another domain's.
-pub(super) fn address_of(network_name: Option<&str>, name: &str) -> Option<IpAddr> {
+pub(crate) fn address_of(network_name: Option<&str>, name: &str) -> Option<IpAddr> {
     let text = match network_name {
         Some(network) => name.strip_prefix(network)?.strip_prefix('-')?,
         None => name,

@@ -18,50 +18,50 @@ const LONGEST_CONFLICT_PAUSE: Duration = Duration::from_millis(400);
 
 /// The time an operation has.
 #[derive(Debug, Clone)]
-pub(super) struct Patience {
+pub(crate) struct Deadline {
     deadline: Instant,
     /// When the trouble began that has not ended, and how often it was met.
     trouble: Option<(Instant, u32)>,
 }
 
-impl Patience {
-    pub(super) fn until(deadline: Instant) -> Self {
+impl Deadline {
+    pub(crate) fn until(deadline: Instant) -> Self {
         Self { deadline, trouble: None }
     }
 
     /// Whether no time is left.
-    pub(super) fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         Instant::now() >= self.deadline
     }
 
     /// More time.
-    pub(super) fn extend(&mut self, deadline: Instant) {
+    pub(crate) fn extend(&mut self, deadline: Instant) {
         self.deadline = self.deadline.max(deadline);
     }
 
-    pub(super) fn deadline(&self) -> Instant {
+    pub(crate) fn deadline(&self) -> Instant {
         self.deadline
     }
 
     /// The latest moment at which an operation still without any answer has to give one of its own.
-    pub(super) fn silence(&self) -> Instant {
+    pub(crate) fn silence(&self) -> Instant {
         self.deadline.min(self.trouble.map_or_else(Instant::now, |(since, _)| since) + TROUBLE)
     }
 
     /// How long the next request may take.
-    pub(super) fn request(&self) -> Limit {
+    pub(crate) fn request(&self) -> Limit {
         let now = Instant::now();
         let silence = self.silence().saturating_duration_since(now).max(LEAST);
         Limit { silence, answer: self.deadline.saturating_duration_since(now).min(BUSY).max(silence) }
     }
 
     /// The server answered.
-    pub(super) fn well(&mut self) {
+    pub(crate) fn well(&mut self) {
         self.trouble = None;
     }
 
     /// A request sent at `sent` failed. Returns how long to wait before the next one, or `None` to give up.
-    pub(super) fn pause(&mut self, sent: Instant, error: &ApiError, dice: &Jitter) -> Option<Duration> {
+    pub(crate) fn pause(&mut self, sent: Instant, error: &ApiError, jitter: &Jitter) -> Option<Duration> {
         if !error.is_passing() {
             return None;
         }
@@ -70,25 +70,25 @@ impl Patience {
             // It is alive, and knows when it will have time.
             self.well();
             let pause = error.retry_after().unwrap_or(Duration::from_secs(1));
-            let pause = pause.saturating_add(dice.spread(Duration::from_millis(100)));
+            let pause = pause.saturating_add(jitter.spread(Duration::from_millis(100)));
             return ends_by(now, pause, self.deadline);
         }
         if matches!(error.why, Why::Busy(_)) {
             // Of many writers to one object the server lets some starve; another attempt begins with the object as it is.
             self.well();
-            let pause = dice.spread(TROUBLE_PAUSE);
+            let pause = jitter.spread(TROUBLE_PAUSE);
             return ends_by(now, pause, self.deadline);
         }
         let (since, times) = self.trouble.map_or((sent, 0), |(since, times)| (since, times + 1));
         self.trouble = Some((since, times));
-        let pause = dice.spread(TROUBLE_PAUSE * 2_u32.pow(times.min(4)));
+        let pause = jitter.spread(TROUBLE_PAUSE * 2_u32.pow(times.min(4)));
         ends_by(now, pause, self.silence())
     }
 
     /// Somebody else was faster, the `times`-th time in a row, counted from 0.
-    pub(super) fn conflict(&self, times: u32, dice: &Jitter) -> Option<Duration> {
+    pub(crate) fn conflict(&self, times: u32, jitter: &Jitter) -> Option<Duration> {
         let pause = (CONFLICT_PAUSE * 2_u32.pow(times.min(8))).min(LONGEST_CONFLICT_PAUSE);
-        let pause = dice.spread(pause);
+        let pause = jitter.spread(pause);
         ends_by(Instant::now(), pause, self.deadline)
     }
 }

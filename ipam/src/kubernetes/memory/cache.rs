@@ -4,31 +4,26 @@
 //! and what was deleted does not come back with a version from before its end.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::name::{PoolName, network_of};
-
-use super::change::Change;
-use super::holding::Entry;
-use super::name::address_of;
-use super::object::{CachedPool, Object, Reservation, Stored, Version};
-use super::{Shared, lock};
+use crate::kubernetes::api::object::{Object, Reservation, Stored, Version};
+use crate::kubernetes::memory::pool::CachedPool;
+use crate::kubernetes::{Shared, lock};
 
 /// No reply is on its way for longer: then the end of an object need not be remembered.
 const LATEST_REPLY: Duration = Duration::from_secs(60);
 
 /// Both kinds.
 #[derive(Debug, Default)]
-pub(super) struct Cache {
-    pub(super) pools: Objects<CachedPool>,
-    pub(super) reservations: Objects<Reservation>,
+pub(crate) struct Cache {
+    pub(crate) pools: Objects<CachedPool>,
+    pub(crate) reservations: Objects<Reservation>,
 }
 
 /// What becomes of an object in the cache when more is seen of it.
-pub(super) trait Merge: Sized {
+pub(crate) trait Merge: Sized {
     /// It is a younger version of what was known.
     fn succeed(&mut self, _earlier: Self) {}
 
@@ -43,7 +38,7 @@ pub(super) trait Merge: Sized {
 }
 
 /// The part of the cache that holds one kind.
-pub(super) trait Cached: Object + Merge {
+pub(crate) trait Cached: Object + Merge {
     fn part(cache: &mut Cache) -> &mut Objects<Self>;
 
     /// The object was seen by a watch.
@@ -62,44 +57,6 @@ pub(super) trait Cached: Object + Merge {
 
     /// The object called `name` was read after that.
     fn was_read_again(_name: &str, _shared: &Shared) {}
-}
-
-impl Cached for CachedPool {
-    fn part(cache: &mut Cache) -> &mut Objects<Self> {
-        &mut cache.pools
-    }
-
-    fn went_back(before: &Objects<Self>, shared: &Shared) {
-        let pools =
-            before.iter().filter_map(|(name, _, pool)| Some((name.to_owned(), pool.sound()?.clone())));
-        lock(&shared.attachments).went_back();
-        // Of two restores in a row the first one has shown what was lost by both.
-        for (name, pool) in pools {
-            lock(&shared.before).entry(name).or_insert(pool);
-        }
-    }
-
-    fn listed_again(shared: &Shared) -> Vec<String> {
-        lock(&shared.before).keys().cloned().collect()
-    }
-
-    fn was_read_again(name: &str, shared: &Shared) {
-        let Some(before) = lock(&shared.before).remove(name) else { return };
-        let Ok(pool_name) = PoolName::try_from(name.to_owned()) else { return };
-        let now = lock(&shared.cache).pools.get(name).and_then(Self::sound).cloned();
-        let mut lost = Vec::new();
-        for (address, allocation) in before.iter() {
-            if now.as_ref().is_none_or(|now| now.get(address).is_none()) {
-                let (pool, subnet, allocation) = (pool_name.clone(), before.subnet(), allocation.clone());
-                lost.push(Entry { pool, subnet, address, allocation });
-            }
-        }
-        if !lost.is_empty() {
-            tracing::warn!("{} addresses in use are not known to the API server any more", lost.len());
-            lock(&shared.lost_entries).extend(lost);
-            shared.lost_entry.notify_one();
-        }
-    }
 }
 
 impl Cached for Reservation {
@@ -123,44 +80,9 @@ impl Cached for Reservation {
     }
 }
 
-impl Objects<CachedPool> {
-    /// A patch of ours was carried out with this answer, which has no content: what is known of that goes with it.
-    pub(super) fn patched<'a>(
-        &mut self,
-        answer: Stored<CachedPool>,
-        changes: impl Iterator<Item = (IpAddr, &'a Change)>,
-    ) {
-        let (name, version, epoch) = (answer.name.clone(), answer.version, answer.epoch);
-        let generation = answer.object.generation;
-        self.put(answer);
-        if let Some(held) = self.held.get_mut(&name).filter(|held| !held.outdated)
-            && epoch >= self.epoch
-        {
-            held.object.advance(version, generation, changes);
-        }
-    }
-
-    /// Reservation `name` of another node has ended, and the entry that it stood for before it.
-    fn freed(&mut self, name: &str, reservation: &Reservation) {
-        for (pool_name, held) in &mut self.held {
-            let Some(pool) = held.object.sound() else { continue };
-            let address = address_of(network_of(pool_name, &pool.subnet()), name);
-            let entry = address.and_then(|address| Some((address, pool.get(address)?)));
-            if let Some((address, _)) = entry.filter(|(_, entry)| reservation.goes_with(entry)) {
-                held.object.free(address);
-            }
-        }
-    }
-
-    /// Objects to change what is known of them.
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut CachedPool)> {
-        self.held.iter_mut().map(|(name, held)| (name.as_str(), &mut *held.object))
-    }
-}
-
 /// The objects of one kind by name.
 #[derive(Debug)]
-pub(super) struct Objects<T> {
+pub(crate) struct Objects<T> {
     held: BTreeMap<String, Held<T>>,
     /// Names whose object up to this version is gone, and since when that is known.
     gone: HashMap<String, (Version, Instant)>,
@@ -191,11 +113,11 @@ impl<T> Held<T> {
 
 /// What a list has ended.
 #[derive(Debug)]
-pub(super) struct Unlisted<T> {
+pub(crate) struct Unlisted<T> {
     /// These are gone.
-    pub(super) ended: Vec<(String, T)>,
+    pub(crate) ended: Vec<(String, T)>,
     /// These came in while the list was made: whether they are there has to be asked for each.
-    pub(super) doubtful: Vec<String>,
+    pub(crate) doubtful: Vec<String>,
 }
 
 impl<T> Default for Objects<T> {
@@ -205,31 +127,42 @@ impl<T> Default for Objects<T> {
 }
 
 impl<T> Objects<T> {
-    pub(super) fn get(&self, name: &str) -> Option<&T> {
+    pub(crate) fn get(&self, name: &str) -> Option<&T> {
         self.held.get(name).map(|held| &*held.object)
     }
 
     /// The object with its name as it is kept here.
-    pub(super) fn entry(&self, name: &str) -> Option<(&str, &T)> {
+    pub(crate) fn entry(&self, name: &str) -> Option<(&str, &T)> {
         self.held.get_key_value(name).map(|(name, held)| (name.as_str(), &*held.object))
     }
 
-    pub(super) fn version(&self, name: &str) -> Option<Version> {
+    pub(crate) fn version(&self, name: &str) -> Option<Version> {
         self.held.get(name).map(|held| held.version)
     }
 
     /// The version of an object, unless the server went back since it was seen.
-    pub(super) fn sure_version(&self, name: &str) -> Option<Version> {
+    pub(crate) fn sure_version(&self, name: &str) -> Option<Version> {
         self.held.get(name).filter(|held| !held.outdated).map(|held| held.version)
     }
 
     /// All objects by name.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, Version, &T)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, Version, &T)> {
         self.held.iter().map(|(name, held)| (name.as_str(), held.version, &*held.object))
     }
 
+    /// All objects by name, to change what is remembered of them.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut T)> {
+        self.held.iter_mut().map(|(name, held)| (name.as_str(), &mut *held.object))
+    }
+
+    /// An object to change what is remembered of it, unless the server went back since `epoch`.
+    pub(crate) fn get_mut(&mut self, name: &str, epoch: u64) -> Option<&mut T> {
+        let held = self.held.get_mut(name).filter(|held| !held.outdated && epoch >= self.epoch)?;
+        Some(&mut held.object)
+    }
+
     /// An object was seen in this version. An answer from before the server went back says nothing.
-    pub(super) fn put(&mut self, seen: Stored<T>)
+    pub(crate) fn put(&mut self, seen: Stored<T>)
     where
         T: Merge,
     {
@@ -251,7 +184,7 @@ impl<T> Objects<T> {
     }
 
     /// An object has ended: nothing of it up to `version` exists. Returns it, unless its end was known.
-    pub(super) fn ended(&mut self, name: &str, version: Version) -> Option<T> {
+    pub(crate) fn ended(&mut self, name: &str, version: Version) -> Option<T> {
         let known_here = self.held.get(name).is_some_and(|held| held.is_up_to(version));
         let ended = if known_here { self.held.remove(name) } else { None };
         self.note_end(name, version);
@@ -268,7 +201,7 @@ impl<T> Objects<T> {
 
     /// The server has no such object. `known` is its version in this cache when the server was asked: one that
     /// came since is younger than the answer. Returns the object, unless its end was known.
-    pub(super) fn missing(&mut self, name: &str, known: Option<Version>) -> Option<T> {
+    pub(crate) fn missing(&mut self, name: &str, known: Option<Version>) -> Option<T> {
         let version = known.filter(|_| self.version(name) == known)?;
         if self.held.get(name)?.outdated {
             // Its version says nothing about what may come after it.
@@ -281,7 +214,7 @@ impl<T> Objects<T> {
     /// the list is there, but any version of it is younger, and what was deleted may be there again.
     ///
     /// Returns whether that is so.
-    pub(super) fn list(&mut self, epoch: u64) -> bool
+    pub(crate) fn list(&mut self, epoch: u64) -> bool
     where
         T: Merge,
     {
@@ -300,7 +233,7 @@ impl<T> Objects<T> {
 
     /// These were all objects there are, some time since [`Objects::list`]. What was known before that and is not among them
     /// ended.
-    pub(super) fn listed(&mut self, names: &BTreeSet<String>) -> Unlisted<T> {
+    pub(crate) fn listed(&mut self, names: &BTreeSet<String>) -> Unlisted<T> {
         let (mut ended, mut doubtful) = (Vec::new(), Vec::new());
         let unlisted: Vec<String> = self.held.keys().filter(|name| !names.contains(*name)).cloned().collect();
         for name in unlisted {

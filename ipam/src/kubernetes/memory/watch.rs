@@ -9,9 +9,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
 use super::cache::{Cached, Unlisted};
-use super::object::{POOLS, Stored, Version};
-use super::patience::Patience;
-use super::{Shared, lock};
+use crate::kubernetes::api::object::{POOLS, Stored, Version};
+use crate::kubernetes::write::deadline::Deadline;
+use crate::kubernetes::{Shared, lock};
 
 /// How long it may take to find out whether an object is there that came in while all were listed.
 const DOUBT: Duration = Duration::from_secs(10);
@@ -20,7 +20,7 @@ const STALE: Duration = Duration::from_secs(3);
 
 /// How one kind of objects is known.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Feed {
+pub(crate) struct Watch {
     /// All objects were read once.
     read: bool,
     /// Since when changes do not arrive, and why.
@@ -29,14 +29,14 @@ pub(super) struct Feed {
 
 /// How the cache stands.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Feeds {
-    pools: Feed,
-    reservations: Feed,
+pub(crate) struct Watches {
+    pools: Watch,
+    reservations: Watch,
 }
 
 /// What a cache is worth.
 #[derive(Debug)]
-pub(super) enum Worth {
+pub(crate) enum Freshness {
     /// It says what the API says, but for the time a change takes to arrive.
     Fresh,
     /// Changes have not arrived for some seconds, for this reason.
@@ -45,28 +45,30 @@ pub(super) enum Worth {
     Nothing(Option<Arc<ApiError>>),
 }
 
-impl Feeds {
-    pub(super) fn worth(&self) -> Worth {
+impl Watches {
+    pub(crate) fn freshness(&self) -> Freshness {
         let both = [&self.pools, &self.reservations];
-        if both.iter().any(|feed| !feed.read) {
-            return Worth::Nothing(both.iter().find_map(|feed| Some(feed.broken.as_ref()?.1.clone())));
+        if both.iter().any(|watch_of| !watch_of.read) {
+            return Freshness::Nothing(
+                both.iter().find_map(|watch_of| Some(watch_of.broken.as_ref()?.1.clone())),
+            );
         }
-        let broken = both.iter().filter_map(|feed| feed.broken.as_ref());
+        let broken = both.iter().filter_map(|watch_of| watch_of.broken.as_ref());
         match broken.filter(|(since, _)| since.elapsed() >= STALE).min_by_key(|(since, _)| *since) {
-            Some((_, error)) => Worth::Stale(error.clone()),
-            None => Worth::Fresh,
+            Some((_, error)) => Freshness::Stale(error.clone()),
+            None => Freshness::Fresh,
         }
     }
 
-    fn of(&mut self, plural: &str) -> &mut Feed {
+    fn of(&mut self, plural: &str) -> &mut Watch {
         if plural == POOLS { &mut self.pools } else { &mut self.reservations }
     }
 }
 
 /// Reads and watches one kind of objects until the task is ended.
-pub(super) async fn follow<T: Cached>(shared: Arc<Shared>) {
+pub(crate) async fn follow<T: Cached>(shared: Arc<Shared>) {
     let (doubt, doubts) = mpsc::unbounded_channel();
-    let selection = shared.api.selection::<T>(shared.dice.roll(usize::MAX) as u64);
+    let selection = shared.api.selection::<T>(shared.jitter.roll(usize::MAX) as u64);
     let followed = cluster::follow::<T>(shared.api.cluster(), &selection, |change| {
         for name in take_in(&shared, change) {
             // The receiver goes with this task.
@@ -104,7 +106,7 @@ fn take_in<T: Cached>(shared: &Shared, change: Change<T>) -> Vec<String> {
             for (name, object) in ended {
                 object.ended(&name, shared);
             }
-            well(&shared.feeds, T::PLURAL);
+            well(&shared.watches, T::PLURAL);
             return doubtful;
         }
         Change::Put(item) => {
@@ -120,8 +122,8 @@ fn take_in<T: Cached>(shared: &Shared, change: Change<T>) -> Vec<String> {
                 object.ended(&name, shared);
             }
         }
-        Change::Begun => well(&shared.feeds, T::PLURAL),
-        Change::Broken(error) => tell(&shared.feeds, T::PLURAL, error),
+        Change::Begun => well(&shared.watches, T::PLURAL),
+        Change::Broken(error) => tell(&shared.watches, T::PLURAL, error),
     }
     Vec::new()
 }
@@ -140,32 +142,32 @@ fn stored<T: Cached>(item: Item<T>, epoch: u64) -> Stored<T> {
 /// Asks for objects of which nobody knows whether a list from before or from after them leaves them out.
 async fn resolve<T: Cached>(shared: &Shared, mut doubts: mpsc::UnboundedReceiver<String>) {
     while let Some(name) = doubts.recv().await {
-        while shared.read_again::<T>(&name, &Patience::until(Instant::now() + DOUBT)).await.is_err() {
-            sleep(shared.dice.spread(DOUBT)).await;
+        while shared.read_again::<T>(&name, &Deadline::until(Instant::now() + DOUBT)).await.is_err() {
+            sleep(shared.jitter.spread(DOUBT)).await;
         }
         T::was_read_again(&name, shared);
     }
 }
 
 /// Notes that changes do not arrive. Said once, not at every try.
-fn tell(feeds: &watch::Sender<Feeds>, plural: &'static str, error: Arc<ApiError>) {
-    feeds.send_modify(|feeds| {
-        let feed = feeds.of(plural);
-        let since = feed.broken.as_ref().map_or_else(Instant::now, |(since, _)| *since);
-        if feed.broken.is_none() {
+fn tell(watches: &watch::Sender<Watches>, plural: &'static str, error: Arc<ApiError>) {
+    watches.send_modify(|watches| {
+        let watch_of = watches.of(plural);
+        let since = watch_of.broken.as_ref().map_or_else(Instant::now, |(since, _)| *since);
+        if watch_of.broken.is_none() {
             tracing::warn!("{}", error.in_words());
         }
-        feed.broken = Some((since, error));
+        watch_of.broken = Some((since, error));
     });
 }
 
-fn well(feeds: &watch::Sender<Feeds>, plural: &'static str) {
-    feeds.send_if_modified(|feeds| {
-        let feed = feeds.of(plural);
-        let recovered = feed.broken.take().is_some();
+fn well(watches: &watch::Sender<Watches>, plural: &'static str) {
+    watches.send_if_modified(|watches| {
+        let watch_of = watches.of(plural);
+        let recovered = watch_of.broken.take().is_some();
         if recovered {
             tracing::info!("changes of {plural} arrive again");
         }
-        !std::mem::replace(&mut feed.read, true) || recovered
+        !std::mem::replace(&mut watch_of.read, true) || recovered
     });
 }

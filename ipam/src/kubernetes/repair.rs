@@ -9,20 +9,20 @@ use crate::name::PoolName;
 use crate::pool::Allocation;
 use crate::request::Owner;
 
-use super::change::Change;
-use super::error::Error;
-use super::holding::{Entry, Holding, home, survey};
-use super::keep_up::unread_by_mending;
-use super::keyed::Turn;
-use super::object::{By, Reservation};
-use super::patience::Patience;
-use super::reserve::Reserved;
-use super::writer::Written;
-use super::{Store, lock};
+use crate::kubernetes::api::object::{By, Reservation};
+use crate::kubernetes::error::Error;
+use crate::kubernetes::memory::keep_up::unread_by_repair;
+use crate::kubernetes::survey::{Entry, Holding, home, survey};
+use crate::kubernetes::write::change::Change;
+use crate::kubernetes::write::deadline::Deadline;
+use crate::kubernetes::write::reserve::Reserved;
+use crate::kubernetes::write::turn::Turn;
+use crate::kubernetes::write::writer::Written;
+use crate::kubernetes::{Store, lock};
 
 /// What became of a reservation or an entry that was to be made again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mended {
+pub enum Repaired {
     /// It was made.
     Done,
     /// There is nothing to do any more.
@@ -37,12 +37,12 @@ impl Store {
     /// # Errors
     /// The reason why that is not so by the deadline, or within four seconds.
     pub async fn synced(&self, deadline: Instant) -> Result<(), Error> {
-        self.ready(&Patience::until(deadline)).await?.map_or(Ok(()), |cause| Err(Error::Api(cause)))
+        self.ready(&Deadline::until(deadline)).await?.map_or(Ok(()), |cause| Err(Error::Api(cause)))
     }
 
     /// Reads what is not known for sure of the pools that have the address of this reservation, or of this pool: what was found
     /// wrong in them may be right meanwhile.
-    async fn read_before_mending(
+    async fn read_before_repair(
         &self,
         turn: &Turn,
         pool: Option<&PoolName>,
@@ -51,8 +51,8 @@ impl Store {
     ) -> Result<(), Error> {
         let shared = &self.inner.shared;
         lock(&shared.attachments).may_have(turn.attachment());
-        let unread = unread_by_mending(&lock(&shared.cache), pool, reservation);
-        self.read_all(&unread, &[], &Patience::until(deadline)).await
+        let unread = unread_by_repair(&lock(&shared.cache), pool, reservation);
+        self.read_all(&unread, &[], &Deadline::until(deadline)).await
     }
 
     /// Frees an address whose holder is gone. The `turn` is that of the holding's attachment. `false`: it is no longer as
@@ -64,13 +64,13 @@ impl Store {
         debug_assert_eq!(*turn.attachment(), dead.attachment());
         let name = dead.reservation.as_ref().map(|(name, _)| &**name);
         let pool = dead.entry.as_ref().map(|entry| &entry.pool);
-        self.read_before_mending(turn, pool, name, deadline).await?;
+        self.read_before_repair(turn, pool, name, deadline).await?;
         if self.survey(|now| now == dead).is_empty() {
             return Ok(false);
         }
         if let Some(Entry { pool, subnet, address, allocation }) = &dead.entry {
             let change = (*address, Change::Remove(allocation.clone()));
-            if let Written::Failed(error) = self.lane(pool, *subnet).write(vec![change], deadline).await {
+            if let Written::Failed(error) = self.queue(pool, *subnet).write(vec![change], deadline).await {
                 return Err(error);
             }
         }
@@ -88,8 +88,8 @@ impl Store {
         }
         if let Some((name, reservation)) = &dead.reservation {
             let same = |now: &Reservation| now == reservation;
-            let (gate, mut patience) = (&self.inner.stray, Patience::until(deadline));
-            self.inner.shared.unreserve(gate, name, same, &mut patience).await?;
+            let (gate, mut within) = (&self.inner.stray, Deadline::until(deadline));
+            self.inner.shared.unreserve(gate, name, same, &mut within).await?;
         }
         Ok(true)
     }
@@ -98,21 +98,26 @@ impl Store {
     ///
     /// # Errors
     /// Those of writing.
-    pub async fn restore(&self, turn: &Turn, lone: &Holding, deadline: Instant) -> Result<Mended, Error> {
+    pub async fn repair_entry(
+        &self,
+        turn: &Turn,
+        lone: &Holding,
+        deadline: Instant,
+    ) -> Result<Repaired, Error> {
         debug_assert_eq!(*turn.attachment(), lone.attachment());
-        let Some((name, reservation)) = &lone.reservation else { return Ok(Mended::Needless) };
-        self.read_before_mending(turn, None, Some(name), deadline).await?;
+        let Some((name, reservation)) = &lone.reservation else { return Ok(Repaired::Needless) };
+        self.read_before_repair(turn, None, Some(name), deadline).await?;
         let home = {
             let cache = lock(&self.inner.shared.cache);
             let stands = !survey(&cache, |now| now == lone).is_empty();
             home(&cache, name).filter(|_| stands && !lone.disputed)
         };
-        let Some((pool, subnet, address)) = home else { return Ok(Mended::Needless) };
+        let Some((pool, subnet, address)) = home else { return Ok(Repaired::Needless) };
         let Reservation { container, podref, ifname, .. } = reservation;
         let change = (address, Change::Add(Allocation::new(container, podref, ifname)));
-        match self.lane(&pool, subnet).write(vec![change], deadline).await {
-            Written::Done => Ok(Mended::Done),
-            Written::Lost(_) => Ok(Mended::Taken),
+        match self.queue(&pool, subnet).write(vec![change], deadline).await {
+            Written::Done => Ok(Repaired::Done),
+            Written::Lost(_) => Ok(Repaired::Taken),
             Written::Failed(error) => Err(error),
         }
     }
@@ -151,29 +156,34 @@ impl Store {
     ///
     /// # Errors
     /// Those of writing.
-    pub async fn put_back(&self, turn: &Turn, entry: &Entry, deadline: Instant) -> Result<Mended, Error> {
+    pub async fn repair_lost_entry(
+        &self,
+        turn: &Turn,
+        entry: &Entry,
+        deadline: Instant,
+    ) -> Result<Repaired, Error> {
         debug_assert_eq!(turn.attachment().container_id, entry.allocation.id);
         let Entry { pool, subnet, address, allocation } = entry;
         let name = entry.reservation_name();
-        self.read_before_mending(turn, Some(pool), name.as_deref(), deadline).await?;
+        self.read_before_repair(turn, Some(pool), name.as_deref(), deadline).await?;
         let reserved =
             self.survey(|now| now.reservation.as_ref().is_some_and(|(now, _)| Some(now) == name.as_ref()));
         let other = |now: &Holding| {
             now.reservation.as_ref().is_some_and(|(_, reservation)| !reservation.goes_with(allocation))
         };
         if reserved.iter().any(other) {
-            return Ok(Mended::Taken);
+            return Ok(Repaired::Taken);
         }
         if !self.survey(|now| now.entry.as_ref() == Some(entry)).is_empty() {
-            return Ok(Mended::Needless);
+            return Ok(Repaired::Needless);
         }
         match self
-            .lane(pool, *subnet)
+            .queue(pool, *subnet)
             .write(vec![(*address, Change::Add(allocation.clone()))], deadline)
             .await
         {
-            Written::Done => Ok(Mended::Done),
-            Written::Lost(_) => Ok(Mended::Taken),
+            Written::Done => Ok(Repaired::Done),
+            Written::Lost(_) => Ok(Repaired::Taken),
             Written::Failed(error) => Err(error),
         }
     }
@@ -183,23 +193,23 @@ impl Store {
     ///
     /// # Errors
     /// Those of writing.
-    pub async fn reassert(
+    pub async fn repair_reservation(
         &self,
         turn: &Turn,
         name: &str,
         lost: &Reservation,
         alive: bool,
         deadline: Instant,
-    ) -> Result<Mended, Error> {
+    ) -> Result<Repaired, Error> {
         let attachment = turn.attachment();
-        self.read_before_mending(turn, None, Some(name), deadline).await?;
+        self.read_before_repair(turn, None, Some(name), deadline).await?;
         let of_pod = |now: &Holding| {
             let entry = now.entry.as_ref().filter(|_| now.reservation.is_none())?;
             Some(entry.reservation_name()? == name && lost.goes_with(&entry.allocation))
         };
         let standing = self.survey(|now| now.attachment() == *attachment && of_pod(now) == Some(true));
         if standing.is_empty() && !alive {
-            return Ok(Mended::Needless);
+            return Ok(Repaired::Needless);
         }
         let owner = Owner {
             container_id: lost.container.to_string(),
@@ -213,12 +223,12 @@ impl Store {
             node: &lost.node,
             sandboxes: &[],
         };
-        let (gate, mut patience) = (&self.inner.stray, Patience::until(deadline));
+        let (gate, mut within) = (&self.inner.stray, Deadline::until(deadline));
         let turn = gate.enter(deadline).await?;
-        match self.inner.shared.reserve(&turn, name, false, &by, &mut patience).await {
-            Ok(Reserved::Made) => Ok(Mended::Done),
-            Ok(Reserved::Kept) => Ok(Mended::Needless),
-            Ok(Reserved::Taken) => Ok(Mended::Taken),
+        match self.inner.shared.reserve(&turn, name, false, &by, &mut within).await {
+            Ok(Reserved::Made) => Ok(Repaired::Done),
+            Ok(Reserved::Kept) => Ok(Repaired::Needless),
+            Ok(Reserved::Taken) => Ok(Repaired::Taken),
             Err(failed) => Err(failed.error),
         }
     }

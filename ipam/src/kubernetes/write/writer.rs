@@ -16,31 +16,32 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::address::bits;
 use crate::pool::{Allocation, Pool};
 
-use super::change::{Change, Standing, forget_managers};
-use super::error::Error;
-use super::lane::Rivals;
-use super::object::{CachedPool, POOLS, Stored, new_pool};
-use super::patience::Patience;
-use super::view::sound;
-use super::{Shared, lock};
+use super::change::{Change, ChangeState, forget_managers};
+use super::deadline::Deadline;
+use super::queue::Rivals;
+use crate::kubernetes::api::object::{POOLS, Stored, new_pool};
+use crate::kubernetes::error::Error;
+use crate::kubernetes::memory::pool::CachedPool;
+use crate::kubernetes::memory::view::sound;
+use crate::kubernetes::{Shared, lock};
 
 /// Changes in one request. The server takes 10,000 operations.
 const BATCH: usize = 500;
 /// Longest time that a request waits for claims that are on their way to it.
 const GATHERING: Duration = Duration::from_secs(2);
 /// How far apart nodes that met keep their requests, for each job of a request: others have as many.
-const DEFERENCE: Duration = Duration::from_millis(10);
-const LONGEST_DEFERENCE: Duration = Duration::from_millis(600);
+const STAGGER: Duration = Duration::from_millis(10);
+const LONGEST_STAGGER: Duration = Duration::from_millis(600);
 /// After a pause of this length nothing is known of how busy the server is.
 const CALM: Duration = Duration::from_secs(1);
 /// So often the server may refuse what, by its own word, it could do.
-const RIDDLES: u32 = 4;
+const UNEXPLAINED: u32 = 4;
 
 /// Changes that one operation wants made, all of them or none.
-pub(super) struct Job {
-    pub(super) changes: Vec<(IpAddr, Change)>,
-    pub(super) deadline: Instant,
-    pub(super) reply: oneshot::Sender<Written>,
+pub(crate) struct Job {
+    pub(crate) changes: Vec<(IpAddr, Change)>,
+    pub(crate) deadline: Instant,
+    pub(crate) reply: oneshot::Sender<Written>,
 }
 
 impl Job {
@@ -51,7 +52,7 @@ impl Job {
 
 /// What has become of a job.
 #[derive(Debug, Clone)]
-pub(super) enum Written {
+pub(crate) enum Written {
     /// All is as the job wanted it.
     Done,
     /// These entries are somebody else's.
@@ -61,7 +62,7 @@ pub(super) enum Written {
 }
 
 /// The pool, and the jobs for it.
-pub(super) struct Writer {
+pub(crate) struct Writer {
     shared: Arc<Shared>,
     name: String,
     subnet: IpNet,
@@ -75,7 +76,7 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Begins to write to one pool; ends when the sender is dropped.
-    pub(super) fn begin(
+    pub(crate) fn begin(
         shared: Arc<Shared>,
         name: String,
         subnet: IpNet,
@@ -107,17 +108,17 @@ impl Writer {
 
     /// Writes a batch until every job in it has its answer.
     async fn write(&mut self, mut batch: Vec<Job>) {
-        let mut patience = Patience::until(batch[0].deadline);
-        let (mut conflicts, mut riddles) = (0, 0);
-        self.gather(&mut batch, &mut patience).await;
+        let mut within = Deadline::until(batch[0].deadline);
+        let (mut conflicts, mut unexplained) = (0, 0);
+        self.gather(&mut batch, &mut within).await;
         if self.rivals.are_at_work() {
-            let theirs = (self.took * 2).max(DEFERENCE * batch.len() as u32);
-            sleep(self.shared.dice.below(theirs.min(LONGEST_DEFERENCE))).await;
+            let theirs = (self.took * 2).max(STAGGER * batch.len() as u32);
+            sleep(self.shared.jitter.below(theirs.min(LONGEST_STAGGER))).await;
         }
         loop {
-            self.join(&mut batch, &mut patience);
+            self.join(&mut batch, &mut within);
             if !self.can_judge(&batch)
-                && let Err(unreadable) = self.shared.read_pool(&self.name, &patience).await
+                && let Err(unreadable) = self.shared.read_pool(&self.name, &within).await
             {
                 return self.fail(batch, &unreadable);
             }
@@ -130,7 +131,7 @@ impl Writer {
                 return;
             }
             let (sent, jobs) = (Instant::now(), batch.len());
-            let error = match self.request(&batch, pool.as_deref(), patience.request()).await {
+            let error = match self.request(&batch, pool.as_deref(), within.request()).await {
                 Ok(stored) => {
                     self.took = sent.elapsed();
                     let changes = open_changes(&batch, pool.as_deref());
@@ -147,11 +148,11 @@ impl Writer {
                 _ => false,
             };
             let pause = if refused {
-                patience.well();
+                within.well();
                 conflicts += 1;
-                patience.conflict(conflicts, &self.shared.dice)
+                within.conflict(conflicts, &self.shared.jitter)
             } else {
-                patience.pause(sent, &error, &self.shared.dice)
+                within.pause(sent, &error, &self.shared.jitter)
             };
             let Some(pause) = pause else { return self.fail(batch, &error.into()) };
             sleep(pause).await;
@@ -159,13 +160,13 @@ impl Writer {
                 continue;
             }
             // The answer tells that something is not as it was thought, or nothing: only the pool tells what.
-            if let Err(unreadable) = self.shared.read_pool(&self.name, &patience).await {
+            if let Err(unreadable) = self.shared.read_pool(&self.name, &within).await {
                 return self.fail(batch, &unreadable);
             }
             batch = sort_out(batch, self.pool().ok().flatten().as_deref());
-            let riddle = matches!(error.code(), Some(404 | 422)) && batch.len() == jobs;
-            riddles = if riddle { riddles + 1 } else { 0 };
-            if riddles == RIDDLES {
+            let is_unexplained = matches!(error.code(), Some(404 | 422)) && batch.len() == jobs;
+            unexplained = if is_unexplained { unexplained + 1 } else { 0 };
+            if unexplained == UNEXPLAINED {
                 return self.fail(batch, &error.into());
             }
         }
@@ -177,16 +178,16 @@ impl Writer {
     /// The server makes the changes of all nodes one after the other: of ten patches that it has at once nine are worked out
     /// in vain, and again, and which of them comes through is chance. So a request that took long was one of many, and
     /// fewer and larger ones are sooner done, here and elsewhere. A claim that is alone waits for nobody.
-    async fn gather(&mut self, batch: &mut Vec<Job>, patience: &mut Patience) {
+    async fn gather(&mut self, batch: &mut Vec<Job>, within: &mut Deadline) {
         let shared = self.shared.clone();
         let longest = if self.rivals.are_at_work() { GATHERING } else { self.took.min(GATHERING) };
         let until = Instant::now() + longest;
         loop {
             // Those who have their answer may not have gone yet.
-            let landed = shared.landed.notified();
-            self.join(batch, patience);
+            let pending_ended = shared.pending_ended.notified();
+            self.join(batch, within);
             let jobs = batch.iter().chain(&self.waiting);
-            if jobs.flat_map(Job::addresses).count() >= lock(&self.shared.flights).count(&self.name) {
+            if jobs.flat_map(Job::addresses).count() >= lock(&self.shared.pending).count(&self.name) {
                 return;
             }
             tokio::select! {
@@ -194,7 +195,7 @@ impl Writer {
                     Some(job) => self.waiting.push_back(job),
                     None => return,
                 },
-                () = landed => {}
+                () = pending_ended => {}
                 () = sleep_until(until) => return,
             }
         }
@@ -202,7 +203,7 @@ impl Writer {
 
     /// Adds what waits to a batch, as far as it goes into one request. A sandbox' release and the takeover of its entry
     /// by the next one can both be done, but not both in one.
-    fn join(&mut self, batch: &mut Vec<Job>, patience: &mut Patience) {
+    fn join(&mut self, batch: &mut Vec<Job>, within: &mut Deadline) {
         while let Ok(job) = self.jobs.try_recv() {
             self.waiting.push_back(job);
         }
@@ -210,7 +211,7 @@ impl Writer {
         for job in std::mem::take(&mut self.waiting) {
             if touched.len() < BATCH && job.addresses().all(|address| !touched.contains(&address)) {
                 touched.extend(job.addresses());
-                patience.extend(job.deadline);
+                within.extend(job.deadline);
                 batch.push(job);
             } else {
                 self.waiting.push_back(job);
@@ -261,7 +262,7 @@ impl Writer {
             answer(job, Written::Failed(error.clone()));
         }
         match error {
-            Error::Api(cause) if cause.is_passing() => self.shared.tell_if_away(cause),
+            Error::Api(cause) if cause.is_passing() => self.shared.report_if_away(cause),
             _ => return,
         }
         let mut waiting = std::mem::take(&mut self.waiting);
@@ -279,7 +280,7 @@ impl Writer {
         let Some(known) = pool.sound() else { return pool.known.is_some() && pool.is_current() };
         let mut changes = batch.iter().flat_map(|job| &job.changes);
         pool.is_current()
-            || changes.all(|(address, change)| change.standing(*address, Some(known)) == Standing::Open)
+            || changes.all(|(address, change)| change.state(*address, Some(known)) == ChangeState::Open)
     }
 
     /// The pool as it is known.
@@ -292,7 +293,7 @@ impl Writer {
 /// The changes that are still to be made.
 fn open_changes<'a>(batch: &'a [Job], pool: Option<&Pool>) -> impl Iterator<Item = (IpAddr, &'a Change)> {
     let changes = batch.iter().flat_map(|job| &job.changes).map(|(address, change)| (*address, change));
-    changes.filter(move |(address, change)| change.standing(*address, pool) == Standing::Open)
+    changes.filter(move |(address, change)| change.state(*address, pool) == ChangeState::Open)
 }
 
 /// Answers the jobs that are done, those that lost, and those whose time is over; returns the others.
@@ -303,10 +304,10 @@ fn sort_out(batch: Vec<Job>, pool: Option<&Pool>) -> Vec<Job> {
         let mut lost = Vec::new();
         let mut open = false;
         for (address, change) in &job.changes {
-            match change.standing(*address, pool) {
-                Standing::Done => {}
-                Standing::Open => open = true,
-                Standing::Lost => lost.push(*address),
+            match change.state(*address, pool) {
+                ChangeState::Done => {}
+                ChangeState::Open => open = true,
+                ChangeState::Lost => lost.push(*address),
             }
         }
         if !lost.is_empty() {

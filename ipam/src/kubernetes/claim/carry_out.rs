@@ -8,19 +8,19 @@ use tokio::time::Instant;
 use crate::pool::Allocation;
 use crate::wire::Claim;
 
-use super::change::Change;
-use super::claim::Residue;
-use super::error::Error;
-use super::name::of_address;
-use super::object::{By, Reservation};
-use super::patience::Patience;
+use super::Residue;
 use super::plan::{Place, PoolPlan};
-use super::reserve::{Reserved, Unreserved};
-use super::writer::Written;
-use super::{Store, lock};
+use crate::kubernetes::api::name::of_address;
+use crate::kubernetes::api::object::{By, Reservation};
+use crate::kubernetes::error::Error;
+use crate::kubernetes::write::change::Change;
+use crate::kubernetes::write::deadline::Deadline;
+use crate::kubernetes::write::reserve::{Reserved, Unreserved};
+use crate::kubernetes::write::writer::Written;
+use crate::kubernetes::{Store, lock};
 
 /// What became of a plan.
-pub(super) enum Outcome {
+pub(crate) enum CarriedOut {
     Done,
     /// Somebody else was faster somewhere; these reservations are theirs, which the cache may not know yet.
     Lost(Vec<(IpAddr, String)>),
@@ -31,14 +31,14 @@ pub(super) enum Outcome {
 impl Store {
     /// Writes a plan down: the reservations first, so that whoever looks for one before writing to an overlapping pool
     /// finds it, then the entries. `lowest` says when the lowest free addresses were chosen, if they were.
-    pub(super) async fn carry_out(
+    pub(crate) async fn carry_out(
         &self,
         by: &By<'_>,
         plans: &[PoolPlan],
         lowest: Option<Instant>,
         deadline: Instant,
         residue: &mut Residue,
-    ) -> Result<Outcome, Error> {
+    ) -> Result<CarriedOut, Error> {
         let (mut taken, mut passed, mut lost, mut failure) = (Vec::new(), false, false, None);
         for (address, name, reserved) in self.reserve_all(by, plans, lowest, deadline).await {
             match reserved {
@@ -58,10 +58,10 @@ impl Store {
             return Err(error);
         }
         if !taken.is_empty() {
-            return Ok(Outcome::Lost(taken));
+            return Ok(CarriedOut::Lost(taken));
         }
         if passed {
-            return Ok(Outcome::Passed);
+            return Ok(CarriedOut::Passed);
         }
         let plans_with_work = || plans.iter().filter(|plan| !plan.changes.is_empty());
         for plan in plans_with_work() {
@@ -70,15 +70,15 @@ impl Store {
             entries.extend(added.map(|(address, _)| *address));
         }
         let written = join_all(plans_with_work().map(|plan| async move {
-            let lane = self.lane(&plan.name, plan.subnet);
-            (plan, lane.write(plan.changes.clone(), deadline).await)
+            let queue = self.queue(&plan.name, plan.subnet);
+            (plan, queue.write(plan.changes.clone(), deadline).await)
         }));
         for (plan, written) in written.await {
             match written {
                 Written::Done => {}
                 Written::Lost(addresses) => {
                     lost = true;
-                    self.lane(&plan.name, plan.subnet).rivals().met();
+                    self.queue(&plan.name, plan.subnet).rivals().met();
                     self.give_way(by, plan, &addresses, deadline).await?;
                 }
                 Written::Failed(error) => failure = Some(error),
@@ -86,8 +86,8 @@ impl Store {
         }
         match failure {
             Some(error) => Err(error),
-            None if lost => Ok(Outcome::Lost(Vec::new())),
-            None => Ok(Outcome::Done),
+            None if lost => Ok(CarriedOut::Lost(Vec::new())),
+            None => Ok(CarriedOut::Done),
         }
     }
 
@@ -100,16 +100,16 @@ impl Store {
         deadline: Instant,
     ) -> Vec<(IpAddr, String, Result<Option<Reserved>, Unreserved>)> {
         let reserve = async |plan: &PoolPlan, name: &str, kept: bool| {
-            let lane = self.lane(&plan.name, plan.subnet);
-            let turn = lane.gate().enter(deadline).await?;
+            let queue = self.queue(&plan.name, plan.subnet);
+            let turn = queue.gate().enter(deadline).await?;
             // Where another node's claims were faster, these would meet the next of them at every address.
-            if !kept && lowest.is_some_and(|chosen| lane.rivals().were_met_since(chosen)) {
+            if !kept && lowest.is_some_and(|chosen| queue.rivals().were_met_since(chosen)) {
                 return Ok(None);
             }
-            let mut patience = Patience::until(deadline);
-            let reserved = self.inner.shared.reserve(&turn, name, kept, by, &mut patience).await?;
+            let mut within = Deadline::until(deadline);
+            let reserved = self.inner.shared.reserve(&turn, name, kept, by, &mut within).await?;
             if reserved == Reserved::Taken {
-                lane.rivals().met();
+                queue.rivals().met();
             }
             Ok(Some(reserved))
         };
@@ -130,18 +130,18 @@ impl Store {
         lost: &[IpAddr],
         deadline: Instant,
     ) -> Result<(), Error> {
-        let lane = &self.lane(&plan.name, plan.subnet);
+        let queue = &self.queue(&plan.name, plan.subnet);
         let theirs = plan.addresses.iter().filter(|place| lost.contains(&place.address));
         let giving = theirs.filter_map(|place| place.reservation.as_deref()).map(|name| async move {
             let mine = |seen: &Reservation| by.has(seen);
-            self.inner.shared.unreserve(lane.gate(), name, mine, &mut Patience::until(deadline)).await
+            self.inner.shared.unreserve(queue.gate(), name, mine, &mut Deadline::until(deadline)).await
         });
         join_all(giving).await.into_iter().collect()
     }
 
     /// Deletes the reservations of addresses that the claimant had, or that an earlier try of it reserved, and does not
     /// have now. What cannot be deleted goes with the attachment's release.
-    pub(super) async fn tidy(&self, by: &By<'_>, claim: &Claim, plans: &[PoolPlan], patience: &mut Patience) {
+    pub(crate) async fn tidy(&self, by: &By<'_>, claim: &Claim, plans: &[PoolPlan], within: &mut Deadline) {
         let Some(first) = plans.first() else { return };
         let places = || plans.iter().flat_map(|plan| &plan.addresses);
         let needed = |name: &str| places().any(|place| place.reservation.as_deref() == Some(name));
@@ -158,10 +158,10 @@ impl Store {
                 surplus.push((name, Some(old)));
             }
         }
-        let lane = self.lane(&first.name, first.subnet);
+        let queue = self.queue(&first.name, first.subnet);
         for (name, entry) in surplus {
             let mine = |seen: &Reservation| by.has(seen) || entry.is_some_and(|entry| seen.goes_with(entry));
-            if let Err(error) = self.inner.shared.unreserve(lane.gate(), &name, mine, patience).await {
+            if let Err(error) = self.inner.shared.unreserve(queue.gate(), &name, mine, within).await {
                 tracing::warn!("reservation {name} is not needed and stays for now: {error}");
             }
         }

@@ -5,29 +5,29 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::OwnedMutexGuard;
 
-use super::lock;
+use crate::kubernetes::lock;
 use crate::wire::Attachment;
 
-type Turns = HashMap<Attachment, Arc<tokio::sync::Mutex<()>>>;
+type Mutexes = HashMap<Attachment, Arc<tokio::sync::Mutex<()>>>;
 
 /// The attachments that are at work.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Keyed(Arc<Mutex<Turns>>);
+pub(crate) struct Turns(Arc<Mutex<Mutexes>>);
 
 /// The turn of one attachment, until dropped.
 #[derive(Debug)]
 pub struct Turn {
     attachment: Attachment,
-    keyed: Keyed,
+    turns: Turns,
     held: Option<OwnedMutexGuard<()>>,
 }
 
-impl Keyed {
+impl Turns {
     /// Waits, in order of arrival, until nobody else works for `attachment`.
-    pub(super) async fn turn(&self, attachment: &Attachment) -> Turn {
+    pub(crate) async fn turn(&self, attachment: &Attachment) -> Turn {
         let mutex = lock(&self.0).entry(attachment.clone()).or_default().clone();
         // Made before waiting: a waiter that is dropped tidies up, too.
-        let mut turn = Turn { attachment: attachment.clone(), keyed: self.clone(), held: None };
+        let mut turn = Turn { attachment: attachment.clone(), turns: self.clone(), held: None };
         turn.held = Some(mutex.lock_owned().await);
         turn
     }
@@ -42,7 +42,7 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let mut turns = lock(&self.keyed.0);
+        let mut turns = lock(&self.turns.0);
         self.held = None;
         // Those who wait hold the mutex, too.
         if turns.get(&self.attachment).is_some_and(|mutex| Arc::strong_count(mutex) == 1) {
@@ -63,20 +63,20 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_at_a_time_per_attachment_and_nothing_is_left() {
-        let keyed = Keyed::default();
+        let turns = Turns::default();
         let a = Attachment { container_id: "a".into(), ifname: "net1".into() };
         let b = Attachment { ifname: "net2".into(), ..a.clone() };
-        let first = keyed.turn(&a).await;
-        let _other = keyed.turn(&b).await;
-        let mut second = Box::pin(keyed.turn(&a));
+        let first = turns.turn(&a).await;
+        let _other = turns.turn(&b).await;
+        let mut second = Box::pin(turns.turn(&a));
         assert!(timeout(BRIEFLY, &mut second).await.is_err());
         drop(first);
         let second = second.await;
         // One that no longer wants its turn does not keep it.
-        let mut third = Box::pin(keyed.turn(&a));
+        let mut third = Box::pin(turns.turn(&a));
         assert!(timeout(BRIEFLY, &mut third).await.is_err());
         drop(third);
         drop((second, _other));
-        assert!(lock(&keyed.0).is_empty());
+        assert!(lock(&turns.0).is_empty());
     }
 }

@@ -1,0 +1,115 @@
+//! What is remembered of the objects: it says what to try, and never what is so.
+
+pub(crate) mod cache;
+pub(crate) mod keep_up;
+pub(crate) mod pending;
+pub(crate) mod pool;
+pub(crate) mod view;
+pub(crate) mod watch;
+
+use std::sync::Arc;
+
+use octavia_bridge_cluster::ApiError;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::api::object::Reservation;
+use super::error::Error;
+use super::write::deadline::Deadline;
+use super::{Shared, Store, lock};
+use cache::Cached;
+use pool::CachedPool;
+use watch::Freshness;
+
+impl Store {
+    /// Waits until all was read once. If changes have not arrived since, pools have to be read before use; the reason is
+    /// returned.
+    pub(crate) async fn ready(&self, within: &Deadline) -> Result<Option<Arc<ApiError>>, Error> {
+        let mut watches = self.inner.shared.watches.subscribe();
+        let until = within.silence();
+        loop {
+            let cause = match watches.borrow_and_update().freshness() {
+                Freshness::Fresh => return Ok(None),
+                Freshness::Stale(cause) => return Ok(Some(cause)),
+                Freshness::Nothing(cause) => cause,
+            };
+            // A server that is away may come; one that refuses will not change its mind soon.
+            let passing = cause.as_ref().is_none_or(|cause| cause.is_passing());
+            if !passing || timeout_at(until, watches.changed()).await.is_err() {
+                let late = || Error::Late { attempt: "the first reading of all pools".into() };
+                return Err(cause.map_or_else(late, Error::Api));
+            }
+        }
+    }
+
+    /// Reads pools and reservations again.
+    pub(crate) async fn read_all(
+        &self,
+        pools: &[String],
+        reservations: &[String],
+        within: &Deadline,
+    ) -> Result<(), Error> {
+        for name in pools {
+            self.inner.shared.read_pool(name, within).await?;
+        }
+        for name in reservations {
+            self.inner.shared.read_again::<Reservation>(name, within).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Shared {
+    /// Reads a pool, unless somebody asks for it from now on before this one's turn has come.
+    pub(crate) async fn read_pool(&self, name: &str, within: &Deadline) -> Result<(), Error> {
+        let wanted = Instant::now();
+        let reading = lock(&self.reading).entry(name.to_owned()).or_default().clone();
+        let late = || Error::Late {
+            attempt: format!("waiting for others to read {}", self.api.describe::<CachedPool>(name)),
+        };
+        let _turn = match reading.try_lock() {
+            Ok(turn) => turn,
+            Err(_) => self.unless_away(reading.lock(), within.deadline(), late).await?,
+        };
+        let asked = lock(&self.cache).pools.get(name).and_then(|pool| Some(pool.known.as_ref()?.asked));
+        if asked.is_some_and(|asked| asked > wanted) {
+            return Ok(());
+        }
+        self.read_again::<CachedPool>(name, within).await
+    }
+
+    /// Takes in an object as it is now, asking as often as it takes while there is time. That a server can be read does
+    /// not say that it can be written to: the caller's own `within` does not change.
+    pub(crate) async fn read_again<T: Cached>(&self, name: &str, within: &Deadline) -> Result<(), Error> {
+        let mut within = within.clone();
+        loop {
+            let (known, sure) = {
+                let mut cache = lock(&self.cache);
+                let part = T::part(&mut cache);
+                (part.version(name), part.sure_version(name))
+            };
+            let sent = Instant::now();
+            match self.api.get::<T>(name, within.request()).await {
+                Ok(found) => {
+                    // No object ever gets an older version, unless the server went back.
+                    if let (Some(stored), Some(sure)) = (&found, sure) {
+                        self.api.cluster().revisions().is_at(T::PLURAL, stored.version.0, sure.0);
+                    }
+                    let ended = match found {
+                        Some(mut stored) => {
+                            stored.object.asked_at(sent);
+                            T::part(&mut lock(&self.cache)).put(stored);
+                            None
+                        }
+                        None => T::part(&mut lock(&self.cache)).missing(name, known),
+                    };
+                    ended.into_iter().for_each(|object| object.ended(name, self));
+                    return Ok(());
+                }
+                Err(error) => match within.pause(sent, &error, &self.jitter) {
+                    Some(pause) => sleep(pause).await,
+                    None => return Err(self.given_up(error)),
+                },
+            }
+        }
+    }
+}
