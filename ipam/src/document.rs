@@ -16,7 +16,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-pub use tree::read;
+pub use tree::{NotJson, read};
 
 /// How many characters of a wrong value an error repeats.
 const VALUE_SHOWN: usize = 80;

@@ -271,3 +271,17 @@ fn a_late_del_does_not_take_the_address_of_the_pods_next_container() {
     assert_eq!(new.expect_link("net1").addresses(), [second.address()]);
     assert_eq!(node.allocations("172.23.0.0-24")["30"]["id"], new.container_id());
 }
+
+#[test]
+fn del_reads_what_other_plugins_read() {
+    let conf = |odd: &[u8]| {
+        let known = br#""cniVersion":"1.0.0","name":"octavia","type":"octavia-bridge""#;
+        [&b"{"[..], known, b",\"note\":", odd, b"}"].concat()
+    };
+    let deep = [&b"["[..].repeat(500)[..], &b"]"[..].repeat(500)].concat();
+    for odd in [&br#""\ud800""#[..], b"\"caf\xe9\"", b"1e999", &deep] {
+        let (node, before, pod, _) = attached_pod();
+        pod.del(&conf::octavia()).stdin(conf(odd)).run().silent_success();
+        node.snapshot(&[]).assert_same_as(&before);
+    }
+}

@@ -241,7 +241,7 @@ mod tests {
             (r#"["s3cret"]"#, "it is a list"),
             (r#""s3cret""#, "it is a single value"),
             (r#"{"a":1}s3cret"#, "trailing characters at line 1 column 8"),
-            ("s3cret", "expected value at line 1 column 1"),
+            ("s3cret", "expected a value at line 1 column 1"),
         ] {
             let path = put(&folder, "text", text);
             let error = found(&[&path]).unwrap_err().to_string();

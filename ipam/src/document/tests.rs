@@ -160,3 +160,86 @@ fn a_document_has_a_limit_of_values() {
     let error = read(list(1 << 16).as_bytes()).unwrap_err().to_string();
     assert!(error.starts_with("more than 65536 values at line 1 column "), "{error}");
 }
+
+#[test]
+fn half_a_pair_and_bytes_that_are_no_text_are_replaced() {
+    for (text, expected) in [
+        (&br#"{"a": "x\ud800y"}"#[..], "x\u{fffd}y"),
+        (br#"{"a": "\udc00\ud800"}"#, "\u{fffd}\u{fffd}"),
+        (br#"{"a": "\ud800\u0041"}"#, "\u{fffd}A"),
+        (br#"{"a": "\ud83d\ude00\u00e9"}"#, "\u{1f600}\u{e9}"),
+        (b"{\"a\": \"x\xffy\"}", "x\u{fffd}y"),
+        (b"{\"a\": \"\\\"\\\\\\/\\b\\f\\n\\r\\t\"}", "\"\\/\u{8}\u{c}\n\r\t"),
+    ] {
+        assert_eq!(read(text).unwrap()["a"], expected, "{}", String::from_utf8_lossy(text));
+    }
+    assert_eq!(read(b"{\"x\xff\": 1}").unwrap()["x\u{fffd}"], 1);
+}
+
+#[test]
+fn what_nobody_asks_for_may_be_deep_or_large() {
+    let deep =
+        |depth: usize| format!("{{\"x\": {}{}, \"name\": \"n\"}}", "[".repeat(depth), "]".repeat(depth));
+    for depth in [1, 127, 128, 9_999] {
+        assert_eq!(string(&deep(depth), "name").as_deref(), Some("n"), "{depth}");
+    }
+    assert!(read(deep(10_001).as_bytes()).is_err());
+    for number in ["1e400", "-1E+400", "123456789012345678901234567890", "0.5", "1e-999", "-0.0"] {
+        let text = format!("{{\"x\": {number}, \"name\": \"n\"}}");
+        assert_eq!(string(&text, "name").as_deref(), Some("n"), "{number}");
+    }
+    let zero = value(r#"{"a": -0}"#);
+    assert_eq!(Object::root(&zero).unwrap().int("a").unwrap(), Some(0));
+}
+
+#[test]
+fn what_go_refuses_is_refused() {
+    for text in [
+        "",
+        "{",
+        "[1,]",
+        "{\"a\":1,}",
+        "{a:1}",
+        "{'a':1}",
+        "{\"a\" 1}",
+        "[1 2]",
+        "01",
+        "+1",
+        "1.",
+        ".5",
+        "1e",
+        "-",
+        "--1",
+        "nul",
+        "tru e",
+        "NaN",
+        "\"\\x\"",
+        "\"\\u12\"",
+        "\"\\u12g4\"",
+        "\"a\nb\"",
+        "\"a",
+        "{} {}",
+        "[}",
+        "\u{feff}{}",
+        "]",
+        ",",
+        "{\"a\":}",
+        "[,1]",
+        "{,}",
+        "1 x",
+    ] {
+        assert!(read(text.as_bytes()).is_err(), "{text:?}");
+    }
+    let error = read(b"{\n  \"a\": tru\n}").unwrap_err();
+    assert_eq!(error.to_string(), "expected true, false or null at line 3 column 0");
+}
+
+#[test]
+fn a_document_that_both_understand_is_the_same() {
+    let text = include_str!("../../../tests/fixtures/octavia.json");
+    let theirs: Value = serde_json::from_str(text).unwrap();
+    assert_eq!(value(text), theirs);
+    let odd =
+        r#" [ {} , [ ] , "", 0, -1, 18446744073709551615, 1.5e3, true, false, null, {"a": {"b": [1]}} ] "#;
+    assert_eq!(value(odd), serde_json::from_str::<Value>(odd).unwrap());
+}
