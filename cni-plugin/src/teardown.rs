@@ -44,6 +44,12 @@ impl<'a> Teardown<'a> {
     pub(crate) async fn undo(&self, record: &Record) -> Result<(), Error> {
         let (intent, outcome) = (&record.intent, record.outcome.as_ref());
         let (id, ifname) = (intent.container_id.as_str(), intent.ifname.as_str());
+        // A DHCP client can tell the server only as long as it has its interface. Should that fail, it is tried again below.
+        if sends_from_the_link(&intent.addressing)
+            && let Err(failure) = self.release(&intent.addressing, id, ifname).await
+        {
+            tracing::warn!("{failure}");
+        }
         if intent.link.is_some() && !self.remove_link(id, ifname, outcome).await? {
             self.remove_pod_end(intent, outcome).await?;
         }
@@ -153,6 +159,11 @@ impl<'a> Teardown<'a> {
     async fn release(&self, intent: &AddressingIntent, id: &str, ifname: &str) -> Result<(), Error> {
         addressing::release(intent, self.data_dir, id, ifname, self.path, &self.patience).await
     }
+}
+
+/// Whether the addresses were got by messages on the pod's network, and are given back so.
+fn sends_from_the_link(addressing: &AddressingIntent) -> bool {
+    matches!(addressing, AddressingIntent::Delegated { program, .. } if program == "dhcp")
 }
 
 /// Several failures as one error: the first leads, the others follow in its details.

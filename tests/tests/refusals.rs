@@ -61,7 +61,9 @@ fn ipv6_on_a_bridge_too_small_for_it() {
 #[test]
 fn delegated_ipv6_on_a_bridge_too_small_for_it() {
     let (node, pod) = worker();
-    node.ip("link add octbr mtu 1000 type bridge");
+    node.ip("link add octbr address 02:00:00:00:00:01 type bridge");
+    // Set afterwards, so that it is the administrator's and stays when the pair goes, which an IPAM plugin is shown.
+    node.ip("link set octbr mtu 1000");
     node.ip("link set octbr up");
     let before = node.snapshot(&[&pod]);
     let addresses = json!([{"address": "fd00:9::7/64"}]);

@@ -3,11 +3,11 @@
 use ipnet::IpNet;
 use octavia_bridge_ipam::flock::Mode;
 use octavia_bridge_netlink::{
-    Inside, Link, MacAddress, Netlink, NewVeth, PortFlags, Started, VethPeer, VlanRange,
+    Inside, Link, LinkChange, MacAddress, Netlink, NewVeth, PortFlags, Started, VethPeer, VlanRange,
 };
 
 use crate::addressing::{self, Claimed};
-use crate::attachment::{Attachment, MacSource, check_mtu_for};
+use crate::attachment::{Addressing, Attachment, MacSource, check_mtu_for};
 use crate::bridge;
 use crate::config::Document;
 use crate::identity;
@@ -27,6 +27,20 @@ pub(super) struct Failed {
     pub(super) claimed_nothing: bool,
     /// Neither bridge nor pair was touched.
     pub(super) linked_nothing: bool,
+}
+
+impl Failed {
+    fn claimed_nothing(error: Error) -> Self {
+        Self { error, claimed_nothing: true, linked_nothing: false }
+    }
+}
+
+/// What connects the pod.
+struct Pair {
+    bridge: Link,
+    pod_link: Link,
+    /// Of the bridge port, once they are set.
+    vlans: Option<Vec<VlanRange>>,
 }
 
 impl From<Error> for Failed {
@@ -54,11 +68,16 @@ impl Work<'_> {
         slot: &mut Slot,
     ) -> Result<(), Failed> {
         let attachment = self.attachment;
+        // Other programs are given the interface they give addresses to: a DHCP client has to send from it.
+        let early = match attachment.addressing {
+            Addressing::Delegated(_) => Some(self.make_early_pair().await.map_err(Failed::claimed_nothing)?),
+            _ => None,
+        };
         let claimed = addressing::claim(attachment, &environment.path, &document.raw).await;
         let Claimed { result: addressing, pools } = claimed.map_err(|failure| Failed {
             error: failure.error,
             claimed_nothing: failure.cleanly,
-            linked_nothing: true,
+            linked_nothing: early.is_none(),
         })?;
         // The disk is waited for on the thread inside the namespace, which has nothing else to do while the pair is made.
         let holding = pools.map(|claim| self.beside(move || claim.hold())).transpose()?;
@@ -67,12 +86,16 @@ impl Work<'_> {
         let addresses: Vec<_> = addressing.ips.iter().map(|ip| ip.address).collect();
         let mac = self.mac(&addressing);
 
-        let (bridge, pod_link) = self.make_pair(mac, &addresses).await?;
+        let Pair { bridge, pod_link, vlans } = match early {
+            Some(pair) => self.fit_to_addresses(pair, mac, &addresses).await?,
+            None => self.make_pair(mac, &addresses).await?,
+        };
+        let mac = pod_link.mac.unwrap_or(mac);
         let settings = pod::settings(attachment, &addresses);
         let settled = self.beside(|| settings.into_iter().try_for_each(Sysctl::apply))?;
-        let vlans = match &attachment.port_vlans {
-            Some(vlans) => port_vlans::set(self.host, vlans, &bridge, &self.host_link().await?).await?,
-            None => Vec::new(),
+        let vlans = match vlans {
+            Some(vlans) => vlans,
+            None => self.set_vlans(&bridge).await?,
         };
         // From here on somebody uses the addresses.
         let held = holding.map(|holding| self.done(holding)).transpose()?;
@@ -108,6 +131,51 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// The pair before there are addresses, as the reference plugin shows it to its IPAM plugins: the host's end is up and has its
+    /// VLANs, the pod's end is down.
+    async fn make_early_pair(&self) -> Result<Pair, Error> {
+        let owner = &self.attachment.owner;
+        let mac = match self.attachment.mac {
+            MacSource::Given(mac) => mac,
+            MacSource::Random => identity::random_mac(),
+            MacSource::FromAddress => identity::mac_for_attachment(&owner.container_id, &owner.ifname),
+        };
+        let pair = self.make_pair(mac, &[]).await?;
+        let settings = pod::settings(self.attachment, &[]);
+        let settled = self.beside(|| settings.into_iter().try_for_each(Sysctl::apply))?;
+        let vlans = Some(self.set_vlans(&pair.bridge).await?);
+        self.done(settled)?;
+        Ok(Pair { vlans, ..pair })
+    }
+
+    /// Gives the pod's end the MAC that goes with its addresses, unless the IPAM plugin has brought it up: then the network, and
+    /// a DHCP server's lease, know the one it has.
+    async fn fit_to_addresses(
+        &self,
+        pair: Pair,
+        mac: MacAddress,
+        addresses: &[IpNet],
+    ) -> Result<Pair, Error> {
+        let ifname = self.attachment.owner.ifname.as_str();
+        check_mtu_for(Some(pair.pod_link.mtu), addresses)?;
+        let pod_link = self.pod_link().await?;
+        let derived = self.attachment.mac == MacSource::FromAddress;
+        if pod_link.up || !derived || pod_link.mac == Some(mac) {
+            return Ok(Pair { pod_link, ..pair });
+        }
+        let change = LinkChange { mac: Some(mac), ..LinkChange::default() };
+        let changed = self.pod.change_link(pod_link.index, &change).await;
+        changed.map_err(|cause| Error::kernel(format!("give {ifname} its MAC"), &cause))?;
+        Ok(Pair { pod_link: Link { mac: Some(mac), ..pod_link }, ..pair })
+    }
+
+    async fn set_vlans(&self, bridge: &Link) -> Result<Vec<VlanRange>, Error> {
+        match &self.attachment.port_vlans {
+            Some(vlans) => port_vlans::set(self.host, vlans, bridge, &self.host_link().await?).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
     /// Has `f` called on the thread inside the namespace.
     fn beside<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> Result<Started<T>, Error> {
         self.inside.start(f).map_err(|cause| Error::kernel(&self.attachment.netns, &cause))
@@ -134,7 +202,7 @@ impl Work<'_> {
     /// Makes sure of the bridge and makes the pair in one message: host end in the bridge and up, pod end born in
     /// the pod's namespace under its final name. No name is ever temporary, no link is ever moved. Only a port that
     /// shall have VLANs stays down until it has them.
-    async fn make_pair(&self, mac: MacAddress, addresses: &[IpNet]) -> Result<(Link, Link), Error> {
+    async fn make_pair(&self, mac: MacAddress, addresses: &[IpNet]) -> Result<Pair, Error> {
         let attachment = self.attachment;
         let owner = &attachment.owner;
         let (id, ifname) = (owner.container_id.as_str(), owner.ifname.as_str());
@@ -184,13 +252,13 @@ impl Work<'_> {
                 )
             })?;
         drop(lock);
-        let pod_link = self
-            .pod
-            .link(ifname)
-            .await
-            .map_err(|cause| Error::kernel(ifname, &cause))?
-            .ok_or_else(|| vanished(ifname))?;
-        Ok((bridge, pod_link))
+        Ok(Pair { bridge, pod_link: self.pod_link().await?, vlans: None })
+    }
+
+    async fn pod_link(&self) -> Result<Link, Error> {
+        let ifname = self.attachment.owner.ifname.as_str();
+        let link = self.pod.link(ifname).await.map_err(|cause| Error::kernel(ifname, &cause))?;
+        link.ok_or_else(|| vanished(ifname))
     }
 
     fn host_link_name(&self) -> String {
