@@ -3,7 +3,7 @@
 //! It needs the container id and the interface name, and of the configuration no more than `name` and `dataDir`: the
 //! namespace may be gone, its path may belong to a newer pod, and the configuration may be stripped.
 
-use octavia_bridge_netlink::Netlink;
+use octavia_bridge_netlink::{Namespace, Netlink};
 
 use crate::config::{Document, Essentials, IpamKind};
 use crate::protocol::reply::Reply;
@@ -51,7 +51,28 @@ pub(crate) async fn del(environment: &Environment, document: &Document) -> Resul
             essentials.data_dir.display()
         );
     }
+    if !has_link {
+        warn_of_namesake(environment, &records);
+    }
     let ended = teardown.end_unrecorded(id, ifname, &essentials, Some(&document.raw)).await;
     slot.remove()?;
     ended.map(|()| Reply::Nothing)
+}
+
+/// Says what stays where another container id has this interface in this very namespace. A controller that plugs interfaces into
+/// running pods may know another id than the runtime; but a DEL may as well follow an ADD that failed because the interface was
+/// there, and that one must not end what it found.
+fn warn_of_namesake(environment: &Environment, records: &Records) {
+    let (id, ifname) = (environment.container_id.as_str(), environment.ifname.as_str());
+    let netns = environment.netns.as_deref().and_then(|path| Namespace::open(path).ok());
+    let (Some(netns), Ok(all)) = (netns, records.list()) else { return };
+    for (other, _) in all.iter().filter(|(other, name)| name == ifname && other != id) {
+        if records.peek(other, ifname).is_some_and(|record| record.intent.is_in(&netns)) {
+            tracing::warn!(
+                "{ifname} in {} stays: it is container {other}'s, and nothing of container {id} is here; DEL it with \
+                 CNI_CONTAINERID={other}",
+                netns.path().display()
+            );
+        }
+    }
 }

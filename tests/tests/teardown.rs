@@ -285,3 +285,22 @@ fn del_reads_what_other_plugins_read() {
         node.snapshot(&[]).assert_same_as(&before);
     }
 }
+
+#[test]
+fn del_by_another_container_id_says_what_stays() {
+    let (node, _, pod, attached) = attached_pod();
+    let before = node.snapshot(&[&pod]);
+    let other = pod.del(&conf::octavia()).env("CNI_CONTAINERID", "sandbox2");
+    let outcome = other.run();
+    outcome.silent_success();
+    for word in ["net1", "stays", pod.container_id(), "sandbox2"] {
+        assert!(outcome.stderr.contains(word), "no {word} in {:?}", outcome.stderr);
+    }
+    node.snapshot(&[&pod]).assert_same_as(&before);
+    assert_eq!(pod.expect_link("net1").addresses(), [attached.address()]);
+    // Of another namespace, and of what is gone, there is nothing to say.
+    let elsewhere = node.pod("elsewhere");
+    let outcome = elsewhere.del(&conf::octavia()).run();
+    outcome.silent_success();
+    assert!(!outcome.stderr.contains("stays"), "{:?}", outcome.stderr);
+}
