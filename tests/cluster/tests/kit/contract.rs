@@ -1,4 +1,4 @@
-//! What the rest of the project takes for granted of the API: on whichever server these tests run.
+//! What the rest of the project takes for granted of the API, on whichever server these tests run.
 
 use std::time::{Duration, Instant};
 

@@ -11,7 +11,7 @@ use octavia_bridge_cluster_tests::{Access, Answer, Cluster, Exchange, Fault, Pro
 use serde_json::{Value, json};
 
 /// Longer than any answer takes, shorter than patience.
-const NO_ANSWER: Duration = Duration::from_secs(2);
+const NO_ANSWER: Duration = Duration::from_secs(5);
 
 fn config_map(name: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}})
@@ -146,6 +146,16 @@ fn latency_is_added_to_each_request() {
     let seen = proxy.exchanges();
     assert_eq!(seen.len(), 5);
     assert!(seen.iter().all(|seen| seen.method == "GET" && seen.status == Some(200)), "{seen:?}");
+}
+
+#[test]
+fn bytes_of_head_and_body_are_counted() {
+    let admin = Cluster::shared().namespace("bytes");
+    create(&admin, "a").expect("an answer").expect(201);
+    let proxy = Proxy::start(&admin);
+    let body = proxy.access().size(&admin.core("configmaps/a"), false);
+    let counted = proxy.exchanges()[0].bytes;
+    assert!((body + 100..body + 1000).contains(&counted), "{counted} with a body of {body}");
 }
 
 #[test]
