@@ -1,6 +1,7 @@
 //! One run of the plugin, as a container runtime makes it.
 
 use std::collections::BTreeMap;
+use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -31,6 +32,7 @@ pub struct Call {
     stdin: Vec<u8>,
     read_only_disk: bool,
     etc: Option<PathBuf>,
+    log: Option<PathBuf>,
 }
 
 impl Call {
@@ -50,6 +52,7 @@ impl Call {
             stdin: Vec::new(),
             read_only_disk: false,
             etc: None,
+            log: None,
         }
     }
 
@@ -126,6 +129,13 @@ impl Call {
         self
     }
 
+    /// Lets the plugin write its log, which is its standard error, into this file, where it can be read while the plugin runs.
+    #[must_use]
+    pub fn logging_to(mut self, file: &Path) -> Self {
+        self.log = Some(file.to_owned());
+        self
+    }
+
     /// Runs the plugin to its end.
     ///
     /// # Panics
@@ -134,7 +144,7 @@ impl Call {
         let started = Instant::now();
         let mut child = self.start();
         let stdout = read_to_end(child.stdout.take());
-        let stderr = read_to_end(child.stderr.take());
+        let stderr = child.stderr.take().map(|pipe| read_to_end(Some(pipe)));
         if let Some(mut stdin) = child.stdin.take() {
             match stdin.write_all(&self.stdin) {
                 // VERSION and a call with a bad environment may end without reading.
@@ -148,7 +158,12 @@ impl Call {
                 panic!("the plugin did not end within {DEADLINE:?} ({stopped:?}): {}", self.describe())
             })
         };
-        let (stdout, stderr) = (until_end(&stdout), until_end(&stderr));
+        let stdout = until_end(&stdout);
+        let stderr = match (&stderr, &self.log) {
+            (Some(pipe), _) => until_end(pipe),
+            (None, Some(file)) => fs::read(file).expect("read the plugin's log"),
+            (None, None) => Vec::new(),
+        };
         let status = child.wait().expect("wait for the plugin");
         Outcome {
             call: self.describe(),
@@ -166,6 +181,9 @@ impl Call {
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).env_clear().envs(&self.env).current_dir("/");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if let Some(file) = &self.log {
+            command.stderr(File::create(file).expect("create the plugin's log"));
+        }
         self.node.run(|| {
             // This thread's own view of the mounts ends with the plugin.
             unshare(CloneFlags::CLONE_NEWNS).expect("create a mount namespace");

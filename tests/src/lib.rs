@@ -40,6 +40,7 @@ pub mod call;
 pub mod changes;
 pub mod conf;
 pub mod lab;
+mod locks;
 pub mod namespace;
 pub mod observe;
 pub mod outcome;

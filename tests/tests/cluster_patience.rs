@@ -8,7 +8,7 @@ use std::time::Duration;
 
 const POD: &str = "IgnoreUnknown=1;K8S_POD_NAMESPACE=openstack;K8S_POD_NAME=worker-0";
 /// For a busy machine, beyond the plugin's own limits.
-const LEEWAY: Duration = Duration::from_secs(5);
+const LEEWAY: Duration = Duration::from_secs(10);
 
 fn socket(node: &Node) -> PathBuf {
     node.disk().join("agent.sock")

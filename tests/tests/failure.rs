@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::time::Duration;
 
 /// No wait for a lock exceeds 30 s; the rest is for a busy machine.
-const LONGEST_WAIT: Duration = Duration::from_secs(35);
+const LONGEST_WAIT: Duration = Duration::from_secs(45);
 
 /// Runs an ADD that must fail with `code` and change nothing, on a host without a bridge and on one with.
 fn fails_without_a_trace(conf: &Value, code: u64) -> CniError {

@@ -4,7 +4,7 @@
 //! all the states a killed process can leave behind.
 
 use octavia_bridge_tests::scripted::oblige;
-use octavia_bridge_tests::traffic::{Echo, expect_answer};
+use octavia_bridge_tests::traffic::{AT_ONCE, Echo, expect_answer};
 use octavia_bridge_tests::{Call, Lab, Node, Pod, ScriptedAgent, conf};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -241,5 +241,5 @@ fn a_bridge_that_a_killed_add_made_stays_if_another_pod_uses_it() {
     let attached = two.add(&conf::octavia()).run().attached();
     killed.del(&conf::octavia()).run().silent_success();
     let _echo = Echo::start(&two, attached.ip());
-    expect_answer(&one, attached.ip(), Duration::from_secs(1));
+    expect_answer(&one, attached.ip(), AT_ONCE);
 }

@@ -1,12 +1,9 @@
 //! Addresses and routes of a pod, IPv4 and IPv6.
 
-use octavia_bridge_tests::traffic::{Echo, expect_answer};
+use octavia_bridge_tests::traffic::{AT_ONCE, Echo, expect_answer};
 use octavia_bridge_tests::{Attached, Lab, Pod, conf};
 use serde_json::{Value, json};
 use std::net::IpAddr;
-use std::time::Duration;
-
-const SECOND: Duration = Duration::from_secs(1);
 
 /// A pod in 172.23.0.0/24 with further keys in its `ipam` block.
 fn attach(ipam: Value) -> (Pod, Attached) {
@@ -123,7 +120,7 @@ fn ipv6_is_switched_on_where_the_runtime_switched_it_off() {
         assert_eq!(off.sysctl(&format!("ipv6/conf/{link}/disable_ipv6")).as_deref(), Some("0"), "{link}");
     }
     let _echo = Echo::start(&off, attached.ip());
-    expect_answer(&peer, attached.ip(), SECOND);
+    expect_answer(&peer, attached.ip(), AT_ONCE);
 }
 
 #[test]
@@ -157,7 +154,7 @@ fn both_families_live_on_one_interface() {
     assert_eq!(two.expect_route("fd00:25::/64").gateway(), "fe80::1");
     for address in attached.ips() {
         let _echo = Echo::start(&two, address);
-        expect_answer(&one, address, SECOND);
+        expect_answer(&one, address, AT_ONCE);
     }
 }
 

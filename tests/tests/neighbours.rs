@@ -1,6 +1,6 @@
 //! What the neighbours learn, and when: a pod is reachable at once, also when its address was another pod's a second ago.
 
-use octavia_bridge_tests::traffic::{Echo, expect_answer};
+use octavia_bridge_tests::traffic::{AT_ONCE, Echo, expect_answer};
 use octavia_bridge_tests::wire::{Announcement, Form, Wire};
 use octavia_bridge_tests::{Attached, Lab, Node, Pod, conf};
 use serde_json::{Value, json};
@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 const OLD_MAC: &str = "02:00:00:00:00:01";
 const NEW_MAC: &str = "02:00:00:00:00:02";
-const SECOND: Duration = Duration::from_secs(1);
 /// An emulated processor may stand still for a second. Neighbours trust an entry for 15 s at least, bridges for 300.
 const ON_A_BUSY_MACHINE: Duration = Duration::from_secs(5);
 
@@ -26,7 +25,7 @@ fn ipv6(changes: Value) -> Value {
 fn hears(wire: &mut Wire, attached: &Attached, form: Form) {
     let address = attached.ip();
     let expected = Announcement { address, mac: attached.pod_mac().to_owned(), form };
-    assert_eq!(wire.expect_announcement_of(address, SECOND), expected);
+    assert_eq!(wire.expect_announcement_of(address, AT_ONCE), expected);
 }
 
 /// A pod that is there first and stays, and the address the next pod will get.
@@ -77,11 +76,11 @@ fn nothing_is_announced_where_that_is_switched_off() {
     let peer = peer_of(&node, &ipv4(json!({})));
     let mut wire = Wire::listen(&peer);
     let attached = node.pod("worker").add(&ipv4(json!({"announce": false}))).run().attached();
-    assert_eq!(wire.announcement_of(attached.ip(), SECOND / 2), None);
+    assert_eq!(wire.announcement_of(attached.ip(), Duration::from_millis(500)), None);
 }
 
 #[test]
-fn a_pod_remade_with_another_mac_is_reachable_within_a_second() {
+fn a_pod_remade_with_another_mac_is_reachable_at_once() {
     for conf in [ipv4, ipv6] {
         let node = Lab::new().node("node1");
         let peer = peer_of(&node, &conf(json!({})));
@@ -89,7 +88,7 @@ fn a_pod_remade_with_another_mac_is_reachable_within_a_second() {
         let attached = old.add(&conf(json!({"mac": OLD_MAC}))).run().attached();
         {
             let _echo = Echo::start(&old, attached.ip());
-            expect_answer(&peer, attached.ip(), SECOND);
+            expect_answer(&peer, attached.ip(), AT_ONCE);
         }
         old.del(&conf(json!({}))).run().silent_success();
         // As fresh as an entry can be: without an announcement the peer would trust it for 15 to 45 s.
@@ -100,7 +99,7 @@ fn a_pod_remade_with_another_mac_is_reachable_within_a_second() {
         let again = new.add(&conf(json!({"mac": NEW_MAC}))).run().attached();
         assert_eq!(again.ip(), attached.ip());
         let _echo = Echo::start(&new, again.ip());
-        expect_answer(&peer, again.ip(), SECOND);
+        expect_answer(&peer, again.ip(), AT_ONCE);
     }
 }
 

@@ -1,9 +1,8 @@
 //! Links: the pair, the bridge, MTU and MAC addresses.
 
-use octavia_bridge_tests::traffic::{Echo, expect_answer};
+use octavia_bridge_tests::traffic::{AT_ONCE, Echo, expect_answer};
 use octavia_bridge_tests::{Lab, conf};
 use serde_json::json;
-use std::time::Duration;
 
 #[test]
 fn a_layer2_attachment_is_a_pair_with_its_host_end_in_the_bridge() {
@@ -109,7 +108,7 @@ fn two_pods_of_a_node_talk_to_each_other() {
     let attached = two.add(&conf::octavia()).run().attached();
     assert_eq!(node.ports("octbr").len(), 2);
     let _echo = Echo::start(&two, attached.ip());
-    expect_answer(&one, attached.ip(), Duration::from_secs(1));
+    expect_answer(&one, attached.ip(), AT_ONCE);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 /// Far more than a call needs; what hangs is killed, and `error` and `success` say so.
 const LIMIT: [&str; 4] = ["/usr/bin/timeout", "-s", "KILL", "15"];
 /// No wait for a lock exceeds 30 s; the rest is for a busy machine.
-const LONGEST_WAIT: Duration = Duration::from_secs(35);
+const LONGEST_WAIT: Duration = Duration::from_secs(45);
 
 /// A shell that becomes the plugin, with other streams or variables.
 fn shell(change: &str) -> [String; 3] {

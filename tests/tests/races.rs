@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 const POOL: &str = "172.23.0.0-24";
-/// For a process to start and to reach the lock that the test holds.
+/// For a process to start. One that takes longer comes second, which is right as well, and proves less.
 const HEAD_START: Duration = Duration::from_millis(100);
 const ROUNDS: u64 = 4;
 /// With links, and without: as an IPAM plugin.
@@ -47,11 +47,16 @@ fn all_or_nothing(pod: &Pod, face: &str, add: &Outcome, del: &Outcome, story: &s
     assert_eq!(parts(pod), (0, 0, 0), "{face}, {story}");
 }
 
-/// Runs two calls, the second a little later; returns what became of both.
-fn one_behind_the_other(first: &Call, second: &Call, then: impl FnOnce()) -> (Outcome, Outcome) {
+/// Runs two calls, the second after `between`; returns what became of both.
+fn one_behind_the_other(
+    first: &Call,
+    between: impl FnOnce(),
+    second: &Call,
+    then: impl FnOnce(),
+) -> (Outcome, Outcome) {
     thread::scope(|scope| {
         let first = scope.spawn(|| first.run());
-        thread::sleep(HEAD_START);
+        between();
         let second = scope.spawn(|| second.run());
         then();
         (first.join().expect("the first call's thread"), second.join().expect("the second call's thread"))
@@ -63,9 +68,9 @@ fn both_wait_for_the_store(face: &str, node: &Node, round: u64) {
     let pod = node.pod("worker");
     let (add, del) = (pod.add(&octavia()).plugin(face), pod.del(&octavia()).plugin(face));
     let store = hold_the_store(node);
-    let (del, add) = one_behind_the_other(&del, &add, || {
-        // Not always the same: who of the waiting comes first may depend on when each of them looks.
-        thread::sleep(HEAD_START + Duration::from_millis(3 * round));
+    let one_waits = || node.until_locks_are_waited_for(1);
+    let (del, add) = one_behind_the_other(&del, one_waits, &add, || {
+        node.until_locks_are_waited_for(2);
         drop(store);
     });
     // DEL was there first, so what this ADD made cannot be what that DEL was about.
@@ -82,15 +87,16 @@ fn one_overtakes_the_other(face: &str, node: &Node, slow: &str) {
     let (add, del) = (pod.add(&octavia()).plugin(face), pod.del(&octavia()).plugin(face));
     // A store that is there, so that DEL has to ask it even on a node without any attachment.
     drop(hold_the_store(node));
+    let head_start = || thread::sleep(HEAD_START);
     let late = "inject=flock:delay_enter=600000";
     let lock = "/var/lib/octavia-bridge/pools/.lock";
     let strace =
         ["/usr/bin/strace", "-f", "-qq", "-o", "/dev/null", "-P", lock, "-e", "trace=flock", "-e", late];
     let (add, del) = if slow == "DEL" {
-        let (del, add) = one_behind_the_other(&del.under(&strace), &add, || {});
+        let (del, add) = one_behind_the_other(&del.under(&strace), head_start, &add, || {});
         (add, del)
     } else {
-        one_behind_the_other(&add.under(&strace), &del, || {})
+        one_behind_the_other(&add.under(&strace), head_start, &del, || {})
     };
     all_or_nothing(&pod, face, &add, &del, &format!("a slow {slow}"));
 }
@@ -143,7 +149,7 @@ fn several_dels_of_one_attachment_all_succeed() {
         thread::scope(|scope| {
             let dels: Vec<_> =
                 (0..3).map(|_| scope.spawn(|| pod.del(&octavia()).plugin(face).run())).collect();
-            thread::sleep(HEAD_START);
+            node.until_locks_are_waited_for(3);
             drop(store);
             for del in dels {
                 del.join().expect("a DEL's thread").silent_success();

@@ -4,7 +4,6 @@ use octavia_bridge_tests::{Attached, Lab, Node, Pod, conf};
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::path::PathBuf;
-use std::time::Duration;
 
 const POOL: &str = "172.23.0.0-24";
 
@@ -161,10 +160,8 @@ fn gc_does_not_wait_for_attachments_of_another_network() {
         lock.lock().unwrap();
         lock
     });
-    // Killed when it waits after all: three waits would be longer than this test may take.
-    let outcome = node.gc(&gc(&[])).under(&["/usr/bin/timeout", "-s", "KILL", "15"]).run();
-    outcome.silent_success();
-    assert!(outcome.took < Duration::from_secs(5), "{:?}", outcome.took);
+    // Killed when it waits after all, which would be for half a minute at each.
+    node.gc(&gc(&[])).under(&["/usr/bin/timeout", "-s", "KILL", "15"]).run().silent_success();
     assert_eq!(gone.link_names(), [""; 0]);
     drop(locks);
     assert_eq!(node.ports("octbr").len(), 3);

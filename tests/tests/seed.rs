@@ -1,12 +1,10 @@
 //! The whole story: controller pods on two nodes, and the router between their network and that of the amphorae.
 
-use octavia_bridge_tests::traffic::{Echo, expect_answer};
+use octavia_bridge_tests::traffic::{AT_ONCE, Echo, expect_answer};
 use octavia_bridge_tests::{Attached, Lab, Node, Pod, conf};
 use serde_json::json;
 use std::net::IpAddr;
-use std::time::Duration;
 
-const PATIENCE: Duration = Duration::from_secs(2);
 const AMPHORA: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(172, 24, 0, 5));
 
 /// Two nodes whose bridges are joined by the trunk, and the `OpenStack` side behind a cable on the first.
@@ -55,14 +53,14 @@ fn controllers_on_two_nodes_and_an_amphora_behind_the_router_reach_each_other() 
     let _amphora = Echo::start(&cloud.amphora, AMPHORA);
     for (pod, end) in pods.iter().zip(&ends) {
         // Controller to amphora, and the amphora sees whom it must answer: no address is translated on the way.
-        let answer = expect_answer(pod, AMPHORA, PATIENCE);
+        let answer = expect_answer(pod, AMPHORA, AT_ONCE);
         assert_eq!(answer.source, end.ip().to_string());
         // Heartbeats go the other way.
         let _controller = Echo::start(pod, end.ip());
-        assert_eq!(expect_answer(&cloud.amphora, end.ip(), PATIENCE).source, AMPHORA.to_string());
+        assert_eq!(expect_answer(&cloud.amphora, end.ip(), AT_ONCE).source, AMPHORA.to_string());
         // And every controller reaches every other, on its node and on the other.
         for other in pods.iter().filter(|other| other.container_id() != pod.container_id()) {
-            expect_answer(other, end.ip(), PATIENCE);
+            expect_answer(other, end.ip(), AT_ONCE);
         }
     }
     // The router has learnt each controller's MAC as the controller has it.
@@ -87,7 +85,7 @@ fn a_controller_remade_on_the_other_node_keeps_its_amphorae() {
     let attached = old.add(&conf::octavia()).run().attached();
     {
         let _echo = Echo::start(&old, attached.ip());
-        expect_answer(&cloud.amphora, attached.ip(), PATIENCE);
+        expect_answer(&cloud.amphora, attached.ip(), AT_ONCE);
     }
     old.del(&conf::octavia()).run().silent_success();
     let new = cloud.nodes[1].pod("healthmanager");
@@ -95,7 +93,7 @@ fn a_controller_remade_on_the_other_node_keeps_its_amphorae() {
     assert_eq!((again.ip(), again.pod_mac()), (attached.ip(), attached.pod_mac()));
     // The listener speaks first to nobody; the router must find it by what it was told.
     let _echo = Echo::start(&new, again.ip());
-    expect_answer(&cloud.amphora, again.ip(), Duration::from_secs(1));
+    expect_answer(&cloud.amphora, again.ip(), AT_ONCE);
 }
 
 #[test]

@@ -1,10 +1,9 @@
 //! DEL: repeated, in any order, with the namespace gone or the configuration stripped, it succeeds and leaks nothing.
 
-use octavia_bridge_tests::traffic::{Echo, expect_answer};
+use octavia_bridge_tests::traffic::{AT_ONCE, Echo, expect_answer};
 use octavia_bridge_tests::{Attached, Lab, Node, Pod, Snapshot, conf};
 use serde_json::json;
 use std::fs;
-use std::time::Duration;
 
 /// A node with a bridge, and a snapshot of it, before the pod of the story is attached.
 fn attached_pod() -> (Node, Snapshot, Pod, Attached) {
@@ -219,7 +218,7 @@ fn the_others_do_not_notice() {
     }
     assert_eq!(pods[0].link_names(), ["net1"]);
     let _echo = Echo::start(&pods[2], ends[2].ip());
-    expect_answer(&pods[0], ends[2].ip(), Duration::from_secs(1));
+    expect_answer(&pods[0], ends[2].ip(), AT_ONCE);
     let held: Vec<String> = node.allocations("172.23.0.0-24").keys().cloned().collect();
     assert_eq!(held, ["30", "32"]);
 }

@@ -3,16 +3,20 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
 use octavia_bridge_tests::agent::POLICY;
-use octavia_bridge_tests::{Agent, Lab, Node, Pod, conf};
+use octavia_bridge_tests::changes::until;
+use octavia_bridge_tests::{Agent, Lab, Node, Outcome, Pod, conf};
 use serde_json::{Value, json};
 
 /// How long an ADD waits for the agent.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// For a program to start and to do what it does first, on however busy a machine.
+const START: Duration = Duration::from_secs(30);
 
 /// Runs the agent to its end; its files are where the plugin has its own.
 fn agent(node: &Node, words: &str, policy: &str) -> Output {
@@ -46,6 +50,12 @@ fn is_complete(node: &Node) -> bool {
     node.expect_link("enp6s0").master() == Some("octbr") && node.expect_link("octbr").is_up()
 }
 
+/// An ADD that has ended waits no more; what became of it is seen then.
+fn until_it_waits_for_the_agent(log: &Path, adding: &ScopedJoinHandle<'_, Outcome>) {
+    let waits = || fs::read_to_string(log).is_ok_and(|log| log.contains("waiting for octavia-bridge-agent"));
+    until(START, "the ADD waits for the agent", || waits() || adding.is_finished());
+}
+
 #[test]
 fn an_add_waits_for_the_bridge_and_is_answered_once_the_agent_has_made_it() {
     for fault in ["link del octbr", "link set octbr down", "link set enp6s0 nomaster"] {
@@ -53,10 +63,10 @@ fn an_add_waits_for_the_bridge_and_is_answered_once_the_agent_has_made_it() {
         agent_ok(&node, "apply -f -", POLICY);
         node.ip(fault);
         let pod = node.pod("worker");
+        let log = node.disk().join("log");
         let outcome = thread::scope(|scope| {
-            let adding = scope.spawn(|| pod.add(&conf::octavia()).run());
-            // Most often the ADD waits by now. Where it does not, the test proves less and is right all the same.
-            thread::sleep(Duration::from_millis(300));
+            let adding = scope.spawn(|| pod.add(&conf::octavia()).logging_to(&log).run());
+            until_it_waits_for_the_agent(&log, &adding);
             agent_ok(&node, "apply", "");
             adding.join().expect("the thread of ADD")
         });
@@ -197,14 +207,15 @@ fn a_policy_that_comes_while_an_add_waits_for_its_turn_to_make_the_bridge_is_hee
     let lock = lock_of_bridges(&node);
     lock.lock_shared().expect("lock");
     let pod = node.pod("worker");
+    let log = node.disk().join("log");
     let outcome = thread::scope(|scope| {
-        let adding = scope.spawn(|| pod.add(&conf::octavia()).run());
-        // It has found neither policy nor bridge, and waits for the lock. Should it be late, the test proves less.
-        thread::sleep(Duration::from_millis(500));
+        let adding = scope.spawn(|| pod.add(&conf::octavia()).logging_to(&log).run());
+        // It has found neither policy nor bridge, and waits for the lock.
+        node.until_locks_are_waited_for(1);
         agent_ok(&node, "apply -f -", POLICY);
         node.ip("link del octbr");
         lock.unlock().expect("unlock");
-        thread::sleep(Duration::from_millis(300));
+        until_it_waits_for_the_agent(&log, &adding);
         assert!(node.link("octbr").is_none(), "made without the agent");
         agent_ok(&node, "apply", "");
         adding.join().expect("the thread of ADD")
@@ -221,7 +232,7 @@ fn the_agent_looks_at_the_links_only_when_no_plugin_is_about_to_make_a_bridge() 
     lock.lock().expect("lock");
     thread::scope(|scope| {
         let applying = scope.spawn(|| agent(&node, "apply -f -", POLICY));
-        thread::sleep(Duration::from_millis(500));
+        node.until_locks_are_waited_for(1);
         assert!(!applying.is_finished());
         // What the plugin makes before it lets go is what the agent finds.
         node.ip("link add octbr type bridge");
@@ -247,9 +258,7 @@ interfaces:
     fs::create_dir_all(node.data_dir()).expect("make the agent's folder");
     let _keeper = Agent::beside_plugin(&node).keep(policy);
     let file = node.data_dir().join("agent/bridges.json");
-    while !file.exists() {
-        thread::sleep(Duration::from_millis(10));
-    }
+    until(START, "the agent has told the plugin", || file.exists());
     for data_dir in ["/var/lib/octavia-bridge", "/var/lib/octavia-bridge/other"] {
         let conf = |bridge: &str| conf::octavia_with(json!({"bridge": bridge, "dataDir": data_dir}));
         for bridge in ["enp7s0.24", "enp7s0"] {

@@ -10,7 +10,7 @@ use crate::nodes::{PATIENCE, POLICY, attach, report, two_kept_nodes, two_nodes};
 
 /// Longest time from a fault to the last message of its repair. It is 100 ms on a real processor; these are emulated,
 /// two for all tests, and some twenty times slower; and the kernel may tell of a carrier a second late (`net/core/link_watch.c`).
-const REPAIR: Duration = Duration::from_secs(3);
+const REPAIR: Duration = Duration::from_secs(10);
 
 /// Everything as the policy says.
 fn complete(node: &Agent) -> bool {

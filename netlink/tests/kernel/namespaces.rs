@@ -3,7 +3,6 @@
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
@@ -39,7 +38,7 @@ fn what_is_no_network_namespace_is_refused_by_name() {
         fs::write(&file, "").unwrap();
         let fifo = folder.path().join("fifo");
         mkfifo(&fifo, Mode::S_IRWXU).unwrap();
-        let started = Instant::now();
+        // A FIFO without a writer must not block: this would not end.
         for path in [&file, &fifo, Path::new("/proc/self/ns/mnt"), Path::new("/proc")] {
             // A namespace of another kind shows when it is entered.
             let error = Namespace::open(path).and_then(|namespace| namespace.run(|| ())).unwrap_err();
@@ -48,7 +47,6 @@ fn what_is_no_network_namespace_is_refused_by_name() {
             assert_eq!(source.to_string(), "it is not a network namespace");
             assert!(!error.is_not_found());
         }
-        assert!(started.elapsed() < Duration::from_secs(1), "a FIFO without a writer must not block");
     });
 }
 

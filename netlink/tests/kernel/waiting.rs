@@ -31,7 +31,11 @@ fn an_event_ends_the_wait_and_not_the_next_reading() {
         let pod = new_namespace();
         let octbr = bridge(&netlink, "octbr").await;
         let mut shortest = PATIENCE;
-        for round in 0..3 {
+        // Without events each round would take the rest of its 100 ms; on a busy machine any of them may, but not all.
+        for round in 0..10 {
+            if shortest < Duration::from_millis(50) {
+                break;
+            }
             let mut new = veth(&format!("a{round}"), &pod);
             new.peer.name = format!("net{round}");
             new.master = Some(octbr.index);
@@ -47,8 +51,6 @@ fn an_event_ends_the_wait_and_not_the_next_reading() {
             // What holds already costs no waiting at all, not even with no time left.
             netlink.wait_for_link(port.index, Duration::ZERO, Link::is_forwarding).await.unwrap();
         }
-        // Without events each round would take the rest of its 100 ms; on a busy machine a single
-        // one may, but not all.
         assert!(shortest < Duration::from_millis(50), "{shortest:?}");
     });
 }

@@ -1,6 +1,15 @@
 //! Changes to the link of the node's own default route.
 
-use crate::scene::on_a_node;
+use std::fs;
+use std::io::ErrorKind;
+use std::net::TcpStream;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::scene::{on_a_node, until};
+
+/// For a process to start and a link to come up, on however busy a machine.
+const START: Duration = Duration::from_secs(30);
 
 #[test]
 fn a_change_that_cuts_the_node_off_is_taken_back_and_a_harmless_one_stays() {
@@ -20,18 +29,25 @@ fn a_change_that_cuts_the_node_off_is_taken_back_and_a_harmless_one_stays() {
         assert_eq!(node.snapshot(), before);
 
         // The gateway: another namespace at the other end of the wire.
-        let mut gateway =
-            std::process::Command::new("unshare").args(["--net", "sleep", "60"]).spawn().unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(300));
+        let mut gateway = Command::new("unshare").args(["--net", "sleep", "600"]).spawn().unwrap();
         let pid = gateway.id();
+        let namespace_of = |process: &str| fs::read_link(format!("/proc/{process}/ns/net")).unwrap();
+        let has_its_own = || namespace_of(&pid.to_string()) != namespace_of("thread-self");
+        until(START, "the gateway is in a namespace of its own", has_its_own);
         node.ip(&format!("link set wire netns {pid}"));
         let inside = |words: &str| {
-            let mut command = std::process::Command::new("nsenter");
+            let mut command = Command::new("nsenter");
             command.args(["-t", &pid.to_string(), "-n", "ip"]).args(words.split_whitespace());
             assert!(command.status().unwrap().success(), "{words}");
         };
         inside("addr add 10.1.1.9/24 dev wire");
         inside("link set wire up");
+        // Nothing listens there, and the gateway says so.
+        let answers = || {
+            let refused = TcpStream::connect_timeout(&([10, 1, 1, 9], 9).into(), Duration::from_secs(1));
+            refused.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+        };
+        until(START, "the gateway answers", answers);
         let before = node.snapshot();
 
         let cut = node.run("apply -f -", down);

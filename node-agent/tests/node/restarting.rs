@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::scene::{AGENT, Node, POLICY, complete, on_a_node, until};
 
-const START: Duration = Duration::from_secs(5);
+const START: Duration = Duration::from_secs(30);
 
 /// Runs a verb on the policy in `file` until its so-many-th request to the kernel, which kills it.
 fn killed_at(node: &Node, request: usize, verb: &str, file: &str) {

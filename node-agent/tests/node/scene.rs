@@ -91,6 +91,15 @@ impl Node {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// Whether the kernel makes such a link, called `probe`, which goes again.
+    pub(crate) fn kernel_makes(&self, words: &str) -> bool {
+        let made = Command::new("ip").args(["link", "add"]).args(words.split_whitespace()).output().unwrap();
+        if made.status.success() {
+            self.ip("link del probe");
+        }
+        made.status.success()
+    }
+
     /// A link as `ip` describes it; `None` if there is none.
     pub(crate) fn link(&self, name: &str) -> Option<Value> {
         let output = Command::new("ip").args(["-j", "-d", "addr", "show", "dev", name]).output().unwrap();

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::scene::{AGENT, Answer, Node, POLICY, answer, complete, on_a_node, until};
 
-const START: Duration = Duration::from_secs(10);
+const START: Duration = Duration::from_secs(30);
 
 fn journal(node: &Node, lines: &[u8]) {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();

@@ -1,8 +1,5 @@
 //! The API is away, or has no policies.
 
-use std::thread;
-use std::time::Duration;
-
 use octavia_bridge_cluster_tests::{Cluster, Fault, Rule};
 use serde_json::{Value, json};
 
@@ -124,8 +121,13 @@ fn a_cluster_without_such_policies_is_looked_at_again() {
     );
     scene.post("octavia", &octbr(1500));
     let told = scene.wait("octavia", DONE);
-    // Several times as long as until the next look.
-    thread::sleep(Duration::from_secs(20));
+    let name = scene.called("octavia");
+    let looks = || {
+        let exchanges = node.proxy().exchanges();
+        exchanges.iter().filter(|one| one.method == "GET" && one.path.ends_with(&name)).count()
+    };
+    let before = looks();
+    until("it looks again and again", looks, |looks| *looks >= before + 2);
     assert_eq!(scene.policy("octavia"), told, "what is told already is not told again and again");
     scene.patch("octavia", &octbr(1400));
     node.wait_link("octbr", |link| link["mtu"] == 1400);

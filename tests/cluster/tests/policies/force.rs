@@ -3,8 +3,6 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::thread;
-use std::time::Duration;
 
 use octavia_bridge_cluster_tests::{Fault, Rule};
 use serde_json::{Value, json};
@@ -78,7 +76,9 @@ fn a_policy_comes_into_force_and_whoever_waits_is_told() {
     node.ip("link del octbr");
     node.start();
     node.wait_link("octbr", |link| link["mtu"] == 1500);
-    thread::sleep(Duration::from_secs(4));
+    // The agent writes what it has to, one policy after the other: by then it has.
+    scene.post("younger", &json!([bridge("br-younger")]));
+    scene.wait("younger", DONE);
     assert_eq!(written(&scene.policy("octavia")), written(&policy));
     assert_eq!(written(&scene.enactment(&node, "octavia").expect("it stays")), written(&enactment));
     assert_eq!(scene.events("octavia").len(), 1);
@@ -238,7 +238,8 @@ fn a_new_generation_takes_back_the_old_success_before_it_has_one_of_its_own() {
     let now = scene.wait("octavia", "ConfigurationProgressing");
     assert_eq!(now["status"]["conditions"][0]["status"], "Unknown");
     scene.wait_for_message("octavia", "enp9s0 does not exist");
-    thread::sleep(Duration::from_secs(3));
+    scene.post("younger", &json!([bridge("br-younger")]));
+    scene.wait("younger", DONE);
     assert_eq!(scene.policy("octavia")["status"]["conditions"][0]["reason"], "ConfigurationProgressing");
     scene.patch("octavia", &octbr(1400));
     let last = scene.wait("octavia", DONE);
@@ -256,7 +257,11 @@ fn where_kubernetes_nmstate_is_at_work_nothing_is_done_or_told() {
     node.start();
     scene.post("octavia", &octbr(1500));
     until("it says so", || node.log(), |log| log.contains("kubernetes-nmstate is running on this node"));
-    thread::sleep(Duration::from_secs(5));
+    until(
+        "it knows the policy",
+        || node.readiness(),
+        |text| text.contains("kubernetes-nmstate reports their status"),
+    );
     assert!(node.link("octbr").is_none());
     let told: Vec<_> = node.proxy().exchanges();
     let told: Vec<_> =

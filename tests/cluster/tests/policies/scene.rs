@@ -180,6 +180,7 @@ impl Node {
         for (flag, name) in [
             ("--kubeconfig", "kubeconfig"),
             ("--socket", "agent.sock"),
+            ("--health-socket", "health.sock"),
             ("--state-dir", "state"),
             ("--nmstate-lock", "handler_lock"),
         ] {
@@ -208,6 +209,15 @@ impl Node {
     pub(crate) fn log(&self) -> String {
         // None until the agent was started.
         fs::read_to_string(self.file("log")).unwrap_or_default()
+    }
+
+    /// What kubelet's readiness probe says.
+    pub(crate) fn readiness(&self) -> String {
+        let mut command = Command::new(program());
+        let output =
+            command.args(["health", "ready", "--health-socket"]).arg(self.file("health.sock")).output();
+        let output = output.expect("run the agent's program");
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat()
     }
 
     /// The API as the agent sees it.
