@@ -3,6 +3,7 @@
 //! They count only while the bridge filters VLANs ([`crate::BridgeOptions::vlan_filtering`]). Without it the kernel keeps
 //! the table, answers "done", and forwards every frame to every port.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::RangeInclusive;
 
@@ -57,13 +58,21 @@ impl Netlink {
     /// # Errors
     /// Every [`Error`] a request can end in.
     pub async fn port_vlans(&self, port: u32) -> Result<Vec<VlanRange>> {
-        let attempt = || format!("list VLANs of bridge port {port}");
-        validate_index(port, attempt)?;
+        validate_index(port, || format!("list VLANs of bridge port {port}"))?;
+        Ok(self.all_port_vlans().await?.remove(&port).unwrap_or_default())
+    }
+
+    /// Reads the VLANs of all ports of all bridges, and of the bridges themselves, by index. Each as
+    /// [`Netlink::port_vlans`] has it.
+    ///
+    /// # Errors
+    /// Every [`Error`] a request can end in.
+    pub async fn all_port_vlans(&self) -> Result<BTreeMap<u32, Vec<VlanRange>>> {
         let mut message = about_port(0);
         message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::BrvlanCompressed]));
         let request = Request::dump(RouteNetlinkMessage::GetLink(message));
-        let listed = self.request(request, decode, attempt).await?;
-        Ok(listed.into_iter().find(|(index, _)| *index == port).map(|(_, vlans)| vlans).unwrap_or_default())
+        let listed = self.request(request, decode, || "list VLANs of bridge ports".into()).await?;
+        Ok(listed.into_iter().collect())
     }
 
     /// Adds VLANs to a bridge port with one message; those it has already are changed to what is stated. Sends none for

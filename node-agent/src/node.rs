@@ -14,3 +14,4 @@ pub(crate) mod ports;
 pub(crate) mod recovery;
 pub(crate) mod source;
 pub(crate) mod state;
+pub(crate) mod unkept;

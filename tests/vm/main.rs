@@ -8,5 +8,6 @@ mod network_manager;
 mod nodes;
 mod policy;
 mod port_vlans;
+mod ports;
 mod reapplied;
 mod vlan;

@@ -15,7 +15,7 @@ fn octavia_with(keys: Value) -> Value {
     conf::octavia_with(conf::with(json!({"cniVersion": "1.1.0"}), keys))
 }
 
-fn in_vlan(id: u16) -> Value {
+pub(crate) fn in_vlan(id: u16) -> Value {
     octavia_with(json!({"vlan": id}))
 }
 
@@ -26,7 +26,7 @@ fn bridge(node: &Node, words: &str) -> String {
 }
 
 /// The VLANs of a port, or of a bridge itself, in the words of `bridge vlan add`: `100 pvid untagged, 200-203`.
-fn vlans(node: &Node, link: &str) -> String {
+pub(crate) fn vlans(node: &Node, link: &str) -> String {
     let text = bridge(node, &format!("-j -compressvlans vlan show dev {link}"));
     let listed: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
     let describe = |vlan: &Value| {

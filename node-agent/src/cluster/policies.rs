@@ -57,8 +57,8 @@ pub(crate) struct Outcome(pub(crate) BTreeMap<String, (Version, Verdict)>);
 /// How a policy stands on this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// In force, but for what is left alone.
-    Done { left_alone: Vec<String> },
+    /// In force, but for what is left alone, and with what people should know.
+    Done { left_alone: Vec<String>, warnings: Vec<String> },
     /// Something has to appear first.
     Waiting(String),
     /// It is not in force; what was before is.

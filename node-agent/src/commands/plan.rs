@@ -13,6 +13,7 @@ use crate::node::desired::Desired;
 use crate::node::plan::Plan;
 use crate::node::source::{self, Input};
 use crate::node::state::State;
+use crate::node::unkept;
 
 /// Status of `plan --check` when there is something to do.
 const DIFFERS: u8 = 3;
@@ -24,7 +25,8 @@ pub(crate) async fn plan(cli: &Cli, input: &Input, as_json: bool, check: bool) -
     let kept = state.as_ref().map(|_| State::peek(&cli.state_dir)).transpose()?.flatten();
     let desired = source::desired(&source::texts(input, kept)?)?;
     let netlink = Netlink::open().await?;
-    let plan = apply::plan_now(&netlink, &desired).await?;
+    let mut plan = apply::plan_now(&netlink, &desired).await?;
+    plan.warnings.extend(unkept::notes(&netlink, &desired, unkept::NOT_THIS).await?);
     if as_json {
         let Plan { steps, missing, warnings, cuts } = &plan;
         let left_alone = &desired.left_alone;

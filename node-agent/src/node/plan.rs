@@ -12,6 +12,7 @@ mod link;
 mod losses;
 mod master;
 mod model;
+mod notes;
 mod order;
 mod restore;
 mod routes;
@@ -76,6 +77,7 @@ pub(crate) fn plan(desired: &Desired, observed: &Observed) -> Result<Plan, Confl
     planner.restore_addresses();
     planner.routes();
     planner.restore_routes();
+    planner.note_mtus();
     if !planner.conflicts.is_empty() {
         return Err(Conflicts(planner.conflicts));
     }

@@ -46,6 +46,8 @@ pub(crate) enum Fault {
     Isolated,
     /// It was given VLANs, and its bridge does not separate them.
     NotFiltering,
+    /// Its bridge filters VLANs, and it has not those that it was given, or none for frames without a tag.
+    WrongVlans,
 }
 
 /// A port that is not as it was attached.
@@ -94,7 +96,7 @@ impl Fault {
 
     /// Whether its pod is cut off, and nobody chose that.
     pub(crate) fn cuts_off(&self) -> bool {
-        matches!(self, Self::Released | Self::NoBridge | Self::Down | Self::NotFiltering)
+        matches!(self, Self::Released | Self::NoBridge | Self::Down | Self::NotFiltering | Self::WrongVlans)
     }
 }
 
@@ -110,8 +112,9 @@ impl fmt::Display for Stray {
             Fault::Down => write!(f, "is down in {bridge}"),
             Fault::Isolated => write!(f, "is an isolated port of {bridge}"),
             Fault::NotFiltering => {
-                write!(f, "is not a port of {bridge}, which does not filter VLANs as this port needs")
+                write!(f, "has VLANs in {bridge}, which does not filter them")
             }
+            Fault::WrongVlans => write!(f, "lacks its VLANs in {bridge}, which filters them"),
         }
     }
 }
@@ -155,13 +158,19 @@ pub(crate) async fn look(
             bridges.insert(port.bridge(), found.filter(|link| link.name == port.bridge()));
         }
     }
+    // Asked for only where it matters: it is a list of all ports of the node.
+    let filtering = bridges.values().flatten().any(filters);
+    let tables = if filtering { netlink.all_port_vlans().await? } else { BTreeMap::new() };
     for (index, port) in known.iter() {
         let is_kept = kept.contains(port.bridge());
         if is_kept {
             seen.ports.insert(*index);
         }
         let bridge = bridges.get(port.bridge()).and_then(Option::as_ref);
-        let Some(mut fault) = fault(links[index], bridge, &port.recorded.vlans) else { continue };
+        let table = tables.get(index).map(Vec::as_slice).unwrap_or_default();
+        let Some(mut fault) = fault(links[index], bridge, &port.recorded.vlans, Some(table)) else {
+            continue;
+        };
         if let Fault::Elsewhere(name) = &mut fault
             && let Some(master) = links[index].master
         {
@@ -202,7 +211,13 @@ fn attachment(link: &Link, state_dir: &Path, known: &Known, locked: &mut bool) -
     Some(Port { index: link.index, name: link.name.clone(), container_id, ifname, recorded, record: path })
 }
 
-fn fault(link: &Link, bridge: Option<&Link>, vlans: &[VlanRange]) -> Option<Fault> {
+/// `table` has the VLANs that the port has now, if they matter.
+fn fault(
+    link: &Link,
+    bridge: Option<&Link>,
+    vlans: &[VlanRange],
+    table: Option<&[VlanRange]>,
+) -> Option<Fault> {
     match (link.master, bridge) {
         (None, None) => Some(Fault::NoBridge),
         (None, Some(bridge)) if !vlans.is_empty() && !filters(bridge) => Some(Fault::NotFiltering),
@@ -211,12 +226,24 @@ fn fault(link: &Link, bridge: Option<&Link>, vlans: &[VlanRange]) -> Option<Faul
             let isolated = link.port.as_ref().is_some_and(|port| port.isolated);
             match () {
                 () if !link.up => Some(Fault::Down),
+                () if !vlans.is_empty() && !filters(bridge) => Some(Fault::NotFiltering),
+                () if filters(bridge) && table.is_some_and(|table| lacks(table, vlans)) => {
+                    Some(Fault::WrongVlans)
+                }
                 () if isolated => Some(Fault::Isolated),
                 () => None,
             }
         }
         (Some(_), _) => Some(Fault::Elsewhere(String::new())),
     }
+}
+
+/// Whether a port with the VLANs `table` lacks those that it was `given`; if none, one for frames without a tag.
+fn lacks(table: &[VlanRange], given: &[VlanRange]) -> bool {
+    if given.is_empty() {
+        return !table.iter().any(|range| range.pvid && range.untagged);
+    }
+    table != given
 }
 
 fn filters(bridge: &Link) -> bool {
@@ -238,15 +265,23 @@ mod tests {
         let port =
             |master, up| Link { index: 7, master, up, port: Some(nl::Port::default()), ..Link::default() };
         let here = Some(&bridge);
-        assert_eq!(fault(&port(Some(3), true), here, &[]), None);
-        assert_eq!(fault(&port(Some(3), false), here, &[]), Some(Fault::Down));
-        assert_eq!(fault(&port(None, true), here, &[]), Some(Fault::Released));
-        assert_eq!(fault(&port(None, true), None, &[]), Some(Fault::NoBridge));
-        assert_eq!(fault(&port(Some(4), true), here, &[]), Some(Fault::Elsewhere(String::new())));
+        assert_eq!(fault(&port(Some(3), true), here, &[], None), None);
+        assert_eq!(fault(&port(Some(3), false), here, &[], None), Some(Fault::Down));
+        assert_eq!(fault(&port(None, true), here, &[], None), Some(Fault::Released));
+        assert_eq!(fault(&port(None, true), None, &[], None), Some(Fault::NoBridge));
+        assert_eq!(fault(&port(Some(4), true), here, &[], None), Some(Fault::Elsewhere(String::new())));
         let isolated = nl::Port { isolated: true, ..nl::Port::default() };
         let isolated = Link { port: Some(isolated), ..port(Some(3), true) };
-        assert_eq!(fault(&isolated, here, &[]), Some(Fault::Isolated));
+        assert_eq!(fault(&isolated, here, &[], None), Some(Fault::Isolated));
         let vlans = [VlanRange { first: 5, last: 5, pvid: true, untagged: true }];
-        assert_eq!(fault(&port(None, true), here, &vlans), Some(Fault::NotFiltering));
+        assert_eq!(fault(&port(None, true), here, &vlans, None), Some(Fault::NotFiltering));
+        assert_eq!(fault(&port(Some(3), true), here, &vlans, None), Some(Fault::NotFiltering));
+        let options = BridgeOptions { vlan_filtering: Some(true), ..BridgeOptions::default() };
+        let filters = Link { kind: LinkKind::Bridge(options), ..bridge.clone() };
+        let with = |given: &[VlanRange], table: &[VlanRange]| {
+            fault(&port(Some(3), true), Some(&filters), given, Some(table))
+        };
+        assert_eq!((with(&vlans, &vlans), with(&[], &vlans)), (None, None));
+        assert_eq!((with(&vlans, &[]), with(&[], &[])), (Some(Fault::WrongVlans), Some(Fault::WrongVlans)));
     }
 }

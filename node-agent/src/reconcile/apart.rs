@@ -118,7 +118,7 @@ impl Keeper<'_> {
             (Some(why), _) => Verdict::Failed(why.clone()),
             (None, Err(why)) => Verdict::Failed(why.to_owned()),
             (None, Ok(looked)) => self.parts.get(&policy.name).map_or_else(
-                || Verdict::Done { left_alone: Vec::new() },
+                || Verdict::Done { left_alone: Vec::new(), warnings: Vec::new() },
                 |part| {
                     if let Some(why) = why_not(&looked.failures, |name| part.asks_for(name)) {
                         return Verdict::Failed(why);
@@ -126,7 +126,12 @@ impl Keeper<'_> {
                     let waits = looked.waits.iter().filter(|missing| part.asks_for(&missing.of));
                     let waits: Vec<String> = waits.map(ToString::to_string).collect();
                     if waits.is_empty() {
-                        Verdict::Done { left_alone: part.left_alone.clone() }
+                        // A warning begins with the name that it is about.
+                        let concerns = |text: &&String| {
+                            text.split([':', ' ']).next().is_some_and(|name| part.asks_for(name))
+                        };
+                        let warnings = looked.warnings.iter().filter(concerns).cloned().collect();
+                        Verdict::Done { left_alone: part.left_alone.clone(), warnings }
                     } else {
                         Verdict::Waiting(waits.join("; "))
                     }

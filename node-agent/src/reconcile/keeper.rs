@@ -20,7 +20,7 @@ use crate::cluster::policies::{self, Outcome, Part};
 use crate::node::apply::Targets;
 use crate::node::desired::Desired;
 use crate::node::state::{CutOffs, Kept, NotInForce, State};
-use crate::node::{nmstate_lock, recovery, source};
+use crate::node::{nmstate_lock, recovery, source, unkept};
 
 /// Events come in bursts, several to one change: how long to let one pass before reading.
 const BURST: Duration = Duration::from_millis(3);
@@ -68,6 +68,9 @@ pub(super) struct Keeper<'a> {
     pub(super) told: Vec<String>,
     pub(super) standing: Standing,
     pub(super) ports: Ports,
+    /// Links that no policy names any more, in words, and when that was looked at last.
+    unkept: Vec<String>,
+    pub(super) unkept_at: Option<Instant>,
 }
 
 /// Keeps what is wanted until told to stop.
@@ -103,6 +106,8 @@ pub(super) async fn keep(job: &Job) -> anyhow::Result<()> {
         told: Vec::new(),
         standing: job.standing.clone(),
         ports: Ports::new(job.ports.clone(), job.leave_ports),
+        unkept: Vec::new(),
+        unkept_at: None,
         job,
         state: &job.state,
         netlink: &netlink,
@@ -152,7 +157,7 @@ impl Keeper<'_> {
             return Some(RETRY);
         }
         let started = Instant::now();
-        let result = timeout(LONGEST_LOOK, self.bring_about()).await.unwrap_or_else(|_| {
+        let mut result = timeout(LONGEST_LOOK, self.bring_about()).await.unwrap_or_else(|_| {
             Err(anyhow!("not done within {} s; what was begun is taken back", LONGEST_LOOK.as_secs()))
         });
         let failed = result.as_ref().err().map(|error| chain(&**error));
@@ -161,10 +166,29 @@ impl Keeper<'_> {
             (Err(_), why) => self.outcome_of(Err(why.as_deref().unwrap_or_default())),
         };
         self.tell(outcome);
+        self.note_unkept().await;
+        if let Ok(looked) = &mut result {
+            looked.warnings.extend(self.unkept.iter().cloned());
+        }
         // Whatever became of the links: a bridge that is there can have its ports.
         let ports = self.keep_ports().await;
         let links = self.report(result, started);
         [links, ports].into_iter().flatten().min()
+    }
+
+    /// Looks for links that no policy names any more: when that may have changed, and at each full look.
+    async fn note_unkept(&mut self) {
+        let now = Instant::now();
+        if self.unkept_at.is_some_and(|at| now < at + self.job.interval) {
+            return;
+        }
+        match unkept::notes(self.netlink, &self.desired, unkept::NO_POLICY).await {
+            Ok(notes) => {
+                self.unkept = notes;
+                self.unkept_at = Some(now);
+            }
+            Err(error) => tracing::warn!("{}", chain(&error)),
+        }
     }
 
     /// Says what a look has shown. Returns when to look again if not all is well.

@@ -36,7 +36,7 @@ impl Told {
             report: health.readiness.side_part("ports"),
             out: metrics.add(
                 "pod_ports_out_of_bridge",
-                "Attached pods' ports that are not up in the bridge that they were attached to",
+                "Attached pods' ports that are out of their bridge, down, isolated or without their VLANs",
                 Gauge::default(),
             ),
             put_back: metrics.add(
@@ -182,7 +182,7 @@ fn line(stray: &Stray, left: bool) -> Line {
     let text = match (stray.kept, stray.fault.is_mended()) {
         (false, _) => format!("{stray}; no policy keeps {}, so the agent leaves it", stray.port.bridge()),
         (true, true) if left => format!("{stray}; --leave-pod-ports leaves it"),
-        (true, _) => format!("{stray}; the agent leaves it"),
+        (true, _) => format!("{stray}; the agent leaves it as it is"),
     };
     if stray.kept && stray.fault.cuts_off() && !left { Line::Missing(text) } else { Line::Note(text) }
 }

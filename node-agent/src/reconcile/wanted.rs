@@ -229,6 +229,7 @@ impl Keeper<'_> {
         }
         (self.desired, self.kept) = (merged.desired, merged.kept);
         self.promised = false;
+        self.unkept_at = None;
         self.standing.begins();
         self.find_links().await?;
         Ok(true)

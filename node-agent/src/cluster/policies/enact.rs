@@ -27,10 +27,13 @@ impl NodeReport {
     /// How it stands on this node.
     pub(super) fn of(verdict: &Verdict) -> Self {
         match verdict {
-            Verdict::Done { left_alone } => {
+            Verdict::Done { left_alone, warnings } => {
                 let mut message = "successfully reconciled".to_owned();
                 if !left_alone.is_empty() {
                     message = format!("{message}; left alone: {}", left_alone.join("; "));
+                }
+                if !warnings.is_empty() {
+                    message = format!("{message}; warning: {}", warnings.join("; "));
                 }
                 Self { stage: Stage::Done, message }
             }

@@ -1,14 +1,14 @@
 //! The policy that is kept, whether the node is as it says, and whether the plugin knows.
 
 use octavia_bridge_ipam::causes::chain;
-use octavia_bridge_netlink::Netlink;
+use octavia_bridge_netlink::{Link, Netlink};
 
 use super::{Finding, counted};
 use crate::commands::cli::Cli;
 use crate::node::apply::{self, Error};
 use crate::node::desired::Desired;
-use crate::node::source;
 use crate::node::state::{Bridges, Kept, State};
+use crate::node::{source, unkept};
 
 const CHECK: &str = "policy";
 
@@ -20,6 +20,14 @@ pub(super) fn put_aside(cli: &Cli) -> Vec<Finding> {
         findings.push(Finding::warn(CHECK, text, "the agent's log says why; remove it when read"));
     }
     findings
+}
+
+/// Links that no policy names any more.
+pub(super) fn unkept(desired: Option<&Desired>, links: &[Link]) -> Vec<Finding> {
+    let remedy = "name it in a policy, with state: absent if it is to go";
+    let nothing = Desired::default();
+    let notes = unkept::among(links, desired.unwrap_or(&nothing), unkept::NO_POLICY);
+    notes.into_iter().map(|text| Finding::warn(CHECK, text, remedy)).collect()
 }
 
 /// Policies of the cluster that the agent could not bring about.

@@ -40,6 +40,10 @@ fn finding(stray: &Stray) -> Finding {
         }
         Fault::Isolated => format!("ip link set {port} type bridge_slave isolated off"),
         Fault::NotFiltering => format!("ip link set {bridge} type bridge vlan_filtering 1"),
+        Fault::WrongVlans => format!(
+            "pods without a VLAN of their own need the bridge's default VLAN on every port, or no filtering: \
+             ip link set {bridge} type bridge vlan_filtering 0"
+        ),
     };
     // One that was given away, or isolated, was so by a decision.
     match stray.fault.cuts_off() {

@@ -36,7 +36,7 @@ pub(crate) async fn put_back(netlink: &Netlink, port: &Port) -> Result<bool, Err
     let link = netlink.link(port.index).await.map_err(failed)?.filter(|link| port.is(link));
     let bridge = netlink.link(port.bridge()).await.map_err(failed)?;
     let (Some(link), Some(bridge)) = (link, bridge) else { return Ok(false) };
-    match fault(&link, Some(&bridge), &recorded.vlans) {
+    match fault(&link, Some(&bridge), &recorded.vlans, None) {
         Some(fault @ (Fault::Released | Fault::Down)) if recorded == port.recorded => {
             let done = steps(netlink, port, &link, &bridge, fault == Fault::Released).await;
             match done {

@@ -231,3 +231,13 @@ fn a_link_of_ours_that_the_list_no_longer_names_is_detached() {
     let desired = want(&OCTAVIA.replace("port:\n        - name: enp6s0.24", "port: []"));
     assert_eq!(words(&checked(&desired, &observed).unwrap()), ["detach enp6s0.24 from its master"]);
 }
+
+#[test]
+fn a_bridge_with_a_larger_mtu_than_its_uplink_is_told_and_kept() {
+    let desired =
+        want("interfaces: [{name: octbr, type: linux-bridge, mtu: 9000, bridge: {port: [{name: eth0}]}}]");
+    let plan = checked(&desired, &node(&[("eth0", nic(1500))])).unwrap();
+    let text = "octbr: its MTU of 9000 exceeds the 1500 bytes of its port eth0, which drops what is longer";
+    assert_eq!(plan.warnings, [text]);
+    assert!(checked(&desired, &node(&[("eth0", nic(9000))])).unwrap().warnings.is_empty());
+}
