@@ -96,7 +96,7 @@ impl Installation {
     ///
     /// # Errors
     /// What concerns all files; what concerns one is in the look.
-    pub(crate) fn bring_about(&self) -> Result<Look, Error> {
+    pub(crate) fn reconcile(&self) -> Result<Look, Error> {
         self.usable()?;
         let (source, wanted) = self.source()?;
         let before = Record::read(&self.directory)?;

@@ -4,7 +4,7 @@
 //! knows the pools, and writes what several plugins of the node want in one request.
 //!
 //! One line of JSON each way per connection, see `octavia_bridge_ipam::wire`. Only root may ask: the socket lies in a
-//! directory of root's, and the kernel says who has connected. A plugin that hangs up, as when the runtime's patience is
+//! directory of root's, and the kernel says who has connected. A plugin that hangs up, as when the runtime's deadline is
 //! over, does not stop what was begun for it; an address that its plugin does not take is released.
 
 pub(crate) mod call;
@@ -74,7 +74,7 @@ impl Access {
     }
 }
 
-/// Begins to listen. An API server that is away is no error: calls are answered so.
+/// Begins to listen. An API server that is away is not an error: calls are answered so.
 ///
 /// # Errors
 /// No node name, no credentials, a socket that cannot be made.
@@ -133,7 +133,7 @@ impl Running {
     }
 }
 
-/// Answers calls until told to stop.
+/// Answers calls until it is to stop.
 async fn serve(
     broker: Arc<Broker>,
     socket: Socket,

@@ -1,7 +1,7 @@
-//! Policies of the cluster: `NodeNetworkConfigurationPolicy` objects that select this node, and what is told about them.
+//! Policies of the cluster: `NodeNetworkConfigurationPolicy` objects that select this node, and the reports on them.
 //!
-//! The loop that keeps the links (`run`) knows nothing of the API, and waits for nothing here. It is given the policies that
-//! select this node ([`Chosen`]), merges them with the files it has, and tells what became of each ([`Outcome`]). From that
+//! The loop that keeps the links (`reconcile`) knows nothing of the API, and waits for nothing here. It is given the policies that
+//! select this node ([`Chosen`]), merges them with the files it has, and reports what became of each ([`Outcome`]). From that
 //! the reporter writes one enactment per policy of this node, and the policy's status, which sums up all nodes.
 //!
 //! Many agents write one status, without electing one of them. An agent that has something new to say waits for a time by
@@ -65,17 +65,17 @@ pub(crate) enum Verdict {
     Failed(String),
 }
 
-/// The other side of `run`.
+/// The other side of the loop that keeps the links.
 pub(crate) struct Following {
     /// What is to be kept; nothing until the API has answered.
     pub(crate) chosen: watch::Receiver<Option<Arc<Chosen>>>,
-    /// What became of it; nothing until `run` has looked at the links for the first time.
+    /// What became of it; nothing until the loop has looked at the links for the first time.
     pub(crate) outcome: watch::Sender<Option<Outcome>>,
     _tasks: JoinSet<()>,
 }
 
-/// Begins to follow the policies and to report, once an outcome was told for the first time: what was kept comes before
-/// any question to the API. How that goes is told by `report`. Ends when the result is dropped.
+/// Begins to follow the policies and to report, once there is a first outcome: what was kept comes before
+/// any question to the API. `report` says how that goes. Ends when the result is dropped.
 pub(crate) fn start(api: cluster::Api, node: String, nmstate_lock: &Path, report: Report) -> Following {
     let (choose, chosen) = watch::channel(None);
     let (outcome, mut told) = watch::channel(None);
@@ -129,7 +129,7 @@ async fn pick(
     }
 }
 
-/// What is to be kept; `None` as long as the API has not told, and while it does not know this node: what was kept stays.
+/// What is to be kept; `None` as long as the API has not answered, and while it does not know this node: what was kept stays.
 fn choice(policies: &Known<Policy>, nodes: &Known<NodeHead>, node: &str) -> Option<Chosen> {
     let labels = &nodes.objects.as_ref()?.get(node)?.metadata.labels;
     let policies = policies.objects.as_ref()?;
@@ -188,7 +188,7 @@ mod tests {
         assert_eq!(choice(&Known::default(), &labels, "worker-0"), None);
         assert_eq!(choice(&policies, &Known::default(), "worker-0"), None);
         assert_eq!(choice(&policies, &known(&[]), "worker-0"), None, "the node is unknown");
-        // A server that has forgotten the kind does not tell that there are no policies.
+        // A server that has forgotten the kind does not say that there are no policies.
         let absent = Known { absent: true, ..known(&[policy("a", "", &Value::Null)]) };
         assert_eq!(choice(&absent, &labels, "worker-0").unwrap().policies.len(), 1);
     }

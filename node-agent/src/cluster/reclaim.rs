@@ -2,7 +2,7 @@
 //!
 //! A DEL that never came, a node that was lost, a process killed at a bad moment: something is always left behind. An
 //! address is freed only after proof, never because something is missing:
-//! - one that an agent of this project wrote down tells the pod's uid and its node. It is for the agent of that node, when
+//! - one that an agent of this project wrote names the pod's uid and its node. The agent of that node frees it when
 //!   the pod of that uid is gone or has ended, has been so for a grace period, and is found so again just before; and not
 //!   while the plugin's record says that the sandbox still stands here;
 //! - of a node that the API does not know any more (asked twice, the grace period apart), it is for one elected agent, by the

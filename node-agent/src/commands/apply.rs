@@ -34,7 +34,7 @@ pub(crate) async fn apply(cli: &Cli, input: &Input, safety: &Safety) -> anyhow::
     let netlink = Netlink::open().await?;
     recover(&netlink, &state).await?;
     let named = named.map_or_else(|| read(input, Some(&state)), Ok);
-    let applied = async { bring_about(&netlink, &state, named?, safety).await }.await;
+    let applied = async { reconcile(&netlink, &state, named?, safety).await }.await;
     if applied.is_err() {
         promise_kept(&state);
     }
@@ -47,7 +47,7 @@ fn read(input: &Input, state: Option<&State>) -> anyhow::Result<(Kept, Desired)>
     Ok((kept, desired))
 }
 
-async fn bring_about(
+async fn reconcile(
     netlink: &Netlink,
     state: &State,
     (kept, desired): (Kept, Desired),

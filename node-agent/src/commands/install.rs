@@ -31,7 +31,7 @@ const TARGET: &str = "multi-user.target.wants";
 pub(crate) fn install(cli: &Cli, places: &Places, plugin: &Plugin) -> anyhow::Result<ExitCode> {
     if let Some(bin_dir) = &places.cni_bin_dir {
         let state = State::lock(&cli.state_dir)?;
-        let look = Installation::new(bin_dir, plugin, state.directory())?.bring_about()?;
+        let look = Installation::new(bin_dir, plugin, state.directory())?.reconcile()?;
         for line in look.done() {
             print(&line)?;
         }

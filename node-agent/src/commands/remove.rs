@@ -47,7 +47,7 @@ pub(crate) async fn remove(cli: &Cli, safety: &Safety) -> anyhow::Result<ExitCod
     let targets = Targets(safety.reach.clone());
     let goal = Some(&Goal::Forget);
     let done = apply::carry_out(&netlink, &desired, plan, &targets, state.journal(), goal).await?;
-    // The plugin last: until then it does not make anew what is being deleted.
+    // The plugin last: until then it does not create again what is being deleted.
     let forgotten = state.forget();
     print_steps(&done.end());
     forgotten.map_err(|cause| NotForgotten(chain(&cause)))?;

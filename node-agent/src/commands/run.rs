@@ -27,7 +27,7 @@ const LAST: Duration = Duration::from_secs(15);
 ///
 /// # Errors
 /// Another agent at work; no broker; without a cluster wrong input at the start, and a netlink socket that fails. What
-/// cannot be reached now is no error: it is tried again.
+/// cannot be reached now is not an error: it is tried again.
 pub(crate) async fn run(cli: &Cli, options: &Run) -> anyhow::Result<ExitCode> {
     let Run { input, safety, keeping, cluster, cni_bin_dir, plugin, health: endpoints } = options;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -49,7 +49,7 @@ pub(crate) async fn run(cli: &Cli, options: &Run) -> anyhow::Result<ExitCode> {
         if cluster.cluster { Some(broker::start(cluster, &cli.state_dir, &health).await?) } else { None };
     health::serve(endpoints, &health);
     let api = broker.as_ref().map(|broker| {
-        // Pods are served whatever becomes of the links, so those are no reason to start anew.
+        // Pods are served whatever becomes of the links, so those are not a reason to restart.
         health.pulse.is_not_vital();
         (broker.api.clone(), health.readiness.part("policies", "not read yet"))
     });

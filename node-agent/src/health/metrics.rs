@@ -32,7 +32,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Adds a figure. Counters get `_total` to their name when they are told.
+    /// Adds a metric. Counters get `_total` to their name when they are exported.
     pub(crate) fn add<M: Metric + Clone>(&self, name: &str, help: &str, metric: M) -> M {
         lock(&self.0).register(name, help, metric.clone());
         metric

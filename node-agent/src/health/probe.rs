@@ -22,8 +22,8 @@ use tokio::time::{sleep, timeout};
 use super::{Health, Line, Report};
 use crate::socket::{self, Socket};
 
-/// How long an answer may take. Kubelet's patience is a little more (`timeoutSeconds` in daemonset/base), so that it is told
-/// why; on a node where a hundred pods start at once, a process alone takes seconds to start.
+/// How long an answer may take. Kubelet's deadline is a little later (`timeoutSeconds` in daemonset/base), so that it gets
+/// the reason; on a node where a hundred pods start at once, a process alone takes seconds to start.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(8);
 /// Pause before a socket is tried again, and between two looks at one that may have been removed.
 const RETRY: Duration = Duration::from_secs(5);

@@ -50,7 +50,7 @@ impl Pulse {
         self.not_vital.store(true, Ordering::Relaxed);
     }
 
-    /// For how long the loop has been overdue, if it is, and if that is a reason to start the agent anew.
+    /// For how long the loop has been overdue, if it is, and if that is a reason to restart the agent.
     pub(crate) fn overdue(&self) -> Option<Duration> {
         if self.not_vital.load(Ordering::Relaxed) { None } else { self.late() }
     }
@@ -62,7 +62,7 @@ impl Pulse {
     }
 }
 
-/// What is left until the loop has to be back, as a figure.
+/// What is left until the loop has to be back, as a metric.
 #[derive(Debug)]
 pub(crate) struct Due(pub(crate) Arc<Pulse>);
 

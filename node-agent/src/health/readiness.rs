@@ -20,7 +20,7 @@ pub(crate) enum Line {
     Missing(String),
 }
 
-/// How one part stands, asked anew each time.
+/// How one part stands, asked each time.
 type Ask = Box<dyn Fn() -> Vec<Line> + Send + Sync>;
 
 /// The parts of the agent that were started, in that order.

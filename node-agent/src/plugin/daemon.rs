@@ -48,7 +48,7 @@ async fn keep(installation: Installation, mut told: Told, mut stopped: watch::Re
     loop {
         let looking = installation.clone();
         // Bringing files to the disk takes its time, for which no other part may wait.
-        let result = match spawn_blocking(move || looking.bring_about()).await {
+        let result = match spawn_blocking(move || looking.reconcile()).await {
             Ok(result) => result,
             Err(panic) => return told.ended(&panic),
         };
@@ -73,7 +73,7 @@ async fn change(seen: &[(PathBuf, Stamp)]) {
     }
 }
 
-/// Where it is told how the plugin stands.
+/// Reports how the plugin stands.
 struct Told {
     report: Report,
     /// 1 for each name under which the plugin is in its directory.

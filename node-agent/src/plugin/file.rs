@@ -1,4 +1,4 @@
-//! One file of the CNI directory: what tells it from others, and how it is put there.
+//! One file of the CNI directory: what distinguishes it from others, and how it is put there.
 //!
 //! A runtime may start the plugin at any moment. So a file is never written in place, which would give it half a program,
 //! and is answered with "text file busy" while the old one runs. It is written beside its place, brought to the disk, and
@@ -46,7 +46,7 @@ impl Content {
     }
 }
 
-/// What tells one state of a place from another without reading it: device, inode, size, and the moment of the last change.
+/// What distinguishes one state of a place from another without reading it: device, inode, size, and the moment of the last change.
 pub(super) type Stamp = Option<(u64, u64, u64, i64, i64)>;
 
 /// The state of a place; `None` where nothing is.

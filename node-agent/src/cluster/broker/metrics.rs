@@ -101,7 +101,7 @@ impl BrokerMetrics {
         let inquiries = lock(&self.inquiries);
         let asked =
             inquiries.iter().flat_map(|inquiry| inquiry.ranges.iter().map(move |range| (inquiry, range)));
-        // A damaged pool is told of as such, and has no usage; one that is not read here is told of by others.
+        // A damaged pool is reported as such, and has no usage; one that is not read here is reported by other agents.
         let known = asked.filter_map(|(inquiry, range)| store.known_usage(inquiry, range).ok().flatten());
         // Networks that differ in other things may share a range.
         let by_name = known.map(|usage| ((usage.pool.clone(), usage.first, usage.last), usage));
@@ -148,7 +148,7 @@ pub(super) fn lines(store: &Store) -> Vec<Line> {
         }
         Watching::Unread(None) => lines.push(Line::Missing("the pools are being read".into())),
     }
-    // Other pools are served: that is no reason to call this node, and every other one, unready.
+    // Other pools are served: that is not a reason to call this node, and every other one, unready.
     lines.extend(pools.iter().filter_map(|pool| {
         let why = pool.content.as_ref()?.as_ref().err()?;
         Some(Line::Note(format!("ippools {} is damaged, and the agent leaves it alone: {why}", pool.name)))
@@ -175,7 +175,7 @@ impl Collector for Pools {
             "1 while the pools in memory follow the API.",
             f64::from(synced),
         )?;
-        // What is told is what a claim would go by, also while it is behind.
+        // The values are those that a claim would go by, also while they are behind.
         let pools = store.pools();
         let of = |pool: &str| [("pool", pool.to_owned())];
         let read = || pools.iter().filter_map(|pool| Some((pool, pool.content.as_ref()?)));
@@ -196,7 +196,7 @@ impl Collector for Pools {
         gauge(&mut encoder, "pool_capacity", "Addresses of the pool's whole subnet.", unit, capacity)?;
 
         let usages = metrics.usages(store);
-        for (name, help, figure) in [
+        for (name, help, value) in [
             (
                 "range_used",
                 "Addresses in use of a range that plugins on this node ask for.",
@@ -211,12 +211,12 @@ impl Collector for Pools {
                     ("first", usage.first.to_string()),
                     ("last", usage.last.to_string()),
                 ];
-                (labels, figure(usage) as f64)
+                (labels, value(usage) as f64)
             });
             gauge(&mut encoder, name, help, unit, told)?;
         }
 
-        // A directory that cannot be read is told of by the replay.
+        // The replay reports a directory that cannot be read.
         let waiting = tombstones.list().map_or(f64::NAN, |all| all.len() as f64);
         plain(&mut encoder, "tombstones", "Releases that are pending.", waiting)?;
         let help = "Claims that found their address taken by another node, and chose another one.";

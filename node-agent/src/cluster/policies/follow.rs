@@ -1,4 +1,4 @@
-//! Knowing the objects of a resource, as one watch tells of them.
+//! The objects of a resource, as one watch reports them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

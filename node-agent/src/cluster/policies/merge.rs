@@ -50,7 +50,7 @@ pub(crate) struct Merged {
     pub(crate) refused: BTreeMap<String, String>,
 }
 
-/// What one policy asks for, to tell what concerns it.
+/// What one policy asks for, to find out what concerns it.
 #[derive(Debug, Default)]
 pub(crate) struct Part {
     names: BTreeSet<String>,
@@ -87,7 +87,7 @@ impl Candidate {
         }
     }
 
-    /// One that was kept, as long as the API has not told of it.
+    /// One that was kept, as long as the API has not listed it.
     pub(crate) fn kept(text: Text) -> Self {
         let name = text.origin.strip_prefix(ORIGIN).unwrap_or(&text.origin).to_owned();
         let version = Version { uid: String::new(), generation: 0 };
@@ -335,7 +335,7 @@ mod tests {
         assert_eq!(names(&together(&Kept::default(), &[&wrong, &other], &[])), ["br-c"]);
     }
 
-    /// Processor time of merging so many policies, of which one is wrong: on a busy machine the clock tells something else.
+    /// Processor time of merging so many policies, of which one is wrong: on a busy machine the clock says something else.
     fn cost_beside_a_wrong_one(count: u32) -> std::time::Duration {
         let now = || std::time::Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap();
         let mut all: Vec<_> =

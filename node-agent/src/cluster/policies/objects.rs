@@ -143,7 +143,7 @@ pub(super) struct PolicyStatus {
 }
 
 impl Policy {
-    /// The pairs of `nodeSelector`; `None` if it is no mapping of texts.
+    /// The pairs of `nodeSelector`; `None` if it is not a mapping of texts.
     pub(super) fn selector(&self) -> Option<Vec<(&str, &str)>> {
         match &self.spec["nodeSelector"] {
             Value::Null => Some(Vec::new()),

@@ -1,4 +1,4 @@
-//! What the server refused while it was told of the policies.
+//! What the server refused while the agent reported on policies.
 
 use std::fmt;
 

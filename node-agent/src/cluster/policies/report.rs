@@ -1,4 +1,4 @@
-//! Telling the API how policies stand: this node's enactments, events, and each policy's status.
+//! Reporting to the API how policies stand: this node's enactments, events, and each policy's status.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -35,7 +35,7 @@ const LEFT_TO_OTHERS: Duration = Duration::from_secs(3);
 /// When to look again at what others have just begun to write.
 const SOON: Duration = Duration::from_secs(1);
 
-/// Where what is to be told comes from.
+/// Where what is to be reported comes from.
 pub(super) type Seen = (
     watch::Receiver<Known<Policy>>,
     watch::Receiver<Known<NodeHead>>,
@@ -56,7 +56,7 @@ pub(super) struct Reporter {
     sums: Sums,
     /// Since when versions of policies have been without an outcome.
     undecided: BTreeMap<String, (Version, Instant)>,
-    /// Policies whose present version was in force once: one event tells of it.
+    /// Policies whose present version was in force once: one event reports it.
     succeeded: BTreeMap<String, Version>,
     /// What failed last, said once.
     told: String,
@@ -83,7 +83,7 @@ impl Reporter {
         }
     }
 
-    /// Tells whatever is new until the task is ended.
+    /// Reports what is new until the task is ended.
     pub(super) async fn run(mut self, (mut policies, mut nodes, mut outcome, mut chosen): Seen) {
         loop {
             let wake = {
@@ -104,7 +104,7 @@ impl Reporter {
                 changed = chosen.changed() => changed,
                 () = sleep_until(wake) => Ok(()),
             };
-            // `run` is ending.
+            // The agent is ending.
             if changed.is_err() {
                 return;
             }
@@ -115,7 +115,7 @@ impl Reporter {
         Some(nodes.objects.as_ref()?.get(&self.node)?.metadata.clone())
     }
 
-    /// How the policies stand, for /readyz. What the server refuses is told there by itself.
+    /// How the policies stand, for /readyz. What the server refuses is reported there by the part `api`.
     fn lines(
         &self,
         known: &Known<Policy>,
@@ -146,7 +146,7 @@ impl Reporter {
         [Line::Well(format!("{few} of {all} select this node"))].into_iter().chain(failed).collect()
     }
 
-    /// Tells what is new. Returns when to come back.
+    /// Reports what is new. Returns when to come back.
     async fn round(
         &mut self,
         all: &BTreeMap<String, Policy>,

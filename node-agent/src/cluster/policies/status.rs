@@ -62,7 +62,7 @@ impl Statuses {
         }
     }
 
-    /// Whether the status is about the present generation, as far as can be told.
+    /// Whether the status is about the present generation, as far as is known.
     pub(super) fn is_reported(&self, policy: &Policy) -> bool {
         let known = self.told.get(&policy.metadata.name) == Some(&version(policy));
         policy.is_reported() || (self.pruned && known && !policy.status.conditions.is_empty())
@@ -128,7 +128,7 @@ impl Statuses {
         Ok(Look::Again)
     }
 
-    /// There is nothing to tell any more.
+    /// There is nothing to report any more.
     fn gone(&mut self, name: &str) -> Look {
         self.told.remove(name);
         self.counting.remove(name);

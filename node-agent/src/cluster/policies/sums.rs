@@ -38,7 +38,7 @@ impl Sums {
         self.news.insert(policy.to_owned(), version);
     }
 
-    /// The news of a policy are told, or about to be.
+    /// The news of a policy are summed up, or about to be.
     pub(super) fn done(&mut self, policy: &str) {
         self.news.remove(policy);
     }

@@ -14,7 +14,7 @@ use super::repair::{Failed, Failures, Freed};
 use super::{Reclaim, Seen, WarnOnce};
 use crate::cluster::backoff;
 
-/// How long the record of an attachment may still be there after its release, of which we may have been told. Not longer:
+/// How long the record of an attachment may still be there after its release, of which the watch may have reported. Not longer:
 /// meanwhile another pod may get the address.
 const AFTER_RELEASE: Duration = Duration::from_secs(2);
 
@@ -44,7 +44,7 @@ pub(super) async fn run(reclaim: Arc<Reclaim>) {
 }
 
 /// Recreates reservations that were deleted: whereabouts deletes them after it has lost an address to us, and its reconciler of a pod that
-/// does not yet tell of its address, there with the entry. For ever. Each one is a task of its own: one that always fails
+/// does not yet report its address, together with the entry. For ever. Each one is a task of its own: one that always fails
 /// keeps no other waiting.
 pub(super) async fn keep_reservations(reclaim: Arc<Reclaim>) {
     let mut at_work = JoinSet::new();
@@ -76,7 +76,7 @@ async fn keep_reservation(reclaim: Arc<Reclaim>, name: String, lost: Reservation
 }
 
 /// Puts back the entries of this node's attachments that the server lost because it was restored from a backup. Their
-/// reservations, where there are any, are made anew by [`keep_reservations`]. For ever.
+/// reservations, where there are any, are recreated by [`keep_reservations`]. For ever.
 pub(super) async fn keep_entries(reclaim: Arc<Reclaim>) {
     let mut at_work = JoinSet::new();
     loop {
@@ -128,7 +128,7 @@ async fn keep_entry(reclaim: Arc<Reclaim>, entry: Entry) {
 }
 
 impl Reclaim {
-    /// Makes a reservation anew, `bare` if also without its entry, and says so. Tries until it is known what becomes of it.
+    /// Recreates a reservation, `bare` if also without its entry, and says so. Tries until it is known what becomes of it.
     async fn keep_reservation(&self, name: &str, lost: &Reservation, bare: bool) -> Repaired {
         let (mut backoff, jitter) = (backoff::repair(), Jitter::fresh());
         let mut warning = WarnOnce::default();

@@ -230,7 +230,7 @@ mod tests {
         advance(GRACE / 2).await;
         assert!(presences.is_due("a", GRACE));
         assert!(presences.note("a", false, GRACE));
-        // It exists after all, and has to be missed anew.
+        // It exists after all, and has to be missing twice again.
         assert!(!presences.note("a", true, GRACE));
         advance(GRACE).await;
         assert!(!presences.is_due("a", GRACE), "what exists is not asked for at every look");

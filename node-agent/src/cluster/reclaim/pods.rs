@@ -1,4 +1,4 @@
-//! The pods of this node, as one watch tells of them.
+//! The pods of this node, as one watch reports them.
 //!
 //! They only say whom to suspect: who is not among them is asked for by name before anything is done. So it does no harm
 //! that a watch is late, or never comes about.

@@ -7,7 +7,7 @@ use octavia_bridge_ipam::name::is_object_name;
 
 use super::pod::{Pod, PodRef};
 
-/// By what the holder of an address can be told dead.
+/// By what the holder of an address can be proven dead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Basis {
     /// One of our agents wrote down which pod on which node it is: the pod of this uid must be gone or have ended.
@@ -28,7 +28,7 @@ impl Basis {
                 if is_object_name(&known.node)
                     && !known.pod_uid.is_empty()
                     && !known.container.is_empty()
-                    // Of another container than the entry it tells of an earlier sandbox, or of an earlier pod.
+                    // Of another container than the entry it is about an earlier sandbox, or of an earlier pod.
                     && holding.entry.as_ref().is_none_or(|entry| entry.allocation.id == *known.container) =>
             {
                 Self::Uid { node: known.node.to_string(), podref, uid: known.pod_uid.to_string() }

@@ -131,7 +131,7 @@ impl Repairer {
         Ok(Some(self.store.repair_lost_entry(&turn, entry, deadline).await?))
     }
 
-    /// Makes a deleted reservation of an attachment anew, if its entry still stands, or, where that may be gone (`bare`), the
+    /// Recreates a deleted reservation of an attachment, if its entry still stands, or, where that may be gone (`bare`), the
     /// attachment does.
     ///
     /// # Errors

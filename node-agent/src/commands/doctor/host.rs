@@ -120,7 +120,7 @@ fn bridged(bridge: &str, called: bool, forward: impl FnOnce() -> Result<String, 
     }
 }
 
-/// The policy of the chain FORWARD, as the host's own program tells it.
+/// The policy of the chain FORWARD, as the host's own program reports it.
 fn forward_policy() -> Result<String, String> {
     // It waits at most two seconds for its lock.
     let output = Command::new("iptables").args(["-w", "2", "-S", "FORWARD"]).stdin(Stdio::null()).output();

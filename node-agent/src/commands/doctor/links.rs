@@ -7,7 +7,7 @@ use crate::node::desired::{Desired, Kind, State};
 
 const CHECK: &str = "path";
 
-/// One finding for each uplink of each bridge that is there; what is missing is the plan's to tell.
+/// One finding for each uplink of each bridge that is there; the plan reports what is missing.
 pub(super) fn paths(desired: &Desired, links: &[Link]) -> Vec<Finding> {
     let bridges = desired
         .interfaces
@@ -121,7 +121,7 @@ mod tests {
         found(&changed(|links| links[1].up = false), Level::Fail, "enp6s0.24 is down: ");
         found(&changed(|links| links[1].mtu = 1400), Level::Warn, "enp6s0.24 drops frames longer than 1400");
         found(&changed(|links| links[0].mtu = 1400), Level::Warn, "enp6s0 drops frames longer than 1400");
-        // A bridge without any port that is up has no carrier of its own, which tells nothing of the uplink.
+        // A bridge without any port that is up has no carrier of its own, which says nothing about the uplink.
         found(&changed(|links| links[2].carrier = false), Level::Ok, "octbr");
     }
 }

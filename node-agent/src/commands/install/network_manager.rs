@@ -2,8 +2,8 @@
 //!
 //! Starting, stopping and reloading it changes nothing that matters on links it did not make. But `nmcli networking off`
 //! and on again, as around a suspend, makes it take the bridge for its own and release every port of it, those of pods
-//! included; and it switches IPv6 on for the VLAN interface (seen with 1.42). Unless it is told that they are not its own.
-//! Told so by a reload, it lets go of the VLAN interface by setting it down; told when it starts, it touches nothing.
+//! included; and it switches IPv6 on for the VLAN interface (seen with 1.42). Unless its configuration says that they are unmanaged.
+//! After a reload with that file, it lets go of the VLAN interface by setting it down; after a start, it touches nothing.
 
 use std::path::PathBuf;
 
