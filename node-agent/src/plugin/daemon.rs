@@ -39,20 +39,20 @@ impl Running {
 
 /// Installs, and keeps it so. What fails is tried again: links are kept all the same.
 pub(crate) fn start(installation: Installation, health: &Health) -> Running {
-    let told = Told::new(&installation.bin_dir, health);
+    let reporter = Reporter::new(&installation.bin_dir, health);
     let (stop, stopped) = watch::channel(false);
-    Running { stop, task: tokio::spawn(keep(installation, told, stopped)) }
+    Running { stop, task: tokio::spawn(keep(installation, reporter, stopped)) }
 }
 
-async fn keep(installation: Installation, mut told: Told, mut stopped: watch::Receiver<bool>) {
+async fn keep(installation: Installation, mut reporter: Reporter, mut stopped: watch::Receiver<bool>) {
     loop {
         let looking = installation.clone();
         // Bringing files to the disk takes its time, for which no other part may wait.
         let result = match spawn_blocking(move || looking.reconcile()).await {
             Ok(result) => result,
-            Err(panic) => return told.ended(&panic),
+            Err(panic) => return reporter.ended(&panic),
         };
-        told.tell(&installation, &result);
+        reporter.report(&installation, &result);
         let changed = async {
             match &result {
                 Ok(look) if !look.fails() => change(&look.seen).await,
@@ -74,7 +74,7 @@ async fn change(seen: &[(PathBuf, Stamp)]) {
 }
 
 /// Reports how the plugin stands.
-struct Told {
+struct Reporter {
     report: Report,
     /// 1 for each name under which the plugin is in its directory.
     installed: Family<[(&'static str, String); 1], Gauge>,
@@ -83,7 +83,7 @@ struct Told {
     said: Vec<String>,
 }
 
-impl Told {
+impl Reporter {
     fn new(bin_dir: &Path, health: &Health) -> Self {
         let metrics = &health.metrics;
         Self {
@@ -102,7 +102,7 @@ impl Told {
         }
     }
 
-    fn tell(&mut self, installation: &Installation, result: &Result<Look, Error>) {
+    fn report(&mut self, installation: &Installation, result: &Result<Look, Error>) {
         let mut lines = Vec::new();
         match result {
             Ok(look) => {

@@ -84,7 +84,7 @@ fn without_the_lease_no_agent_is_elected_and_the_log_says_what_to_do() {
     let agent = scene.agent(&node);
     let missing = format!("the Lease {}/octavia-bridge-reclaim is missing", scene.admin.namespace());
     agent.wait("says that the lease is missing", |agent| agent.log().contains(&missing).then_some(()));
-    assert!(agent.log().contains("apply them again"), "{}", agent.log());
+    assert!(agent.log().contains("apply the manifests again"), "{}", agent.log());
     assert!(!is_elected(&agent));
     let (namespace, path) = (scene.admin.namespace(), lease(&scene));
     let collection = path.rsplit_once('/').expect("a path").0;
