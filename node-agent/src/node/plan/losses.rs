@@ -146,7 +146,15 @@ impl Observed {
         self.emptied(&affected, BOTH)
     }
 
-    pub(super) fn is_vrf(&self, master: Option<&str>) -> bool {
+    /// Whether a link goes down and up again to get this master.
+    pub(super) fn cycles(&self, name: &str, master: Option<&str>) -> bool {
+        self.links.get(name).is_some_and(|link| {
+            let old = link.master.as_deref();
+            link.up && old != master && (self.is_vrf(master) || self.is_vrf(old))
+        })
+    }
+
+    fn is_vrf(&self, master: Option<&str>) -> bool {
         let master = master.and_then(|master| self.links.get(master));
         master.is_some_and(|master| matches!(master.kind, Kind::Vrf { .. }))
     }

@@ -79,10 +79,7 @@ impl Observed {
 
     /// A link that comes to a VRF or leaves one goes down and up again, and what stands on it follows.
     fn set_master(&mut self, name: &str, master: Option<&str>) {
-        let Some(link) = self.links.get(name) else { return };
-        let cycled = link.up
-            && link.master.as_deref() != master
-            && (self.is_vrf(master) || self.is_vrf(link.master.as_deref()));
+        let cycled = self.cycles(name, master);
         if cycled {
             self.set_up(name, false);
             self.set_up(name, true);

@@ -115,8 +115,15 @@ impl Step {
                 then.push(Self::SetIpv6 { link: link.clone(), setting, on });
             }
         }
-        // What comes up brings the VLANs on it up.
-        if let Self::SetUp { link, up: false } = &self {
+        // What comes up brings the VLANs on it up, also what only goes down and up again.
+        let raises = match &self {
+            Self::SetUp { link, up: false } => Some(link),
+            Self::SetMaster { link, master } => {
+                Some(link).filter(|link| before.cycles(link, master.as_deref()))
+            }
+            _ => None,
+        };
+        if let Some(link) = raises {
             then.extend(before.down_above(link).map(|vlan| Self::SetUp { link: vlan.to_owned(), up: false }));
         }
         Planned { undo: self.inverse(before), apply: self, then, index: None }
