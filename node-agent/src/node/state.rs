@@ -115,7 +115,7 @@ impl State {
         &self.journal
     }
 
-    /// Where journals of earlier processes may be: until release 0.1 they were beside what is kept.
+    /// Where journals of earlier processes may be: earlier releases had them beside what is kept.
     pub(crate) fn journals(&self) -> impl Iterator<Item = &Path> {
         let old = (self.journal != self.directory).then_some(self.directory.as_path());
         std::iter::once(self.journal.as_path()).chain(old)
