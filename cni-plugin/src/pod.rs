@@ -30,11 +30,22 @@ pub(crate) fn settings(attachment: &Attachment, addresses: &[IpNet]) -> Vec<Sysc
         if attachment.announce {
             settings.push(hardening("ndisc_notify", "1"));
         }
+        settings.push(multicast_listener(pod_link, "1"));
         // For the link-local address: the pool's have no duplicate address detection to begin with.
         settings.push(hardening("accept_dad", "0"));
         settings.push(hardening("keep_addr_on_down", "1"));
     }
     settings
+}
+
+/// The version in which the pod's link says which groups it listens to: "1", or "0" for the newest that the network speaks.
+///
+/// It speaks version 1 while it is given its addresses. A bridge that is a querier asks a new port, in version 1, as soon as it
+/// forwards. Taking that in, the kernel drops the reports of version 2 that wait to be sent, such as of an address from a moment
+/// ago, and answers at some time in the next ten seconds (net/ipv6/mcast.c, `mld_process_v1`); until then the bridge lets no
+/// neighbour's question through to the pod. A report of version 1 leaves at once, together with the address.
+pub(crate) fn multicast_listener(pod_link: &str, version: &'static str) -> Sysctl {
+    Sysctl { link: pod_link.into(), key: "force_mld_version", value: version, needed: false }
 }
 
 /// Whether the pod's loopback has IPv6 switched off, as some runtimes leave it.

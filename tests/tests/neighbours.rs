@@ -4,6 +4,7 @@ use octavia_bridge_tests::traffic::{AT_ONCE, Echo, expect_answer};
 use octavia_bridge_tests::wire::{Announcement, Form, Wire};
 use octavia_bridge_tests::{Attached, Lab, Node, Pod, conf};
 use serde_json::{Value, json};
+use std::net::{IpAddr, Ipv6Addr};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -173,4 +174,32 @@ fn add_returns_when_the_port_forwards_and_not_before() {
     assert_eq!(node.expect_link(attached.host_link()).port("state"), "forwarding");
     // The announcement was not wasted on a port that drops.
     hears(&mut wire, &attached, Form::ArpRequest);
+}
+
+/// The port of a group in the bridge's table, if one has joined it.
+fn joined(node: &Node, group: &str, port: &str) -> bool {
+    let output = node.output(Command::new("bridge").args(["mdb", "show", "dev", "octbr"]));
+    let table = String::from_utf8_lossy(&output.stdout).into_owned();
+    table.lines().any(|line| line.contains(group) && line.contains(port))
+}
+
+#[test]
+fn a_bridge_that_asks_for_listeners_hears_of_a_new_pod_at_once() {
+    let node = Lab::new().node("node1");
+    node.bridge_with_uplink();
+    node.ip("link set octbr type bridge mcast_snooping 1 mcast_querier 1");
+    // The bridge asks a new port as soon as it forwards, and the answers are spread over the next ten seconds. Every second
+    // pod was not reached before it answered.
+    for _ in 0..12 {
+        let pod = node.pod("worker");
+        let attached = pod.add(&ipv6(json!({}))).run().attached();
+        let IpAddr::V6(address) = attached.ip() else { panic!("{}", attached.ip()) };
+        let [.., high, low] = address.segments();
+        // Neighbours ask for the address in this group.
+        let group = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | (high & 0xff), low).to_string();
+        let deadline = Instant::now() + AT_ONCE;
+        while !joined(&node, &group, attached.host_link()) {
+            assert!(Instant::now() < deadline, "{address}: {group} was not joined within {AT_ONCE:?}");
+        }
+    }
 }

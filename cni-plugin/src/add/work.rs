@@ -115,6 +115,11 @@ impl Work<'_> {
             host_link
         };
         let bridge = self.verify(bridge.index, &host_link, pod_link.index, &addresses, &vlans).await?;
+        if addresses.iter().any(|address| matches!(address, IpNet::V6(_))) {
+            // Late, since a worker of the kernel joins the groups of an address a moment after it is there.
+            let newest = pod::multicast_listener(&pod_link.name, "0");
+            self.done(self.beside(|| newest.apply())?)?;
+        }
         settling.map(|settling| self.done(settling)).transpose()?;
         slot.complete(&Outcome {
             addresses,
