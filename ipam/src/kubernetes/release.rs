@@ -22,9 +22,9 @@ use crate::kubernetes::memory::keep_up::unread_by_release;
 use crate::kubernetes::memory::pool::{CachedPool, Content};
 use crate::kubernetes::write::change::Change;
 use crate::kubernetes::write::deadline::Deadline;
+use crate::kubernetes::write::job::Written;
 use crate::kubernetes::write::queue::Queue;
 use crate::kubernetes::write::turn::Turn;
-use crate::kubernetes::write::writer::Written;
 use crate::kubernetes::{Store, lock};
 
 /// What an attachment has in one pool.

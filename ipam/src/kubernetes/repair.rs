@@ -15,9 +15,9 @@ use crate::kubernetes::memory::keep_up::unread_by_repair;
 use crate::kubernetes::survey::{Entry, Holding, home, survey};
 use crate::kubernetes::write::change::Change;
 use crate::kubernetes::write::deadline::Deadline;
+use crate::kubernetes::write::job::Written;
 use crate::kubernetes::write::reserve::Reserved;
 use crate::kubernetes::write::turn::Turn;
-use crate::kubernetes::write::writer::Written;
 use crate::kubernetes::{Store, lock};
 
 /// What became of a reservation or an entry that was to be made again.
@@ -75,15 +75,7 @@ impl Store {
             }
         }
         // A new sandbox has it, made meanwhile by whereabouts, which leaves the reservation as it is.
-        let taken_over = |now: &Holding| {
-            let same_place =
-                |(now, dead): (&Entry, &Entry)| (&now.pool, now.address) == (&dead.pool, dead.address);
-            let same_name = |((now, _), (dead, _)): (&(String, _), &(String, _))| now == dead;
-            now.entry.as_ref().zip(dead.entry.as_ref()).is_some_and(same_place)
-                || now.entry.is_some()
-                    && now.reservation.as_ref().zip(dead.reservation.as_ref()).is_some_and(same_name)
-        };
-        if !self.survey(taken_over).is_empty() {
+        if !self.survey(|now| has_taken_over(now, dead)).is_empty() {
             return Ok(false);
         }
         if let Some((name, reservation)) = &dead.reservation {
@@ -231,5 +223,19 @@ impl Store {
             Ok(Reserved::Taken) => Ok(Repaired::Taken),
             Err(failed) => Err(failed.error),
         }
+    }
+}
+
+/// Whether `now` has an entry at the address that `dead` had.
+fn has_taken_over(now: &Holding, dead: &Holding) -> bool {
+    let Some(entry) = &now.entry else { return false };
+    if let Some(before) = &dead.entry
+        && (&entry.pool, entry.address) == (&before.pool, before.address)
+    {
+        return true;
+    }
+    match (&now.reservation, &dead.reservation) {
+        (Some((now, _)), Some((dead, _))) => now == dead,
+        _ => false,
     }
 }

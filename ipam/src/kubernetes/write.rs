@@ -2,6 +2,7 @@
 
 pub(crate) mod change;
 pub(crate) mod deadline;
+pub(crate) mod job;
 pub(crate) mod queue;
 pub(crate) mod reserve;
 pub(crate) mod turn;

@@ -15,8 +15,8 @@ use crate::kubernetes::api::object::{By, Reservation};
 use crate::kubernetes::error::Error;
 use crate::kubernetes::write::change::Change;
 use crate::kubernetes::write::deadline::Deadline;
+use crate::kubernetes::write::job::Written;
 use crate::kubernetes::write::reserve::{Reserved, Unreserved};
-use crate::kubernetes::write::writer::Written;
 use crate::kubernetes::{Store, lock};
 
 /// What became of a plan.
@@ -99,26 +99,41 @@ impl Store {
         lowest: Option<Instant>,
         deadline: Instant,
     ) -> Vec<(IpAddr, String, Result<Option<Reserved>, Unreserved>)> {
-        let reserve = async |plan: &PoolPlan, name: &str, kept: bool| {
-            let queue = self.queue(&plan.name, plan.subnet);
-            let turn = queue.gate().enter(deadline).await?;
-            // Where another node's claims were faster, these would meet the next of them at every address.
-            if !kept && lowest.is_some_and(|chosen| queue.rivals().were_met_since(chosen)) {
-                return Ok(None);
+        let mut reserving = Vec::new();
+        for plan in plans {
+            for Place { address, reservation, kept } in &plan.addresses {
+                let Some(name) = reservation.as_deref() else { continue };
+                reserving.push(async move {
+                    let reserved = self.reserve_one(by, plan, name, *kept, lowest, deadline).await;
+                    (*address, name.to_owned(), reserved)
+                });
             }
-            let mut within = Deadline::until(deadline);
-            let reserved = self.inner.shared.reserve(&turn, name, kept, by, &mut within).await?;
-            if reserved == Reserved::Taken {
-                queue.rivals().met();
-            }
-            Ok(Some(reserved))
-        };
-        let places = plans.iter().flat_map(|plan| plan.addresses.iter().map(move |place| (plan, place)));
-        let reserving = places.filter_map(|(plan, Place { address, reservation, kept })| {
-            let name = reservation.as_deref()?;
-            Some(async move { (*address, name.to_owned(), reserve(plan, name, *kept).await) })
-        });
+        }
         join_all(reserving).await
+    }
+
+    /// Makes one reservation, when its turn has come.
+    async fn reserve_one(
+        &self,
+        by: &By<'_>,
+        plan: &PoolPlan,
+        name: &str,
+        kept: bool,
+        lowest: Option<Instant>,
+        deadline: Instant,
+    ) -> Result<Option<Reserved>, Unreserved> {
+        let queue = self.queue(&plan.name, plan.subnet);
+        let turn = queue.gate().enter(deadline).await?;
+        // Where another node's claims were faster, these would meet the next of them at every address.
+        if !kept && lowest.is_some_and(|chosen| queue.rivals().were_met_since(chosen)) {
+            return Ok(None);
+        }
+        let mut within = Deadline::until(deadline);
+        let reserved = self.inner.shared.reserve(&turn, name, kept, by, &mut within).await?;
+        if reserved == Reserved::Taken {
+            queue.rivals().met();
+        }
+        Ok(Some(reserved))
     }
 
     /// Gives back the reservations of addresses whose entry is somebody else's: who has the entry wants the reservation,

@@ -131,20 +131,36 @@ fn has_unknown_entry(cache: &Cache, request: &Request, name: &str, pool: &Cached
 /// Entries of an attachment are made on its node, and so by this agent, which remembers them, by one before it, or by another
 /// program.
 pub(crate) fn unread_by_release(cache: &Cache, holdings: &Holdings, was_released: bool) -> Vec<String> {
-    let is_unknown = |name: &str, pool: &CachedPool| {
-        let Some(known) = pool.sound() else { return true };
-        let network = network_of(name, &known.subnet());
-        let reserved = holdings.reservations.iter().filter_map(|name| address_of(network, name));
-        reserved.filter(|address| known.offset(*address).is_some()).any(|address| {
-            let held = holdings.pools.iter().filter(|held| held.name.as_str() == name);
-            held.flat_map(|held| &held.entries).all(|(known, _)| *known != address)
-        })
-    };
-    let pools = cache.pools.iter().filter(|(_, _, pool)| !pool.is_current());
-    let unread = pools.filter(|(name, _, pool)| {
-        if holdings.is_empty() { !was_released } else { !pool.was_read || is_unknown(name, pool) }
-    });
-    unread.map(|(name, ..)| name.to_owned()).collect()
+    let mut unread = Vec::new();
+    for (name, _, pool) in cache.pools.iter() {
+        if pool.is_current() {
+            continue;
+        }
+        let needed = if holdings.is_empty() {
+            !was_released
+        } else {
+            !pool.was_read || has_unknown_holding(holdings, name, pool)
+        };
+        if needed {
+            unread.push(name.to_owned());
+        }
+    }
+    unread
+}
+
+/// Whether a reservation of the attachment shows that the pool may have an entry of it that is not known.
+fn has_unknown_holding(holdings: &Holdings, name: &str, pool: &CachedPool) -> bool {
+    let Some(known) = pool.sound() else { return true };
+    let network = network_of(name, &known.subnet());
+    for reservation in &holdings.reservations {
+        let Some(address) = address_of(network, reservation) else { continue };
+        let mut held = holdings.pools.iter().filter(|held| held.name.as_str() == name);
+        let is_held = held.any(|held| held.entries.iter().any(|(known, _)| *known == address));
+        if known.offset(address).is_some() && !is_held {
+            return true;
+        }
+    }
+    false
 }
 
 /// The pools that have to be read before something is repaired in `pool`, or in those that can have the address of a reservation.
@@ -153,16 +169,25 @@ pub(crate) fn unread_by_repair(
     pool: Option<&PoolName>,
     reservation: Option<&str>,
 ) -> Vec<String> {
-    let concerned = |name: &str, cached: &CachedPool| {
-        let Some(known) = cached.sound() else { return true };
-        let network = network_of(name, &known.subnet());
-        let address = reservation.and_then(|reservation| address_of(network, reservation));
-        pool.is_some_and(|pool| pool.as_str() == name)
-            || address.is_some_and(|address| known.offset(address).is_some())
-    };
-    let pools =
-        cache.pools.iter().filter(|(name, _, cached)| !cached.is_current() && concerned(name, cached));
-    pools.map(|(name, ..)| name.to_owned()).collect()
+    let mut unread = Vec::new();
+    for (name, _, cached) in cache.pools.iter() {
+        if cached.is_current() {
+            continue;
+        }
+        let is_it = pool.is_some_and(|pool| pool.as_str() == name);
+        if is_it || can_have(name, cached, reservation) {
+            unread.push(name.to_owned());
+        }
+    }
+    unread
+}
+
+/// Whether the pool can have the address of this reservation, as far as is known.
+fn can_have(name: &str, cached: &CachedPool, reservation: Option<&str>) -> bool {
+    let Some(known) = cached.sound() else { return true };
+    let network = network_of(name, &known.subnet());
+    let address = reservation.and_then(|reservation| address_of(network, reservation));
+    address.is_some_and(|address| known.offset(address).is_some())
 }
 
 impl Store {

@@ -12,7 +12,8 @@ use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use super::change::Change;
-use super::writer::{Job, Writer, Written};
+use super::job::{Job, Written};
+use super::writer::Writer;
 use crate::kubernetes::error::Error;
 use crate::kubernetes::{Shared, lock};
 

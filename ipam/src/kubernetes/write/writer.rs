@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use octavia_bridge_cluster::{ApiError, Limit};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::address::bits;
@@ -18,6 +18,7 @@ use crate::pool::{Allocation, Pool};
 
 use super::change::{Change, ChangeState, forget_managers};
 use super::deadline::Deadline;
+use super::job::{Job, Written, answer, open_changes, sort_out};
 use super::queue::Rivals;
 use crate::kubernetes::api::object::{POOLS, Stored, new_pool};
 use crate::kubernetes::error::Error;
@@ -36,30 +37,6 @@ const LONGEST_STAGGER: Duration = Duration::from_millis(600);
 const CALM: Duration = Duration::from_secs(1);
 /// So often the server may refuse what, by its own word, it could do.
 const UNEXPLAINED: u32 = 4;
-
-/// Changes that one operation wants made, all of them or none.
-pub(crate) struct Job {
-    pub(crate) changes: Vec<(IpAddr, Change)>,
-    pub(crate) deadline: Instant,
-    pub(crate) reply: oneshot::Sender<Written>,
-}
-
-impl Job {
-    fn addresses(&self) -> impl Iterator<Item = IpAddr> {
-        self.changes.iter().map(|(address, _)| *address)
-    }
-}
-
-/// What has become of a job.
-#[derive(Debug, Clone)]
-pub(crate) enum Written {
-    /// All is as the job wanted it.
-    Done,
-    /// These entries are somebody else's.
-    Lost(Vec<IpAddr>),
-    /// It could not be done, or nobody knows whether it was.
-    Failed(Error),
-}
 
 /// The pool, and the jobs for it.
 pub(crate) struct Writer {
@@ -288,43 +265,4 @@ impl Writer {
         let cache = lock(&self.shared.cache);
         sound(&cache, &self.name, self.subnet, &self.shared.api)
     }
-}
-
-/// The changes that are still to be made.
-fn open_changes<'a>(batch: &'a [Job], pool: Option<&Pool>) -> impl Iterator<Item = (IpAddr, &'a Change)> {
-    let changes = batch.iter().flat_map(|job| &job.changes).map(|(address, change)| (*address, change));
-    changes.filter(move |(address, change)| change.state(*address, pool) == ChangeState::Open)
-}
-
-/// Answers the jobs that are done, those that lost, and those whose time is over; returns the others.
-fn sort_out(batch: Vec<Job>, pool: Option<&Pool>) -> Vec<Job> {
-    let now = Instant::now();
-    let mut rest = Vec::new();
-    for job in batch {
-        let mut lost = Vec::new();
-        let mut open = false;
-        for (address, change) in &job.changes {
-            match change.state(*address, pool) {
-                ChangeState::Done => {}
-                ChangeState::Open => open = true,
-                ChangeState::Lost => lost.push(*address),
-            }
-        }
-        if !lost.is_empty() {
-            answer(job, Written::Lost(lost));
-        } else if !open {
-            answer(job, Written::Done);
-        } else if job.deadline <= now {
-            let error = Error::Late { attempt: "writing to the pool".into() };
-            answer(job, Written::Failed(error));
-        } else {
-            rest.push(job);
-        }
-    }
-    rest
-}
-
-/// An operation that no longer waits, as when its plugin's time is over, reads the pool when it is undone.
-fn answer(job: Job, written: Written) {
-    job.reply.send(written).ok();
 }
