@@ -6,6 +6,7 @@ mod files;
 mod groups;
 mod keeper;
 mod links;
+mod marks;
 mod ports;
 mod repair;
 mod standing;

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::backoff::Fights;
 use super::files::Files;
 use super::links::Job;
+use super::marks::Marks;
 use super::ports::Ports;
 use super::standing::{Looked, Standing};
 use super::wanted::{Wanted, chosen};
@@ -68,6 +69,7 @@ pub(super) struct Keeper<'a> {
     pub(super) told: Vec<String>,
     pub(super) standing: Standing,
     pub(super) ports: Ports,
+    marks: Marks,
     /// Links that no policy names any more, in words, and when that was looked at last.
     unkept: Vec<String>,
     pub(super) unkept_at: Option<Instant>,
@@ -106,6 +108,7 @@ pub(super) async fn keep(job: &Job) -> anyhow::Result<()> {
         told: Vec::new(),
         standing: job.standing.clone(),
         ports: Ports::new(job.ports.clone(), job.leave_ports),
+        marks: Marks::default(),
         unkept: Vec::new(),
         unkept_at: None,
         job,
@@ -157,6 +160,9 @@ impl Keeper<'_> {
             return Some(RETRY);
         }
         let started = Instant::now();
+        // First, since a plan takes a link without its mark for a stranger's.
+        let marks =
+            self.marks.keep(self.netlink, &self.desired).await.unwrap_or_else(|error| vec![chain(&error)]);
         let mut result = timeout(LONGEST_LOOK, self.bring_about()).await.unwrap_or_else(|_| {
             Err(anyhow!("not done within {} s; what was begun is taken back", LONGEST_LOOK.as_secs()))
         });
@@ -168,6 +174,7 @@ impl Keeper<'_> {
         self.tell(outcome);
         self.note_unkept().await;
         if let Ok(looked) = &mut result {
+            looked.warnings.extend(marks);
             looked.warnings.extend(self.unkept.iter().cloned());
         }
         // Whatever became of the links: a bridge that is there can have its ports.

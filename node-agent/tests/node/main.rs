@@ -14,6 +14,7 @@ mod health;
 mod input;
 mod installing;
 mod killed;
+mod marks;
 mod notes;
 mod plugin_folder;
 mod plugin_kept;
