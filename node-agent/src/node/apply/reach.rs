@@ -22,7 +22,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error(
-        "\"{step}\" could cut this node off, and whether it did could not be told: {why} (name a host with --reach HOST:PORT)"
+        "\"{step}\" could cut this node off, and whether it did could not be told: {why} (name an address with --reach ADDRESS:PORT)"
     )]
     Untestable { step: String, why: String },
     #[error("none of {0} answered within {seconds} s after the change", seconds = DEADLINE.as_secs())]

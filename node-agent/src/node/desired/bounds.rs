@@ -48,8 +48,8 @@ pub(crate) fn check(merge: &Merge, findings: &Findings) {
         }
         // Those that stand on this one would only say so again.
         if index.stack.height(name) == Some(HIGHEST + 1) {
-            let most = format!("the kernel takes {HIGHEST} above each other at most");
-            invalid("name", format!("{name} stands on {HIGHEST} links by way of bases and ports; {most}"));
+            let most = format!("the kernel stacks at most {HIGHEST} links, and {name} is one more");
+            invalid("name", format!("{name} stands on {HIGHEST} links by way of bases and ports: {most}"));
         }
         if matches!(interface.state, State::Absent | State::Ignore) {
             continue;

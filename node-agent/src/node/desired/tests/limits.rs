@@ -19,8 +19,8 @@ fn tower(links: usize) -> String {
 #[test]
 fn links_stand_on_each_other_as_high_as_the_kernel_allows() {
     assert_eq!(parse(&tower(8)).interfaces.len(), 7);
-    let too_high = "interfaces[7].name: v9 stands on 8 links by way of bases and ports; \
-                    the kernel takes 8 above each other at most";
+    let too_high = "interfaces[7].name: v9 stands on 8 links by way of bases and ports: \
+                    the kernel stacks at most 8 links, and v9 is one more";
     for links in [9, 10, 1000] {
         assert_eq!(refuse(&tower(links)), [too_high]);
     }
