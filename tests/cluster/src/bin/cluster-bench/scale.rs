@@ -1,7 +1,7 @@
 //! What the server sends to all agents together for one ADD, in pools and clusters of several sizes.
 //!
-//! Counted is what goes over the wire: heads and bodies of answers, compressed where they are, and events of watches, of pools
-//! and reservations alone. TLS and the frames of HTTP are not counted, nor leases, which no ADD needs.
+//! Counted is what goes over the wire: heads and bodies of answers, compressed where they are, and events of watches, of all
+//! objects but leases, which agents read all the time and no ADD needs. TLS and the frames of HTTP are not counted.
 
 mod fill;
 
@@ -131,6 +131,9 @@ impl Node {
     fn received(&self) -> Received {
         let mut sum = Received::default();
         for Exchange { path, bytes, .. } in self.proxy.exchanges() {
+            if path.contains("/leases") {
+                continue;
+            }
             if path.contains("watch=") {
                 sum.events += bytes;
             } else {
