@@ -75,7 +75,7 @@ fn pods_that_come_first_say_what_they_wait_for_and_all_end_well() {
             thread::sleep(Duration::from_millis(50));
         }
         lab.trunk(&node, &switch);
-        told(&["Kubernetes API"]);
+        told(&["cannot reach the address pools"]);
         proxy.up();
         let addresses: BTreeSet<String> = waiting.into_iter().map(|pod| pod.join().expect("a pod")).collect();
         (addresses, keeper)
