@@ -125,7 +125,7 @@ pub(crate) async fn carry_out(
     };
     let before = observe(netlink, desired).await?;
     let mut work = Work::begin(netlink, desired, &before, directory);
-    let mut result = work.rounds(plan).await;
+    let mut result = work.rounds(plan, watched.is_some()).await;
     if let (Ok(()), Some(watched)) = (&result, watched) {
         result = watched.wait().await.map_err(Failure::CutOff);
     }

@@ -98,7 +98,8 @@ impl<'a> Work<'a> {
         self.write(|journal| journal.reached(goal));
     }
 
-    pub(super) async fn rounds(&mut self, mut plan: Plan) -> Result<(), Failure> {
+    /// Does the plan, and what is left to do after it. Unless it is `guarded`, nothing that could cut the node off.
+    pub(super) async fn rounds(&mut self, mut plan: Plan, guarded: bool) -> Result<(), Failure> {
         let mut outdated = None;
         for _ in 0..ROUNDS {
             outdated = self.round(plan).await?;
@@ -106,6 +107,9 @@ impl<'a> Work<'a> {
             if plan.steps.is_empty() {
                 self.pay().await;
                 return Ok(());
+            }
+            if let Some(step) = plan.cuts.as_ref().filter(|_| !guarded) {
+                return Err(Failure::NotReached(format!("{step}, which could cut this node off by now")));
             }
         }
         Err(outdated.unwrap_or_else(|| {
