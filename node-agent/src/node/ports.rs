@@ -155,7 +155,7 @@ pub(crate) async fn look(
     for port in known.values() {
         if !bridges.contains_key(port.bridge()) {
             let found = netlink.link(port.bridge()).await?;
-            bridges.insert(port.bridge(), found.filter(|link| link.name == port.bridge()));
+            bridges.insert(port.bridge(), found.filter(|link| is_bridge(link, port)));
         }
     }
     // Asked for only where it matters: it is a list of all ports of the node.
@@ -185,6 +185,11 @@ pub(crate) async fn look(
         }
     }
     Ok(seen)
+}
+
+/// Whether this is the bridge of the port, and not another link with its name, or one that has it as an alternative name.
+fn is_bridge(link: &Link, port: &Port) -> bool {
+    link.name == port.bridge() && matches!(link.kind, LinkKind::Bridge(_))
 }
 
 /// The attachment whose port this link is, if it is complete.

@@ -7,7 +7,7 @@ use nl::{BridgeOptions, Link, LinkChange, LinkKind, Netlink, PortFlags};
 use octavia_bridge_netlink as nl;
 
 use super::record::{self, Found};
-use super::{Fault, Port, fault};
+use super::{Fault, Port, fault, is_bridge};
 
 /// Why a port is still out of its bridge.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +34,7 @@ pub(crate) async fn put_back(netlink: &Netlink, port: &Port) -> Result<bool, Err
     let Found::Complete(recorded, _lock) = record else { return Ok(false) };
     // Looked at again, since the world has changed since.
     let link = netlink.link(port.index).await.map_err(failed)?.filter(|link| port.is(link));
-    let bridge = netlink.link(port.bridge()).await.map_err(failed)?;
+    let bridge = netlink.link(port.bridge()).await.map_err(failed)?.filter(|link| is_bridge(link, port));
     let (Some(link), Some(bridge)) = (link, bridge) else { return Ok(false) };
     match fault(&link, Some(&bridge), &recorded.vlans, None) {
         Some(fault @ (Fault::Released | Fault::Down)) if recorded == port.recorded => {
