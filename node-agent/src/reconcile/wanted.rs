@@ -227,11 +227,13 @@ impl Keeper<'_> {
         if merged.desired == self.desired && merged.kept == self.kept {
             return Ok(false);
         }
+        // First: should this fail, the next call sees the difference again.
+        let names = plan::scope(&merged.desired).names;
+        self.watch.set(self.netlink, names).await.context("find the links that are kept")?;
         (self.desired, self.kept) = (merged.desired, merged.kept);
         self.promised = false;
         self.unkept_at = None;
         self.standing.begins();
-        self.find_links().await?;
         Ok(true)
     }
 
