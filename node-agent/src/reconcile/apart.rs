@@ -40,7 +40,10 @@ impl Keeper<'_> {
         }
         for (policy, why) in &blamed {
             tracing::debug!("{}: {why}; tried again by itself", policy.name);
-            self.remember(policy, why);
+            // Of several, each is tried by itself first.
+            if blamed.len() == 1 {
+                self.remember(policy, why);
+            }
             self.wanted.hold(&policy.name, why.clone());
         }
         self.held_until = Some(Instant::now() + HELD);
@@ -76,7 +79,7 @@ impl Keeper<'_> {
 
     /// A policy that cut the node off stays out, whatever others become.
     fn remember(&mut self, policy: &Candidate, why: &str) {
-        if self.cut_offs.has(why) {
+        if self.cut_offs.has(why) || why.lines().any(|line| self.cut_offs.has(line)) {
             self.cut_offs.forget(&format!("policy {} ", policy.name));
             self.cut_offs.add(policy.identity(), why.to_owned());
             self.state.keep_cut_offs(&self.cut_offs);
@@ -125,6 +128,12 @@ impl Keeper<'_> {
                     }
                     let waits = looked.waits.iter().filter(|missing| part.asks_for(&missing.of));
                     let waits: Vec<String> = waits.map(ToString::to_string).collect();
+                    let paused =
+                        looked.failures.iter().filter(|failure| failure.pause.is_some() && !failure.is_old);
+                    let paused =
+                        paused.filter(|failure| failure.names.iter().any(|name| part.asks_for(name)));
+                    let waits: Vec<String> =
+                        waits.into_iter().chain(paused.map(|failure| failure.why.clone())).collect();
                     if waits.is_empty() {
                         // A warning begins with the name that it is about.
                         let concerns = |text: &&String| {

@@ -1,11 +1,13 @@
 //! What is wanted, split into what depends on each other: a conflict about one link is none of the others'.
 //!
 //! A bridge and its ports, a VLAN and its base, a VRF, its ports and the routes of its table, a route and its interface
-//! belong together, and so do links that belong together now, of which one may have to go for the other. Each group is
-//! planned and fails by itself. As long as nothing fails, all are one plan, which takes one reading.
+//! belong together, and so do links that belong together now, of which one may have to go for the other. A policy that was
+//! not in force before is one group, too: it comes into force as a whole or not at all. Each group is planned and fails by
+//! itself. As long as nothing fails, all are one plan, which takes one reading.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::cluster::policies::Part;
 use crate::node::desired::{Desired, Interface, Kind, Route};
 use crate::node::observed::{self, Observed};
 
@@ -38,8 +40,8 @@ impl<'a> Forest<'a> {
     }
 }
 
-/// Splits `desired`. `observed` has all links that it names.
-pub(super) fn split(desired: &Desired, observed: &Observed) -> Vec<Group> {
+/// Splits `desired`, but nothing that is `together`. `observed` has all links that it names.
+pub(super) fn split(desired: &Desired, observed: &Observed, together: &[&Part]) -> Vec<Group> {
     let mut forest = Forest::default();
     let mut tables: BTreeMap<u32, &str> = BTreeMap::new();
     for entry in &desired.interfaces {
@@ -50,15 +52,15 @@ pub(super) fn split(desired: &Desired, observed: &Observed) -> Vec<Group> {
             tables.insert(*table, &entry.name);
         }
     }
-    let declared: BTreeSet<&str> = desired.interfaces.iter().map(|entry| entry.name.as_str()).collect();
-    for name in &declared {
+    let mut named: BTreeSet<&str> = desired.interfaces.iter().map(|entry| entry.name.as_str()).collect();
+    named.extend(desired.interfaces.iter().flat_map(beside));
+    for name in &named {
         let Some(link) = observed.links.get(*name) else { continue };
-        let base = match &link.kind {
-            observed::Kind::Vlan { base, .. } => Some(base),
-            _ => None,
-        };
-        for other in link.master.iter().chain(base).filter(|other| declared.contains(other.as_str())) {
-            forest.join(name, other);
+        if let Some(master) = link.master.as_deref().filter(|master| named.contains(master)) {
+            forest.join(name, master);
+        }
+        if let observed::Kind::Vlan { base, .. } = &link.kind {
+            forest.join(name, base);
         }
     }
     // Routes to one place are one matter, and an entry that states no destination may be about any of them.
@@ -71,6 +73,14 @@ pub(super) fn split(desired: &Desired, observed: &Observed) -> Vec<Group> {
         }
         if let Some(vrf) = route.table.and_then(|table| tables.get(&table)) {
             forest.join(place, vrf);
+        }
+    }
+    for part in together {
+        let entries = desired.interfaces.iter().map(|entry| entry.name.as_str());
+        let names = entries.chain(places.iter().map(String::as_str)).filter(|name| part.asks_for(name));
+        let names: Vec<&str> = names.collect();
+        for pair in names.windows(2) {
+            forest.join(pair[0], pair[1]);
         }
     }
     let mut groups: BTreeMap<&str, Group> = BTreeMap::new();
@@ -99,20 +109,21 @@ fn beside(entry: &Interface) -> impl Iterator<Item = &str> {
 }
 
 /// As the plan calls the route.
-fn place(route: &Route) -> String {
+pub(super) fn place(route: &Route) -> String {
     route.destination.map_or_else(|| "route".into(), |destination| format!("route to {destination}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::policies::Candidate;
     use crate::node::desired::{Choice, Text, read};
     use crate::node::observed::Link;
 
     fn groups(yaml: &str, observed: &Observed) -> Vec<Vec<String>> {
         let text = Text { origin: "-".into(), yaml: yaml.into() };
         let desired = read(&[text], &Choice::default()).unwrap();
-        let groups = split(&desired, observed);
+        let groups = split(&desired, observed, &[]);
         let interfaces: usize = groups.iter().map(|group| group.desired.interfaces.len()).sum();
         let routes: usize = groups.iter().map(|group| group.desired.routes.len()).sum();
         assert_eq!((interfaces, routes), (desired.interfaces.len(), desired.routes.len()));
@@ -158,6 +169,24 @@ routes:
         assert_eq!(split, wanted);
         let any = "  - {next-hop-interface: ospbr, state: absent}\n";
         assert_eq!(groups(&format!("{TWO}{more}{any}"), &Observed::default()).len(), 1);
+    }
+
+    #[test]
+    fn a_policy_that_was_not_in_force_comes_as_a_whole() {
+        let text = Text { origin: "-".into(), yaml: TWO.into() };
+        let desired = read(std::slice::from_ref(&text), &Choice::default()).unwrap();
+        let part = Candidate::kept(text).part(&Choice::default());
+        let groups = split(&desired, &Observed::default(), &[&part]);
+        assert_eq!(groups.len(), 1);
+        assert_eq!(groups[0].desired.interfaces.len(), 4);
+    }
+
+    #[test]
+    fn a_port_that_moves_belongs_to_both_of_its_bridges() {
+        let port = |master: &str| Link { master: Some(master.into()), ..Link::default() };
+        let observed = Observed { links: [("eth1".to_owned(), port("octbr"))].into(), ..Observed::default() };
+        let split = groups(&TWO.replace("- {name: eth1, type: ethernet}", ""), &observed);
+        assert_eq!(split, [["eth0", "eth0.24", "eth1", "octbr", "ospbr"]]);
     }
 
     #[test]

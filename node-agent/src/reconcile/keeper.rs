@@ -14,6 +14,7 @@ use super::files::Files;
 use super::links::Job;
 use super::marks::Marks;
 use super::ports::Ports;
+use super::repair::RefusedGroup;
 use super::standing::{Looked, Standing};
 use super::wanted::{Wanted, chosen};
 use super::watch::Watch;
@@ -28,7 +29,7 @@ const BURST: Duration = Duration::from_millis(3);
 /// A burst that does not end is looked at all the same.
 const LONGEST_BURST: Duration = Duration::from_millis(20);
 /// Pause before what failed is tried again.
-const RETRY: Duration = Duration::from_secs(5);
+pub(super) const RETRY: Duration = Duration::from_secs(5);
 /// Longest time that a look with all it leads to may take. What was begun by then is taken back as after a kill.
 const LONGEST_LOOK: Duration = Duration::from_secs(150);
 /// Receive buffer for events, in bytes: room for the start of a few hundred pods.
@@ -65,6 +66,8 @@ pub(super) struct Keeper<'a> {
     pub(super) promised: bool,
     pub(super) watch: Watch,
     pub(super) fights: Fights,
+    /// What was begun and taken back just now.
+    pub(super) refused_groups: Vec<RefusedGroup>,
     /// Said once, not at every look.
     pub(super) told: Vec<String>,
     pub(super) standing: Standing,
@@ -105,6 +108,7 @@ pub(super) async fn keep(job: &Job) -> anyhow::Result<()> {
         watch: Watch::default(),
         targets: job.targets.clone(),
         fights: Fights::default(),
+        refused_groups: Vec::new(),
         told: Vec::new(),
         standing: job.standing.clone(),
         ports: Ports::new(job.ports.clone(), job.leave_ports),

@@ -6,16 +6,24 @@ use std::time::Duration;
 use octavia_bridge_ipam::causes::chain;
 use tokio::time::Instant;
 
-use super::groups::{Group, split};
-use super::keeper::Keeper;
+use super::groups::{Group, place, split};
+use super::keeper::{Keeper, RETRY};
 use super::standing::{Failure, Looked};
-use crate::cluster::policies::RETRY_ANNOTATION;
+use crate::cluster::policies::{Part, RETRY_ANNOTATION};
 use crate::node::apply::{self, Error, Goal};
 use crate::node::desired::Desired;
 use crate::node::observed::{Observed, read_scope};
-use crate::node::plan::{self, Missing, Plan};
+use crate::node::plan::{self, Plan};
 use crate::node::recovery;
 use crate::node::state::Bridges;
+
+/// A group that was begun and taken back.
+pub(super) struct RefusedGroup {
+    desired: Desired,
+    why: String,
+    /// It is not tried again before.
+    until: Instant,
+}
 
 /// What can be brought about now.
 struct Round {
@@ -46,6 +54,7 @@ impl Keeper<'_> {
             self.promised = true;
         }
         let started = Instant::now();
+        self.refused_groups.retain(|refused| started < refused.until);
         let Round { part, plan, failures } = self.plan_apart().await?;
         let mut looked = Looked { failures, ..Looked::default() };
         looked.waits.clone_from(&plan.missing);
@@ -57,6 +66,7 @@ impl Keeper<'_> {
             looked.waits.clear();
             looked.warnings = notes;
             self.one_by_one(&desired, &why, true, &mut looked).await?;
+            self.settle(&mut looked);
             looked.took = started.elapsed();
             return Ok(looked);
         }
@@ -84,6 +94,7 @@ impl Keeper<'_> {
                 looked.waits.clear();
                 looked.warnings = notes;
                 self.one_by_one(&desired, &why, cut, &mut looked).await?;
+                self.settle(&mut looked);
                 looked.took = started.elapsed();
                 return Ok(looked);
             }
@@ -112,7 +123,7 @@ impl Keeper<'_> {
     async fn plan_apart(&self) -> Result<Round, Error> {
         let now = Instant::now();
         let error = match apply::plan_now(self.netlink, &self.desired).await {
-            Ok(plan) if plan.steps.is_empty() || !self.fights.any(now) => {
+            Ok(plan) if plan.steps.is_empty() || !(self.fights.any(now) || self.any_refused()) => {
                 return Ok(Round { part: None, plan, failures: Vec::new() });
             }
             Ok(_) => None,
@@ -122,9 +133,15 @@ impl Keeper<'_> {
         let observed = self.read(&self.desired).await?;
         let mut failures = Vec::new();
         let mut part = Desired::default();
-        for group in split(&self.desired, &observed) {
+        for group in self.groups(&self.desired, &observed) {
             match plan::plan(&group.desired, &observed) {
                 Err(conflicts) => failures.push(self.failure(&group, conflicts.to_string(), None)),
+                Ok(plan)
+                    if !plan.steps.is_empty()
+                        && let Some(why) = self.was_refused(&group) =>
+                {
+                    failures.push(self.failure(&group, why.to_owned(), None));
+                }
                 Ok(plan) => match self.fights.pause(&group.names, now).filter(|_| !plan.steps.is_empty()) {
                     Some(pause) => {
                         let steps: Vec<String> =
@@ -170,7 +187,7 @@ impl Keeper<'_> {
         cut: bool,
         looked: &mut Looked,
     ) -> Result<(), Error> {
-        let groups = split(desired, &self.read(desired).await?);
+        let groups = self.groups(desired, &self.read(desired).await?);
         let only = groups.len() == 1;
         for group in groups {
             let plan = match apply::plan_now(self.netlink, &group.desired).await {
@@ -186,6 +203,7 @@ impl Keeper<'_> {
             // Once is enough for what takes the node's connection away.
             if only || cut && plan.cuts.is_some() {
                 looked.failures.push(self.failure(&group, why.to_owned(), None));
+                self.refuse(group, why.to_owned());
                 continue;
             }
             let journal = self.state.journal();
@@ -199,11 +217,35 @@ impl Keeper<'_> {
                 Err(error @ Error::Observe(_)) => return Err(error),
                 Err(error) => {
                     let why = self.why_taken_back(&error);
-                    looked.failures.push(self.failure(&group, why, None));
+                    looked.failures.push(self.failure(&group, why.clone(), None));
+                    self.refuse(group, why);
                 }
             }
         }
         Ok(())
+    }
+
+    /// What of `desired` is planned and fails by itself.
+    fn groups(&self, desired: &Desired, observed: &Observed) -> Vec<Group> {
+        let untried = self.wanted.untried(&self.good);
+        let together: Vec<&Part> = untried.iter().filter_map(|policy| self.parts.get(&policy.name)).collect();
+        split(desired, observed, &together)
+    }
+
+    /// Notes that a group was begun and taken back. The events of that would have it tried again at once, for ever.
+    fn refuse(&mut self, group: Group, why: String) {
+        let until = Instant::now() + RETRY;
+        self.refused_groups.push(RefusedGroup { desired: group.desired, why, until });
+    }
+
+    fn any_refused(&self) -> bool {
+        !self.refused_groups.is_empty()
+    }
+
+    /// Why the group was taken back just now, if it asks for the same still.
+    fn was_refused(&self, group: &Group) -> Option<&str> {
+        let same = self.refused_groups.iter().find(|refused| refused.desired == group.desired);
+        same.map(|refused| refused.why.as_str())
     }
 
     async fn read(&self, desired: &Desired) -> Result<Observed, Error> {
@@ -222,11 +264,35 @@ impl Keeper<'_> {
         if self.kept == self.good {
             return true;
         }
-        let was = |missing: &Missing| {
-            let wanted = self.desired.interfaces.iter().find(|entry| entry.name == missing.of);
-            wanted.is_some_and(|entry| self.reached.interfaces.contains(entry))
-        };
-        looked.failures.iter().all(|failure| failure.is_old) && looked.waits.iter().all(was)
+        let failed_before = looked.failures.iter().all(|failure| failure.is_old);
+        failed_before && looked.waits.iter().all(|missing| self.was_wanted(&missing.of))
+    }
+
+    /// Whether all that asks for this interface or route was in force before.
+    fn was_wanted(&self, what: &str) -> bool {
+        for entry in &self.desired.interfaces {
+            let asks = entry.name == what || entry.ports().iter().any(|port| port == what);
+            if asks && !self.reached.interfaces.contains(entry) {
+                return false;
+            }
+        }
+        let mut routes = self.desired.routes.iter().filter(|route| place(route) == what);
+        routes.all(|route| self.reached.routes.contains(route))
+    }
+
+    /// Keeps on disk what is wanted, if only links that were in force before fail or wait.
+    fn settle(&mut self, looked: &mut Looked) {
+        if self.kept == self.good || !self.is_settled(looked) {
+            return;
+        }
+        let kept =
+            if self.desired.is_empty() { self.state.keep_nothing() } else { self.state.keep(&self.kept) };
+        if let Err(error) = kept {
+            let why = chain(&error);
+            looked.warnings.push(format!("the policy is in force but not kept for the next boot: {why}"));
+        }
+        self.good.clone_from(&self.kept);
+        self.reached.clone_from(&self.desired);
     }
 }
 

@@ -119,6 +119,30 @@ fn a_policy_whose_nic_is_taken_away_fails_alone() {
     node.wait_link("nic-b", |link| link["master"] == "br-b");
 }
 
+#[test]
+fn a_new_version_comes_as_a_whole_or_not_at_all() {
+    let scene = Scene::new("whole");
+    let node = scene.node(0);
+    node.ip("link add nic-b type veth peer name wire-b");
+    scene.post("octavia", &octbr(1500));
+    scene.wait("octavia", DONE);
+    node.ip("link add foreign type bridge");
+    node.ip("link set nic-b master foreign");
+    let mut more = octbr(1400);
+    let br_b = json!({"name": "br-b", "type": "linux-bridge", "bridge": {"port": [{"name": "nic-b"}]}});
+    more.as_array_mut().expect("a list of interfaces").push(br_b);
+    scene.patch("octavia", &more);
+    scene.wait("octavia", "FailedToConfigure");
+    let log = node.log();
+    assert!(!log.contains("set the MTU of octbr to 1400"), "{log}");
+    node.ip("link set nic-b nomaster");
+    // A change is tried at once; without one, a minute later.
+    more[0]["mtu"] = 1300.into();
+    scene.patch("octavia", &more);
+    scene.wait("octavia", DONE);
+    node.wait_link("octbr", |link| link["mtu"] == 1300);
+}
+
 /// What the seed's patch does: the list of interfaces is replaced.
 #[test]
 fn an_interface_that_is_dropped_stays_and_is_kept_no_more_and_only_absent_deletes() {
