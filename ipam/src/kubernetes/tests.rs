@@ -2,6 +2,7 @@
 
 mod answers;
 mod contents;
+mod crossings;
 mod crowds;
 mod interleavings;
 mod mending;

@@ -12,8 +12,8 @@ use crate::kubernetes::api::object::{Object, Reservation, Stored, Version};
 use crate::kubernetes::memory::pool::CachedPool;
 use crate::kubernetes::{Shared, lock};
 
-/// No reply is on its way for longer: then the end of an object need not be remembered.
-const LATEST_REPLY: Duration = Duration::from_secs(60);
+/// No reply is on its way for longer: then neither the end of an object nor a patch of ours need be remembered.
+pub(crate) const LATEST_REPLY: Duration = Duration::from_secs(60);
 
 /// Both kinds.
 #[derive(Debug, Default)]

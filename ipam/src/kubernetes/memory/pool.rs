@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
-use super::cache::{Cache, Cached, Merge, Objects};
+use super::cache::{Cache, Cached, LATEST_REPLY, Merge, Objects};
 use crate::kubernetes::api::name::address_of;
 use crate::kubernetes::api::object::{METADATA, Metadata, Object, POOLS, Raw, Reservation, Stored, Version};
 use crate::kubernetes::survey::Entry;
@@ -44,8 +44,21 @@ pub(crate) struct Known {
     /// Bytes of the object as JSON, which is how the server stores it.
     pub(crate) size: usize,
     pub(crate) content: Content,
+    /// The version that all of it was last read in.
+    read: Version,
+    /// This agent's changes since: an answer that was under way meanwhile may not have them.
+    own: Vec<OwnPatch>,
     /// Addresses whose reservation has ended since, each after its entry.
     freed: BTreeSet<IpAddr>,
+}
+
+/// A patch of this agent, and the version and the generation that it made.
+#[derive(Debug, Clone)]
+struct OwnPatch {
+    version: Version,
+    generation: Option<u64>,
+    changes: Vec<(IpAddr, Change)>,
+    made: Instant,
 }
 
 impl CachedPool {
@@ -84,13 +97,16 @@ impl CachedPool {
         changes: impl Iterator<Item = (IpAddr, &'a Change)>,
     ) {
         let Some(known) = self.known.as_mut().filter(|known| known.version < version) else { return };
+        let changes: Vec<(IpAddr, Change)> =
+            changes.map(|(address, change)| (address, change.clone())).collect();
         known.version = version;
         // With a change of somebody else in between, the generation went further.
         let next = known.generation.map(|before| before + 1);
         known.generation = next.filter(|next| Some(*next) == generation);
         if let Content::Sound(pool) = &mut known.content {
             let pool = Arc::make_mut(pool);
-            for (address, change) in changes {
+            for (address, change) in &changes {
+                let address = *address;
                 let before = pool.get(address).map_or(0, Allocation::size);
                 let now = change.after();
                 known.size = (known.size + now.map_or(0, Allocation::size)).saturating_sub(before);
@@ -98,7 +114,17 @@ impl CachedPool {
                 pool.set(address, now.cloned());
             }
         }
+        known.own.retain(|patch| patch.made.elapsed() < LATEST_REPLY);
+        known.own.push(OwnPatch { version, generation, changes, made: Instant::now() });
         self.settle();
+    }
+
+    /// Makes this agent's later changes again in what was read before them.
+    fn advance_again(&mut self, own: &[OwnPatch]) {
+        for OwnPatch { version, generation, changes, .. } in own {
+            let changes = changes.iter().map(|(address, change)| (*address, change));
+            self.advance(*version, *generation, changes);
+        }
     }
 
     /// Leaves out of what is out of date the entries that have ended.
@@ -125,12 +151,17 @@ impl Merge for CachedPool {
         }
     }
 
-    fn complete(&mut self, seen: Self) {
-        // Of the same version what was read is more than what was made of an answer.
-        let version = |pool: &Self| pool.known.as_ref().map(|known| known.version);
-        if self.uid == seen.uid && seen.known.is_some() && version(&seen) >= version(self) {
-            (self.known, self.was_read) = (seen.known, true);
+    fn complete(&mut self, mut seen: Self) {
+        let read = |pool: &Self| pool.known.as_ref().map(|known| known.read);
+        if self.uid != seen.uid || seen.known.is_none() || read(&seen) < read(self) {
+            return;
         }
+        // Of the same version what was read is more than what was made of an answer. What was read before a patch of ours
+        // has changes of others that the answer to the patch did not tell.
+        if let Some(known) = &self.known {
+            seen.advance_again(&known.own);
+        }
+        (self.known, self.was_read) = (seen.known, true);
     }
 
     fn doubt(&mut self) {
@@ -171,7 +202,8 @@ impl Object for CachedPool {
 impl Known {
     fn new(version: Version, generation: Option<u64>, size: usize, content: Content) -> Self {
         let asked = Instant::now();
-        Self { version, generation, asked, again: None, size, content, freed: BTreeSet::new() }
+        let (own, freed) = (Vec::new(), BTreeSet::new());
+        Self { version, generation, asked, again: None, size, content, read: version, own, freed }
     }
 }
 

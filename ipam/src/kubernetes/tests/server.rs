@@ -44,6 +44,8 @@ pub(super) enum Fault {
     SilentAfter,
     /// It is done after so long, unless nobody waits any more.
     Late(Duration),
+    /// It is done at once, and answered after so long.
+    LateAfter(Duration),
 }
 
 /// Faults that a storm of them consists of.
@@ -218,6 +220,7 @@ impl Server {
             Some(Fault::StatusAfter(code)) => return Ok(refusal(code, "injected")),
             Some(Fault::CutAfter) => return Err("connection reset".into()),
             Some(Fault::SilentAfter) => sleep(Duration::from_secs(3600)).await,
+            Some(Fault::LateAfter(time)) => sleep(time).await,
             _ => {}
         }
         Ok(response(code, &if metadata && code < 300 { only_metadata(&answer) } else { answer }))

@@ -1,0 +1,39 @@
+//! Answers that cross what was done meanwhile, and what is left of it.
+
+use super::*;
+
+const POOL: &str = "172.23.0.0-24";
+
+/// Adds an entry to the pool as another program does, without a reservation.
+fn add_entry(server: &Server, offset: &str) {
+    let mut pool = server.object(POOLS, POOL).unwrap();
+    pool["spec"]["allocations"][offset] = json!({ "id": "theirs", "podref": "ns/theirs", "ifname": "net1" });
+    server.put(POOLS, POOL, Some(pool));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_crosses_a_patch_of_ours_tells_what_others_did_before_it() {
+    let server = Server::new(1);
+    let store = agent(&server, "w1", 1);
+    add(&store, &claim(&octavia(), 0)).await.unwrap();
+    // Its removal crosses the read, too.
+    add(&store, &claim(&octavia(), 1)).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    add_entry(&server, "60");
+    sleep(Duration::from_secs(1)).await;
+    server.fail("GET", "/ippools/", 1, Fault::LateAfter(Duration::from_secs(1)));
+    let within = Deadline::until(soon());
+    let (other, old) = (claim(&octavia(), 2), attachment(1));
+    let changes = async {
+        sleep(Duration::from_millis(100)).await;
+        assert_eq!(del(&store, &old).await.unwrap(), 1);
+        assert_eq!(add(&store, &other).await.unwrap(), ["172.23.0.31/24"]);
+    };
+    let (read, ()) = tokio::join!(store.inner.shared.read_pool(POOL, &within), changes);
+    read.unwrap();
+    let cache = lock(&store.inner.shared.cache);
+    let pool = cache.pools.get(POOL).unwrap();
+    let known: Vec<String> = pool.sound().unwrap().iter().map(|(_, entry)| entry.id.clone()).collect();
+    assert_eq!(known, ["c0", "c2", "theirs"]);
+    assert!(pool.is_current());
+}
