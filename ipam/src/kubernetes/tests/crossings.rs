@@ -37,3 +37,20 @@ async fn a_read_that_crosses_a_patch_of_ours_tells_what_others_did_before_it() {
     assert_eq!(known, ["c0", "c2", "theirs"]);
     assert!(pool.is_current());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_that_was_damaged_under_a_release_keeps_the_reservation() {
+    let server = Server::new(2);
+    let store = agent(&server, "w1", 2);
+    add(&store, &claim(&octavia(), 0)).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    server.lose_watches(true);
+    let mut pool = server.object(POOLS, POOL).unwrap();
+    pool["spec"]["range"] = "no range".into();
+    server.put(POOLS, POOL, Some(pool));
+    server.fail("PATCH", POOLS, 1, Fault::Status(409));
+    let released = del(&store, &attachment(0)).await;
+    assert_eq!(entries(&server, POOL), ["30 c0"]);
+    assert_eq!(reservations(&server), ["172.23.0.30 c0"], "{released:?}");
+    released.unwrap_err();
+}

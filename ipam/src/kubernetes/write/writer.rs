@@ -140,7 +140,11 @@ impl Writer {
             if let Err(unreadable) = self.shared.read_pool(&self.name, &within).await {
                 return self.fail(batch, &unreadable);
             }
-            batch = sort_out(batch, self.pool().ok().flatten().as_deref());
+            // Of a pool that cannot be made out nobody knows what it has: nothing is done and nothing lost.
+            batch = match self.pool() {
+                Ok(pool) => sort_out(batch, pool.as_deref()),
+                Err(corrupt) => return self.fail(batch, &corrupt),
+            };
             let is_unexplained = matches!(error.code(), Some(404 | 422)) && batch.len() == jobs;
             unexplained = if is_unexplained { unexplained + 1 } else { 0 };
             if unexplained == UNEXPLAINED {
@@ -260,9 +264,14 @@ impl Writer {
             || changes.all(|(address, change)| change.state(*address, Some(known)) == ChangeState::Open)
     }
 
-    /// The pool as it is known.
+    /// The pool as it is known; `None` if there is none.
     fn pool(&self) -> Result<Option<Arc<Pool>>, Error> {
         let cache = lock(&self.shared.cache);
-        sound(&cache, &self.name, self.subnet, &self.shared.api)
+        let pool = sound(&cache, &self.name, self.subnet, &self.shared.api)?;
+        if pool.is_none() && cache.pools.get(&self.name).is_some() {
+            let pool = self.shared.api.describe::<CachedPool>(&self.name);
+            return Err(Error::Late { attempt: format!("reading {pool}") });
+        }
+        Ok(pool)
     }
 }
