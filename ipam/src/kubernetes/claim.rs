@@ -23,7 +23,7 @@ use crate::kubernetes::write::deadline::Deadline;
 use crate::kubernetes::write::turn::Turn;
 use crate::kubernetes::{Store, lock};
 
-/// What is read again before a refusal, in objects beside the pools.
+/// So many reservations are read again before a refusal, beside the pools.
 const LOOKED_AT: usize = 32;
 
 /// So many of the lowest free addresses share those who have just lost one, at first for each that competes here, and at
@@ -122,8 +122,8 @@ impl Store {
             sandboxes: &claim.sandboxes,
         };
         let mut within = Deadline::until(deadline);
-        // Whether the claim's pools were read since the last disappointment, and what else was.
-        let (mut conflicts, mut fresh, mut looked) = (0, false, BTreeSet::new());
+        // Whether the claim's pools were read since the last disappointment, what else was, and how many reservations.
+        let (mut conflicts, mut fresh, mut looked, mut reread) = (0, false, BTreeSet::new(), 0);
         // What others were found to have.
         let mut theirs = BTreeMap::new();
         while !within.is_over() {
@@ -150,11 +150,12 @@ impl Store {
                         reservations.clear();
                     }
                     reservations.retain(|name| !looked.contains(name));
-                    reservations.truncate(LOOKED_AT.saturating_sub(looked.len()));
+                    reservations.truncate(LOOKED_AT.saturating_sub(reread));
                     if pools.is_empty() && reservations.is_empty() {
                         return Err(refusal.into());
                     }
                     self.read_all(&pools, &reservations, &within).await?;
+                    reread += reservations.len();
                     looked.extend(pools.into_iter().chain(reservations));
                     fresh = true;
                     continue;
@@ -180,6 +181,7 @@ impl Store {
                     self.inner.shared.conflicts.fetch_add(1, Ordering::Relaxed);
                     (conflicts, fresh) = (conflicts + 1, false);
                     looked.clear();
+                    reread = 0;
                     let Some(pause) = within.conflict(conflicts, &self.inner.shared.jitter) else { break };
                     sleep(pause).await;
                 }

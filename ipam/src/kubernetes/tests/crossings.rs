@@ -54,3 +54,28 @@ async fn a_pool_that_was_damaged_under_a_release_keeps_the_reservation() {
     assert_eq!(reservations(&server), ["172.23.0.30 c0"], "{released:?}");
     released.unwrap_err();
 }
+
+#[tokio::test(start_paused = true)]
+async fn reservations_are_read_before_a_refusal_however_many_pools_were() {
+    let server = Server::new(3);
+    let other = agent(&server, "w2", 4);
+    let store = agent(&server, "w1", 3);
+    // Two addresses, both reserved by pods of another node, and many pools that have addresses in common with this one.
+    let network =
+        json!({ "range": "172.23.0.0/24", "range_start": "172.23.0.30", "range_end": "172.23.0.31" });
+    for n in 0..2 {
+        add(&other, &claim(&network, n)).await.unwrap();
+    }
+    for n in 0..32 {
+        let range = format!("172.23.0.{}/29", n * 8);
+        let wide = json!({ "spec": { "range": range, "allocations": {} }, "metadata": {} });
+        server.put(POOLS, &range.replace('/', "-"), Some(wide));
+    }
+    sleep(Duration::from_secs(1)).await;
+    server.lose_watches(true);
+    for n in 0..2 {
+        del(&other, &attachment(n)).await.unwrap();
+    }
+    assert_eq!(reservations(&server), [""; 0]);
+    assert_eq!(add(&store, &claim(&network, 2)).await.unwrap(), ["172.23.0.30/24"]);
+}
