@@ -121,7 +121,8 @@ pub struct Store {
 struct Inner {
     shared: Arc<Shared>,
     stray: Gate,
-    queues: Mutex<HashMap<String, Arc<Queue>>>,
+    /// By the subnet, too: names are ambiguous between network names that look like IPv6 groups and ranges.
+    queues: Mutex<HashMap<(PoolName, IpNet), Arc<Queue>>>,
     turns: Turns,
     /// What failed claims may have written, for their release.
     doubts: Mutex<HashMap<Attachment, Residue>>,
@@ -218,6 +219,6 @@ impl Store {
     /// The way for what concerns one pool.
     fn queue(&self, name: &PoolName, subnet: IpNet) -> Arc<Queue> {
         let queue = || Arc::new(Queue::new(self.inner.shared.clone(), name.to_string(), subnet));
-        lock(&self.inner.queues).entry(name.to_string()).or_insert_with(queue).clone()
+        lock(&self.inner.queues).entry((name.clone(), subnet)).or_insert_with(queue).clone()
     }
 }

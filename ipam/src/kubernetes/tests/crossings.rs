@@ -79,3 +79,18 @@ async fn reservations_are_read_before_a_refusal_however_many_pools_were() {
     assert_eq!(reservations(&server), [""; 0]);
     assert_eq!(add(&store, &claim(&network, 2)).await.unwrap(), ["172.23.0.30/24"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn networks_whose_pools_have_one_name_do_not_share_a_writer() {
+    let server = Server::new(5);
+    let store = agent(&server, "w1", 5);
+    let high = json!({ "range": "fd00:1::/64" });
+    let low = json!({ "range": "1::/64", "network_name": "fd00" });
+    let name = |ipam: &Value| claim(ipam, 0).request.pools()[0].0.to_string();
+    assert_eq!(name(&high), name(&low));
+    server.fail("POST", "", usize::MAX, Fault::Status(403));
+    add(&store, &claim(&high, 0)).await.unwrap_err();
+    server.heal();
+    assert_eq!(add(&store, &claim(&low, 1)).await.unwrap(), ["1::1/64"]);
+    assert_eq!(server.object(POOLS, &name(&low)).unwrap()["spec"]["range"], "1::/64");
+}

@@ -26,6 +26,7 @@ const RIVALRY: Duration = Duration::from_secs(1);
 pub(crate) struct Queue {
     gate: Gate,
     rivals: Arc<Rivals>,
+    subnet: IpNet,
     jobs: mpsc::UnboundedSender<Job>,
 }
 
@@ -33,7 +34,7 @@ impl Queue {
     pub(crate) fn new(shared: Arc<Shared>, name: String, subnet: IpNet) -> Self {
         let rivals = Arc::<Rivals>::default();
         let jobs = Writer::begin(shared.clone(), name, subnet, rivals.clone());
-        Self { gate: Gate::new(shared), rivals, jobs }
+        Self { gate: Gate::new(shared), rivals, subnet, jobs }
     }
 
     /// Those on other nodes who write to this pool.
@@ -48,6 +49,11 @@ impl Queue {
 
     /// Has `changes` written, all or none.
     pub(crate) async fn write(&self, changes: Vec<(IpAddr, Change)>, deadline: Instant) -> Written {
+        // Entries are written by their offset in the subnet: an address outside of it has none.
+        if let Some((address, _)) = changes.iter().find(|(address, _)| !self.subnet.contains(address)) {
+            let why = format!("{address} is outside the pool's subnet {}", self.subnet);
+            return Written::Failed(Error::Unsupported(why));
+        }
         let (reply, written) = oneshot::channel();
         // The writer goes only with the store.
         let ended = || Written::Failed(late("waiting for other requests to the API"));
