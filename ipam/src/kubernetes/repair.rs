@@ -194,6 +194,10 @@ impl Store {
         deadline: Instant,
     ) -> Result<Repaired, Error> {
         let attachment = turn.attachment();
+        // A deletion by this agent's own release may be told before it is answered.
+        if !alive && lock(&self.inner.shared.attachments).was_released(attachment) {
+            return Ok(Repaired::Needless);
+        }
         self.read_before_repair(turn, None, Some(name), deadline).await?;
         let of_pod = |now: &Holding| {
             let entry = now.entry.as_ref().filter(|_| now.reservation.is_none())?;

@@ -94,3 +94,23 @@ async fn networks_whose_pools_have_one_name_do_not_share_a_writer() {
     assert_eq!(add(&store, &claim(&low, 1)).await.unwrap(), ["1::1/64"]);
     assert_eq!(server.object(POOLS, &name(&low)).unwrap()["spec"]["range"], "1::/64");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_reservation_that_was_released_is_not_looked_for_in_pools() {
+    let server = Server::new(6);
+    let store = agent(&server, "w1", 6);
+    for n in 0..2 {
+        add(&store, &claim(&octavia(), n)).await.unwrap();
+    }
+    sleep(Duration::from_secs(1)).await;
+    let before = store.survey(|holding| holding.attachment() == attachment(0)).remove(0);
+    let (name, reservation) = before.reservation.unwrap();
+    del(&store, &attachment(0)).await.unwrap();
+    add_entry(&server, "60");
+    sleep(Duration::from_secs(1)).await;
+    server.requests();
+    let turn = store.turn(&attachment(0)).await;
+    let repaired = store.repair_reservation(&turn, &name, &reservation, false, soon()).await;
+    assert_eq!(repaired.unwrap(), Repaired::Needless);
+    assert_eq!(server.requests(), [""; 0]);
+}
