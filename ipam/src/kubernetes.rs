@@ -216,6 +216,12 @@ impl Store {
         self.inner.shared.unless_away(self.turn(attachment), deadline, late).await
     }
 
+    /// Whether others are at work in a pool; where nothing was written from here nobody was met.
+    fn has_rivals(&self, name: &PoolName, subnet: IpNet) -> bool {
+        let queues = lock(&self.inner.queues);
+        queues.get(&(name.clone(), subnet)).is_some_and(|queue| queue.rivals().are_at_work())
+    }
+
     /// The way for what concerns one pool.
     fn queue(&self, name: &PoolName, subnet: IpNet) -> Arc<Queue> {
         let queue = || Arc::new(Queue::new(self.inner.shared.clone(), name.to_string(), subnet));

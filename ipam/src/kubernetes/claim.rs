@@ -202,7 +202,7 @@ impl Store {
     ) -> Result<(Plan, Chosen<'_>), Error> {
         let shared = &self.inner.shared;
         let pools = claim.request.pools();
-        let rivals = || pools.iter().any(|(name, subnet)| self.queue(name, *subnet).rivals().are_at_work());
+        let rivals = || pools.iter().any(|(name, subnet)| self.has_rivals(name, *subnet));
         let lowest = (conflicts == 0 && !rivals()).then(Instant::now);
         let cache = lock(&shared.cache);
         let unread = unread_by_claim(&cache, &claim.request, looked, shared.is_whereabouts_at_work());

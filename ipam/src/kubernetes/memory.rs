@@ -10,6 +10,7 @@ pub(crate) mod watch;
 use std::sync::Arc;
 
 use octavia_bridge_cluster::ApiError;
+use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::api::object::Reservation;
@@ -58,17 +59,42 @@ impl Store {
     }
 }
 
+/// A part in the reading of one pool, until dropped.
+struct Reading<'a> {
+    shared: &'a Shared,
+    name: &'a str,
+    mutex: Arc<Mutex<()>>,
+}
+
+impl<'a> Reading<'a> {
+    fn of(shared: &'a Shared, name: &'a str) -> Self {
+        let mutex = lock(&shared.reading).entry(name.to_owned()).or_default().clone();
+        Self { shared, name, mutex }
+    }
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        let mut reading = lock(&self.shared.reading);
+        drop(std::mem::take(&mut self.mutex));
+        // Those who wait hold the mutex, too.
+        if reading.get(self.name).is_some_and(|mutex| Arc::strong_count(mutex) == 1) {
+            reading.remove(self.name);
+        }
+    }
+}
+
 impl Shared {
     /// Reads a pool, unless somebody asks for it from now on before this one's turn has come.
     pub(crate) async fn read_pool(&self, name: &str, within: &Deadline) -> Result<(), Error> {
         let wanted = Instant::now();
-        let reading = lock(&self.reading).entry(name.to_owned()).or_default().clone();
+        let reading = Reading::of(self, name);
         let late = || Error::Late {
             attempt: format!("waiting for others to read {}", self.api.describe::<CachedPool>(name)),
         };
-        let _turn = match reading.try_lock() {
+        let _turn = match reading.mutex.try_lock() {
             Ok(turn) => turn,
-            Err(_) => self.unless_away(reading.lock(), within.deadline(), late).await?,
+            Err(_) => self.unless_away(reading.mutex.lock(), within.deadline(), late).await?,
         };
         let asked = lock(&self.cache).pools.get(name).and_then(|pool| Some(pool.known.as_ref()?.asked));
         if asked.is_some_and(|asked| asked > wanted) {

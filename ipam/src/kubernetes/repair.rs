@@ -83,6 +83,9 @@ impl Store {
             let (gate, mut within) = (&self.inner.stray, Deadline::until(deadline));
             self.inner.shared.unreserve(gate, name, same, &mut within).await?;
         }
+        if self.survey(|now| now.attachment() == *turn.attachment()).is_empty() {
+            lock(&self.inner.shared.attachments).has_nothing(turn.attachment());
+        }
         Ok(true)
     }
 

@@ -52,6 +52,11 @@ impl Attachments {
         self.claimed.insert(attachment.clone());
     }
 
+    /// The last that it had was taken back, as from one that is dead. Others may have made something for it meanwhile.
+    pub(crate) fn has_nothing(&mut self, attachment: &Attachment) {
+        self.claimed.remove(attachment);
+    }
+
     /// The server went back: what was released may be there again.
     pub(crate) fn went_back(&mut self) {
         self.released.clear();

@@ -114,3 +114,33 @@ async fn a_reservation_that_was_released_is_not_looked_for_in_pools() {
     assert_eq!(repaired.unwrap(), Repaired::Needless);
     assert_eq!(server.requests(), [""; 0]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_reclaimed_is_not_looked_after_any_more() {
+    let server = Server::new(7);
+    let store = agent(&server, "w1", 7);
+    add(&store, &claim(&octavia(), 0)).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    let dead = store.survey(|_| true).remove(0);
+    let turn = store.turn(&attachment(0)).await;
+    assert!(store.reclaim(&turn, &dead, soon()).await.unwrap());
+    // A pool of others is of no use to a node without an attachment.
+    let spec = json!({ "range": "10.0.0.0/24", "allocations": {} });
+    server.put(POOLS, "10.0.0.0-24", Some(json!({ "spec": spec, "metadata": {} })));
+    sleep(Duration::from_secs(1)).await;
+    server.requests();
+    store.keep_up(false, &HashSet::new(), Duration::ZERO, soon()).await.unwrap();
+    assert_eq!(server.requests(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_of_pools_that_are_not_read_any_more_are_forgotten() {
+    let server = Server::new(8);
+    let store = agent(&server, "w1", 8);
+    let within = Deadline::until(soon());
+    let shared = &store.inner.shared;
+    let read = || shared.read_pool(POOL, &within);
+    let (one, two) = tokio::join!(read(), read());
+    one.and(two).unwrap();
+    assert!(lock(&shared.reading).is_empty());
+}
