@@ -66,8 +66,9 @@ pub(super) fn needed(state_dir: &Path) -> anyhow::Result<Vec<String>> {
 /// # Errors
 /// Those of removing.
 pub(super) fn remove(state_dir: &Path) -> anyhow::Result<String> {
-    for directory in DIRECTORIES {
-        let path = state_dir.join(directory);
+    let mut paths: Vec<_> = DIRECTORIES.iter().map(|directory| state_dir.join(directory)).collect();
+    paths.push(State::journal_folder(state_dir));
+    for path in paths {
         match fs::remove_dir_all(&path) {
             Err(cause) if cause.kind() != ErrorKind::NotFound => {
                 return Err(cause).with_context(|| format!("remove {}", path.display()));

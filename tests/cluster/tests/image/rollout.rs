@@ -105,6 +105,7 @@ fn two_nodes_are_set_up_upgraded_rolled_back_and_cleared() {
         assert_eq!(
             difference(before, &host.files()),
             [
+                "+ /run/octavia-bridge/agent folder 700",
                 "+ /var/k8s_nmstate folder 755",
                 "+ /var/lib/octavia-bridge folder 755",
                 "+ /var/lib/octavia-bridge/agent folder 700",
