@@ -6,7 +6,7 @@
 //!
 //! Later plugins of a list may change what is ours, and the result need not tell ("The plugin must allow for a later chained
 //! plugin to have modified networking resources", section CHECK of the specification): `tuning` lowers the MTU, `sbr` and
-//! `vrf` move routes to another table. Such changes are no alarm.
+//! `vrf` move routes to another table. CHECK accepts such changes.
 
 use ipnet::IpNet;
 use octavia_bridge_ipam::causes::chain;

@@ -43,7 +43,7 @@
 //! A claim reads an overlapping pool first that was changed: its entries may have no reservation.
 //!
 //! One hole remains, in whereabouts: the DEL that follows such an error deletes the reservation by name, without looking
-//! whose it is. Ours is made anew as soon as its end is seen, see [`Store::repair_reservation`]. Between agents there is no hole,
+//! whose it is. The agent recreates ours as soon as it sees that it was deleted, see [`Store::repair_reservation`]. Between agents there is no hole,
 //! because each counts the entries of overlapping pools, too.
 //!
 //! # Why nothing is lost

@@ -136,7 +136,7 @@ impl Records {
         record_of(&path, &state_file::read(&path, LONGEST).ok()?)
     }
 
-    /// What is known of the attachment, without waiting for whoever works on it.
+    /// What is known of the attachment, without waiting for an ADD or DEL that works on it.
     pub(crate) fn look(&self, container_id: &str, ifname: &str) -> Kept {
         let path = self.path(container_id, ifname);
         let mut options = OpenOptions::new();
@@ -150,7 +150,7 @@ impl Records {
         let Ok(text) = state_file::read_from(&file, LONGEST) else { return Kept::Strange };
         match record_of(&path, &text) {
             Some(record) => Kept::Record { record: Box::new(record), locked },
-            // A whole line that we do not understand was meant by somebody.
+            // A whole line that is not understood is another program's record, or another version's.
             None if locked || text.contains(&b'\n') => Kept::Strange,
             None => Kept::Nothing,
         }

@@ -93,7 +93,7 @@ impl Api {
         within: Limit,
     ) -> Result<Stored<T>, ApiError> {
         let mut request = self.changing::<T>(name, operations, JSON_PATCH);
-        // Whoever made the operations knows what they make of the content, which may be a megabyte.
+        // The caller knows what its operations make of the content, which may be a megabyte.
         request.headers_mut().insert(header::ACCEPT, METADATA);
         self.change(name, request, within).await
     }

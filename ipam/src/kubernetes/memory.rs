@@ -85,7 +85,7 @@ impl Drop for Reading<'_> {
 }
 
 impl Shared {
-    /// Reads a pool, unless somebody asks for it from now on before this one's turn has come.
+    /// Reads a pool. If another caller sends a request for it after this call, its answer serves this one as well.
     pub(crate) async fn read_pool(&self, name: &str, within: &Deadline) -> Result<(), Error> {
         let wanted = Instant::now();
         let reading = Reading::of(self, name);
