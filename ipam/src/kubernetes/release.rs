@@ -165,8 +165,11 @@ impl Store {
         let mut failure = corrupt;
         let mut released = 0;
         // Each with the entry that was removed, if there was one.
-        let mut free: BTreeMap<String, (Option<Arc<Queue>>, Option<&Allocation>)> =
-            reservations.into_iter().map(|name| (name, (None, None))).collect();
+        let mut free: BTreeMap<String, (Option<Arc<Queue>>, Option<&Allocation>)> = BTreeMap::new();
+        // Their entries may stand in the damaged pool.
+        if failure.is_none() {
+            free.extend(reservations.into_iter().map(|name| (name, (None, None))));
+        }
         for (InPool { name, subnet, entries }, (queue, written)) in pools.iter().zip(removed.await) {
             let network = name::network_of(name.as_str(), subnet);
             let named = entries

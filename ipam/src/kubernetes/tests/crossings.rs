@@ -56,6 +56,20 @@ async fn a_pool_that_was_damaged_under_a_release_keeps_the_reservation() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_release_from_a_pool_known_to_be_damaged_keeps_the_reservation() {
+    let server = Server::new(7);
+    let store = agent(&server, "w1", 7);
+    add(&store, &claim(&octavia(), 0)).await.unwrap();
+    let mut pool = server.object(POOLS, POOL).unwrap();
+    pool["spec"]["range"] = "no range".into();
+    server.put(POOLS, POOL, Some(pool));
+    sleep(Duration::from_secs(1)).await;
+    store.inner.shared.read_pool(POOL, &Deadline::until(soon())).await.unwrap();
+    del(&store, &attachment(0)).await.unwrap_err();
+    assert_eq!(reservations(&server), ["172.23.0.30 c0"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn reservations_are_read_before_a_refusal_however_many_pools_were() {
     let server = Server::new(3);
     let other = agent(&server, "w2", 4);
