@@ -1,7 +1,7 @@
 //! Requests to the API server: one attempt each, with a deadline, and errors that say what was attempted on which object.
 //!
-//! Whether to ask again is the caller's to decide, because only the caller knows what it means that a request may have
-//! been carried out. So the HTTP client must not retry by itself (`kube::Config::default_retry`).
+//! The caller decides about retries, because a request without an answer may have been carried out. So the HTTP client must not
+//! retry by itself (`kube::Config::default_retry`).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,42 +17,41 @@ use crate::error::{ApiError, Why};
 use crate::lock;
 use crate::revision::Revisions;
 
-/// The name under which the server notes our writes.
+/// The field manager of the agent's writes.
 pub const FIELD_MANAGER: &str = "octavia-bridge";
-/// A server that is away, or silent to every request, is known to be within this time, so that a user reads the cause within
-/// five seconds.
+/// If the server answers no request for so long, it counts as unreachable. Users then read the cause within five seconds.
 pub const TROUBLE: Duration = Duration::from_secs(4);
 
-/// Asks for a list of nothing but metadata.
+/// `Accept` header for a list of metadata only.
 pub const METADATA_LIST: HeaderValue =
     HeaderValue::from_static("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1");
 
-/// Asks for nothing but the metadata of an object.
+/// `Accept` header for the metadata of an object only.
 pub const METADATA: HeaderValue =
     HeaderValue::from_static("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1");
 
 /// How long a request may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Limit {
-    /// In this time some request has to be answered, if not this one.
+    /// The server must answer this request, or any other one, within this time.
     pub silence: Duration,
-    /// In this time it has to be this one.
+    /// The server must answer this request within this time.
     pub answer: Duration,
 }
 
 impl Limit {
-    /// One deadline, whatever becomes of other requests.
+    /// One deadline, independent of other requests.
     pub const fn of(time: Duration) -> Self {
         Self { silence: time, answer: time }
     }
 }
 
-/// A way to the server; clones are the same one.
+/// A client of the server. Clones share its state.
 #[derive(Clone)]
 pub struct Api {
     pub(crate) client: Client,
     server: Arc<str>,
-    /// When the server has last said anything.
+    /// When the server last answered any request.
     heard: Arc<Mutex<Instant>>,
     shared: Arc<Shared>,
 }
@@ -64,15 +63,15 @@ struct Shared {
 }
 
 impl Api {
-    /// `server` is its URL, for messages.
+    /// `server` is the server's URL, for messages.
     pub fn new(client: Client, server: &str) -> Self {
         let shared = Shared { requests: AtomicU64::new(0), revisions: Revisions::default() };
         let heard = Arc::new(Mutex::new(Instant::now()));
         Self { client, server: server.into(), heard, shared: Arc::new(shared) }
     }
 
-    /// The same way for another part of the agent, whose answers do not count: that a server renews a lease does not show
-    /// that it serves pools, and a pod would wait for it longer than need be.
+    /// A client for another part of the agent, with a separate record of answers. A server that renews a lease may not serve pools,
+    /// and a pod would wait for it too long.
     #[must_use]
     pub fn apart(&self) -> Self {
         Self { heard: Arc::new(Mutex::new(Instant::now())), ..self.clone() }
@@ -83,7 +82,7 @@ impl Api {
         self.shared.requests.load(Ordering::Relaxed)
     }
 
-    /// How far the server's data has come.
+    /// The versions of the server's data.
     pub fn revisions(&self) -> &Revisions {
         &self.shared.revisions
     }
@@ -97,8 +96,7 @@ impl Api {
         *lock(&self.heard) = Instant::now();
     }
 
-    /// Waits until the server has been silent to all for so long, and for [`TROUBLE`] after its last word. Returns how long
-    /// that took.
+    /// Waits for `least`, and then until the server's last answer to any request is [`TROUBLE`] old. Returns how long that took.
     async fn silence(&self, least: Duration) -> Duration {
         let begun = Instant::now();
         let mut until = begun + least;
@@ -111,10 +109,10 @@ impl Api {
         }
     }
 
-    /// Sends one request and reads the answer. `attempt` is a verb, `object` says on what, both for messages.
+    /// Sends one request and reads the answer. `attempt` (a verb) and `object` are for messages.
     ///
     /// # Errors
-    /// A refusal, an answer that cannot be read, or none.
+    /// The server refused, or gave no answer, or one that cannot be read.
     pub async fn send<R>(
         &self,
         attempt: &'static str,
@@ -126,14 +124,13 @@ impl Api {
         self.sent();
         let answer = tokio::select! {
             biased;
-            // In a box: of the many that wait for their turn to ask, each would keep room for it.
+            // Boxed: otherwise each of many waiting callers would reserve memory for this future.
             answer = Box::pin(ask(&self.client, request, within.answer, read)) => match answer {
-                // Without others it would not have been given so long.
+                // Only answers to other requests gave it so much time.
                 Err(Why::Silent(time)) if within.answer > within.silence => Err(Why::Busy(time)),
                 answer => answer,
             },
-            // One that is not answered while others are waits for a busy server: a caller that goes away and asks again makes
-            // it no less busy.
+            // Only a server that answers no request at all ends this one early. Giving up on a busy server, to ask again, adds load.
             silent = self.silence(within.silence) => Err(Why::Silent(silent)),
         };
         if !matches!(answer, Err(Why::Silent(_) | Why::Busy(_) | Why::Cut(_))) {
@@ -160,8 +157,7 @@ pub fn request_with(method: Method, path: &str, content: &str, body: String) -> 
     request.body(body.into_bytes().into()).expect("the path is valid")
 }
 
-/// The path with what cannot stand in a URL as `%xx`. A server refuses names of objects that need it, but not every server is one
-/// that can be believed.
+/// The path with percent-encoding. A correct server has no object whose name needs it, but the agent does not rely on that.
 fn valid(path: &str) -> String {
     let mut url = String::with_capacity(path.len());
     for byte in path.bytes() {
@@ -184,7 +180,7 @@ async fn ask<R>(
 ) -> Result<R, Why> {
     let exchange = async {
         let (head, mut body) = client.send(request).await.map_err(Why::from)?.into_parts();
-        // Not gathered in parts and then put together: a pool's megabyte would be there twice.
+        // Decoded from one buffer: collecting parts first would hold a pool's megabyte twice.
         let mut text = Vec::new();
         while let Some(frame) = body.frame().await {
             if let Ok(data) = frame.map_err(Why::from)?.into_data() {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::lock;
 
-/// Chance, which keeps apart agents that would otherwise do the same at the same moment: a xorshift generator.
+/// Random numbers (xorshift), so that agents do not all act at the same moment.
 #[derive(Debug)]
 pub struct Jitter(Mutex<u64>);
 
@@ -19,9 +19,9 @@ impl Jitter {
         Self(Mutex::new(seed | 1))
     }
 
-    /// Numbers that no other process has.
+    /// A generator whose numbers differ from those of other processes.
     pub fn fresh() -> Self {
-        // The standard library keys its hash maps by chance.
+        // The standard library keys its hash maps randomly.
         Self::seeded(RandomState::new().hash_one(0))
     }
 
@@ -56,7 +56,7 @@ impl Default for Jitter {
     }
 }
 
-/// How long to wait before what failed is tried again: twice as long after every failure, up to a bound.
+/// The pause before a retry: twice as long after every failure, up to a bound.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     first: Duration,
@@ -70,20 +70,20 @@ impl Backoff {
         Self { first, longest, failures: 0 }
     }
 
-    /// It failed again. Returns the pause, spread by `jitter`.
+    /// After a failure: returns the pause, spread by `jitter`.
     pub fn next(&mut self, jitter: &Jitter) -> Duration {
         let pause = self.first.saturating_mul(2_u32.saturating_pow(self.failures)).min(self.longest);
         self.failures = self.failures.saturating_add(1);
         jitter.spread(pause)
     }
 
-    /// It succeeded.
+    /// After a success.
     pub fn reset(&mut self) {
         self.failures = 0;
     }
 }
 
-/// Many items, each with a backoff of its own: one that always fails keeps no other waiting.
+/// Many items, each with a separate backoff: one that always fails does not delay the others.
 #[derive(Debug)]
 pub struct Retries<K> {
     first: Duration,
@@ -102,7 +102,7 @@ impl<K: Eq + Hash> Retries<K> {
         self.failed.get(item).is_none_or(|(due, _)| *due <= Instant::now())
     }
 
-    /// It failed. Returns how long it has to wait.
+    /// After a failure of this item: returns its pause.
     pub fn failed(&mut self, item: K, jitter: &Jitter) -> Duration {
         let new = || (Instant::now(), Backoff::new(self.first, self.longest));
         let (due, backoff) = self.failed.entry(item).or_insert_with(new);
@@ -116,7 +116,7 @@ impl<K: Eq + Hash> Retries<K> {
         self.failed.remove(item);
     }
 
-    /// Forgets the items of which `is_there` says that they are not there any more.
+    /// Forgets the items for which `is_there` returns `false`.
     pub fn retain(&mut self, is_there: impl Fn(&K) -> bool) {
         self.failed.retain(|item, _| is_there(item));
     }

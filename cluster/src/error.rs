@@ -1,4 +1,4 @@
-//! Why the API did not do what was asked.
+//! Errors of requests to the API server.
 
 use std::error::Error as _;
 use std::fmt::Write as _;
@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-/// Of a refusal that is not JSON, how much to repeat, in characters.
+/// Most characters of a refusal that is not JSON to repeat.
 const SHOWN: usize = 200;
-/// A server that asks for a longer pause than this is asked again after this: no operation here waits so long, and sums of
-/// longer times would leave what a clock can say.
+/// Longest `Retry-After` that counts. No operation here waits so long, and larger values would overflow a sum of times.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
 /// One request that failed: what was attempted on which object, and the server's reason as source.
@@ -24,12 +23,12 @@ pub struct ApiError {
     pub object: String,
     /// The API server's URL.
     pub server: Arc<str>,
-    /// What came back, or did not.
+    /// How it failed.
     #[source]
     pub why: Why,
 }
 
-/// What came back, or did not.
+/// How a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Why {
     /// The server refused.
@@ -39,19 +38,19 @@ pub enum Why {
         code: u16,
         /// The server's own words.
         message: String,
-        /// When to ask again, if the server says so.
+        /// `Retry-After`, if the server sent it.
         retry_after: Option<Duration>,
     },
-    /// Nothing came in this time.
+    /// No answer in this time.
     #[error("no answer within {:.1} s", .0.as_secs_f32())]
     Silent(Duration),
-    /// Nothing came in this time, while other requests were answered: the server is busy, or this one was lost.
+    /// No answer in this time, while the server answered other requests: it is busy, or this request was lost.
     #[error("no answer within {:.1} s, while others are answered", .0.as_secs_f32())]
     Busy(Duration),
-    /// No connection, or one that broke.
+    /// The connection failed or broke.
     #[error("{}", roots(.0))]
     Cut(kube::Error),
-    /// Not the JSON it should be.
+    /// The answer is not the expected JSON.
     #[error("the answer is not what the API promises")]
     Unreadable(#[source] serde_json::Error),
 }
@@ -82,7 +81,7 @@ impl ApiError {
         }
     }
 
-    /// Whether the request may have been carried out all the same.
+    /// Whether the server may have carried out the request.
     pub fn is_doubtful(&self) -> bool {
         match &self.why {
             Why::Refused { code, .. } => *code >= 500,
@@ -91,13 +90,13 @@ impl ApiError {
         }
     }
 
-    /// Whether asking again can help: the server is busy or away, which says nothing about the request.
+    /// Whether a retry can help: the server is busy or unreachable, which says nothing about the request.
     pub fn is_passing(&self) -> bool {
         self.code().is_none_or(|code| code >= 500 || code == 429)
     }
 
-    /// Whether the server did not answer at all, so that it will not answer other requests either. A refusal is about one object,
-    /// whatever its status: an admission webhook that fails is a 500.
+    /// Whether the server did not answer at all, so that it will not answer other requests either. A refusal concerns one object,
+    /// whatever its status: a failing admission webhook is a 500.
     pub fn is_away(&self) -> bool {
         matches!(self.why, Why::Silent(_) | Why::Cut(_))
     }
@@ -107,12 +106,12 @@ impl ApiError {
         self.code() == Some(409)
     }
 
-    /// There is no such object, or no such kind of objects.
+    /// The object, or its resource, does not exist.
     pub fn is_absent(&self) -> bool {
         self.code() == Some(404)
     }
 
-    /// When the server wants to be asked again.
+    /// The pause that the server asks for.
     pub fn retry_after(&self) -> Option<Duration> {
         match self.why {
             Why::Refused { retry_after, .. } => retry_after,
@@ -121,7 +120,7 @@ impl ApiError {
     }
 }
 
-/// Whether there was no connection by which the request could have gone out.
+/// Whether there was no connection, so that the request was not sent.
 fn never_sent(error: &kube::Error) -> bool {
     use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
     let mut cause = error.source();
@@ -136,7 +135,7 @@ fn never_sent(error: &kube::Error) -> bool {
     false
 }
 
-/// The status as people know it, and what it means where the server's words do not say.
+/// The status with its usual name, and its meaning if the server's message does not say it.
 fn in_words(code: u16, message: &str, retry_after: Option<Duration>) -> String {
     let name = http::StatusCode::from_u16(code).ok().and_then(|status| status.canonical_reason());
     let mut text = format!("{code} {}", name.unwrap_or("unknown status"));
@@ -152,7 +151,7 @@ fn in_words(code: u16, message: &str, retry_after: Option<Duration>) -> String {
     text
 }
 
-/// The causes, which the client's own error only has a name for.
+/// The chain of causes, which the client's own error does not print.
 fn roots(error: &kube::Error) -> String {
     let mut cause = error.source();
     let mut text = cause.map_or_else(|| error.to_string(), ToString::to_string);
@@ -181,7 +180,7 @@ struct Details {
 }
 
 impl Why {
-    /// A refusal in the server's words. Some, as "too many requests", come as plain text.
+    /// A refusal in the server's words. Some, such as "too many requests", are plain text.
     pub(crate) fn refused(code: u16, retry_after: Option<&str>, body: &[u8]) -> Self {
         let text = String::from_utf8_lossy(body);
         let status = serde_json::from_str::<Status>(&text).unwrap_or_else(|_| Status {

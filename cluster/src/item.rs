@@ -1,7 +1,7 @@
 //! One object of a list or a watch, decoded by itself.
 //!
-//! A list or an event that is decoded as a whole fails as a whole: a policy nested 200 deep, which the server accepts and
-//! `serde_json` does not (it stops at 128), would keep all others from being read, for ever.
+//! If a list is decoded as a whole, one bad object makes the whole list fail. The server accepts a policy that is nested 200 deep;
+//! `serde_json` stops at 128. Such a policy would block all others for ever.
 
 use std::borrow::Cow;
 use std::fmt::Debug;
@@ -14,23 +14,23 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use serde_json::value::RawValue;
 
-/// What is kept of an object.
+/// The part of an object that the caller keeps.
 pub trait Content: Clone + Debug + Send + Sized + 'static {
-    /// Only the metadata is asked for.
+    /// Whether to request only metadata.
     const METADATA: bool = false;
 
     /// Reads one object from its JSON.
     ///
     /// # Errors
-    /// What is wrong with it. Others are read nevertheless.
+    /// The problem of this object. Other objects are not affected.
     fn read(text: &str) -> serde_json::Result<Self>;
 }
 
-/// An object with what says which it is.
+/// An object with its identity.
 #[derive(Debug, Clone)]
 pub struct Item<T> {
     meta: ObjectMeta,
-    /// What it says, or why that cannot be read.
+    /// The content, or the reason why it cannot be read.
     pub content: Result<T, Arc<str>>,
 }
 
@@ -40,7 +40,7 @@ impl<T> Item<T> {
         self.meta.name.as_deref().unwrap_or_default()
     }
 
-    /// `metadata.namespace`; empty where there is none.
+    /// `metadata.namespace`, or empty.
     pub fn namespace(&self) -> &str {
         self.meta.namespace.as_deref().unwrap_or_default()
     }
@@ -56,7 +56,7 @@ impl<T> Item<T> {
     }
 }
 
-/// A document as it is, where what is not understood of it is sent back.
+/// A whole JSON document, for callers that send unknown fields back.
 impl Content for serde_json::Value {
     fn read(text: &str) -> serde_json::Result<Self> {
         serde_json::from_str(text)
@@ -103,7 +103,7 @@ impl<T: Content> Item<T> {
 
 impl<'de, T: Content> Deserialize<'de> for Item<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // As text first: the reader skips what is within it without regard to how deep it is.
+        // As raw text first: the parser skips nested values whatever their depth.
         let text = <&RawValue>::deserialize(deserializer)?;
         Self::read(text.get()).map_err(D::Error::custom)
     }

@@ -1,12 +1,12 @@
-//! The one way to the Kubernetes API, for every part of the agent.
+//! The client of the Kubernetes API, for every part of the agent.
 //!
 //! - [`Api`] sends one request with a deadline and an error that says what was attempted on which object.
-//! - [`watch`] lists and watches one kind of objects by `kube-runtime`, for as long as the agent runs.
-//! - [`item`]: objects are decoded one by one. One that cannot be read bears its own name and holds up no other.
-//! - [`revision`]: a server whose data went back, as after a restore of etcd, is noticed, and everything is listed again.
-//! - [`backoff`]: pauses that grow and differ.
+//! - [`watch`] lists and watches one resource with `kube-runtime`, for as long as the agent runs.
+//! - [`item`] decodes objects one by one. An object that cannot be read is reported by name and does not block others.
+//! - [`revision`] notices a server whose data went back, as after a restore of etcd. Everything is then listed again.
+//! - [`backoff`]: growing pauses with jitter.
 //!
-//! Nothing here knows what the objects are about.
+//! This crate does not know the meaning of any object.
 
 pub mod api;
 pub mod backoff;
@@ -24,7 +24,8 @@ pub use error::{ApiError, Why};
 pub use item::{Content, Item};
 pub use watch::{Change, Selection, follow};
 
-/// Locks. A panic elsewhere has been reported there; no operation leaves half-changed what is behind a mutex of this project.
+/// Locks, and ignores poisoning: the panic was reported where it happened, and no operation of this project leaves the value behind
+/// a mutex half-changed.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,8 +1,7 @@
-//! What the watching library does not say: that a watch has begun, and that one leads nowhere.
+//! Events that kube-runtime does not report: a watch began, or a watch is dead.
 //!
-//! It sees every request of one watch on its way out. What comes in on a watch that has said nothing for too long, or whose
-//! connection broke, simply ends: the library then begins the next watch where this one was, and that tells whether the
-//! server is well.
+//! This layer sees every request of one watch. If a watch is quiet for too long, or its connection breaks, the layer ends the
+//! response. kube-runtime then starts the next watch at the same version, which shows whether the server works.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -24,13 +23,13 @@ use crate::{Api, Backoff, Jitter, lock};
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type Answer = UnsyncBoxBody<Bytes, BoxError>;
 
-/// How long a list may take to answer, and a watch to begin.
+/// Deadline for the answer to a list, and for the start of a watch.
 const READING: Duration = Duration::from_secs(10);
-/// A watch that has said nothing for so long is begun anew. That is not a fault: a server sends a bookmark a minute, but none
-/// for a kind of which it has not seen a change since its start (apiserver's cacher.go). Yet what lies between may keep a
-/// connection alive that leads nowhere, and only another watch tells.
+/// After so long without an event, the watch is started again. Silence is not a fault: a server sends a bookmark every minute, but
+/// not for a resource without a change since the server's start (apiserver's cacher.go). But a proxy may keep a dead connection
+/// open, and only a new watch shows that.
 const QUIET: Duration = Duration::from_secs(90);
-/// A watch that begins sooner than this after the one before waits: a server, or a proxy, that ends each at once would be asked
+/// Least time between the starts of two watches: a server or proxy that ends each watch at once would otherwise get requests
 /// without a pause.
 const SHORT: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -39,12 +38,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 struct Observed {
     api: Api,
     jitter: Arc<Jitter>,
-    /// How many watches have begun.
+    /// Number of watches that began.
     begun: watch::Sender<u64>,
     last: Mutex<(Option<Instant>, Backoff)>,
 }
 
-/// A client for one watch, which counts in `begun` the watches that the server has begun to answer.
+/// A client for one watch. It counts in `begun` the watches that the server began to answer.
 pub(crate) fn observed(api: &Api, jitter: Arc<Jitter>, begun: watch::Sender<u64>) -> Client {
     let last = Mutex::new((None, Backoff::new(FIRST_PAUSE, LONGEST_PAUSE)));
     let observed = Arc::new(Observed { api: api.clone(), jitter, begun, last });
@@ -74,7 +73,7 @@ impl Observed {
         Ok(answer.map(|body| StreamBody::new(frames(body, api)).boxed_unsync()))
     }
 
-    /// How long a watch has to wait because the one before it was of no use.
+    /// How long the next watch has to wait because the previous one ended too soon.
     fn too_soon(&self) -> Option<Duration> {
         let (last, backoff) = &mut *lock(&self.last);
         if last.is_some_and(|last| last.elapsed() < SHORT) {
@@ -85,7 +84,7 @@ impl Observed {
     }
 }
 
-/// What comes in on a watch, until it ends, breaks or is quiet for too long.
+/// The response to a watch, until it ends, breaks or is quiet for too long.
 fn frames(body: Body, api: Api) -> impl Stream<Item = Result<Frame<Bytes>, BoxError>> {
     unfold((body, api), |(mut body, api)| async {
         match timeout(QUIET, body.frame()).await {
@@ -93,7 +92,7 @@ fn frames(body: Body, api: Api) -> impl Stream<Item = Result<Frame<Bytes>, BoxEr
                 api.heard();
                 Some((Ok(frame), (body, api)))
             }
-            // Ended, cut as every load balancer does to connections it finds old, or quiet.
+            // Ended by the server, cut by a load balancer because of its age, or quiet.
             Ok(None | Some(Err(_))) | Err(_) => None,
         }
     })

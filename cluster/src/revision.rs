@@ -1,8 +1,8 @@
-//! How far the server's data has come: it only ever grows, unless etcd was restored from a backup.
+//! The version of the server's data. It only grows, unless etcd was restored from a backup.
 //!
-//! A watch does not notice that. It goes on at the version it had, of which the server knows nothing yet, and is told
-//! nothing until the server has come so far again. So the server is asked how far it is whenever a watch begins, which a
-//! restore makes every watch do: the API server ends all of them when its own watch of etcd is gone.
+//! A watch does not notice a restore. It continues at its version, which the server has not reached yet, and gets no event until
+//! the server reaches it. So the agent asks for the server's version whenever a watch begins. After a restore every watch begins
+//! again: the API server ends all watches when it loses its own watch of etcd.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::lock;
 
-/// The greatest version of each kind that was seen. Kinds are not compared with each other: some may be in an etcd of their own.
+/// The greatest seen version of each resource. Resources are not compared with each other: some may be in a separate etcd.
 #[derive(Debug)]
 pub struct Revisions {
     /// By plural.
@@ -27,7 +27,7 @@ impl Default for Revisions {
 }
 
 impl Revisions {
-    /// An object, a list or a reply was seen in this version.
+    /// Notes the version of an object, a list or a reply.
     pub fn saw(&self, plural: &str, version: u64) {
         let mut all = lock(&self.highest);
         match all.get_mut(plural) {
@@ -36,7 +36,7 @@ impl Revisions {
         }
     }
 
-    /// As [`Revisions::saw`], for the text of the API. One that is not a number tells nothing.
+    /// As [`Revisions::saw`], for the text of the API. Ignores a text that is not a number.
     pub fn saw_text(&self, plural: &str, version: &str) {
         if let Ok(version) = version.parse() {
             self.saw(plural, version);
@@ -48,19 +48,19 @@ impl Revisions {
         lock(&self.highest).get(plural).copied().unwrap_or(0)
     }
 
-    /// The server was at `now` some time after `highest` was the greatest version that was seen. Returns whether it went back:
-    /// then everything has to be listed anew, and what is listed replaces what is remembered.
+    /// Notes that the server was at `now`, after `highest` was the greatest seen version. Returns whether the server went back:
+    /// then everything has to be listed again, and the lists replace the memory.
     pub fn is_at(&self, plural: &str, now: u64, highest: u64) -> bool {
         if now >= highest {
             self.saw(plural, now);
             return false;
         }
         let mut all = lock(&self.highest);
-        // Of two that find out at the same time one has noted it already.
+        // Another watch noted it at the same time.
         if all.get(plural).is_some_and(|known| *known < highest) {
             return false;
         }
-        // Other kinds were restored with this one.
+        // Other resources were restored together with this one.
         all.clear();
         all.insert(plural.to_owned(), now);
         drop(all);
@@ -72,12 +72,12 @@ impl Revisions {
         true
     }
 
-    /// How often the server went back so far. What was asked for in an earlier epoch says nothing in this one.
+    /// How often the server went back so far. Answers to requests of an earlier epoch are not valid in this one.
     pub fn epoch(&self) -> u64 {
         *self.epoch.borrow()
     }
 
-    /// Word of the next time.
+    /// Receives the next change of the epoch.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.epoch.subscribe()
     }
@@ -96,7 +96,7 @@ mod tests {
         // Another reply came while the server was asked.
         revisions.saw("ippools", 640);
         assert!(!revisions.is_at("ippools", 630, 622));
-        // Another kind may be in another etcd.
+        // Another resource may be in another etcd.
         assert!(!revisions.is_at("pods", 7, revisions.highest("pods")));
         assert!(revisions.is_at("ippools", 222, 640));
         assert_eq!((revisions.epoch(), revisions.highest("ippools")), (1, 222));

@@ -1,8 +1,8 @@
-//! Listing and watching one kind of objects, for ever.
+//! Lists and watches one resource, for ever.
 //!
-//! `kube-runtime` lists, watches, takes up a watch where it ended, and lists again when the server has forgotten that place.
-//! What it leaves to its user is here: pauses after failures, a server that went back (see [`crate::revision`]), and the
-//! difference between a watch that has nothing to say and none.
+//! `kube-runtime` lists, watches, continues a watch where it ended, and lists again if the server no longer knows that version.
+//! This module adds pauses after failures, detection of a server that went back (see [`crate::revision`]), and the
+//! distinction between a quiet watch and a dead one.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -22,20 +22,20 @@ use crate::item::{Content, Item};
 use crate::observe::observed;
 use crate::{Api, Backoff, Jitter};
 
-/// A server ends a watch after this many seconds by itself, so that no connection is used for ever.
+/// The server ends a watch after this many seconds, so that no connection is used for ever.
 const WATCH_SECONDS: u32 = 280;
-/// First and longest pause before what failed is tried again.
+/// First and longest pause before a retry.
 const PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// How long it may take to find out how far the server is.
+/// Deadline for the request for the server's version.
 const PROBE: Duration = Duration::from_secs(10);
-/// The server has forgotten what came after our version: everything has to be listed anew.
+/// The server no longer knows the changes after this version: everything has to be listed again.
 const EXPIRED: u16 = 410;
 
-/// Which objects.
+/// The objects to watch.
 #[derive(Debug, Clone)]
 pub struct Selection {
-    /// Their kind.
+    /// Their resource.
     pub resource: ApiResource,
     /// Their namespace; `None` for objects of the whole cluster or of all namespaces.
     pub namespace: Option<String>,
@@ -45,33 +45,33 @@ pub struct Selection {
     pub page: u32,
     /// How long to wait before a kind that the server lacks is looked for again; `None` for as long as after other failures.
     pub absent: Option<Duration>,
-    /// Where chance begins; `None` for anywhere.
+    /// Seed of the jitter; `None`: random.
     pub seed: Option<u64>,
 }
 
-/// What a watch tells.
+/// What a watch reports.
 #[derive(Debug)]
 pub enum Change<T> {
-    /// All objects are being listed. What comes in by other ways from now on may be younger than what [`Change::Listed`] brings.
+    /// A list of all objects begins. Objects that arrive in other ways from now on may be newer than those of [`Change::Listed`].
     Listing,
-    /// These are all objects.
+    /// The list of all objects.
     Listed {
         /// The objects.
         items: Vec<Item<T>>,
-        /// The server went back since the last list: versions that are remembered mean nothing any more.
+        /// The server went back since the last list: remembered versions are not valid any more.
         went_back: bool,
     },
     /// An object is new or has changed.
     Put(Item<T>),
-    /// An object is gone. The version is that of its end.
+    /// An object was deleted, in this version.
     Gone(Item<T>),
     /// Changes arrive from now on.
     Begun,
-    /// Changes do not arrive, or objects could not be listed. It is tried again.
+    /// Changes do not arrive, or objects could not be listed. The watch retries.
     Broken(Arc<ApiError>),
 }
 
-/// Lists and watches what `selection` selects, and tells `sink` of everything, until the task is ended.
+/// Lists and watches the objects of `selection`, and reports everything to `sink`, until the task ends.
 pub async fn follow<T: Content>(api: &Api, selection: &Selection, mut sink: impl FnMut(Change<T>)) {
     let jitter = Arc::new(selection.seed.map_or_else(Jitter::fresh, Jitter::seeded));
     let begun = watch::Sender::new(0);
@@ -100,7 +100,7 @@ struct Following<'a> {
     api: &'a Api,
     selection: &'a Selection,
     backoff: Backoff,
-    /// Of which epoch the last list was.
+    /// The epoch of the last list.
     listed_in: Option<u64>,
     begun: watch::Receiver<u64>,
     epochs: watch::Receiver<u64>,
@@ -108,7 +108,7 @@ struct Following<'a> {
 }
 
 impl Following<'_> {
-    /// Passes on what the library tells until it has to begin with a new list.
+    /// Passes on the events of kube-runtime until a new list is needed.
     async fn run<T: Content>(
         &mut self,
         events: impl Stream<Item = watcher::Result<Event<Item<T>>>>,
@@ -120,7 +120,7 @@ impl Following<'_> {
         loop {
             let event = tokio::select! {
                 biased;
-                // What is listed from now on is of the new epoch.
+                // Lists belong to the new epoch from now on.
                 _ = self.epochs.changed() => return,
                 event = events.next() => event,
                 _ = self.begun.changed() => {
@@ -167,18 +167,18 @@ impl Following<'_> {
         }
     }
 
-    /// What a failure of the library means; `None` if it mends it without a word.
+    /// The meaning of an error of kube-runtime; `None` if kube-runtime recovers from it by itself.
     fn failure(&self, error: watcher::Error) -> Option<Failure> {
         let (attempt, why, relist) = match error {
             watcher::Error::InitialListFailed(error) => ("list", Why::from(error), false),
             watcher::Error::WatchStartFailed(error) => {
                 let why = Why::from(error);
-                // The library would ask for the same version for ever.
+                // kube-runtime would ask for the same version for ever.
                 let unknown = matches!(why, Why::Refused { code: EXPIRED | 504, .. });
                 ("watch", why, unknown)
             }
             watcher::Error::WatchError(status) if status.code == EXPIRED => return None,
-            // The server cannot go on from there, whatever its reason.
+            // The server cannot continue at that version, for whatever reason.
             watcher::Error::WatchError(status) => ("watch", Why::from(*status), true),
             watcher::Error::WatchFailed(error) => ("watch", Why::from(error), false),
             watcher::Error::NoResourceVersion => {
@@ -198,8 +198,8 @@ impl Following<'_> {
         }
     }
 
-    /// Asks the server how far it is. Of a selection by fields the server might have to look at all objects for that; the other
-    /// watches find out for it.
+    /// Asks for the server's version. Not for a selection by fields, for which the server may have to read all objects: the other
+    /// watches ask.
     async fn probe(&self) {
         #[derive(Deserialize)]
         struct List {
@@ -227,7 +227,7 @@ impl Following<'_> {
                     self.api.revisions().is_at(plural, now, highest);
                 }
             }
-            // It is asked again when the next watch begins.
+            // The next watch asks again.
             Err(error) => tracing::debug!("{}", error.in_words()),
         }
     }
@@ -235,6 +235,6 @@ impl Following<'_> {
 
 struct Failure {
     error: ApiError,
-    /// The library has to begin anew.
+    /// kube-runtime has to start with a new list.
     relist: bool,
 }
