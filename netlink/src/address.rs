@@ -25,7 +25,7 @@ const FOR_EVER: u32 = u32::MAX;
 /// Attributes that libc does not name on every target (`linux/if_addr.h`).
 const IFA_RT_PRIORITY: u16 = 9;
 const IFA_PROTO: u16 = 11;
-/// Flags that a program states; the others are the kernel's answer.
+/// Flags that a program sets; the kernel reports the others.
 const STATED: AddressFlags = AddressFlags::Nodad
     .union(AddressFlags::Homeaddress)
     .union(AddressFlags::Managetempaddr)
@@ -48,24 +48,24 @@ pub struct Address {
     pub label: Option<String>,
     /// Scope: 0 universe, 253 link, 254 host.
     pub scope: u8,
-    /// Duplicate address detection (IPv6) is still under way: the address cannot be used yet.
+    /// Duplicate address detection (IPv6) is not finished: the address cannot be used yet.
     pub tentative: bool,
     /// Duplicate address detection found another owner: the address is never used.
     pub dad_failed: bool,
     /// Duplicate address detection is not done.
     pub nodad: bool,
-    /// The kernel made no route to the subnet.
+    /// The kernel created no route to the subnet.
     pub noprefixroute: bool,
     /// Not preferred for new connections.
     pub deprecated: bool,
-    /// Seconds until the address goes away; `None` if it stays. Those of router advertisements and
-    /// DHCP have one.
+    /// Seconds until the kernel removes the address; `None` if it stays. Addresses of router advertisements
+    /// and DHCP have a limit.
     pub valid_seconds: Option<u32>,
     /// Seconds until the address is not preferred any more; `None` if it always is.
     pub preferred_seconds: Option<u32>,
     /// Metric of the route to the subnet; `None` for the kernel's default.
     pub metric: Option<u32>,
-    /// Who made the address (`IFAPROT_*`, since Linux 5.18); 0 if that is not known.
+    /// Origin of the address (`IFAPROT_*`, since Linux 5.18); 0 if it is not known.
     pub protocol: u8,
     /// All of the kernel's flags (`IFA_F_*`), also those that have a field here.
     pub flags: u32,
@@ -77,10 +77,10 @@ pub struct NewAddress {
     /// The address with the length of its subnet's prefix. IPv4 gets the subnet's broadcast address,
     /// except in a /31 (RFC 3021) or /32, which have none.
     pub address: IpNet,
-    /// Skip duplicate address detection: usable at once instead of after one to two seconds. Without
-    /// meaning for IPv4.
+    /// Skip duplicate address detection, so that the address is usable at once instead of after one to two
+    /// seconds. No effect for IPv4.
     pub nodad: bool,
-    /// Make no route to the subnet.
+    /// Create no route to the subnet.
     pub noprefixroute: bool,
 }
 
@@ -141,8 +141,8 @@ impl Netlink {
         self.change(RouteNetlinkMessage::NewAddress(message), CREATE_NEW, attempt).await
     }
 
-    /// Adds an address again as it was read, with everything that a program can say of one. The kernel decides anew
-    /// whether it is a secondary one, and whether duplicate address detection is under way.
+    /// Adds an address again as it was read, with every value that a program can set. The kernel decides again whether
+    /// it is a secondary address, and whether duplicate address detection runs.
     ///
     /// # Errors
     /// [`Error::is_exists`] if the link has it already; every other [`Error`] of a request.
@@ -163,7 +163,7 @@ impl Netlink {
         let message = identified(link, address);
         match self.change(RouteNetlinkMessage::DelAddress(message), 0, attempt).await {
             Ok(()) => Ok(true),
-            // With the link its addresses have gone, too.
+            // The link is gone, and its addresses with it.
             Err(Error::Refused { errno, .. })
                 if errno == Errno::EADDRNOTAVAIL as i32 || errno == Errno::ENODEV as i32 =>
             {
@@ -181,7 +181,7 @@ fn family(address: IpNet) -> AddressFamily {
     }
 }
 
-/// What tells one address from another.
+/// The values that identify an address.
 fn identified(link: u32, address: IpNet) -> AddressMessage {
     let mut message = AddressMessage::default();
     message.header.index = link;
@@ -256,7 +256,7 @@ impl Address {
         })
     }
 
-    /// What adds it to a link as it is.
+    /// The message that adds it to a link as it is.
     fn message(&self, link: u32) -> AddressMessage {
         let mut message = AddressMessage::default();
         message.header.index = link;
@@ -265,7 +265,7 @@ impl Address {
         message.header.scope = self.scope.into();
         let own = self.address.addr();
         let attributes = &mut message.attributes;
-        // As in `identified`, but for a pair of peers, which IPv6 makes of LOCAL together with ADDRESS.
+        // As in `identified`, except for a pair of peers, which in IPv6 is LOCAL together with ADDRESS.
         if own.is_ipv4() || self.peer.is_some() {
             attributes.push(AddressAttribute::Local(own));
         }

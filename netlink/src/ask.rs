@@ -1,4 +1,4 @@
-//! A question for callers that are not asynchronous, or are inside a runtime that must not wait.
+//! Requests of callers that are not asynchronous, or run in a runtime that must not block.
 
 use std::io;
 use std::panic::resume_unwind;
@@ -8,12 +8,12 @@ use tokio::runtime::Builder;
 
 use crate::{Error, Netlink, Result};
 
-/// Asks the kernel on a thread with a socket and a runtime of its own, in the namespace of the calling thread, and waits.
+/// Sends a request on a separate thread, with a new socket and runtime, in the namespace of the calling thread, and waits.
 ///
-/// It costs a thread and a socket, some 0.1 ms: for what is asked rarely.
+/// It costs a thread and a socket, some 0.1 ms: for rare requests.
 ///
 /// # Errors
-/// Those of `question`; [`Error::Connection`] if there is no thread or no socket to be had.
+/// Those of `question`; [`Error::Connection`] if the thread or the socket cannot be created.
 ///
 /// # Panics
 /// Only if `question` does.

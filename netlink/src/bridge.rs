@@ -6,8 +6,8 @@ use std::time::Duration;
 use rtnetlink::packet_core::{DecodeError, NlasIterator, Parseable};
 use rtnetlink::packet_route::link::{BridgePortState, BridgeStpState, InfoBridge, InfoBridgePort};
 
-/// Options of a bridge. Used to state what shall be (`None`: leave it alone, nothing is sent) and to
-/// report what is (`None`: this kernel has no such option).
+/// Options of a bridge, for requests (`None`: not sent, unchanged) and for reports (`None`: this kernel
+/// has no such option).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BridgeOptions {
     /// Spanning tree protocol.
@@ -27,7 +27,7 @@ pub struct BridgeOptions {
     pub vlan_filtering: Option<bool>,
     /// VLAN that new ports get untagged; 0 for none. Only kernels with VLAN filtering report one.
     pub vlan_default_pvid: Option<u16>,
-    /// Bits of the 802.1D reserved group addresses that are forwarded all the same.
+    /// Bits of the 802.1D reserved group addresses that the bridge forwards nevertheless.
     pub group_forward_mask: Option<u16>,
     /// Multicast snooping.
     pub multicast_snooping: Option<bool>,
@@ -40,15 +40,15 @@ pub struct BridgeOptions {
     pub nf_call_ip6tables: Option<bool>,
     /// The same for ARP.
     pub nf_call_arptables: Option<bool>,
-    /// Most addresses that its ports may learn; 0 for no limit. Frames to addresses beyond it are flooded. Kernels before
-    /// 6.7 have no limit, ignore this (`rtnl_newlink` in net/core/rtnetlink.c parses options liberally), and report none.
+    /// Maximum number of addresses that its ports learn; 0 for no limit. The bridge floods frames to other addresses. Kernels
+    /// before 6.7 have no limit, ignore this option (`rtnl_newlink` in net/core/rtnetlink.c parses liberally), and report none.
     pub most_learned: Option<u32>,
 }
 
 impl BridgeOptions {
-    /// A limit for bridges with pods and an uplink. One pod sends a frame from a new address in microseconds, and every
-    /// address learned takes 144 bytes of the kernel's memory for five minutes. A switch of the rack's top learns about so
-    /// many; the stations of one network are far fewer, and those of the limit's other side are still reached, by flooding.
+    /// The limit of learned addresses for bridges with pods and an uplink. A pod can send a frame from a new address every
+    /// few microseconds, and each learned address takes 144 bytes of the kernel's memory for five minutes. A top-of-rack
+    /// switch learns about as many. One network has far fewer stations; flooding still reaches those beyond the limit.
     pub const MOST_LEARNED: u32 = 16384;
 
     /// The attributes for what is stated.
@@ -225,7 +225,7 @@ impl From<BridgePortState> for PortState {
             BridgePortState::Learning => Self::Learning,
             BridgePortState::Forwarding => Self::Forwarding,
             BridgePortState::Blocking => Self::Blocking,
-            // The kernel has no sixth state; one that came later would not be known to forward.
+            // The kernel has no sixth state. A later one would not be known to forward.
             _ => Self::Disabled,
         }
     }

@@ -10,7 +10,7 @@ use crate::family::arp_notify_attribute;
 use crate::name::{alias_attribute, validate_index, validate_link_name};
 use crate::{BridgeOptions, Error, LinkId, MacAddress, Netlink, PortFlags, Result};
 
-/// What to change of a link; `None` leaves a value alone.
+/// Changes to a link; `None` leaves a value unchanged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LinkChange {
     /// New name. Older kernels (6.1) refuse to rename a link that is up (EBUSY), also by the message
@@ -30,16 +30,16 @@ pub struct LinkChange {
     pub group: Option<u32>,
     /// Promiscuous mode.
     pub promiscuous: Option<bool>,
-    /// Send a gratuitous ARP for every address when the link comes up or changes its hardware address (`arp_notify`). In
-    /// a message that does one of these, it holds from the next time on: the kernel comes to it last.
+    /// Send a gratuitous ARP for every address when the link comes up or its hardware address changes (`arp_notify`). The
+    /// kernel applies this value last: it has no effect on a change in the same message.
     pub arp_notify: Option<bool>,
 }
 
 impl Netlink {
-    /// Changes a link with one message; sends none if nothing is to be changed. To rename it, name its index.
+    /// Changes a link with one message; sends none if there is no change. To rename a link, identify it by index.
     ///
     /// The kernel applies the values one after the other (`do_setlink` in net/core/rtnetlink.c) and
-    /// keeps what it did before one was refused: read back after an error.
+    /// keeps those before the refused one: read back after an error.
     ///
     /// # Errors
     /// [`Error::is_not_found`] if there is no such link; every other [`Error`] of a request.
@@ -50,7 +50,7 @@ impl Netlink {
         self.change(RouteNetlinkMessage::NewLink(message), 0, attempt).await
     }
 
-    /// Changes options of a bridge with one message; sends none if nothing is to be changed.
+    /// Changes options of a bridge with one message; sends none if there is no change.
     ///
     /// # Errors
     /// [`Error::is_not_found`] if there is no such link; every other [`Error`] of a request.
@@ -66,7 +66,7 @@ impl Netlink {
         self.change_existing(message, || format!("change options of bridge {index}")).await
     }
 
-    /// Changes flags of a bridge port with one message; sends none if nothing is to be changed.
+    /// Changes flags of a bridge port with one message; sends none if there is no change.
     ///
     /// # Errors
     /// [`Error::is_not_found`] if there is no such link; every other [`Error`] of a request.
@@ -78,8 +78,8 @@ impl Netlink {
         self.change_existing(message, || format!("change flags of bridge port {index}")).await
     }
 
-    /// Deletes a link, and with a veth its other end wherever that is. Takes tens of milliseconds,
-    /// most of them the kernel's wait for readers of its tables.
+    /// Deletes a link, and with a veth also its other end, in whichever namespace. Takes tens of
+    /// milliseconds, mostly the kernel's wait for readers of its tables.
     ///
     /// Returns whether the link was there.
     ///
@@ -97,8 +97,7 @@ impl Netlink {
         }
     }
 
-    /// `RTM_NEWLINK` without `NLM_F_CREATE`. `RTM_SETLINK` would do for most values but ignores the
-    /// options of bridges and ports.
+    /// `RTM_NEWLINK` without `NLM_F_CREATE`, because `RTM_SETLINK` ignores the options of bridges and ports.
     async fn change_existing(&self, message: LinkMessage, attempt: impl Fn() -> String) -> Result<()> {
         validate_index(message.header.index, &attempt)?;
         self.change(RouteNetlinkMessage::NewLink(message), 0, attempt).await
@@ -118,14 +117,14 @@ pub(crate) fn port_info(flags: &PortFlags) -> Option<LinkAttribute> {
 }
 
 impl LinkChange {
-    /// The message, or `None` if nothing is to be changed.
+    /// The message, or `None` if there is no change.
     fn message(&self, link: LinkId<'_>) -> Result<Option<LinkMessage>> {
         if *self == Self::default() {
             return Ok(None);
         }
         let mut message = LinkMessage::default();
         let attributes = &mut message.attributes;
-        // The kernel takes a name for the new one if there is an index, else it looks the link up by it.
+        // With an index, the kernel takes a name as the new name. Without one, it finds the link by the name.
         let name = match link {
             LinkId::Index(index) => {
                 validate_index(index, || format!("change {link} ({})", self.summary()))?;
@@ -154,7 +153,7 @@ impl LinkChange {
         if self.master == Some(Some(0)) {
             validate_index(0, || format!("make {link} a port"))?;
         }
-        // Index 0 is how "no master" is said on the wire.
+        // Index 0 means "no master".
         attributes.extend(self.master.map(|master| LinkAttribute::Controller(master.unwrap_or(0))));
         attributes.extend(self.arp_notify.map(arp_notify_attribute));
         for (flag, wanted) in [(LinkFlags::Up, self.up), (LinkFlags::Promisc, self.promiscuous)] {
@@ -166,7 +165,7 @@ impl LinkChange {
         Ok(Some(message))
     }
 
-    /// Names the values to be changed, for errors: one message may carry several.
+    /// Names the changed values, for errors: one message may contain several.
     fn summary(&self) -> String {
         let on_off = |on: bool| if on { "on" } else { "off" };
         let parts = [

@@ -1,9 +1,9 @@
 //! One netlink socket: a request out, its answers in.
 //!
-//! The kernel works a request off inside the `send` call (`netlink_unicast_kernel` in
-//! `net/netlink/af_netlink.c`), so an answer is usually waiting before we ask for it and the fast path
-//! touches no event loop. rust-netlink's own connection is not used: it logs and drops answers it
-//! cannot decode, hides errors that end a dump, and queues without bound.
+//! The kernel processes a request inside the `send` call (`netlink_unicast_kernel` in
+//! `net/netlink/af_netlink.c`). So the answer is usually there at once, and the fast path uses no event
+//! loop. This module does not use rust-netlink's connection, which logs and drops answers that it cannot
+//! decode, hides errors that end a dump, and has an unbounded queue.
 
 use std::io;
 
@@ -26,11 +26,11 @@ use crate::wire::{Fault, end_of_answer, packets};
 /// takes about one kilobyte.
 const DATAGRAM: usize = 32 * 1024;
 
-/// Longest request, in bytes. An attribute says its length in 16 bits (`struct nlattr`), and the library that writes them
-/// panics at one that is longer. A request within this limit has none.
+/// Longest request, in bytes. The length of an attribute has 16 bits (`struct nlattr`), and the library panics at a longer
+/// one. A request within this limit cannot contain one.
 const LONGEST: usize = u16::MAX as usize;
 
-/// What a request brought back.
+/// The answer to a request.
 pub(crate) struct Answer<T> {
     pub(crate) items: Vec<T>,
     /// The table changed while it was dumped (`NLM_F_DUMP_INTR`): entries may be missing or double.
@@ -42,14 +42,14 @@ pub(crate) type Decode<T> = fn(u16, &[u8]) -> Result<Option<T>, DecodeError>;
 
 /// A request in wire form, ready to be sent more than once.
 pub(crate) struct Request {
-    /// The length of one that cannot be expressed instead.
+    /// Or the length of a request that is too long.
     wire: Result<Vec<u8>, usize>,
     flags: u16,
 }
 
 impl Request {
-    /// A request whose answer is one object. The kernel is not asked for an acknowledgement, which
-    /// would be a second datagram.
+    /// A request whose answer is one object. It does not ask for an acknowledgement, which would be a
+    /// second datagram.
     pub(crate) fn get(message: RouteNetlinkMessage) -> Self {
         Self::new(message, 0)
     }
@@ -59,7 +59,7 @@ impl Request {
         Self::new(message, NLM_F_DUMP)
     }
 
-    /// A request that changes something, with `NLM_F_CREATE` and its kin in `flags`.
+    /// A request that changes something; `flags` are `NLM_F_CREATE` and similar ones.
     pub(crate) fn change(message: RouteNetlinkMessage, flags: u16) -> Self {
         Self::new(message, NLM_F_ACK | flags)
     }
@@ -88,8 +88,7 @@ impl Request {
 
 #[cfg(test)]
 impl Request {
-    /// A message of type NOOP without a wish for an acknowledgement: the kernel takes it and stays
-    /// silent.
+    /// A message of type NOOP that asks for no acknowledgement: the kernel accepts it and does not answer.
     pub(crate) fn unanswered() -> Self {
         let mut bytes = vec![0; HEADER];
         let mut packet = NetlinkBuffer::new(&mut bytes);
@@ -113,11 +112,11 @@ impl Channel {
         let channel = Self::open(runtime)?;
         let socket = channel.socket.socket_ref();
         socket.set_ext_ack(true)?;
-        // Without this an error repeats the whole request in front of its text.
+        // Without this option an error repeats the whole request before its text.
         socket.set_cap_ack(true)?;
-        // Else the kernel ignores filters it does not understand and dumps everything.
+        // Without this option the kernel ignores filters that it does not understand, and dumps everything.
         socket.set_netlink_get_strict_chk(true)?;
-        // Once connected to the kernel, no process can slip us an answer.
+        // Connected to the kernel, the socket accepts no answer from another process.
         socket.connect(&SocketAddr::new(0, 0))?;
         Ok(channel)
     }
@@ -134,8 +133,8 @@ impl Channel {
         Ok(channel)
     }
 
-    /// The thread may be one that exists only to be in the right namespace, so the runtime whose
-    /// event loop shall watch the socket is stated.
+    /// The thread may exist only to be in the right namespace, so the caller names the runtime whose event
+    /// loop watches the socket.
     fn open(runtime: &Handle) -> io::Result<Self> {
         let _entered = runtime.enter();
         Ok(Self { socket: TokioSocket::new(NETLINK_ROUTE)?, buffer: Vec::new(), sequence: 0 })
@@ -143,8 +142,8 @@ impl Channel {
 
     /// Sends a request and collects its answers.
     ///
-    /// Not to be continued after it was dropped half way: what is left of the answer would make the
-    /// next dump fail with EBUSY. The owner throws such a channel away.
+    /// If the future is dropped half-way, the channel cannot be used again: the rest of the answer would make
+    /// the next dump fail with EBUSY. The owner drops such a channel.
     pub(crate) async fn exchange<T>(
         &mut self,
         request: &Request,
@@ -157,7 +156,7 @@ impl Channel {
 
         let single = request.flags & (NLM_F_ACK | NLM_F_DUMP) == 0;
         let mut answer = Answer { items: Vec::new(), interrupted: false };
-        // The first thing we fail to read decides, but the answer is read to its end all the same.
+        // The first message that cannot be read is the error, but the answer is read to its end.
         let mut unreadable = None;
         loop {
             self.receive().await?;
@@ -191,7 +190,7 @@ impl Channel {
 
     /// Waits for the next datagram and reads it into the buffer. Dropping the future loses nothing.
     pub(crate) async fn receive(&mut self) -> io::Result<()> {
-        // The fast path asks the socket before it asks the event loop.
+        // The fast path reads the socket before it waits for the event loop.
         match self.try_receive() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.socket.recv(&mut self.buffer).await
@@ -200,7 +199,7 @@ impl Channel {
         }
     }
 
-    /// Throws away what has arrived, at most `limit` datagrams. Returns whether nothing is left.
+    /// Discards the datagrams that have arrived, at most `limit`. Returns whether the queue is empty.
     pub(crate) fn drain(&mut self, limit: usize) -> io::Result<bool> {
         for _ in 0..limit {
             match self.try_receive() {

@@ -14,7 +14,7 @@ use crate::name::{alias_attribute, validate_index, validate_link_name};
 use crate::netlink::CREATE_NEW;
 use crate::{BridgeOptions, Error, LinkChange, MacAddress, Namespace, Netlink, PortFlags, Result};
 
-/// VLAN ids a link may bear; 0 and 4095 are reserved by IEEE 802.1Q.
+/// VLAN ids of a link; IEEE 802.1Q reserves 0 and 4095.
 pub(crate) const VLAN_IDS: std::ops::RangeInclusive<u16> = 1..=4094;
 
 /// A bridge to create. `None` leaves the value to the kernel.
@@ -22,19 +22,19 @@ pub(crate) const VLAN_IDS: std::ops::RangeInclusive<u16> = 1..=4094;
 pub struct NewBridge {
     /// Name.
     pub name: String,
-    /// Hardware address. Without one of its own a bridge takes its lowest port's, and changes it as
-    /// ports come and go.
+    /// Hardware address. A bridge without an explicit one takes that of its lowest port, and changes it when
+    /// ports are added or removed.
     pub mac: Option<MacAddress>,
-    /// MTU in bytes. Given here it does not count as set by an administrator: the kernel still lowers
-    /// it to that of the smallest port. Only a later [`Netlink::change_link`] makes it stick, and only
-    /// to another value than it has by then: a change to the present one never reaches the bridge.
+    /// MTU in bytes. Set here, it does not count as set by an administrator: the kernel still lowers it to
+    /// that of the smallest port. Only a later [`Netlink::change_link`] fixes it, and only with a different
+    /// value: the kernel does not pass a change to the present value to the bridge.
     pub mtu: Option<u32>,
     /// Free text attached to the link.
     pub alias: Option<String>,
     /// Set it up at once.
     pub up: bool,
-    /// Let it take an IPv6 link-local address when it comes up, by which the ports' side reaches whatever this host
-    /// serves on `[::]`.
+    /// Give it an IPv6 link-local address when it comes up. Hosts behind the ports then reach this host's services on
+    /// `[::]`.
     pub link_local: bool,
     /// Group to be born in; the kernel's default, 0, if `None`.
     pub group: Option<u32>,
@@ -63,7 +63,7 @@ pub struct NewVlan {
     pub up: bool,
 }
 
-/// A VRF (virtual routing and forwarding) link to create: its ports use a routing table of their own.
+/// A VRF (virtual routing and forwarding) link to create: its ports use a separate routing table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NewVrf {
     /// Name.
@@ -95,7 +95,7 @@ pub struct NewVeth<'a> {
     pub alias: Option<String>,
     /// Set the near end up at once. It has no carrier until the far end is up, too.
     pub up: bool,
-    /// Let the near end take an IPv6 link-local address when it comes up. A bridge port needs none.
+    /// Give the near end an IPv6 link-local address when it comes up. A bridge port needs none.
     pub link_local: bool,
     /// Flags of the near end as a port of its master.
     pub port: PortFlags,
@@ -103,8 +103,8 @@ pub struct NewVeth<'a> {
     pub peer: VethPeer<'a>,
 }
 
-/// The far end of a veth pair. It is born down: a veth cannot be opened before the pair is tied
-/// together (the kernel answers ENOTCONN), so setting it up is a step of its own.
+/// The far end of a veth pair. It is created down: the kernel cannot set a veth up before the pair is
+/// connected (ENOTCONN), so that is a separate step.
 #[derive(Clone, Debug)]
 pub struct VethPeer<'a> {
     /// Name, free in `namespace`.
@@ -113,7 +113,7 @@ pub struct VethPeer<'a> {
     pub mac: Option<MacAddress>,
     /// MTU in bytes; 1500 if `None`.
     pub mtu: Option<u32>,
-    /// Where it is born.
+    /// The namespace in which it is created.
     pub namespace: &'a Namespace,
 }
 
@@ -188,8 +188,8 @@ impl Netlink {
     }
 
     /// Creates a veth pair with one message: both ends have their names, addresses and MTUs from the
-    /// first moment, and the far end never exists outside its namespace. Nothing is to be renamed or
-    /// moved, so nothing half done can be left behind.
+    /// first moment, and the far end never exists outside its namespace. No rename or move is needed, so no
+    /// intermediate state can remain.
     ///
     /// # Errors
     /// [`Error::is_exists`] if either name is taken in its namespace; every other [`Error`] of a
@@ -217,8 +217,8 @@ impl Netlink {
     }
 
     /// The kernel ignores an alias, the settings of an address family and the flags of a port in the message that creates a
-    /// link (`rtnl_create_link` in net/core/rtnetlink.c does not look at them), so they take another one. A link that cannot
-    /// have them is removed again: a caller gets what it described, or nothing.
+    /// link (`rtnl_create_link` in net/core/rtnetlink.c), so a second message sets them. If the kernel refuses it, the link is
+    /// removed again: the caller gets the described link, or none.
     async fn create(
         &self,
         message: LinkMessage,
@@ -235,15 +235,15 @@ impl Netlink {
         if !after.link_local
             && matches!(&described, Err(cause) if cause.errno() == Some(Errno::EAFNOSUPPORT as i32))
         {
-            // This kernel, or a link of so small an MTU, has no IPv6 and so gives no such address. Nothing was changed yet:
-            // the kernel checks the whole message first.
+            // This kernel, or a link with so small an MTU, has no IPv6, so there is no such address. The kernel checks the
+            // whole message first, so nothing has changed yet.
             let after = After { link_local: true, ..after.clone() };
             described = self.describe(name, alias, &after, &attempt).await;
         }
         self.or_remove(name, described).await
     }
 
-    /// Removes the link if it could not become what was described, whose error is the one to tell.
+    /// Removes the link if the second message failed, and returns that error.
     async fn or_remove(&self, name: &str, described: Result<()>) -> Result<()> {
         if let Err(cause) = &described {
             let undo = || format!("remove {name} again after this failure: {cause}");
@@ -252,7 +252,7 @@ impl Netlink {
         described
     }
 
-    /// The second message; none if there is nothing to say.
+    /// The second message; `None` if it would be empty.
     async fn describe(
         &self,
         name: &str,
@@ -271,7 +271,7 @@ impl Netlink {
     }
 }
 
-/// What the creating message cannot carry.
+/// The values that the creating message cannot contain.
 #[derive(Clone)]
 struct After<'a> {
     alias: Option<&'a str>,
@@ -285,8 +285,8 @@ impl Default for After<'_> {
     }
 }
 
-/// One queue in each direction. Since 5.16 the kernel gives each end of a veth one for every possible processor, with a
-/// folder in sysfs for each; they serve XDP and GRO on the link, which nobody sets up on a pod's port.
+/// One queue in each direction. Since 5.16 the kernel creates one for every possible processor, each with a directory in sysfs.
+/// Those are for XDP and GRO on the link, which a pod's port does not use.
 fn one_queue() -> [LinkAttribute; 2] {
     [LinkAttribute::NumTxQueues(1), LinkAttribute::NumRxQueues(1)]
 }
@@ -299,7 +299,7 @@ fn named(name: &str) -> Result<LinkMessage> {
     Ok(message)
 }
 
-/// What both ends of a veth and every other link have.
+/// Attributes of both ends of a veth and of every other link.
 fn described(name: &str, mac: Option<MacAddress>, mtu: Option<u32>) -> Result<LinkMessage> {
     let mut message = named(name)?;
     message.attributes.extend(mac.map(|mac| LinkAttribute::Address(mac.octets().to_vec())));
@@ -307,7 +307,7 @@ fn described(name: &str, mac: Option<MacAddress>, mtu: Option<u32>) -> Result<Li
     Ok(message)
 }
 
-/// What only a link in our own namespace can have.
+/// Attributes that only a link in the socket's namespace can have.
 fn attach(
     message: &mut LinkMessage,
     master: Option<u32>,
@@ -325,8 +325,8 @@ fn attach(
     Ok(())
 }
 
-/// The kernel's "Unknown device type" means that a module is neither built in nor loadable, and the
-/// kernel can load one only through the modprobe of the host's root, not of our container. EOPNOTSUPP
+/// The kernel's "Unknown device type" means that a module is neither built in nor loadable. The kernel
+/// loads modules only through the host's modprobe, not the container's. EOPNOTSUPP
 /// without that text means something else, such as an option this kernel was built without.
 fn name_missing_module(error: Error, module: &str) -> Error {
     match error {

@@ -11,56 +11,56 @@ use crate::Link;
 /// Result of every fallible function of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What went wrong. `attempt` always says what was tried on which object, such as
+/// A failure. `attempt` always states the action and the object, such as
 /// `create VLAN enp6s0.24 on link 2`.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A value that the kernel could only refuse or misread; nothing was sent.
+    /// A value that the kernel would refuse or misread; nothing was sent.
     #[error("{attempt}: {reason}")]
     Invalid {
-        /// What was to be done.
+        /// The intended action.
         attempt: String,
-        /// Which value is wrong and what would be right.
+        /// The wrong value and the remedy.
         reason: String,
     },
 
-    /// The kernel said no.
+    /// The kernel refused.
     #[error("{attempt}: {}", Refusal(*.errno, .message.as_deref()))]
     Refused {
         /// What was tried.
         attempt: String,
         /// Positive errno value.
         errno: i32,
-        /// The kernel's extended-ACK text, where it gave one. Texts differ between kernel versions:
-        /// show them, decide by `errno`.
+        /// The kernel's extended-ACK text, if any. Texts differ between kernel versions: print them, but
+        /// decide by `errno`.
         message: Option<String>,
     },
 
     /// A deadline passed.
     #[error("{attempt}: {}", Lateness(*.after, .link.as_deref()))]
     Timeout {
-        /// What was waited for.
+        /// The awaited event.
         attempt: String,
         /// How long.
         after: Duration,
-        /// The link as last read, when a link's state was waited for: it tells *why* the state was
-        /// not reached (port still listening, carrier absent).
+        /// The link as last read, if the caller waited for its state. It shows why the state was not reached
+        /// (port still listening, carrier absent).
         link: Option<Box<Link>>,
     },
 
     /// The kernel changed the table during each of several dumps.
     #[error("{attempt}: the kernel's table changed during each of {rounds} readings")]
     Interrupted {
-        /// What was to be read.
+        /// The table.
         attempt: String,
-        /// How often it was read in vain.
+        /// The number of attempts.
         rounds: u32,
     },
 
-    /// The kernel's answer could not be understood.
+    /// The kernel's answer cannot be decoded.
     #[error("{attempt}: undecodable answer from the kernel: {detail}")]
     Undecodable {
-        /// What was tried; the kernel may well have done it.
+        /// The attempted action, which the kernel may have done.
         attempt: String,
         /// Which part, and how it is malformed.
         detail: String,
@@ -69,7 +69,7 @@ pub enum Error {
     /// A network namespace cannot be opened or entered.
     #[error("{attempt}")]
     Namespace {
-        /// What was tried, with the namespace's path.
+        /// The attempted action, with the namespace's path.
         attempt: String,
         /// The operating system's reason.
         source: io::Error,
@@ -86,7 +86,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The operating system's error number, where it gave one.
+    /// The operating system's error number, if any.
     #[must_use]
     pub fn errno(&self) -> Option<i32> {
         match self {
@@ -105,7 +105,7 @@ impl Error {
     /// The object, or the link or namespace it would be on, does not exist.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
-        // Each table has its own number for absence: links ENODEV, routes ESRCH, addresses
+        // Each table reports absence by another number: links ENODEV, routes ESRCH, addresses
         // EADDRNOTAVAIL, routing tables and paths ENOENT.
         const ABSENT: [Errno; 4] = [Errno::ENODEV, Errno::ENOENT, Errno::ESRCH, Errno::EADDRNOTAVAIL];
         self.errno().is_some_and(|errno| ABSENT.contains(&Errno::from_raw(errno)))
@@ -126,7 +126,7 @@ impl fmt::Display for Refusal<'_> {
         let errno = Errno::from_raw(self.0);
         let text = self.1.unwrap_or_else(|| errno.desc());
         match errno {
-            // nix knows no name for it (a number newer than the crate): say the number.
+            // nix has no name for it, because the number is newer than the crate: print the number.
             Errno::UnknownErrno => write!(f, "{text} (errno {})", self.0),
             known => write!(f, "{text} ({known:?})"),
         }

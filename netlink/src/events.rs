@@ -1,4 +1,4 @@
-//! What changes in a namespace, as the kernel tells it.
+//! Events of the kernel about changes in a namespace.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -15,7 +15,7 @@ use crate::netlink::{connection, worded};
 use crate::wire::{Fault, packets};
 use crate::{Address, Link, Netlink, Result, Route};
 
-/// What to listen to.
+/// The events to subscribe to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EventGroups {
     /// Links and bridge ports.
@@ -32,7 +32,7 @@ pub struct EventGroups {
 /// One change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A link is new or something about it has changed.
+    /// A link is new or has changed.
     Link(Link),
     /// A link is gone.
     LinkGone {
@@ -41,40 +41,41 @@ pub enum Event {
         /// Name it had last.
         name: String,
     },
-    /// The bridge has changed something about a port, or the link has ceased to be one. These
-    /// messages hold only part of a link: read it again.
+    /// A bridge changed a port, or the link is no longer a port. These messages contain only a part of a
+    /// link: read it again.
     Port {
         /// Index of the link that is or was a port.
         index: u32,
     },
-    /// An address is new or something about it has changed.
+    /// An address is new or has changed.
     Address(Address),
     /// An address is gone.
     AddressGone(Address),
     /// A route is new or changed.
     Route(Route),
-    /// A route is gone. The kernel does not tell it of IPv4 routes that go with their link or their
-    /// address: after such an event the routes are to be read again.
+    /// A route is gone. The kernel does not report IPv4 routes that it removes with their link or address:
+    /// read the routes again after such an event.
     RouteGone(Route),
-    /// Events were lost: whatever was known may be wrong, read everything again.
+    /// Events were lost: read everything again.
     Overrun,
 }
 
-/// A subscription to changes. It holds at most what the socket's receive buffer and one datagram
-/// hold; what a slow reader misses beyond that it learns of as [`Event::Overrun`].
+/// A subscription to changes. It buffers at most the socket's receive buffer and one datagram. If a slow
+/// reader loses events, it gets [`Event::Overrun`].
 pub struct Events {
     channel: Channel,
     pending: VecDeque<Event>,
-    /// Something was lost and the socket's queue is not empty since.
+    /// An event was lost, and the socket's queue has not been empty since.
     congested: bool,
 }
 
-/// How many datagrams to throw away after a loss before the caller is told: more than any receive
-/// buffer of a sane size holds.
+/// Most datagrams to discard after a loss before the caller gets the overrun: more than any usual receive
+/// buffer holds.
 const DRAIN_LIMIT: usize = 10_000;
 
 impl Netlink {
-    /// Subscribes to changes in this socket's namespace. Every change after the return is told.
+    /// Subscribes to changes in this socket's namespace. The subscription reports every change after the
+    /// return.
     ///
     /// # Errors
     /// [`crate::Error::Connection`], or [`crate::Error::Namespace`] if the namespace can no longer be
@@ -115,10 +116,10 @@ impl Events {
         let broken = |source| worded(Fault::Io(source), "listen for changes".into());
         loop {
             if self.congested {
-                // From a loss until its queue has been empty the kernel drops events without a
-                // word (NETLINK_S_CONGESTED in net/netlink/af_netlink.c). The queue must be empty
-                // before the caller reads everything again, or a change right after that reading
-                // would never be told. What is thrown away here happened before it.
+                // After a loss the kernel silently drops events until the queue is empty
+                // (NETLINK_S_CONGESTED in net/netlink/af_netlink.c). So the queue must be empty before
+                // the caller reads everything again, or a change right after that would be lost. The
+                // events discarded here are older than the caller's reading.
                 self.congested = !self.channel.drain(DRAIN_LIMIT).map_err(broken)?;
                 return Ok(Event::Overrun);
             }
@@ -138,8 +139,8 @@ impl Events {
     fn read_datagram(&mut self) {
         for packet in packets(self.channel.datagram()) {
             let event = packet.and_then(|packet| Event::decode(packet.message_type(), packet.payload()));
-            // Something changed and we cannot tell what: that is an overrun. The reading that
-            // follows will say what is undecodable, if it is still there.
+            // An unknown change counts as an overrun. The caller then reads everything, and gets the
+            // error of an object that cannot be decoded, if it still exists.
             self.pending.extend(event.unwrap_or(Some(Event::Overrun)));
         }
     }
@@ -152,13 +153,13 @@ impl fmt::Debug for Events {
 }
 
 impl Event {
-    /// Reads one message; `None` for types nobody subscribed to.
+    /// Reads one message; `None` for types without a subscription.
     pub(crate) fn decode(kind: u16, payload: &[u8]) -> std::result::Result<Option<Self>, DecodeError> {
         Ok(Some(match kind {
             libc::RTM_NEWLINK | libc::RTM_DELLINK => {
                 let header = LinkHeader::parse(payload)?;
-                // The bridge speaks about its ports in messages of its own family on the same
-                // group, and its RTM_DELLINK means that a port has left, not that the link is gone.
+                // The bridge reports its ports in messages of the family AF_BRIDGE on the same group.
+                // Its RTM_DELLINK means that a port left the bridge, not that the link is gone.
                 if header.interface_family == AddressFamily::Bridge {
                     return Ok(Some(Self::Port { index: header.index }));
                 }

@@ -9,8 +9,8 @@ const IFLA_INET_CONF: u16 = 1;
 /// `linux/ip.h`.
 const IPV4_DEVCONF_ARP_NOTIFY: u16 = 22;
 
-/// Sets `arp_notify`. The message types know these settings only as the kernel reports them, in one block; to be set,
-/// each is an attribute of its own (`inet_set_link_af` in net/ipv4/devinet.c).
+/// Sets `arp_notify`. The message types support these settings only as the kernel reports them, in one block. A request has
+/// a separate attribute for each (`inet_set_link_af` in net/ipv4/devinet.c).
 pub(crate) fn arp_notify_attribute(on: bool) -> LinkAttribute {
     let setting = DefaultNla::new(IPV4_DEVCONF_ARP_NOTIFY, u32::from(on).to_ne_bytes().to_vec());
     let settings = DefaultNla::new(IFLA_INET_CONF, emitted(&setting));
@@ -18,7 +18,7 @@ pub(crate) fn arp_notify_attribute(on: bool) -> LinkAttribute {
     LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Other(DefaultNla::new(family, emitted(&settings)))])
 }
 
-/// Keeps the kernel from giving the link an IPv6 link-local address when it comes up.
+/// Prevents the IPv6 link-local address that the kernel gives a link when it comes up.
 pub(crate) fn no_link_local_attribute() -> LinkAttribute {
     LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(
         In6AddrGenMode::None,

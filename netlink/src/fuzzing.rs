@@ -1,4 +1,4 @@
-//! What a fuzzer does with a datagram of the kernel's. Not an interface for programs.
+//! The properties that a fuzzer checks with a datagram of the kernel. Not an interface for programs.
 
 use rtnetlink::packet_core::{Emitable, NLMSG_DONE, NLMSG_ERROR};
 
@@ -6,8 +6,8 @@ use crate::events::Event;
 use crate::wire::{Fault, HEADER, end_of_answer, packets};
 use crate::{Address, Link, Route, port_vlan, route_request};
 
-/// Takes a datagram apart as an answer to each kind of request and as news, and checks that no message is read beyond its end
-/// or twice.
+/// Parses a datagram as the answer to each type of request and as an event. Checks that no message is read beyond its end or
+/// twice.
 ///
 /// # Panics
 /// If that does not hold.
@@ -15,7 +15,7 @@ pub fn datagram(bytes: &[u8]) {
     let mut messages = 0;
     for packet in packets(bytes) {
         messages += 1;
-        // What is malformed ends the datagram; the messages before it stand.
+        // A malformed message ends the datagram; the messages before it count.
         let Ok(packet) = packet else { break };
         let (kind, payload) = (packet.message_type(), packet.payload());
         assert!(payload.len() + HEADER <= bytes.len(), "a payload is longer than its datagram");
@@ -25,7 +25,7 @@ pub fn datagram(bytes: &[u8]) {
             }
             continue;
         }
-        // One message, read by every request that may have to: an answer is matched to its request by number only.
+        // Every request reads the message: an answer matches its request only by number.
         let link = Link::from_message(kind, payload);
         let address = Address::from_message(kind, payload);
         let route = Route::from_message(kind, payload);
@@ -47,7 +47,7 @@ pub fn datagram(bytes: &[u8]) {
     assert!(messages <= bytes.len() / HEADER + 1, "{messages} messages in {} bytes", bytes.len());
 }
 
-/// A route that was taken away is put back as it was read.
+/// A removed route is restored as it was read.
 fn sent_again(told: &Route) {
     let Ok(message) = route_request::message(told, String::new) else { return };
     let mut bytes = vec![0; message.buffer_len()];

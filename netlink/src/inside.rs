@@ -1,4 +1,4 @@
-//! A thread that stays inside a namespace, for work that comes in several parts.
+//! A thread that stays inside a namespace, for several pieces of work.
 
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -22,8 +22,8 @@ impl Namespace {
     /// Starts a thread inside this namespace.
     ///
     /// # Errors
-    /// [`crate::Error::Namespace`]: no thread to be had, or the namespace may not be entered, or is no network
-    /// namespace.
+    /// [`crate::Error::Namespace`]: the thread cannot be created, or the namespace cannot be entered, or is not a
+    /// network namespace.
     pub fn enter(&self) -> Result<Inside> {
         let (jobs, queue) = channel::<Job>();
         let (entered, entering) = channel();
@@ -63,14 +63,14 @@ impl Inside {
         self.start(f)?.wait()
     }
 
-    /// Has `f` called on the thread, after whatever it has to do already, and does not wait.
+    /// Queues a call of `f` on the thread, and does not wait.
     ///
     /// # Errors
     /// As [`Inside::run`].
     pub fn start<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> Result<Started<T>> {
         let (done, outcome) = channel();
         let job: Job = Box::new(move || {
-            // Whoever started this may have given up.
+            // The caller may have given up.
             let _ = done.send(f());
         });
         self.jobs.send(job).map_err(|_| gone(&self.namespace))?;

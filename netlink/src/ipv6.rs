@@ -1,4 +1,4 @@
-//! IPv6 settings of a link, which the kernel tells along with it.
+//! IPv6 settings of a link, which the kernel reports with the link.
 
 use nix::libc;
 use rtnetlink::packet_core::{DecodeError, NlasIterator};
@@ -10,7 +10,7 @@ const ACCEPT_RA: usize = 3;
 /// `DEVCONF_DISABLE_IPV6`.
 const DISABLE_IPV6: usize = 26;
 
-/// What `/proc/sys/net/ipv6/conf/<link>` has, too, where it would be two more files to be read.
+/// The same values as in `/proc/sys/net/ipv6/conf/<link>`, without reading two more files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LinkIpv6 {
     /// `disable_ipv6`: no IPv6 address at all, not even a link-local one.
@@ -20,8 +20,8 @@ pub struct LinkIpv6 {
 }
 
 impl LinkIpv6 {
-    /// Reads the value of `IFLA_AF_SPEC`. `None` where the kernel has no IPv6, or none on this link, as when its MTU is
-    /// below 1280 bytes; then it has no such folder either.
+    /// Reads the value of `IFLA_AF_SPEC`. `None` if the kernel has no IPv6, or none on this link, for example because its MTU is
+    /// below 1280 bytes. Then the directory in /proc does not exist either.
     pub(crate) fn decode(families: &[u8]) -> Result<Option<Self>, DecodeError> {
         for family in NlasIterator::new(families) {
             let family = family?;

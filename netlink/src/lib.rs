@@ -3,7 +3,7 @@
 //!
 //! This is the only crate that names rust-netlink. Its message types break their API several times
 //! a year, so none of them appears in a public signature here: addresses are `std` and `ipnet`
-//! types, everything else is ours.
+//! types, and this crate defines the others.
 //!
 //! What the crate adds to the message types:
 //!
@@ -11,11 +11,11 @@
 //! * The kernel's extended-ACK text ("8021q: VLAN device already exists") is part of the error.
 //! * Every request has a deadline, a reply that cannot be decoded is an error and not a hang, and
 //!   an interrupted dump is repeated.
-//! * Only the attributes a caller states are sent, and one message does a whole step: a veth pair is
-//!   born with names, MACs, MTUs and its bridge, with the pod's end inside the pod's namespace.
+//! * Requests contain only the attributes that the caller states, and one message does a whole step: it
+//!   creates a veth pair with names, MACs, MTUs and bridge, with the pod's end in the pod's namespace.
 //!
 //! All asynchronous functions need a tokio runtime with its I/O and time drivers enabled; a
-//! `current_thread` runtime is enough and no task is ever spawned. The kernel executes a request
+//! `current_thread` runtime is enough, and the crate spawns no task. The kernel executes a request
 //! inside the `send` call, so a future never leaves a request half sent.
 
 mod address;

@@ -40,7 +40,7 @@ pub struct Link {
     pub carrier: bool,
     /// Operational state by RFC 2863.
     pub operational: OperationalState,
-    /// Promiscuous mode was asked for by an administrator (`IFF_PROMISC`).
+    /// An administrator switched promiscuous mode on (`IFF_PROMISC`).
     pub promiscuous: bool,
     /// How many users keep the link promiscuous: bridges and packet sockets, too.
     pub promiscuity: u32,
@@ -52,38 +52,38 @@ pub struct Link {
     pub group: u32,
     /// Index of the link beneath (a VLAN's parent) or, for a veth, of the other end.
     pub parent: Option<u32>,
-    /// Where `parent` is an index of another namespace: the kernel's id of that one, as seen here.
+    /// If `parent` is an index of another namespace: the kernel's id of that namespace, as seen from here.
     pub parent_namespace: Option<i32>,
-    /// IPv6 settings; `None` where it cannot have IPv6 addresses at all.
+    /// IPv6 settings; `None` if it cannot have IPv6 addresses at all.
     pub ipv6: Option<LinkIpv6>,
-    /// What sort of link, with the options of the sorts this crate can make.
+    /// The type of link, with the options of the types that this crate can create.
     pub kind: LinkKind,
     /// State and flags as a bridge port; `None` unless the master is a bridge.
     pub port: Option<Port>,
 }
 
-/// What sort of link it is (`IFLA_INFO_KIND`).
+/// The type of a link (`IFLA_INFO_KIND`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum LinkKind {
     /// A bridge, with every option this kernel reports.
     Bridge(BridgeOptions),
     /// A VLAN on the link `parent`.
     Vlan {
-        /// VLAN id, 1 to 4094 (0 and 4095 exist only on links made by others).
+        /// VLAN id, 1 to 4094 (0 and 4095 exist only on links of other programs).
         id: u16,
         /// Ethernet type of its tag: 0x8100 for IEEE 802.1Q, 0x88a8 for 802.1ad.
         protocol: u16,
     },
-    /// A VRF: its ports use a routing table of their own.
+    /// A VRF: its ports use a separate routing table.
     Vrf {
         /// The table.
         table: u32,
     },
     /// One end of a veth pair.
     Veth,
-    /// Another sort, by the kernel's name for it.
+    /// Another type, by the kernel's name.
     Other(String),
-    /// The kernel names none: hardware, loopback.
+    /// The kernel reports no type: hardware, loopback.
     #[default]
     None,
 }
@@ -91,14 +91,14 @@ pub enum LinkKind {
 /// Operational state by RFC 2863 (`IFLA_OPERSTATE`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OperationalState {
-    /// The driver does not say; usual for loopback.
+    /// The driver does not report it; usual for loopback.
     #[default]
     Unknown,
     /// A part is missing.
     NotPresent,
     /// Cannot pass packets.
     Down,
-    /// The link beneath cannot.
+    /// The link beneath cannot pass packets.
     LowerLayerDown,
     /// In a test mode.
     Testing,
@@ -156,9 +156,9 @@ impl Link {
         if kind == libc::RTM_NEWLINK { Self::decode(payload).map(Some) } else { Ok(None) }
     }
 
-    /// Reads only the attributes this crate knows what to do with. The message types of rust-netlink
-    /// would read all of them, and one statistic or driver detail of an unexpected length on any
-    /// link of the node would then make the whole table unreadable.
+    /// Reads only the attributes that this crate uses. The message types of rust-netlink would read all of
+    /// them. One statistic or driver detail of an unexpected length, on any link of the node, would then
+    /// make the whole table unreadable.
     pub(crate) fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
         let header = LinkHeader::parse(payload)?;
         let flags = header.flags.bits();
@@ -182,7 +182,7 @@ impl Link {
     fn read(&mut self, nla: &NlaBuffer<&[u8]>) -> Result<(), DecodeError> {
         let value = nla.value();
         let mac = || <[u8; 6]>::try_from(value).ok().map(MacAddress);
-        // 0 stands for "none" in every attribute that is an index.
+        // 0 means "none" in every attribute that is an index.
         let index = || parse_u32(value).map(|index| Some(index).filter(|&index| index != 0));
         match nla.kind() {
             libc::IFLA_IFNAME => self.name = parse_string(value)?,
@@ -198,7 +198,7 @@ impl Link {
             libc::IFLA_GROUP => self.group = parse_u32(value)?,
             libc::IFLA_LINK => self.parent = index()?,
             libc::IFLA_LINK_NETNSID => self.parent_namespace = Some(parse_i32(value)?),
-            // An alias is bytes to the kernel; losing one that is no UTF-8 must not lose the link.
+            // For the kernel an alias is bytes. An alias that is not UTF-8 must not make the link unreadable.
             libc::IFLA_IFALIAS => {
                 let text = value.strip_suffix(b"\0").unwrap_or(value);
                 self.alias = Some(String::from_utf8_lossy(text).into_owned()).filter(|text| !text.is_empty());

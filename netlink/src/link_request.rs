@@ -84,19 +84,19 @@ impl Netlink {
         Ok(links)
     }
 
-    /// Reads the VLANs of the namespace, ordered by index; the kernel does the choosing.
+    /// Reads the VLANs of the namespace, ordered by index; the kernel filters.
     ///
     /// # Errors
     /// Every [`Error`] a request can end in.
     pub async fn vlans(&self) -> Result<Vec<Link>> {
         let mut links = self.of_kind(InfoKind::Vlan, "list VLANs").await?;
-        // A kernel that has not loaded 8021q knows no such kind and answers with all links (`linkinfo_to_kind_ops`
+        // A kernel that has not loaded 8021q does not know this type, and answers with all links (`linkinfo_to_kind_ops`
         // in net/core/rtnetlink.c).
         links.retain(|link| matches!(link.kind, LinkKind::Vlan { .. }));
         Ok(links)
     }
 
-    /// Reads the ends of veth pairs that are in the namespace, ordered by index; the kernel does the choosing.
+    /// Reads the ends of veth pairs that are in the namespace, ordered by index; the kernel filters.
     ///
     /// # Errors
     /// Every [`Error`] a request can end in.
@@ -116,7 +116,7 @@ impl Netlink {
         Ok(links)
     }
 
-    /// Reads the ports of a bridge (or any other master); the kernel does the choosing.
+    /// Reads the ports of a bridge (or any other master); the kernel filters.
     ///
     /// # Errors
     /// Every [`Error`] a request can end in. A bridge that does not exist has no ports.
@@ -131,14 +131,14 @@ impl Netlink {
                 ports.sort_by_key(|link| link.index);
                 Ok(ports)
             }
-            // Newer kernels say so when the master is not there; older ones find no ports.
+            // Newer kernels report a missing master; older ones return no ports.
             Err(Error::Refused { errno, .. }) if errno == Errno::ENODEV as i32 => Ok(Vec::new()),
             Err(error) => Err(error),
         }
     }
 }
 
-/// Statistics are a third of each answer and nobody here reads them.
+/// Statistics are a third of each answer, and this crate does not use them.
 fn query() -> LinkMessage {
     let mut message = LinkMessage::default();
     message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));

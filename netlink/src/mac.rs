@@ -10,14 +10,13 @@ use std::str::FromStr;
 pub struct MacAddress(pub [u8; 6]);
 
 impl MacAddress {
-    /// The group bit is set (this includes broadcast): no interface may bear such an address.
+    /// The group bit is set (this includes broadcast): no interface may have such an address.
     #[must_use]
     pub fn is_multicast(&self) -> bool {
         self.0[0] & 1 == 1
     }
 
-    /// All octets are zero: no interface may bear it, and an empty bridge without an address of its
-    /// own shows it.
+    /// All octets are zero: no interface may have it. An empty bridge without an explicit address reports it.
     #[must_use]
     pub fn is_zero(&self) -> bool {
         self.0 == [0; 6]
@@ -64,7 +63,7 @@ impl FromStr for MacAddress {
             }
             *octet = u8::from_str_radix(part, 16).map_err(|_| malformed())?;
         }
-        // Eight octets are an InfiniBand or EUI-64 address, not one of ours cut short.
+        // Eight octets are an InfiniBand or EUI-64 address, not a 48-bit address with a tail.
         if parts.next().is_some() { Err(malformed()) } else { Ok(Self(octets)) }
     }
 }

@@ -12,8 +12,8 @@ const MAX_NAME: usize = 15;
 const MAX_ALIAS: usize = 255;
 
 /// Checks a link name by the kernel's rule (`dev_valid_name` in net/core/dev.c): 1 to 15 bytes, no
-/// `/`, `:` or white space, neither `.` nor `..`. Nor a name that the kernel takes for something else: one with a `%` is
-/// a pattern (`__dev_alloc_name`), `all` and `default` are folders beside those of links in /proc/sys/net.
+/// `/`, `:` or white space, neither `.` nor `..`. Also refuses names with another meaning for the kernel: a name with a
+/// `%` is a pattern (`__dev_alloc_name`); `all` and `default` are directories beside those of links in /proc/sys/net.
 ///
 /// The kernel's own answers to a bad name ("Attribute failed policy validation") name neither the
 /// value nor the rule.

@@ -16,10 +16,10 @@ use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 
 use crate::{Error, Result};
 
-/// What makes two namespaces the same one. Paths do not: the path of a deleted pod's namespace is
-/// used again by runtimes, and one namespace has many paths.
+/// The identity of a namespace. A path is not an identity: runtimes use the path of a deleted pod's
+/// namespace again, and one namespace has many paths.
 ///
-/// An inode number is used again only after its namespace is gone.
+/// The kernel uses an inode number again only after its namespace is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Identity {
     /// Device number of the kernel's namespace file system.
@@ -39,12 +39,12 @@ pub struct Namespace {
 impl Namespace {
     /// Opens the network namespace at `path`, usually `/run/netns/NAME` or `/proc/PID/ns/net`.
     ///
-    /// Whether it is a *network* namespace is known when it is first entered: only an ioctl could ask
-    /// for its kind, and that takes unsafe code.
+    /// Whether it is a *network* namespace shows when it is first entered: only an ioctl, and so unsafe code,
+    /// could ask for its type.
     ///
     /// # Errors
-    /// [`Error::Namespace`]: nothing is at the path (then [`Error::is_not_found`]), or what is there is
-    /// no namespace, as the path becomes when its mount is gone.
+    /// [`Error::Namespace`]: the path does not exist (then [`Error::is_not_found`]), or is not a namespace, for
+    /// example because its mount is gone.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let namespace = Self::open_unchecked(path)?;
@@ -70,20 +70,20 @@ impl Namespace {
         self.identity
     }
 
-    /// The path it was opened by. For messages; by now the path may lead elsewhere.
+    /// The path by which it was opened, for messages. The path may lead elsewhere now.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Calls `f` on a thread of its own inside this namespace and waits for it. For what follows the
-    /// thread and not a socket: `/proc/sys/net`, new sockets.
+    /// Calls `f` on a new thread inside this namespace and waits for it. For actions that depend on the
+    /// thread and not on a socket: `/proc/sys/net`, new sockets.
     ///
-    /// A thread that ends needs no way back; one that must return can be stranded in the wrong
-    /// namespace by a failure.
+    /// The thread ends and never returns to another namespace, so a failure cannot leave it in the wrong
+    /// one.
     ///
     /// # Errors
-    /// [`Error::Namespace`]: no thread to be had, or the namespace may not be entered. Then `f` was
+    /// [`Error::Namespace`]: the thread cannot be created, or the namespace cannot be entered. Then `f` was
     /// not called.
     ///
     /// # Panics
@@ -100,7 +100,7 @@ impl Namespace {
     }
 
     fn open_unchecked(path: &Path) -> Result<Self> {
-        // O_NONBLOCK: a FIFO at the path would otherwise wait for its writer, forever.
+        // O_NONBLOCK: opening a FIFO would otherwise wait for its writer, for ever.
         let file = OpenOptions::new()
             .read(true)
             .custom_flags(libc::O_NONBLOCK)
@@ -121,14 +121,14 @@ impl AsFd for Namespace {
     }
 }
 
-/// Moves the calling thread, for good. One that is there already stays: the system call would want `CAP_SYS_ADMIN` of it all
-/// the same, which a container in the host's network does not have.
+/// Moves the calling thread, for good. Does nothing for a thread that is there already: the system call would still require
+/// `CAP_SYS_ADMIN`, which a container in the host's network does not have.
 pub(crate) fn enter(namespace: &Namespace) -> io::Result<()> {
     if Namespace::current().is_ok_and(|current| current.identity == namespace.identity) {
         return Ok(());
     }
     setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET).map_err(|errno| match errno {
-        // What the kernel says of the namespace of another kind.
+        // The kernel's error for a namespace of another type.
         Errno::EINVAL => io::Error::other("it is not a network namespace"),
         errno => io::Error::from(errno),
     })

@@ -14,23 +14,23 @@ use crate::channel::{Answer, Channel, Decode, Request};
 use crate::wire::Fault;
 use crate::{Error, Inside, Namespace, Result};
 
-/// Deadline of a request unless the caller states another.
+/// Default deadline of a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often a dump is repeated when the kernel says it was inconsistent. On a busy node links come
-/// and go in bursts; with the pauses below this outlasts about a third of a second of them.
+/// How often a dump is repeated if the kernel reports it as inconsistent. On a busy node links come and go
+/// in bursts; with the pauses below, the repetitions last about a third of a second.
 const DUMP_ROUNDS: u32 = 25;
 
-/// Flags of a request that creates an object and fails with EEXIST where there is one.
+/// Flags of a request that creates an object, and fails with EEXIST if it exists.
 pub(crate) const CREATE_NEW: u16 = NLM_F_CREATE | NLM_F_EXCL;
 
 /// A route socket that lives in one network namespace for good.
 ///
-/// Requests of several tasks are served one after the other. Each has a deadline (5 s unless
-/// [`Netlink::with_timeout`] says otherwise) that covers waiting for one's turn, too. It cannot cover
-/// the time the kernel itself holds the calling thread, which is while others hold the kernel's RTNL
-/// lock. A request given up leaves no trace: the socket is replaced before the next one.
+/// Requests of several tasks run one after the other. Each has a deadline (5 s, or that of
+/// [`Netlink::with_timeout`]), which includes the wait for earlier requests. It cannot interrupt the time in
+/// which the kernel blocks the calling thread, because another process holds the kernel's RTNL lock. After
+/// a cancelled request, the socket is replaced before the next one.
 pub struct Netlink {
-    /// Empty while a request is under way, and after one was given up half way.
+    /// Empty while a request runs, and after one was cancelled half-way.
     channel: Mutex<Option<Channel>>,
     namespace: Namespace,
     per_request: Duration,
@@ -87,7 +87,7 @@ impl Netlink {
         &self.namespace
     }
 
-    /// Sends a request and returns what came back. `attempt` words it for errors.
+    /// Sends a request and returns the answer. `attempt` describes the request in errors.
     pub(crate) async fn request<T>(
         &self,
         request: Request,
@@ -113,8 +113,8 @@ impl Netlink {
         self.request(Request::change(message, flags), ignore, attempt).await.map(drop)
     }
 
-    /// One request on the one socket. The channel is taken out while it is busy, so that a future
-    /// dropped half way (a deadline, a `select!`) leaves no channel with half an answer behind.
+    /// One request on the one socket. The channel is taken out while it is busy, so that a future that is
+    /// dropped half-way (a deadline, a `select!`) leaves no channel with half an answer.
     async fn exchange<T>(
         &self,
         request: &Request,
@@ -127,8 +127,8 @@ impl Netlink {
             None => self.reopen()?,
         };
         let answer = channel.exchange(request, decode).await;
-        // After a refusal the answer was read to its end, and nothing was sent that is too long; other faults may have
-        // left something.
+        // After a refusal the answer was read to its end, and a request that is too long was not sent. After other faults the
+        // socket may still contain answers.
         if matches!(answer, Ok(_) | Err(Fault::Refused { .. } | Fault::TooLong { .. })) {
             *slot = Some(channel);
         }
@@ -148,8 +148,8 @@ impl fmt::Debug for Netlink {
     }
 }
 
-/// Repeats a dump until the kernel says that its table did not change meanwhile; `None` if that
-/// never happened. Without this a link that is there can be missing from the answer.
+/// Repeats a dump until the kernel reports that its table did not change meanwhile; `None` if every
+/// repetition failed. An inconsistent answer can lack a link that exists.
 async fn until_consistent<T>(mut read: impl AsyncFnMut() -> Result<Answer<T>>) -> Result<Option<Vec<T>>> {
     for round in 0..DUMP_ROUNDS {
         let answer = read().await?;
@@ -161,12 +161,12 @@ async fn until_consistent<T>(mut read: impl AsyncFnMut() -> Result<Answer<T>>) -
     Ok(None)
 }
 
-/// For requests that bring back nothing but an acknowledgement.
+/// For requests whose answer is only an acknowledgement.
 fn ignore(_kind: u16, _payload: &[u8]) -> std::result::Result<Option<()>, DecodeError> {
     Ok(None)
 }
 
-/// Adds what was attempted to a fault.
+/// Adds the attempt to a fault.
 pub(crate) fn worded(fault: Fault, attempt: String) -> Error {
     match fault {
         Fault::Refused { errno, message } => Error::Refused { attempt, errno, message },
@@ -197,8 +197,8 @@ mod tests {
     use super::*;
     use crate::NewBridge;
 
-    /// Runs a test on a thread of its own in an empty network namespace. Not being allowed to make
-    /// one fails the test.
+    /// Runs a test on a separate thread in an empty network namespace. The test fails if it cannot create
+    /// one.
     fn privately<F: Future>(test: impl FnOnce() -> F + Send + 'static) {
         let inside = || {
             unshare(CloneFlags::CLONE_NEWNET)

@@ -1,7 +1,7 @@
-//! VLANs of bridge ports: which ids a port takes part in, and with or without a tag.
+//! VLANs of bridge ports: their ids, and whether frames have a tag.
 //!
-//! They count only while the bridge filters VLANs ([`crate::BridgeOptions::vlan_filtering`]). Without it the kernel keeps
-//! the table, answers "done", and forwards every frame to every port.
+//! They have an effect only while the bridge filters VLANs ([`crate::BridgeOptions::vlan_filtering`]). Otherwise the
+//! kernel keeps the table, reports success, and forwards every frame to every port.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,17 +20,17 @@ use crate::link::LINK_HEADER;
 use crate::name::validate_index;
 use crate::{Error, Netlink, Result};
 
-/// VLANs of a port that follow one another and are treated alike.
+/// Consecutive VLANs of a port with the same settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VlanRange {
     /// First id, 1 to 4094.
     pub first: u16,
     /// Last id, `first` for a single VLAN.
     pub last: u16,
-    /// Frames that arrive without a tag belong to this VLAN (its id is the port VLAN id). A single VLAN, at most one of
-    /// a port.
+    /// Untagged frames that arrive belong to this VLAN (its id is the port VLAN id). A port has at most one, and it is a
+    /// single VLAN.
     pub pvid: bool,
-    /// Frames of these VLANs leave the port without their tag.
+    /// Frames of these VLANs leave the port untagged.
     pub untagged: bool,
 }
 
@@ -49,10 +49,10 @@ impl fmt::Display for VlanRange {
 type Listed = (u32, Vec<VlanRange>);
 
 impl Netlink {
-    /// Reads the VLANs of a bridge port in ascending order. Neighbours that are treated alike are one range, and the
-    /// port VLAN id is one of its own.
+    /// Reads the VLANs of a bridge port in ascending order. Consecutive VLANs with the same settings are one range; the
+    /// port VLAN id is a separate one.
     ///
-    /// Empty also for a link that is no port, and on a kernel without VLAN filtering. The kernel can only list all
+    /// Empty also for a link that is not a port, and on a kernel without VLAN filtering. The kernel can only list all
     /// ports of all bridges (`rtnl_bridge_getlink` in net/core/rtnetlink.c).
     ///
     /// # Errors
@@ -75,21 +75,20 @@ impl Netlink {
         Ok(listed.into_iter().collect())
     }
 
-    /// Adds VLANs to a bridge port with one message; those it has already are changed to what is stated. Sends none for
+    /// Adds VLANs to a bridge port with one message, and changes the settings of those that it already has. Sends none for
     /// an empty list.
     ///
     /// # Errors
     /// [`Error::Invalid`] for an id outside 1 to 4094, a reversed range, or a range as port VLAN id; EOPNOTSUPP for a link
-    /// that is no port, and on a kernel without VLAN filtering; every other [`Error`] of a request. The kernel keeps
-    /// what it did before it refused: read back.
+    /// that is not a port, and on a kernel without VLAN filtering; every other [`Error`] of a request. The kernel keeps
+    /// the changes before a refused one: read back.
     pub async fn add_port_vlans(&self, port: u32, vlans: &[VlanRange]) -> Result<()> {
         let attempt = || format!("add VLANs {} to bridge port {port}", words(vlans));
         let Some(message) = change(port, vlans, attempt)? else { return Ok(()) };
         self.change(RouteNetlinkMessage::SetLink(message), 0, attempt).await
     }
 
-    /// Removes VLANs from a bridge port with one message. The kernel passes over those the port does not have, and does
-    /// not say so.
+    /// Removes VLANs from a bridge port with one message. The kernel silently ignores those that the port does not have.
     ///
     /// # Errors
     /// [`Error::Invalid`] for an id outside 1 to 4094 or a reversed range; every other [`Error`] of a request.
@@ -105,7 +104,7 @@ fn words(vlans: &[VlanRange]) -> String {
     vlans.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// A message of the bridge's own family, which is what tells `RTM_DELLINK` of a port's VLANs from that of the link.
+/// A message of the family AF_BRIDGE, which distinguishes `RTM_DELLINK` of a port's VLANs from that of the link.
 fn about_port(index: u32) -> LinkMessage {
     let mut message = LinkMessage::default();
     message.header.interface_family = AddressFamily::Bridge;
@@ -220,7 +219,7 @@ mod tests {
         }
         let wanted: Vec<u8> = wanted.into_iter().flat_map(u16::to_ne_bytes).collect();
         assert_eq!(bytes[LINK_HEADER..], wanted);
-        // What the kernel lists is laid out in the same way.
+        // The kernel's list has the same layout.
         assert_eq!(decode(libc::RTM_NEWLINK, &bytes).unwrap(), Some((7, vec![NATIVE, TRUNK])));
     }
 

@@ -1,4 +1,4 @@
-//! Routes: what they are and how the kernel reports them.
+//! Routes, and how the kernel reports them.
 
 use std::net::IpAddr;
 
@@ -21,16 +21,15 @@ const RTAX_ADVMSS: u16 = 8;
 
 /// A route, to be added, deleted, or as the kernel reports it.
 ///
-/// For a route to be added or deleted `None` leaves a value to the kernel and out of the message. A
-/// route that was read has `table`, `scope` and `protocol` always, the others where the kernel has
-/// them.
+/// For a route to add or delete, a value of `None` is not in the message, and the kernel decides. A route
+/// that was read always has `table`, `scope` and `protocol`, and the others if the kernel has them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Route {
-    /// Where to; host bits are cleared before it is sent. The default route is `0.0.0.0/0` or `::/0`.
+    /// Destination; host bits are cleared before it is sent. The default route is `0.0.0.0/0` or `::/0`.
     pub destination: IpNet,
     /// Routing table; the main one (254) if `None`.
     pub table: Option<u32>,
-    /// Metric, lower wins. IPv6 makes 1024 of `None`.
+    /// Metric, lower wins. For IPv6 `None` means 1024.
     pub priority: Option<u32>,
     /// Scope: 0 universe, 253 link, 254 host. If `None`, link for IPv4 routes without a gateway and
     /// universe for others. IPv6 has no scopes.
@@ -39,13 +38,13 @@ pub struct Route {
     pub mtu: Option<u32>,
     /// TCP segment size to advertise, in bytes.
     pub advmss: Option<u32>,
-    /// Who made the route; if `None`, 4 (`static`).
+    /// Origin of the route; if `None`, 4 (`static`).
     pub protocol: Option<u8>,
     /// Source address the kernel prefers.
     pub source: Option<IpAddr>,
     /// What the route does with a packet.
     pub kind: RouteKind,
-    /// Where packets go next: none for routes that drop, several to share the load.
+    /// Next hops: none for routes that drop, several to share the load.
     pub next_hops: Vec<NextHop>,
 }
 
@@ -63,9 +62,9 @@ pub enum RouteKind {
     Blackhole,
     /// Drops it and answers that the host is unreachable.
     Unreachable,
-    /// Drops it and answers that it is prohibited.
+    /// Drops it and answers that communication is prohibited.
     Prohibit,
-    /// Another kind, by the kernel's number.
+    /// Another type, by the kernel's number.
     Other(u8),
 }
 
@@ -97,16 +96,16 @@ impl From<RouteKind> for u8 {
     }
 }
 
-/// One way to go on.
+/// A next hop.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NextHop {
     /// Router; `None` if the destination is on the link itself.
     pub gateway: Option<IpAddr>,
     /// Index of the link; 0 to let the kernel find the link by the gateway.
     pub link: u32,
-    /// Share among several next hops, 1 to 256; 0 counts as 1.
+    /// Weight among several next hops, 1 to 256; 0 counts as 1.
     pub weight: u16,
-    /// Take the gateway as reachable on the link although no address of the link says so.
+    /// Treat the gateway as reachable on the link, even without an address of its subnet there.
     pub onlink: bool,
 }
 
@@ -147,7 +146,7 @@ impl Route {
     pub(crate) fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
         let header = RouteHeader::parse(payload)?;
         let length = header.destination_prefix_length;
-        // The destination is left out where it is the default route's.
+        // The default route has no destination attribute.
         let unspecified = match header.address_family {
             AddressFamily::Inet => Ipv4Net::default().addr().into(),
             AddressFamily::Inet6 => Ipv6Net::default().addr().into(),
@@ -181,7 +180,7 @@ impl Route {
                 _ => {}
             }
         }
-        // A route that drops has no next hop; one that does not has at least a link.
+        // A route that drops has no next hop; any other has at least a link.
         if hop.link != 0 || hop.gateway.is_some() {
             route.next_hops.push(hop);
         }

@@ -19,14 +19,14 @@ use crate::{Error, Family, Netlink, NextHop, Result, Route, RouteFilter};
 const MAX_WEIGHT: u16 = 256;
 
 impl Route {
-    /// Most next hops of a route to be added. The wire has room for about 4000, but a route of 500 does not fit into the
-    /// datagrams by which programs list routes: `ip route show` then shows none of the node's at all.
+    /// Most next hops of a route to add. A message has room for about 4000, but a route with 500 does not fit into the datagrams
+    /// with which programs list routes: `ip route show` then shows none of the node's routes.
     pub const MAX_NEXT_HOPS: usize = 128;
 }
 
 impl Netlink {
-    /// Reads routes; those of both families are two readings. Without a table in the filter this
-    /// includes the kernel's own in the local table (255).
+    /// Reads routes; for both families it sends two requests. Without a table in the filter, the result
+    /// includes the kernel's own routes in the local table (255).
     ///
     /// # Errors
     /// Every [`Error`] a request can end in. A table or link that does not exist has no routes.
@@ -90,7 +90,7 @@ impl Netlink {
     pub async fn delete_route(&self, route: &Route) -> Result<bool> {
         let attempt = || format!("delete route {}", described(route));
         let mut message = message(route, attempt)?;
-        // These are the wire's words for "any".
+        // These values mean "any".
         message.header.scope = route.scope.map_or(RouteScope::NoWhere, RouteScope::from);
         message.header.protocol = route.protocol.map_or(RouteProtocol::Unspec, RouteProtocol::from);
         match self.change(RouteNetlinkMessage::DelRoute(message), 0, attempt).await {

@@ -7,13 +7,13 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{Error, Event, EventGroups, Link, LinkId, Netlink, Result};
 
-/// Longest time between two readings. A caller may wait for something the kernel changes without an
-/// event, and a listener that was too slow has lost some.
+/// Longest time between two readings. The kernel changes some values without an event, and a slow listener
+/// may lose events.
 const RE_READ: Duration = Duration::from_millis(100);
 
 impl Netlink {
-    /// Waits until `until` holds for the link, and returns the link as it then was. The usual case,
-    /// that it holds already, costs one reading.
+    /// Waits until `until` holds for the link, and returns the link as it was then. Usually it holds at once,
+    /// which costs one reading.
     ///
     /// # Errors
     /// [`Error::Timeout`] with the link as last read; [`Error::is_not_found`] as soon as there is no
@@ -30,8 +30,8 @@ impl Netlink {
             return Ok(link);
         }
         let index = link.index;
-        // Listen first and read again afterwards: a change between the reading above and the
-        // subscription would otherwise be seen by neither.
+        // Subscribes first and then reads again: otherwise a change between the reading above and the
+        // subscription would be lost.
         let groups = EventGroups { links: true, ..EventGroups::default() };
         let mut events = self.events(groups).await?;
         loop {
@@ -44,7 +44,7 @@ impl Netlink {
                 let attempt = format!("wait for link {index} ({})", link.name);
                 return Err(Error::Timeout { attempt, after: timeout, link: Some(Box::new(link)) });
             }
-            // Neither the deadline here nor that of the next reading is an error.
+            // A passed deadline, here or of the next reading, is not an error.
             if let Ok(changed) = timeout_at(deadline.min(now + RE_READ), about(&mut events, index)).await {
                 changed?;
             }

@@ -1,4 +1,4 @@
-//! How answers are laid out on the wire: messages in a datagram, errors in a message.
+//! The layout of answers: messages in a datagram, errors in a message.
 
 use std::io;
 use std::iter;
@@ -13,7 +13,7 @@ const EXTACK_MESSAGE: u16 = 1;
 /// Length of `struct nlmsghdr`.
 pub(crate) const HEADER: usize = 16;
 
-/// Why an exchange gave no result; the caller adds what was attempted.
+/// Why an exchange gave no result; the caller adds the attempt.
 #[derive(Debug)]
 pub(crate) enum Fault {
     Refused {
@@ -77,7 +77,7 @@ pub(crate) fn end_of_answer(kind: u16, flags: u16, payload: &[u8]) -> Result<(),
     Err(Fault::Refused { errno: code.wrapping_neg(), message })
 }
 
-/// The text of an extended acknowledgement. A malformed one must not hide the error it comes with.
+/// The text of an extended acknowledgement. A malformed text must not hide its error.
 fn extack_message(attributes: &[u8]) -> Option<String> {
     let attribute = NlasIterator::new(attributes).flatten().find(|nla| nla.kind() == EXTACK_MESSAGE)?;
     parse_string(attribute.value()).ok().filter(|text| !text.is_empty())
@@ -116,7 +116,7 @@ mod tests {
             assert_eq!(errno, 17);
             assert_eq!(message.as_deref(), Some("8021q: VLAN device already exists"));
         }
-        // Without the flag the bytes behind the header are no attributes.
+        // Without the flag the bytes behind the header are not attributes.
         assert_eq!(refusal(end_of_answer(NLMSG_ERROR, NLM_F_CAPPED, &capped)), (17, None));
     }
 
