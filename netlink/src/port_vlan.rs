@@ -104,7 +104,7 @@ fn words(vlans: &[VlanRange]) -> String {
     vlans.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// A message of the family AF_BRIDGE, which distinguishes `RTM_DELLINK` of a port's VLANs from that of the link.
+/// A message of the family `AF_BRIDGE`, which distinguishes `RTM_DELLINK` of a port's VLANs from that of the link.
 fn about_port(index: u32) -> LinkMessage {
     let mut message = LinkMessage::default();
     message.header.interface_family = AddressFamily::Bridge;

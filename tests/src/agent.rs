@@ -20,7 +20,7 @@ interfaces:
   bridge: {options: {stp: {enabled: false}}, port: [{name: enp6s0}]}
 ";
 
-/// A node with the agent's files of its own: the pool may be shared with another node, the links are not.
+/// A node with a separate state directory for the agent. Nodes may share a pool, but not links.
 #[derive(Debug, Clone)]
 pub struct Agent {
     node: Node,

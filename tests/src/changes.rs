@@ -1,4 +1,4 @@
-//! What the kernel tells of changes to a namespace's links, addresses and routes.
+//! The kernel's events about changes to a namespace's links, addresses and routes.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::Namespace;
 
-/// For the mark to be told of, also on an emulated processor.
+/// Deadline for the event about the mark, also on an emulated processor.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What `ip monitor` tells.
@@ -39,9 +39,9 @@ impl<'a> Changes<'a> {
         fs::read_to_string(told(&self.folder)).expect("read what ip monitor told")
     }
 
-    /// The lines since the beginning or the last call, complete: a link made for that purpose is told of after all else.
-    /// Lines about such links are left out, and what the kernel tells of its own accord, seconds later: link-local addresses,
-    /// and the state of a bridge's port, told by the bridge (its messages have no queueing discipline).
+    /// All lines since the beginning or the last call. A link that is created for this purpose marks the end. Omits lines about
+    /// such links, and events that the kernel itself sends seconds later: about link-local addresses, and the bridge's own
+    /// messages about the state of a port (which have no queueing discipline).
     #[track_caller]
     pub fn take(&mut self) -> Vec<String> {
         until(PATIENCE, "ip monitor tells of the mark", || {

@@ -38,7 +38,7 @@ impl Lab {
         let binary = built("octavia-bridge", "OCTAVIA_BRIDGE_BIN");
         let bin = folder.path().join("bin");
         fs::create_dir(&bin).expect("create the lab's CNI_PATH");
-        // One binary, told apart by the name it is called by.
+        // One binary, which acts by the name under which it is called.
         for name in ["octavia-bridge", "octavia-ipam", "whereabouts"] {
             symlink(&binary, bin.join(name)).expect("link the plugin into CNI_PATH");
         }
@@ -93,7 +93,7 @@ impl Lab {
         }
     }
 
-    /// The folder with the plugin under its names; tests may add plugins of their own to it.
+    /// The directory with the plugin under its names; tests may add other plugins to it.
     pub fn bin(&self) -> PathBuf {
         self.folder.path().join("bin")
     }

@@ -1,6 +1,6 @@
-//! Black-box tests: the built plugin is run as a container runtime would run it, and the kernel is asked what came of it.
+//! Black-box tests: they run the built plugin as a container runtime would, and read the result from the kernel.
 //!
-//! A test tells a story about nodes and pods, each a network namespace of its own:
+//! A test tells a story about nodes and pods, each a separate network namespace:
 //!
 //! ```no_run
 //! use octavia_bridge_tests::{Lab, conf};
@@ -18,22 +18,22 @@
 //! node.snapshot(&[&worker]).assert_same_as(&before);
 //! ```
 //!
-//! - [`Lab`] holds the nodes and the folder that serves as `CNI_PATH`. [`Lab::trunk`] joins nodes by their `enp6s0`.
+//! - [`Lab`] holds the nodes and the directory that is `CNI_PATH`. [`Lab::trunk`] joins nodes by their `enp6s0`.
 //! - [`Node`] is a host: a namespace and a private `/var/lib`, so the plugin's default paths are used as in production
 //!   and two nodes do not see each other's files. [`Pod`] is a container: a namespace and a container id.
 //!   Both dereference to [`Namespace`]: run code or commands inside, look at links, addresses and routes.
 //! - [`Call`] is one run of the plugin: `pod.add(&conf)`, `pod.del(&conf)`, `pod.check(&conf)`, `node.status(&conf)`,
 //!   `node.gc(&conf)`, `node.version()`, changed by `.ifname("net2")`, `.env("CNI_ARGS", "…")`, `.stdin("{")` …
-//!   Its [`Outcome`] is checked with `.success()`, `.attached()`, `.error(7)`, which also hold the plugin to the
-//!   protocol: exactly one JSON document, or none, on stdout.
-//! - [`Snapshot`] is everything a namespace and a node's files hold; equal before and after means nothing is left behind.
-//! - [`Agent`] is the node agent on a node. [`Changes`] are what the kernel tells of a namespace's links, addresses and routes.
-//! - [`ScriptedAgent`] stands in for the node agent where it has to fail.
+//!   Check its [`Outcome`] with `.success()`, `.attached()`, `.error(7)`, which also check the protocol: exactly one JSON
+//!   document, or none, on stdout.
+//! - [`Snapshot`] is the content of a namespace and of a node's files; equal before and after means nothing is left behind.
+//! - [`Agent`] is the node agent on a node. [`Changes`] are the kernel's events about a namespace's links, addresses and routes.
+//! - [`ScriptedAgent`] replaces the node agent in tests of its failures.
 //! - [`table`] and [`statistics`] are for benches.
-//! - [`traffic`] has an echo service and a ping; [`Stream`] counts packets; [`wire`] hears what pods announce to their neighbours.
+//! - [`traffic`] has an echo service and a ping; [`Stream`] counts packets; [`wire`] receives the pods' announcements.
 //!
-//! Nothing here uses the project's own crates: a mistake in them must not hide itself from its test.
-//! Observations need the Debian packages iproute2 and strace; peers are those of containernetworking-plugins.
+//! This crate does not use the project's other crates: a mistake in them must not hide itself from its test.
+//! Observations need the Debian packages iproute2 and strace; reference plugins are in containernetworking-plugins.
 
 pub mod agent;
 pub mod call;

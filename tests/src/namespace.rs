@@ -22,7 +22,7 @@ impl Namespace {
     /// Creates a namespace and binds it to `path`, which must not exist.
     pub(crate) fn create(path: PathBuf) -> Self {
         File::create_new(&path).unwrap_or_else(|e| panic!("create {}: {e}", path.display()));
-        // A thread of its own is moved and then ends, so the caller never leaves its namespace.
+        // A new thread enters the namespace and ends, so the caller never leaves its namespace.
         on_own_thread(|| {
             unshare(CloneFlags::CLONE_NEWNET).expect("create a network namespace");
             bind(Path::new("/proc/thread-self/ns/net"), &path);
@@ -52,7 +52,7 @@ impl Namespace {
 
     /// Starts a program inside the namespace. The caller ends it.
     pub fn spawn(&self, command: &mut Command) -> Child {
-        // A child is born in the namespace of the thread that starts it.
+        // A child starts in the namespace of the thread that starts it.
         self.run(|| command.spawn().unwrap_or_else(|e| panic!("start {command:?}: {e}")))
     }
 
@@ -100,7 +100,7 @@ impl Namespace {
     /// A file of `/sys/class/net/<link>`, as seen from inside.
     pub fn link_attribute(&self, link: &str, attribute: &str) -> String {
         self.run(|| {
-            // sysfs shows the namespace in which it was mounted, hence a mount of our own, which vanishes with the thread.
+            // sysfs shows the namespace in which it was mounted. So the thread mounts one, which goes when the thread ends.
             unshare(CloneFlags::CLONE_NEWNS).expect("create a mount namespace");
             let none: Option<&Path> = None;
             mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), none).expect("mount sysfs");
@@ -137,7 +137,7 @@ impl Drop for Namespace {
     }
 }
 
-/// Runs `story` on a thread of its own, whose namespaces it may change; a panic in it is a panic of the caller.
+/// Runs `story` on a new thread, whose namespaces it may change; a panic in it is a panic of the caller.
 pub(crate) fn on_own_thread<T: Send>(story: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| scope.spawn(story).join()).unwrap_or_else(|panic| resume_unwind(panic))
 }

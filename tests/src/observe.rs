@@ -130,7 +130,7 @@ impl Link {
         &self.0["linkinfo"]["info_slave_data"][key]
     }
 
-    /// Addresses that someone assigned, with prefix length, sorted; the kernel's link-local ones left out.
+    /// Addresses with prefix length, sorted, without the kernel's link-local ones.
     pub fn addresses(&self) -> Vec<String> {
         let mut list: Vec<String> = self
             .assigned()

@@ -1,5 +1,5 @@
-//! An agent that answers plugins as a test says: the ways to fail that the real one, which has tests of its own, cannot
-//! be brought to.
+//! An agent that answers plugins as a test says, with failures that a test cannot provoke in the real agent. The real agent has
+//! separate tests.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -44,7 +44,8 @@ impl ScriptedAgent {
         Self { socket: socket.to_owned(), calls, ends, thread: Some(thread) }
     }
 
-    /// As [`at`](Self::at): one that gives everybody 172.23.0.30/24, finds it held, releases it, and has room.
+    /// As [`at`](Self::at): an agent that assigns 172.23.0.30/24 to every caller, reports it as held, releases it, and has free
+    /// addresses.
     pub fn obliging(socket: &Path) -> Self {
         Self::at(socket, oblige)
     }

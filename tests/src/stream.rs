@@ -48,7 +48,7 @@ impl Stream {
         let sender = thread::spawn(move || {
             let mut number = 0_u32;
             while !asked.load(Ordering::Relaxed) {
-                // One that cannot be sent is lost, and told of as that.
+                // A packet that cannot be sent counts as lost.
                 let _sent = source.send_to(&number.to_be_bytes(), target);
                 number += 1;
                 thread::sleep(PACE);

@@ -1,4 +1,4 @@
-//! Figures as a table: ours, a peer's, their ratio, and what is aimed at.
+//! Measurements as a table: this project's, a peer's, their ratio, and the target.
 
 use std::fs;
 use std::io::{Write, stdout};
@@ -22,7 +22,7 @@ pub enum Unit {
     Requests,
 }
 
-/// One figure of ours and a peer's.
+/// One measurement of this project and of a peer.
 #[derive(Debug)]
 pub struct Row {
     name: String,
@@ -40,12 +40,12 @@ enum Target {
 }
 
 impl Row {
-    /// A figure of ours and the same of the peer.
+    /// A measurement of this project and the same of the peer.
     pub fn new(name: impl Into<String>, unit: Unit, ours: f64, peer: f64) -> Self {
         Self { name: name.into(), unit, ours, peer: Some(peer), targets: Vec::new() }
     }
 
-    /// A figure of ours that has no counterpart.
+    /// A measurement without a counterpart.
     pub fn alone(name: impl Into<String>, unit: Unit, ours: f64) -> Self {
         Self { name: name.into(), unit, ours, peer: None, targets: Vec::new() }
     }
@@ -106,7 +106,7 @@ impl Row {
     }
 }
 
-/// Says what the figures depend on.
+/// Prints what the measurements depend on.
 pub fn introduce(disk: &Path, rounds: usize) {
     let read = |file: &str| fs::read_to_string(file).unwrap_or_default().trim().to_owned();
     let cpus = available_parallelism().map_or(0, usize::from);
@@ -118,7 +118,7 @@ pub fn introduce(disk: &Path, rounds: usize) {
     line(&format!("files of all in {}; {rounds} calls each, in turns", disk.display()));
 }
 
-/// Prints the figures under the names of ours and the peer. Returns whether every target is met.
+/// Prints the measurements under the names of the two programs. Returns whether every target is met.
 pub fn print([ours, peer]: [&str; 2], rows: &[Row]) -> bool {
     line("");
     print_cells(["", ours, peer, "ratio", "target", ""].map(str::to_owned));
@@ -131,7 +131,7 @@ fn print_cells([name, ours, peer, ratio, target, verdict]: [String; 6]) {
     line(text.trim_end());
 }
 
-/// Prints a line among the figures.
+/// Prints a line among the measurements.
 pub fn line(text: &str) {
     writeln!(stdout(), "{text}").expect("write to standard output");
 }

@@ -12,8 +12,8 @@ use crate::Namespace;
 const PORT: u16 = 5555;
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// "At once", on however busy a machine. The kernel would need longer for whatever nobody told it: it trusts a neighbour's old
-/// MAC for 15 s at least, and a port under STP does not forward for 4 s at least.
+/// "At once", also on a busy machine. Without an announcement the kernel would take longer: it uses a neighbour's old MAC for at
+/// least 15 s, and a port under STP does not forward for at least 4 s.
 pub const AT_ONCE: Duration = Duration::from_millis(3900);
 
 /// Answers every UDP packet to port 5555 of one address with the address it came from, until dropped.
@@ -36,7 +36,7 @@ impl Echo {
             let mut bytes = [0; 64];
             while !asked_to_stop.load(Ordering::Relaxed) {
                 if let Ok((_, from)) = socket.recv_from(&mut bytes) {
-                    // Its pod may be gone by now; whoever pings will miss the answer.
+                    // The pod may be gone; the ping then has no answer.
                     socket.send_to(from.ip().to_string().as_bytes(), from).unwrap_or_default();
                 }
             }

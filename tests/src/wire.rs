@@ -1,7 +1,7 @@
-//! What a namespace hears of its neighbours: gratuitous ARP and unsolicited neighbour advertisements.
+//! The announcements that a namespace receives: gratuitous ARP and unsolicited neighbour advertisements.
 //!
-//! A packet socket of our own, not tcpdump, which gives up privileges when it is root and fails to where only one user is
-//! mapped, as in the sandbox of an ordinary user.
+//! Uses a packet socket, not tcpdump: as root, tcpdump drops its privileges, which fails if only one user is mapped, as in the
+//! sandbox of an ordinary user.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -27,7 +27,7 @@ pub struct Wire {
 pub struct Announcement {
     /// The address it is about.
     pub address: IpAddr,
-    /// The MAC that it claims, lower-case with colons; the frame's own source is the same, or it is no announcement.
+    /// The announced MAC, lower-case with colons. A frame with another source is not an announcement.
     pub mac: String,
     /// How it was said.
     pub form: Form,
@@ -38,7 +38,7 @@ pub struct Announcement {
 pub enum Form {
     /// An ARP request of the address for itself, the form that neighbours and OVN's `MAC_Binding` take up.
     ArpRequest,
-    /// An ARP reply that nobody asked for.
+    /// An unsolicited ARP reply.
     ArpReply,
     /// A neighbour advertisement to all nodes.
     Advertisement {
@@ -57,7 +57,7 @@ impl Wire {
         Self { socket: socket.into(), heard: Vec::new() }
     }
 
-    /// The first announcement of an address, heard already or within `patience`.
+    /// The first announcement of an address, already received or within `patience`.
     pub fn announcement_of(&mut self, address: IpAddr, patience: Duration) -> Option<Announcement> {
         let deadline = Instant::now() + patience;
         let mut frame = [0; 2048];

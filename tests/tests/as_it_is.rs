@@ -55,7 +55,7 @@ fn check_raises_no_alarm_about_ipv6_routes() {
     pod.check(&conf, &attached.result).run().error(104).says(&["fd00:25::/64"]);
 }
 
-/// A bridge whose MAC nobody set: the kernel makes one up, and takes the lowest of the ports' as soon as there is one.
+/// A bridge without an explicit MAC: the kernel chooses a random one, and then takes the lowest MAC of its ports.
 fn node_with_a_bridge_of_no_mac() -> Node {
     let node = Lab::new().node("node1");
     node.ip("link add octbr type bridge");

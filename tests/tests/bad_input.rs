@@ -280,7 +280,7 @@ fn strictness_turns_oddities_into_errors() {
         let strict = conf::with(conf::octavia_with(odd.clone()), json!({"strict": true}));
         pod.add(&strict).run().error(7).says(&words);
         pod.node().snapshot(&[&pod]).assert_same_as(&before);
-        // Without it they are told on stderr, where the runtime's log has them.
+        // Without `strict` they are warnings on stderr, in the runtime's log.
         let outcome = pod.add(&conf::octavia_with(odd)).run();
         outcome.attached();
         if words[0] == "ipam.range_start" {

@@ -208,7 +208,7 @@ fn gc_without_a_list_ends_nothing() {
     let (node, pods, _) = three_attachments();
     let before = node.snapshot(&[&pods[0], &pods[2]]);
     node.gc(&octavia()).run().error(7).says(&["cni.dev/valid-attachments"]);
-    // An entry that names nobody must not make its owner one of the unknown.
+    // An entry without an owner must not make its attachment an unknown one.
     for broken in [json!(null), json!("x"), json!([{"ifname": "net1"}]), json!([1])] {
         let conf = conf::with(octavia(), json!({"cni.dev/valid-attachments": broken}));
         node.gc(&conf).run().error(7).says(&["cni.dev/valid-attachments"]);

@@ -86,7 +86,7 @@ fn an_add_without_an_answer_fails_and_leaves_nothing() {
         let agent = ScriptedAgent::at(&socket(pod.node()), script);
         let error = add(&pod, &cluster(pod.node())).run().error(11);
         error.says(&["agent.sock"]).says(&words);
-        // Nobody knows what it has done; it is told to undo it.
+        // The agent may have assigned addresses, so the plugin tells it to release them.
         assert_eq!(agent.verbs(), ["claim", "release"], "{words:?}");
         pod.node().snapshot(&[&pod]).assert_same_as(&before);
     }
@@ -139,7 +139,7 @@ fn an_agents_refusal_has_a_code_of_its_own() {
 #[test]
 fn an_add_that_fails_later_gives_the_address_back() {
     let pod = Lab::new().node("node1").pod("worker");
-    // A gateway whose scope is not wider than the route's: the kernel says no.
+    // A gateway whose scope is not wider than the route's: the kernel refuses.
     let routes = json!([{"dst": "172.25.0.0/16", "gw": "172.23.0.150", "scope": 254}]);
     let conf = conf::with(cluster(pod.node()), json!({"ipam": {"routes": routes}}));
     let before = pod.node().snapshot(&[&pod]);
@@ -300,7 +300,7 @@ fn the_file_store_asks_nobody() {
     pod.check(&conf, &attached.result).run().silent_success();
     pod.node().status(&conf).run().silent_success();
     pod.del(&conf).run().silent_success();
-    // Nor where a cluster's addresses were known, if there is no record and the configuration is clear.
+    // Nor on a node with addresses of a cluster, if there is no record and the configuration is clear.
     fs::create_dir_all(pod.node().data_dir().join("cluster-tombstones")).unwrap();
     pod.del(&conf).run().silent_success();
     assert!(agent.calls().is_empty());

@@ -1,4 +1,4 @@
-//! IPAM plugins that misbehave: what they may have reserved is taken back, and they neither hang nor flood us.
+//! IPAM plugins that misbehave: addresses that they may have reserved are released, and they can neither block nor flood the plugin.
 
 use octavia_bridge_tests::{Lab, Node, conf};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 const AT_ONCE: Duration = Duration::from_secs(10);
 const RESULT: &str = r#"{"cniVersion":"1.0.0","ips":[{"address":"10.9.0.7/24"}]}"#;
 
-/// An IPAM plugin made of shell commands, which notes each verb.
+/// An IPAM plugin that is a shell script and records each verb.
 struct Scripted {
     lab: Lab,
     node: Node,
@@ -64,7 +64,7 @@ fn expect_end_of(file: &Path) {
     let pid = fs::read_to_string(file).expect("read the process number");
     let stat = PathBuf::from(format!("/proc/{}/stat", pid.trim()));
     let deadline = Instant::now() + Duration::from_secs(5);
-    // A zombie runs no more; whoever inherited it will see to it.
+    // A zombie does not run any more; its new parent reaps it.
     while fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
         assert!(Instant::now() < deadline, "process {} still runs", pid.trim());
         sleep(Duration::from_millis(10));
@@ -157,7 +157,7 @@ fn an_error_object_counts_whatever_the_exit_status_says() {
 
 #[test]
 fn folders_of_cni_path_that_are_not_absolute_are_passed_over() {
-    // A runtime's working directory is nobody's choice; a program that happens to lie there must not run as root.
+    // The runtime's working directory is arbitrary; a program in it must not run as root.
     let scripted = Scripted::new(&format!("echo '{RESULT}'"), ":");
     let trap = scripted.file("trap");
     fs::create_dir(&trap).unwrap();

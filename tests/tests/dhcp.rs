@@ -51,7 +51,7 @@ impl Scene {
         );
         fs::write(folder.join("udhcpd.conf"), settings).expect("write the server's settings");
         fs::write(folder.join("leases"), "").expect("make the file of leases");
-        // -a: how long it asks whether somebody has the address already.
+        // -a: how long it probes whether another host has the address.
         let mut serve = Command::new("busybox");
         serve.args(["udhcpd", "-f", "-a", "50"]).arg(folder.join("udhcpd.conf"));
         let mut daemon = Command::new("/usr/lib/cni/dhcp");
@@ -92,7 +92,7 @@ fn a_dhcp_client_has_its_interface_from_add_to_del() {
         assert!(pod.link("net1").is_none());
         pod.del(&scene.conf()).run().silent_success();
     }
-    // Both were told to the server as free: three addresses last for more than three pods.
+    // Both were released at the server: three addresses are enough for more than three pods.
     for round in 0..3 {
         let pod = scene.node.pod("next");
         pod.add(&scene.conf()).run().attached();

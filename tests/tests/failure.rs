@@ -185,7 +185,7 @@ fn a_stuck_lock_of_the_store_does_not_stop_del() {
     assert!(outcome.took < LONGEST_WAIT, "{:?}", outcome.took);
     assert_eq!(pod.link_names(), [""; 0]);
     drop(lock);
-    // What could not be released then is released by the next call, whoever makes it.
+    // The next call, for any pod, releases the address that could not be released then.
     let other = pod.node().pod("other");
     assert_eq!(other.add(&conf::octavia()).run().attached().address(), "172.23.0.30/24");
     other.del(&conf::octavia()).run().silent_success();

@@ -1,4 +1,4 @@
-//! What is not finished is not called finished: a removal that fails half-way, an ADD that fails before it begins.
+//! Unfinished work is not reported as finished: a removal that fails half-way, an ADD that fails before it begins.
 
 use octavia_bridge_tests::{Call, Lab, Node, Pod, conf};
 use serde_json::json;

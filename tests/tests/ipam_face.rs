@@ -142,7 +142,7 @@ fn our_bridge_uses_debians_static() {
     assert_eq!(pod.link_names(), [""; 0]);
 }
 
-/// An IPAM plugin made of a shell script, which notes each verb and stdin in the lab's folder.
+/// An IPAM plugin that is a shell script and records each verb and stdin in the lab's directory.
 fn script(lab: &Lab, add: &str) -> Value {
     let (file, log) = (lab.bin().join("scripted"), lab.bin().join("scripted.log"));
     let text = format!(
@@ -160,7 +160,7 @@ fn verbs(lab: &Lab) -> Vec<String> {
     log.lines().map(str::to_owned).collect()
 }
 
-/// Runs an ADD that fails by its delegate; nothing stays, and the delegate was told to take back what it did.
+/// Runs an ADD whose delegated plugin fails. Nothing stays, and the plugin called the delegated plugin's DEL.
 fn failing(lab: &Lab, node: &Node, conf: &Value, run: impl Fn(Call)) {
     let pod = node.pod("worker");
     let before = node.snapshot(&[&pod]);

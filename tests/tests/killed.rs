@@ -69,7 +69,7 @@ fn steps_of(call: Call) -> Vec<Step> {
     let mut steps = Vec::new();
     for (thread, line) in lines {
         let line = line.trim_start();
-        // What is no call: the end of one that was interrupted ("<... resumed>"), and "+++ exited".
+        // Lines that are not calls: the end of an interrupted one ("<... resumed>"), and "+++ exited".
         let Some((call, arguments)) =
             line.split_once('(').filter(|(call, _)| CALLS.split(',').any(|c| c == *call))
         else {
@@ -128,8 +128,8 @@ fn an_add_killed_at_any_step_and_then_deleted_leaves_nothing() {
         pod.del(&conf::octavia()).run().silent_success();
         let mut difference = node.snapshot(&[]).difference_from(&before);
         if step.done {
-            // A complete attachment leaves its bridge, for which others may have come to rely on it; DEL cannot know
-            // that nobody heard of this one.
+            // After a complete attachment DEL leaves the bridge, because others may use it. DEL cannot know that the runtime
+            // did not get the result.
             difference.retain(|line| !line.starts_with("+ node: link octbr bridge"));
         }
         if !difference.is_empty() || !pod.link_names().is_empty() {

@@ -67,7 +67,7 @@ fn an_address_taken_again_is_not_released_by_an_older_debt() {
         let again = address_of(&pod.add(&conf::octavia()).plugin(face));
         assert_eq!(again, "172.23.0.30/24", "{face}");
 
-        // There is room now, and whoever comes next settles what had to wait.
+        // There is room now, and the next call does the delayed release.
         fs::remove_file(filler).unwrap();
         let others = ["next", "after"].map(|name| node.pod(name));
         for other in &others {
@@ -178,7 +178,7 @@ fn a_failing_add_without_links_keeps_what_the_container_has() {
     let before = node.snapshot(&[&pod]);
     pod.add(&impossible).plugin("octavia-ipam").run().error(102).says(&["172.23.0.31"]);
     node.snapshot(&[&pod]).assert_same_as(&before);
-    // A caller that tries again is told the address it has had all along.
+    // A caller that retries gets the address that it already has.
     assert_eq!(address_of(&pod.add(&conf::octavia()).plugin("octavia-ipam")), ours);
 }
 

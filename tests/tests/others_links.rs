@@ -46,8 +46,8 @@ fn a_link_that_took_the_name_of_a_renamed_host_end_stays() {
     assert_eq!(node.link_names(), expected);
 }
 
-/// Names are derived by a hash, so two attachments may come to the same one. This makes such a link of another's: it
-/// has the name that belongs to the pod, and MAC and alias of somebody else.
+/// Names are derived by a hash, so two attachments may have the same one. Creates such a link of another attachment: it
+/// has the name of the pod's link, but another MAC and alias.
 ///
 /// Returns its name and index.
 fn somebody_elses_link(node: &Node, pod: &Pod) -> (String, u64) {
@@ -127,7 +127,7 @@ fn a_bridge_that_others_came_to_rely_on_stays_up() {
     let ways: [(&str, Rely); 4] = [
         ("an address of the node", |node| drop(node.ip("addr add 10.77.0.1/24 dev octbr"))),
         ("a link on top", |node| drop(node.ip("link add link octbr name mv0 type macvlan"))),
-        // For a virtual machine's tap, which only root may open on many machines: a port that is no veth.
+        // Replaces a virtual machine's tap, which only root may open on many machines: a port that is not a veth.
         ("a port of another kind", |node| {
             node.ip("link add below type veth peer name below-end");
             node.ip("link add link below name vm0 type macvlan mode passthru");

@@ -1,4 +1,5 @@
-//! A network definition is written by users of one namespace and read by root: what it cannot make root run, read or write.
+//! Users of one namespace write a network definition, and root reads it: the definition cannot make root run, read or write other
+//! files.
 
 use octavia_bridge_tests::call::DIRECTORIES;
 use octavia_bridge_tests::{Call, Lab, Node, Outcome, Pod, ScriptedAgent, conf};

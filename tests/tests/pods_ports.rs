@@ -1,4 +1,4 @@
-//! Pods' ports that have lost their bridge: the agent puts back what is recorded and free, and tells of everything else.
+//! Pods' ports that have lost their bridge: the agent puts back recorded ports without a bridge, and reports all others.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -256,7 +256,7 @@ fn a_node_whose_administrator_says_so_keeps_them_away() {
     assert_eq!(scene.metric("pod_ports_out_of_bridge"), "1");
 }
 
-/// The figure is printed, not judged: it is the machine's as well.
+/// The time is printed and not asserted: it also depends on the machine.
 #[test]
 fn a_hundred_ports_come_back_together() {
     let scene = Scene::new();

@@ -17,7 +17,7 @@ fn shell(change: &str) -> [String; 3] {
     ["/bin/sh".to_owned(), "-c".to_owned(), format!("{change} exec \"$0\"")]
 }
 
-/// A named pipe that nobody reads and nobody writes.
+/// A named pipe without a reader or a writer.
 fn pipe(node: &Node) -> PathBuf {
     let path = node.disk().join("pipe");
     let made = Command::new("mkfifo").arg(&path).status().expect("run mkfifo");
@@ -29,7 +29,7 @@ fn wrapped(words: &[String]) -> Vec<&str> {
     words.iter().map(String::as_str).collect()
 }
 
-/// An ADD whose result reaches nobody fails and leaves nothing: a runtime that hears nothing believes that there is no
+/// An ADD whose result cannot be delivered fails and leaves nothing: a runtime without a result assumes that there is no
 /// attachment, and may never call DEL.
 fn undone_when_untold(change: &str) {
     let node = Lab::new().node("node1");
@@ -60,7 +60,7 @@ fn verbs_that_have_nothing_to_say_need_no_stdout() {
 #[test]
 fn a_closed_stderr_does_no_harm() {
     let pod = Lab::new().node("node1").pod("worker");
-    // A warning that nobody can hear is part of it.
+    // This includes a warning that cannot be written.
     let warned = conf::octavia_with(json!({"brigde": "x"}));
     pod.add(&warned).under(&wrapped(&shell("exec 2>&-;"))).run().attached();
     assert_eq!(pod.expect_link("net1").addresses(), ["172.23.0.30/24"]);
@@ -130,7 +130,7 @@ fn a_namespace_or_a_pool_that_is_a_pipe_holds_nobody_up() {
     pod.del(&conf::octavia()).under(&LIMIT).run().silent_success();
 }
 
-/// Runs the verb with bytes in `CNI_ARGS` that are no UTF-8.
+/// Runs the verb with bytes in `CNI_ARGS` that are not UTF-8.
 fn with_strange_args(call: octavia_bridge_tests::Call) -> Outcome {
     call.under(&wrapped(&shell("CNI_ARGS=\"$(printf 'A=\\377\\376')\"; export CNI_ARGS;"))).run()
 }

@@ -1,4 +1,4 @@
-//! What the plugin is told by environment and stdin, and how it answers when it is told nonsense.
+//! The plugin's input, environment and stdin, and its answers to wrong input.
 
 use octavia_bridge_tests::{Lab, conf};
 use serde_json::json;
@@ -142,7 +142,7 @@ fn multus_sends_its_arguments_twice_and_one_of_them_empty() {
         "K8S_POD_NAMESPACE=openstack;K8S_POD_NAME=octavia-worker-0;K8S_POD_INFRA_CONTAINER_ID=;K8S_POD_UID=u";
     let args = format!("IgnoreUnknown=true;{pod_keys};IgnoreUnknown=1;{pod_keys}");
     let attached = pod.add(&conf::octavia()).args(&args).run().attached();
-    // Whoever reads `ip link` on the host sees whose link it is.
+    // `ip link` on the host shows the owner of the link.
     let alias = pod.node().expect_link(attached.host_link()).alias().to_owned();
     for word in ["openstack/octavia-worker-0", pod.container_id(), "net1"] {
         assert!(alias.contains(word), "{word} is not in the alias {alias:?}");

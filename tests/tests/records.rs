@@ -1,4 +1,4 @@
-//! Records that cannot be read: torn ones, of a writer that was killed, and such as nobody of ours wrote.
+//! Records that cannot be read: torn ones, of a killed writer, and records of other programs.
 
 use octavia_bridge_tests::{Attached, Lab, Node, Pod, conf};
 use serde_json::{Value, json};
@@ -55,7 +55,7 @@ fn gc_ends_what_a_torn_record_leaves_provable() {
 
 #[test]
 fn gc_leaves_a_live_attachment_alone_that_may_be_another_networks() {
-    // A torn record does not say whose it is, and the list of one network says nothing about another's pods.
+    // A torn record does not name its network, and the list of one network says nothing about another network's pods.
     let other = conf::with(octavia(), json!({"name": "other", "ipam": {"network_name": "other"}}));
     for torn in TORN {
         let node = Lab::new().node("node1");
@@ -85,13 +85,13 @@ fn gc_leaves_a_valid_attachment_alone_whatever_its_record() {
 
 type Change = fn(&str) -> String;
 
-/// A torn line has no end; these have one, so somebody meant them: a later version, or a person.
+/// A torn line has no end. These lines have one, so a later version or an administrator wrote them.
 const STRANGE: [(&str, Change); 3] = [
     ("no JSON", |_| "nonsense\n".to_owned()),
     ("another format", |_| "{\"version\":2,\"stuff\":1}\n".to_owned()),
     ("a line in front", |good| format!("nonsense\n{good}")),
 ];
-/// The first line is good and the second is not: nobody can tell whether the attachment was finished.
+/// The first line is valid and the second is not: the plugin cannot know whether the attachment was finished.
 const STRANGE_OUTCOME: (&str, Change) =
     ("an outcome that is none", |good| format!("{}\nnonsense\n", good.lines().next().unwrap_or_default()));
 
@@ -153,7 +153,7 @@ fn gc_does_not_wait_for_attachments_of_another_network() {
     let pods = ["a", "b", "c"].map(|name| node.pod(name));
     let gone = node.pod("gone");
     gone.add(&octavia()).run().attached();
-    // Each is in the middle of an ADD or DEL of its own.
+    // Each is in the middle of another ADD or DEL.
     let locks = pods.each_ref().map(|pod| {
         pod.add(&other).run().attached();
         let lock = File::open(record(pod)).unwrap();

@@ -1,4 +1,4 @@
-//! Oddities that are told before anything exists, and empty values that ask for nothing.
+//! Oddities that are reported before anything exists, and empty values that ask for nothing.
 
 use std::process::Command;
 
@@ -184,7 +184,7 @@ fn strictness_reaches_every_object() {
         let (node, pod) = worker();
         let strict = conf::with(conf::octavia_with(odd.clone()), json!({"strict": true}));
         refused_at_once(&node, &pod, &pod.add(&strict), 7, &[key]);
-        // Without it they are told on stderr, where the runtime's log has them.
+        // Without `strict` they are warnings on stderr, in the runtime's log.
         let outcome = pod.add(&conf::octavia_with(odd)).run();
         outcome.attached();
         assert!(outcome.stderr.contains(key), "no warning of {key} in {:?}", outcome.stderr);

@@ -91,7 +91,7 @@ fn a_controller_remade_on_the_other_node_keeps_its_amphorae() {
     let new = cloud.nodes[1].pod("healthmanager");
     let again = new.add(&conf::octavia()).run().attached();
     assert_eq!((again.ip(), again.pod_mac()), (attached.ip(), attached.pod_mac()));
-    // The listener speaks first to nobody; the router must find it by what it was told.
+    // The listener never sends first; the router must find it by its announcement.
     let _echo = Echo::start(&new, again.ip());
     expect_answer(&cloud.amphora, again.ip(), AT_ONCE);
 }

@@ -1,4 +1,4 @@
-//! The node as pods see it over a bridge that the plugin made: not at all.
+//! Pods cannot reach the node over a bridge that the plugin created.
 
 use std::io::ErrorKind;
 use std::net::{Ipv6Addr, SocketAddrV6, TcpListener, TcpStream, UdpSocket};
@@ -46,7 +46,7 @@ fn link_local_of(mac: &str) -> Ipv6Addr {
     Ipv6Addr::new(0xfe80, 0, 0, 0, word(a ^ 2, b), word(c, 0xff), word(0xfe, d), word(e, f))
 }
 
-/// `address` by the pod's `net1`, behind this MAC: nobody is asked where it is.
+/// `address` by the pod's `net1`, behind this MAC, without neighbour discovery.
 fn behind(pod: &Pod, address: Ipv6Addr, port: u16, mac: &str) -> SocketAddrV6 {
     pod.ip(&format!("neigh replace {address} lladdr {mac} dev net1"));
     let index = pod.ip_json("link show net1")[0]["ifindex"].as_u64().expect("an index");
@@ -119,7 +119,7 @@ fn no_datagram_reaches_the_node_s_other_addresses() {
     assert!(arrives());
 }
 
-/// The bridge and its uplink have the same MAC, and the uplink had an address of its own before.
+/// The bridge and its uplink have the same MAC, and the uplink had an address before.
 #[test]
 fn no_service_of_the_node_is_reached_over_a_bridge_that_the_agent_made() {
     let lab = Lab::new();

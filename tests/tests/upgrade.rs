@@ -1,5 +1,5 @@
-//! A new agent and a new plugin beside pods that run: nobody is cut off, nothing is given out anew, and a runtime that starts
-//! the plugin at any moment finds one.
+//! A new agent and a new plugin beside running pods: no pod is disconnected, no address is assigned twice, and a runtime that
+//! starts the plugin at any moment finds one.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A process in a user namespace of its own, in which it has made a network namespace.
+/// A process in a separate user namespace, in which it has created a network namespace.
 struct Owner(Child);
 
 impl Owner {

@@ -154,7 +154,7 @@ fn what_the_agent_wrote_and_the_plugin_cannot_read_is_not_guessed() {
         node.status(&conf_of_status()).run().error(50).says(&["bridges.json", says]);
         assert!(node.link("octbr").is_none(), "{text}");
     }
-    // The agent's next start mends it.
+    // The agent's next start repairs it.
     agent_ok(&node, "apply", "");
     assert_eq!(fs::read_to_string(&file).expect("read it again"), written);
     pod.add(&conf::octavia()).run().attached();
@@ -272,6 +272,6 @@ interfaces:
         let status = conf::with(conf("octbr"), json!({"cniVersion": "1.1.0"}));
         node.status(&status).run().error(50).says(&["octbr", "does not exist"]);
     }
-    // What is to be absent is anybody's.
+    // The policy does not own a link that it wants absent.
     node.pod("worker").add(&conf::octavia_with(json!({"bridge": "br-free"}))).run().attached();
 }

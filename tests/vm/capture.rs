@@ -53,7 +53,7 @@ impl Capture {
         thread::spawn(move || {
             while let Some(frame) = read(&mut pipe) {
                 if sender.send(frame).is_err() {
-                    // Nobody is interested any more.
+                    // The receiver is gone.
                     break;
                 }
             }

@@ -52,7 +52,7 @@ fn every_drift_is_repaired_and_the_pods_are_reached_again() {
         changes.take();
         node.ip(fault);
         until(PATIENCE, fault, || complete(&node));
-        // The bridge's own messages about its ports, which tell no flags, are no part of it: some come seconds later.
+        // Without the bridge's own messages about its ports, which have no flags: some arrive seconds later.
         let mut told = changes.take();
         told.retain(|line| line.contains('<'));
         let took = span(&told);

@@ -1,4 +1,4 @@
-//! The agent killed with SIGKILL at a request to the kernel, and what the next start makes of it.
+//! The agent, killed with SIGKILL at a request to the kernel, and its recovery at the next start.
 
 use octavia_bridge_tests::traffic::{Echo, expect_answer};
 use octavia_bridge_tests::{Agent, Lab, conf};
@@ -52,7 +52,7 @@ fn a_change_of_the_vlan_id_killed_half_way_costs_no_pod_its_port() {
     let (mut interrupted, mut request) = (0, 1);
     while killed_at(&node, request, &changed) {
         interrupted += usize::from(node.journal().exists());
-        // What was applied last in full is still what is kept: the half-done change is taken back.
+        // The kept policy is still the one that was applied last in full: the half-done change is undone.
         node.ok("apply", "");
         node.snapshot(&[]).assert_same_as(&complete);
         assert_eq!(node.expect_link("octbr").index(), bridge);

@@ -1,4 +1,4 @@
-//! NetworkManager on the same node: it manages the trunk's end, the agent what is above it, and neither minds the other.
+//! NetworkManager on the same node: it manages the trunk's end, and the agent the links above, without disturbing each other.
 
 mod nmstate;
 
@@ -18,10 +18,10 @@ use crate::nodes::{PATIENCE, POLICY, attach, report, two_kept_nodes};
 /// NetworkManager's start, of which an emulated processor makes 5 s and more.
 const START: Duration = Duration::from_secs(60);
 
-/// NetworkManager and its bus, with files of their own: Debian's, unpacked in a folder and not installed.
+/// NetworkManager and its bus, with separate files: Debian's, unpacked in a directory and not installed.
 struct NetworkManager {
     node: Node,
-    /// What is unpacked there.
+    /// The directory of the unpacked programs.
     files: PathBuf,
     libraries: PathBuf,
     folder: PathBuf,
@@ -81,10 +81,10 @@ impl NetworkManager {
         command
     }
 
-    /// Starts it, and returns when it is at work on the trunk.
+    /// Starts it, and returns when it manages the trunk.
     fn start(&mut self) {
         let start = self.command("usr/sbin/NetworkManager");
-        // A read-only /sys tells it that there is no udev to wait for; sysfs is that of the namespace it is mounted in.
+        // With a read-only /sys NetworkManager does not wait for udev. sysfs shows the namespace in which it is mounted.
         let mut command = Command::new("unshare");
         command.args(["--mount", "sh", "-c", "mount -t sysfs -o ro sysfs /sys && exec \"$@\"", "sh"]);
         command.arg(start.get_program()).arg("--no-daemon");
@@ -217,8 +217,8 @@ fn network_manager_may_start_reload_reapply_and_stop_and_leaves_links_and_packet
     }
     assert_eq!(ours(&node), before);
 
-    // Without a file that says no, it switches IPv6 on for the VLAN, and would take octbr for its own when networking comes
-    // on again, and release every port.
+    // Without the file that forbids it, NetworkManager switches IPv6 on for the VLAN. When networking is switched on again, it would
+    // also manage octbr, and release every port.
     node.ok("apply", POLICY);
     node.ok(&format!("install --network-manager --network-manager-dir {}", nm.parts().display()), "");
     nm.start();
@@ -226,7 +226,7 @@ fn network_manager_may_start_reload_reapply_and_stop_and_leaves_links_and_packet
         assert_eq!(nm.state(link), "unmanaged", "{link}");
     }
     assert_eq!(ours(&node), before);
-    // After a SIGKILL it may take what the profile did for somebody else's doing, and says "connected (externally)".
+    // After a SIGKILL it may attribute the profile's settings to another program, and report "connected (externally)".
     until(START, "the trunk is connected", || nm.state("enp6s0").starts_with("connected"));
     nm.cli("networking off");
     until(START, "NetworkManager lets go of the trunk", || !nm.state("enp6s0").starts_with("connect"));

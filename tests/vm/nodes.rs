@@ -56,8 +56,8 @@ pub(crate) fn call(from: &Namespace, to: &Namespace, address: IpAddr) {
     assert_eq!(answer, "hello");
 }
 
-/// A figure for whoever reads the output; a passing test's own output is not shown.
+/// A measurement for readers of the output; cargo hides the output of a passing test.
 pub(crate) fn report(text: &str) {
-    // A closed standard error loses the figure and nothing else.
+    // A closed standard error loses only the measurement.
     writeln!(stderr(), "{text}").unwrap_or_default();
 }

@@ -1,4 +1,4 @@
-//! Octavia's node policy, applied by the agent: what it makes, what it leaves alone, what it refuses.
+//! Octavia's node policy, applied by the agent: the links that it creates, leaves alone and refuses.
 
 use std::process::Command;
 
@@ -159,7 +159,7 @@ fn what_cannot_be_is_refused_before_anything_is_touched() {
     node.fails(1, "apply", &elsewhere, &["enp7s0 does not exist"]);
     node.snapshot(&[]).assert_same_as(&before);
 
-    // A VLAN of somebody else's under the policy's own name and with another id.
+    // A VLAN of another program under the policy's name, with another id.
     node.ip("link set storage name enp6s0.24");
     let before = node.snapshot(&[]);
     node.fails(1, "apply", &with_id(25), &["enp6s0.24", "did not make it", "will not delete it"]);

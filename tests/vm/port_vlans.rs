@@ -197,7 +197,7 @@ fn the_default_vlan_is_heard_only_by_who_keeps_it() {
     let mut heard = [&keeper, &other].map(|pod| Capture::start(pod, "net1"));
     let (_plain, plain) = attach(&node, "plain", &conf::octavia());
     heard[0].expect("announcement", PATIENCE, |f| f.source == plain.pod_mac());
-    // What the second hears of a later pod of its VLAN it has heard after whatever came from the plain one.
+    // Frames arrive in order: if the second pod gets one of a later pod of its VLAN, all frames of the plain pod came before.
     let (_later, later) = attach(&node, "later", &in_vlan(100));
     heard[1].expect("announcement", PATIENCE, |f| f.source == later.pod_mac());
     assert!(heard[1].seen().iter().all(|frame| frame.source != plain.pod_mac()));

@@ -1,4 +1,4 @@
-//! Pods' ports with VLANs: put back with them, or told where the bridge does not, or suddenly does, filter them.
+//! Pods' ports with VLANs: the agent restores them with their VLANs, or reports a bridge that does not, or suddenly does, filter.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The plugin over a VLAN that somebody else made.
+//! The plugin over a VLAN of another program.
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::process::Command;
@@ -10,8 +10,8 @@ use serde_json::json;
 use crate::capture::Capture;
 use crate::nodes::{PATIENCE, SILENCE, attach, call, two_nodes};
 
-/// What Octavia's node policy asks for: `enp6s0.24` over the trunk, and `octbr` with it as a port. The bridge has neither
-/// a MAC nor an MTU of its own and takes both from its port, as nmstate leaves it.
+/// The links of Octavia's node policy: `enp6s0.24` over the trunk, and `octbr` with it as a port. The bridge has no explicit
+/// MAC or MTU and takes both from its port, as with nmstate.
 fn vlan_and_bridge(node: &Node) {
     node.ip("link add link enp6s0 name enp6s0.24 type vlan id 24");
     node.ip("link add octbr type bridge stp_state 0");
@@ -73,7 +73,7 @@ fn a_switch_that_passes_vlan_24_alone_joins_pods_of_two_nodes() {
     let lab = Lab::new();
     let (first, switch) = (lab.node("node1"), lab.node("switch"));
     let second = lab.node_on_disk_of("node2", &first);
-    // No VLAN of its own for untagged frames: they are dropped.
+    // No VLAN for untagged frames: they are dropped.
     switch.ip("link add fabric type bridge vlan_filtering 1 vlan_default_pvid 0");
     switch.ip("link set fabric up");
     let bridge = |words: &str| {

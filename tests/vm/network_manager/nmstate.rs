@@ -11,7 +11,7 @@ use octavia_bridge_tests::{Agent, Lab, Node, Stream, conf};
 use super::{NetworkManager, START, ours};
 use crate::nodes::{PATIENCE, POLICY, attach, report, two_nodes};
 
-/// What nmstate 2.2 has NetworkManager write for Octavia's policy, without what is of no account here.
+/// The profiles that nmstate 2.2 lets NetworkManager write for Octavia's policy, without irrelevant keys.
 const PROFILES: [(&str, &str); 4] = [
     (
         "enp6s0",
@@ -94,7 +94,7 @@ fn links_of_nmstate_s_profiles_are_taken_over_and_outlive_the_profiles() {
         assert_eq!(nm.state(link), "unmanaged", "{link}");
     }
     nm.cli("connection delete enp6s0.24 octbr");
-    // What it does about links it does in the order it was told; after this, it has done it.
+    // NetworkManager works on links in the order of its commands; after this one, the earlier ones are done.
     assert_eq!(nm.state("octbr"), "unmanaged");
     // It says of both that they do not get their description, since it did not make them.
     assert!(node.ok("plan --check", POLICY).starts_with("nothing to do\n"));

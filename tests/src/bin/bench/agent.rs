@@ -23,7 +23,7 @@ const LINEAR: f64 = 1.5;
 /// A policy of hundreds is long enough to need few repetitions.
 const GROWTH_ROUNDS: usize = 3;
 
-/// Every figure of the agent, in tables with the names of their two columns.
+/// Every measurement of the agent, in tables with the names of their two columns.
 pub(crate) fn figures(options: &Options) -> Vec<([&'static str; 2], Vec<Row>)> {
     let lab = Lab::new();
     let ground = Ground::new(&lab, &options.disk);

@@ -111,7 +111,7 @@ impl Contestant {
         stdin.write_all(self.conf.to_string().as_bytes()).expect("write the configuration to the plugin");
     }
 
-    /// Waits for the end; a failed call would make every figure wrong.
+    /// Waits for the end; a failed call would make every measurement wrong.
     pub(crate) fn wait(&self, mut child: Child) {
         let mut answer = String::new();
         let mut stdout = child.stdout.take().expect("stdout is piped");

@@ -1,6 +1,6 @@
-//! The programs that bring the same VLAN interfaces and bridges about: ours, nmstate's library, and `ip -batch`.
+//! The programs that create the same VLAN interfaces and bridges: the agent, nmstate's library, and `ip -batch`.
 //!
-//! Each has a node of its own, all of one shape, so that none finds the work of another.
+//! Each has a separate, equal node, so that none finds the work of another.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -110,9 +110,9 @@ impl Scene {
         1..=count
     }
 
-    /// Everything that was made goes, by whomever; the stand-ins stay.
+    /// Deletes the links that any of the programs created; the stand-ins for NICs stay.
     pub(crate) fn clear(&self, count: usize) {
-        // As one group: the kernel waits some milliseconds for each link that it is told to delete by itself.
+        // As one group: for each link that is deleted on its own, the kernel waits some milliseconds.
         let mut batch = String::new();
         for number in self.numbers(count) {
             writeln!(batch, "link set dev b{number} group 7").expect("write to a string");
@@ -121,7 +121,7 @@ impl Scene {
         }
         batch.push_str("link del group 7\n");
         batch_in(&self.node, &batch);
-        // What is kept is part of an apply, so it has to be new again.
+        // Writing the kept policy is a part of an apply, so it has to be new again.
         let kept = self.node.path("agent/desired.json");
         if kept.exists() {
             fs::remove_file(&kept).expect("forget the kept state");

@@ -22,7 +22,7 @@ const MEMORY_RUNS: usize = 9;
 /// A start is short, hence many.
 const STARTS: usize = 400;
 
-/// Every figure of the plugin.
+/// Every measurement of the plugin.
 pub(crate) fn figures(options: &Options) -> Vec<Row> {
     let lab = Lab::new();
     let node = lab.node("node");

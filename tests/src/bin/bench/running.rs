@@ -1,5 +1,5 @@
-//! The work alone, of programs that run already: our daemon by its own figures, a process that calls nmstate's library, and
-//! `ip -batch` reading from a pipe.
+//! The work alone, of programs that already run: the agent by its own metrics, a process that calls nmstate's library, and
+//! `ip -batch` with commands from a pipe.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
@@ -13,7 +13,7 @@ use octavia_bridge_tests::agent::Keeper;
 
 use crate::peers::{Scene, bench_peer};
 
-/// Between two looks at the daemon's figures: its one thread answers us as well, which it shall not do while it works.
+/// Pause between two reads of the agent's metrics: answering takes time from its work.
 const PAUSE: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Where the daemon answers.
@@ -22,14 +22,14 @@ const NOTHING: &str = r#"{"interfaces": []}"#;
 /// A command that `ip` answers with a line.
 const SHOW: &str = "link show dev lo\n";
 
-/// Plans of one sort that the daemon has told of: how many, and the seconds of all.
+/// Plans of one sort that the agent reported: their number, and the sum of their seconds.
 #[derive(Debug, Clone, Copy)]
 struct Told {
     count: f64,
     seconds: f64,
 }
 
-/// Our daemon, in a scene of its own.
+/// The agent, in a separate scene.
 pub(crate) struct Daemon<'a> {
     scene: &'a Scene,
     keeper: Keeper,
@@ -93,7 +93,7 @@ impl<'a> Daemon<'a> {
         }
     }
 
-    /// What it tells when it has told of one more.
+    /// The metrics after one more plan.
     fn after(&self, sort: &str, before: Option<Told>) -> Told {
         let (started, count) = (Instant::now(), before.map_or(0.0, |told| told.count));
         loop {
@@ -154,8 +154,8 @@ impl<'a> Asked<'a> {
         Self::start(scene, Command::new(bench_peer()).arg("--repeat"))
     }
 
-    /// `ip`, which works its commands off as they come. To be started anew for each time: it remembers the indices of links
-    /// that are gone.
+    /// `ip`, which executes its commands as they arrive. Start a new one each time: it remembers the indices of deleted
+    /// links.
     pub(crate) fn ip(scene: &'a Scene) -> Self {
         let mut ip = Self::start(scene, Command::new("ip").args(["-oneline", "-batch", "-"]));
         ip.ask(SHOW);

@@ -73,7 +73,7 @@ fn line(text: &str) {
 
 /// A line on standard error.
 pub(crate) fn complain(text: &str) {
-    // Nobody is left to tell when this fails; the exit status still says it.
+    // A failure here cannot be reported; the exit status still shows the result.
     writeln!(stderr(), "\n{text}").unwrap_or_default();
 }
 

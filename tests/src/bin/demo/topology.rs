@@ -35,7 +35,7 @@ impl Topology {
             if uplink == "enp6s0.24" && node.link(uplink).is_none() {
                 node.ip("link add link enp6s0 name enp6s0.24 type vlan id 24");
             }
-            // A MAC of its own: one that follows its ports would differ between before and after.
+            // An explicit MAC: one that follows the ports would differ between before and after.
             node.ip(&format!("link add octbr address {mac} mtu 1500 type bridge stp_state 0"));
             for words in ["master octbr", "up"] {
                 node.ip(&format!("link set {uplink} {words}"));

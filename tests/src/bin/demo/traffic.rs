@@ -17,7 +17,7 @@ const API: u16 = 9443;
 const HEARTBEAT: u16 = 5555;
 /// How long a connection or an expected packet may take.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// A pause between looks at something that has no wake-up of its own.
+/// A pause between reads of something that sends no event.
 const TICK: Duration = Duration::from_millis(1);
 /// Between heartbeats to one health manager; Octavia's amphorae send one in 10 s.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(10);
@@ -136,7 +136,7 @@ pub(crate) struct Beat {
     source: String,
 }
 
-/// A health manager's socket, read on a thread of its own.
+/// A health manager's socket, read on a separate thread.
 #[derive(Debug)]
 pub(crate) struct Listener {
     wanted: Arc<AtomicBool>,
