@@ -51,7 +51,7 @@ impl Scene {
                 .expect("write to a string");
         }
         batch_in(&node, &batch);
-        Self { node: Agent::with_files(&node, ground.disk.join(name)), vlans, uplinks }
+        Self { node: Agent::with_files(&node, ground.disk.join(format!("agent-{name}"))), vlans, uplinks }
     }
 
     /// Our policy for the first `count`.
