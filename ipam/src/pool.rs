@@ -195,11 +195,22 @@ impl Pool {
         self.allocations.get(&self.offset(address)?).map(Arc::as_ref)
     }
 
+    /// As [`Pool::get`], to be kept.
+    #[cfg(feature = "kubernetes")]
+    pub(crate) fn get_shared(&self, address: IpAddr) -> Option<&Arc<Allocation>> {
+        self.allocations.get(&self.offset(address)?)
+    }
+
     /// All addresses in use with their entries, lowest first.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (IpAddr, &Allocation)> {
+        self.iter_shared().map(|(address, entry)| (address, &**entry))
+    }
+
+    /// As [`Pool::iter`], to be kept.
+    pub(crate) fn iter_shared(&self) -> impl DoubleEndedIterator<Item = (IpAddr, &Arc<Allocation>)> {
         let base = bits(self.subnet.addr());
         let entries = self.allocations.iter();
-        entries.map(move |(offset, entry)| (from_bits(base + offset, &self.subnet), &**entry))
+        entries.map(move |(offset, entry)| (from_bits(base + offset, &self.subnet), entry))
     }
 
     /// All addresses in use with their holders, lowest first.
@@ -232,10 +243,10 @@ impl Pool {
 
     /// Makes this the entry for `address`, or leaves none, in what is remembered of a pool that was changed elsewhere.
     #[cfg(feature = "kubernetes")]
-    pub(crate) fn set(&mut self, address: IpAddr, entry: Option<Allocation>) {
+    pub(crate) fn set(&mut self, address: IpAddr, entry: Option<Arc<Allocation>>) {
         let Some(offset) = self.offset(address) else { return };
         match entry {
-            Some(entry) => drop(self.allocations.insert(offset, Arc::new(entry))),
+            Some(entry) => drop(self.allocations.insert(offset, entry)),
             None => drop(self.allocations.remove(&offset)),
         }
     }

@@ -32,7 +32,7 @@ use crate::kubernetes::{Store, lock};
 pub(crate) struct InPool {
     pub(crate) name: PoolName,
     subnet: IpNet,
-    pub(crate) entries: Vec<(IpAddr, Allocation)>,
+    pub(crate) entries: Vec<(IpAddr, Arc<Allocation>)>,
 }
 
 /// What an attachment has.
@@ -129,8 +129,8 @@ impl Store {
                 None => {}
                 Some(Content::Sound(pool)) => {
                     let belongs = belonging(pool, id, ifname);
-                    let own = pool.iter().filter(|(_, entry)| belongs(entry));
-                    let entries: Vec<(IpAddr, Allocation)> =
+                    let own = pool.iter_shared().filter(|(_, entry)| belongs(entry));
+                    let entries: Vec<(IpAddr, Arc<Allocation>)> =
                         own.map(|(address, entry)| (address, entry.clone())).collect();
                     if let (false, Ok(name)) = (entries.is_empty(), PoolName::try_from(name.to_owned())) {
                         holdings.pools.push(InPool { name, subnet: pool.subnet(), entries });
@@ -181,7 +181,7 @@ impl Store {
                 failure = Some(error);
             } else {
                 released += entries.len();
-                free.extend(named.map(|(name, entry)| (name, (Some(queue.clone()), Some(entry)))));
+                free.extend(named.map(|(name, entry)| (name, (Some(queue.clone()), Some(&**entry)))));
             }
         }
         let deleting = free.iter().map(|(name, (queue, entry))| async move {

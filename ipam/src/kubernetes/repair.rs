@@ -79,7 +79,7 @@ impl Store {
             return Ok(false);
         }
         if let Some((name, reservation)) = &dead.reservation {
-            let same = |now: &Reservation| now == reservation;
+            let same = |now: &Reservation| *now == **reservation;
             let (gate, mut within) = (&self.inner.stray, Deadline::until(deadline));
             self.inner.shared.unreserve(gate, name, same, &mut within).await?;
         }
@@ -108,8 +108,8 @@ impl Store {
             home(&cache, name).filter(|_| stands && !lone.disputed)
         };
         let Some((pool, subnet, address)) = home else { return Ok(Repaired::Needless) };
-        let Reservation { container, podref, ifname, .. } = reservation;
-        let change = (address, Change::Add(Allocation::new(container, podref, ifname)));
+        let Reservation { container, podref, ifname, .. } = &**reservation;
+        let change = (address, Change::Add(Allocation::new(container, podref, ifname).into()));
         match self.queue(&pool, subnet).write(vec![change], deadline).await {
             Written::Done => Ok(Repaired::Done),
             Written::Lost(_) => Ok(Repaired::Taken),

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -20,7 +21,7 @@ pub struct Holding {
     /// What a pool says; `None` where only the reservation stands.
     pub entry: Option<Entry>,
     /// The reservation of the entry's pod, with its name. An entry of another pod has none of its own.
-    pub reservation: Option<(String, Reservation)>,
+    pub reservation: Option<(String, Arc<Reservation>)>,
     /// Of a reservation without an entry: some pool says that another pod has the address.
     pub disputed: bool,
 }
@@ -35,7 +36,7 @@ pub struct Entry {
     /// The address.
     pub address: IpAddr,
     /// Whose it is.
-    pub allocation: Allocation,
+    pub allocation: Arc<Allocation>,
 }
 
 impl Entry {
@@ -95,7 +96,7 @@ pub(crate) fn survey(cache: &Cache, mut wanted: impl FnMut(&Holding) -> bool) ->
         let Some(pool) = pool.sound() else { continue };
         let Ok(pool_name) = PoolName::try_from(name.to_owned()) else { continue };
         let network = network_of(name, &pool.subnet());
-        for (address, allocation) in pool.iter() {
+        for (address, allocation) in pool.iter_shared() {
             let known = of_address(network, address).ok();
             let known = known.and_then(|name| cache.reservations.entry(&name));
             let mut reservation = None;

@@ -4,6 +4,7 @@
 //! and what was deleted does not come back with a version from before its end.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -100,8 +101,8 @@ struct Held<T> {
     outdated: bool,
     /// Which of the puts brought it.
     put: u64,
-    /// In a box, because nodes of the tree are half empty.
-    object: Box<T>,
+    /// Nodes of the tree are half empty, and surveys keep what they found.
+    object: Arc<T>,
 }
 
 impl<T> Held<T> {
@@ -126,14 +127,14 @@ impl<T> Default for Objects<T> {
     }
 }
 
-impl<T> Objects<T> {
+impl<T: Clone> Objects<T> {
     pub(crate) fn get(&self, name: &str) -> Option<&T> {
         self.held.get(name).map(|held| &*held.object)
     }
 
     /// The object with its name as it is kept here.
-    pub(crate) fn entry(&self, name: &str) -> Option<(&str, &T)> {
-        self.held.get_key_value(name).map(|(name, held)| (name.as_str(), &*held.object))
+    pub(crate) fn entry(&self, name: &str) -> Option<(&str, &Arc<T>)> {
+        self.held.get_key_value(name).map(|(name, held)| (name.as_str(), &held.object))
     }
 
     pub(crate) fn version(&self, name: &str) -> Option<Version> {
@@ -146,19 +147,19 @@ impl<T> Objects<T> {
     }
 
     /// All objects by name.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, Version, &T)> {
-        self.held.iter().map(|(name, held)| (name.as_str(), held.version, &*held.object))
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, Version, &Arc<T>)> {
+        self.held.iter().map(|(name, held)| (name.as_str(), held.version, &held.object))
     }
 
     /// All objects by name, to change what is remembered of them.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut T)> {
-        self.held.iter_mut().map(|(name, held)| (name.as_str(), &mut *held.object))
+        self.held.iter_mut().map(|(name, held)| (name.as_str(), Arc::make_mut(&mut held.object)))
     }
 
     /// An object to change what is remembered of it, unless the server went back since `epoch`.
     pub(crate) fn get_mut(&mut self, name: &str, epoch: u64) -> Option<&mut T> {
         let held = self.held.get_mut(name).filter(|held| !held.outdated && epoch >= self.epoch)?;
-        Some(&mut held.object)
+        Some(Arc::make_mut(&mut held.object))
     }
 
     /// An object was seen in this version. An answer from before the server went back says nothing.
@@ -172,14 +173,14 @@ impl<T> Objects<T> {
         }
         if let Some(held) = self.held.get_mut(&name).filter(|held| !held.outdated && version <= held.version)
         {
-            held.object.complete(object);
+            Arc::make_mut(&mut held.object).complete(object);
             return;
         }
         if let Some(earlier) = self.held.remove(&name).filter(|held| !held.outdated) {
-            object.succeed(*earlier.object);
+            object.succeed(Arc::unwrap_or_clone(earlier.object));
         }
         self.puts += 1;
-        let held = Held { version, outdated: false, put: self.puts, object: Box::new(object) };
+        let held = Held { version, outdated: false, put: self.puts, object: Arc::new(object) };
         self.held.insert(name, held);
     }
 
@@ -188,7 +189,7 @@ impl<T> Objects<T> {
         let known_here = self.held.get(name).is_some_and(|held| held.is_up_to(version));
         let ended = if known_here { self.held.remove(name) } else { None };
         self.note_end(name, version);
-        ended.map(|held| *held.object)
+        ended.map(|held| Arc::unwrap_or_clone(held.object))
     }
 
     fn note_end(&mut self, name: &str, version: Version) {
@@ -205,7 +206,7 @@ impl<T> Objects<T> {
         let version = known.filter(|_| self.version(name) == known)?;
         if self.held.get(name)?.outdated {
             // Its version says nothing about what may come after it.
-            return self.held.remove(name).map(|held| *held.object);
+            return self.held.remove(name).map(|held| Arc::unwrap_or_clone(held.object));
         }
         self.ended(name, version)
     }
@@ -226,7 +227,7 @@ impl<T> Objects<T> {
         self.gone.clear();
         for held in self.held.values_mut() {
             held.outdated = true;
-            held.object.doubt();
+            Arc::make_mut(&mut held.object).doubt();
         }
         true
     }
@@ -248,7 +249,7 @@ impl<T> Objects<T> {
                 if !outdated {
                     self.note_end(&name, version);
                 }
-                ended.push((name, *held.object));
+                ended.push((name, Arc::unwrap_or_clone(held.object)));
             }
         }
         Unlisted { ended, doubtful }

@@ -117,7 +117,7 @@ impl View {
             if spoken_for || scope.owner.is_some_and(mine) {
                 continue;
             }
-            let Reservation { container, podref, ifname, .. } = reservation;
+            let Reservation { container, podref, ifname, .. } = &**reservation;
             let mut matters = false;
             for pool in &mut reserved {
                 matters |= pool.assign(address, container, Some(podref), ifname);

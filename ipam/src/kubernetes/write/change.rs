@@ -5,25 +5,26 @@
 //! hundred writers through and send the others back.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use crate::pool::{Allocation, Pool};
 
-/// One change of one entry.
+/// One change of one entry, which is shared with the pools that have it: hundreds of changes are remembered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
     /// A free address gets an entry.
-    Add(Allocation),
+    Add(Arc<Allocation>),
     /// An entry of this pod passes to another sandbox.
     Take {
         /// As it was.
-        old: Allocation,
+        old: Arc<Allocation>,
         /// As it shall be.
-        new: Allocation,
+        new: Arc<Allocation>,
     },
     /// An entry goes.
-    Remove(Allocation),
+    Remove(Arc<Allocation>),
 }
 
 /// What has become of a change.
@@ -44,8 +45,8 @@ pub(crate) fn difference(
     by_others: impl Fn(IpAddr, &Allocation) -> bool,
 ) -> Vec<(IpAddr, Change)> {
     let mut changes = Vec::new();
-    for (address, new) in after.iter() {
-        match before.get(address) {
+    for (address, new) in after.iter_shared() {
+        match before.get_shared(address) {
             // Left out here and not later: of hundreds of claims at once each would keep room for all.
             None if by_others(address, new) => {}
             None => changes.push((address, Change::Add(new.clone()))),
@@ -55,7 +56,7 @@ pub(crate) fn difference(
             Some(_) => {}
         }
     }
-    for (address, old) in before.iter().filter(|(address, _)| after.get(*address).is_none()) {
+    for (address, old) in before.iter_shared().filter(|(address, _)| after.get(*address).is_none()) {
         changes.push((address, Change::Remove(old.clone())));
     }
     changes
@@ -88,7 +89,7 @@ impl Change {
         match self {
             Self::Add(new) => {
                 // The server takes a test for null as one for absence, as whereabouts relies on.
-                operations.extend([test("", Value::Null), put("", json!(new))]);
+                operations.extend([test("", Value::Null), put("", json!(**new))]);
             }
             Self::Take { old, new } => {
                 operations.extend(tests(old));
@@ -111,7 +112,7 @@ impl Change {
     }
 
     /// The entry as the change leaves it.
-    pub(crate) fn after(&self) -> Option<&Allocation> {
+    pub(crate) fn after(&self) -> Option<&Arc<Allocation>> {
         match self {
             Self::Add(new) | Self::Take { new, .. } => Some(new),
             Self::Remove(_) => None,
@@ -191,7 +192,7 @@ mod tests {
             change.write(30, &mut operations);
             operations.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
-        let (old, new) = (Allocation::new("a", "ns/pod", "net1"), Allocation::new("b", "ns/pod", "net1"));
+        let [old, new] = ["a", "b"].map(|id| Arc::new(Allocation::new(id, "ns/pod", "net1")));
         assert_eq!(
             written(Change::Add(new.clone())),
             [

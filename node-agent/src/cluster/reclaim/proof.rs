@@ -120,9 +120,9 @@ mod tests {
             pool: PoolName::new(None, &subnet).unwrap(),
             subnet,
             address: "10.0.0.1".parse().unwrap(),
-            allocation: Allocation::new(id, podref, "net1"),
+            allocation: Allocation::new(id, podref, "net1").into(),
         });
-        let reservation = reservation.map(|reservation| ("10.0.0.1".to_owned(), reservation));
+        let reservation = reservation.map(|reservation| ("10.0.0.1".to_owned(), reservation.into()));
         Holding { entry, reservation, disputed: false }
     }
 

@@ -121,7 +121,7 @@ impl Repairer {
     /// # Errors
     /// Those of writing.
     pub(super) async fn repair_lost_entry(&self, entry: &Entry) -> Result<Option<Repaired>, Failed> {
-        let Allocation { id, ifname, .. } = &entry.allocation;
+        let Allocation { id, ifname, .. } = &*entry.allocation;
         let attachment = Attachment { container_id: id.clone(), ifname: ifname.clone().unwrap_or_default() };
         let deadline = Instant::now() + ACT;
         let turn = self.turn(&attachment, deadline).await?;
