@@ -114,31 +114,28 @@ impl Reclaim {
     }
 }
 
-/// Since when what was seen last time has been seen, by a key.
+/// Since when what was seen last time has been seen, and whether it was seen this time, by a key.
 #[derive(Debug, Default)]
-struct Seen(HashMap<String, Instant>);
+struct Seen(HashMap<String, (Instant, bool)>);
 
 impl Seen {
-    /// Forgets what is not among `keys`.
-    fn only<'a>(&mut self, keys: impl Iterator<Item = &'a str>) {
-        let mut still = HashMap::new();
-        for key in keys {
-            if let Some((key, since)) = self.0.remove_entry(key) {
-                still.insert(key, since);
-            }
-        }
-        self.0 = still;
-    }
-
-    /// For how long, if it was seen before; notes it if not.
+    /// Notes that it was seen this time, and for how long it has been.
     fn for_long(&mut self, key: &str) -> Duration {
-        match self.0.get(key) {
-            Some(since) => since.elapsed(),
+        match self.0.get_mut(key) {
+            Some((since, now)) => {
+                *now = true;
+                since.elapsed()
+            }
             None => {
-                self.0.insert(key.to_owned(), Instant::now());
+                self.0.insert(key.to_owned(), (Instant::now(), true));
                 Duration::ZERO
             }
         }
+    }
+
+    /// Ends one look at all: forgets what was not seen in it.
+    fn end_look(&mut self) {
+        self.0.retain(|_, (_, now)| std::mem::take(now));
     }
 
     fn forget(&mut self, key: &str) {
@@ -174,9 +171,10 @@ mod tests {
         let mut seen = Seen::default();
         assert_eq!(seen.for_long("a"), Duration::ZERO);
         advance(Duration::from_secs(50)).await;
-        seen.only(["a"].into_iter());
+        seen.end_look();
         assert_eq!(seen.for_long("a"), Duration::from_secs(50));
-        seen.only(["b"].into_iter());
+        seen.end_look();
+        seen.end_look();
         assert_eq!(seen.for_long("a"), Duration::ZERO);
     }
 }

@@ -40,15 +40,12 @@ impl Reclaim {
         bare.retain(|holding| {
             holding.entry.as_ref().is_some_and(|entry| reserved.contains(entry.pool.as_str()))
         });
-        let keys: Vec<String> = bare.iter().map(key).collect();
-        seen.only(keys.iter().map(String::as_str));
+        // As long as a claim or a release may be half-way, and then once in so long: a record is a file.
+        bare.retain(|holding| seen.for_long(&key(holding)) >= self.grace);
+        seen.end_look();
         let mut failures = Failures::default();
-        for (holding, key) in bare.iter().zip(&keys) {
-            // As long as a claim or a release may be half-way, and then once in so long: a record is a file.
-            if seen.for_long(key) < self.grace {
-                continue;
-            }
-            seen.forget(key);
+        for holding in &bare {
+            seen.forget(&key(holding));
             let Some((name, lost)) = self.lost_by(holding) else { continue };
             let repaired = match self.repairer.repair_reservation(&name, &lost, false).await {
                 Ok(repaired) => repaired,

@@ -166,16 +166,19 @@ impl Reclaim {
     }
 
     async fn look(&self, suspects: &mut Seen, lone: &mut Seen) -> Result<(), String> {
-        let found = self.repairer.store.survey(|holding| self.stands(holding) != Stands::Well);
-        let (doubtful, alone): (Vec<&Holding>, Vec<&Holding>) =
-            found.iter().partition(|holding| self.stands(holding) == Stands::Suspect);
-        suspects.only(doubtful.iter().map(|holding| key(holding)));
-        lone.only(alone.iter().map(|holding| key(holding)));
+        // Only those that are due are kept: of a node that was emptied, all may be suspect.
+        let due = self.repairer.store.survey(|holding| {
+            let seen = match self.stands(holding) {
+                Stands::Well => return false,
+                Stands::Suspect => &mut *suspects,
+                Stands::Lone => &mut *lone,
+            };
+            seen.for_long(key(holding)) >= self.grace
+        });
+        suspects.end_look();
+        lone.end_look();
         let mut failures = Failures::default();
-        for holding in doubtful {
-            if suspects.for_long(key(holding)) < self.grace {
-                continue;
-            }
+        for holding in due.iter().filter(|holding| self.stands(holding) == Stands::Suspect) {
             let freed = self.free_own(holding, suspects).await;
             if freed.is_err() {
                 // In another grace period. Others are not kept waiting.
@@ -185,10 +188,7 @@ impl Reclaim {
                 return failures.result();
             }
         }
-        for holding in alone {
-            if lone.for_long(key(holding)) < self.grace {
-                continue;
-            }
+        for holding in due.iter().filter(|holding| self.stands(holding) == Stands::Lone) {
             lone.forget(key(holding));
             if !failures.note(self.repair_own(holding).await) {
                 break;
