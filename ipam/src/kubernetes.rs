@@ -82,6 +82,7 @@ use crate::name::PoolName;
 use crate::pool::Pool;
 use crate::wire::Attachment;
 
+pub use api::name::names_address;
 pub use api::object::Reservation;
 pub use claim::{Claimed, Refused, Residue};
 pub use error::Error;
@@ -92,6 +93,7 @@ pub use write::turn::Turn;
 
 use api::Api;
 use memory::cache::Cache;
+use memory::deletions::Deletions;
 use memory::keep_up::Attachments;
 use memory::pending::PendingAllocations;
 use memory::pool::CachedPool;
@@ -146,6 +148,8 @@ struct Shared {
     lost: Mutex<BTreeMap<String, Reservation>>,
     /// Pools as they were before the server went back, until they are listed again, and their entries that it lost.
     before: Mutex<BTreeMap<String, Arc<Pool>>>,
+    /// Reservations that this agent deletes: their end is not a loss.
+    deletions: Mutex<Deletions>,
     lost_entries: Mutex<Vec<Entry>>,
     lost_entry: Notify,
     lost_one: Notify,
@@ -185,6 +189,7 @@ impl Store {
             before: Mutex::default(),
             lost_entries: Mutex::default(),
             lost_entry: Notify::new(),
+            deletions: Mutex::default(),
             lost_one: Notify::new(),
             reading: Mutex::default(),
             attachments: Mutex::default(),

@@ -8,15 +8,16 @@ use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
 use ipnet::IpNet;
+use octavia_bridge_cluster::api::TROUBLE;
 use tokio::time::{Instant, sleep};
 
 use crate::name::PoolName;
 use crate::request::Assigned;
-use crate::wire::{Attachment, Claim};
+use crate::wire::{Attachment, Claim, Sandbox};
 
 use crate::kubernetes::api::object::By;
 use crate::kubernetes::claim::carry_out::CarriedOut;
-use crate::kubernetes::claim::plan::{Plan, plan};
+use crate::kubernetes::claim::plan::{Plan, Preference, plan};
 use crate::kubernetes::error::Error;
 use crate::kubernetes::memory::keep_up::unread_by_claim;
 use crate::kubernetes::write::deadline::Deadline;
@@ -121,6 +122,8 @@ impl Store {
             node: &self.inner.shared.node,
             sandboxes: &claim.sandboxes,
         };
+        let _turns = self.wait_for_releases(claim, deadline).await?;
+        let freed = lock(&self.inner.shared.attachments).freed_lately(podref, &by.owner.ifname);
         let mut within = Deadline::until(deadline);
         // Whether the claim's pools were read since the last disappointment, what else was, and how many reservations.
         let (mut conflicts, mut fresh, mut looked, mut reread) = (0, false, BTreeSet::new(), 0);
@@ -131,7 +134,7 @@ impl Store {
                 self.refresh(claim, &within).await?;
                 fresh = true;
             }
-            let (plan, chosen) = self.decide(claim, conflicts, &theirs, &looked)?;
+            let (plan, chosen) = self.decide(claim, conflicts, &theirs, &freed, &looked)?;
             let (assigned, plans) = match plan {
                 Plan::Unread(pools) => {
                     self.read_all(&pools, &[], &within).await?;
@@ -192,12 +195,35 @@ impl Store {
         })
     }
 
+    /// Waits for releases of earlier sandboxes of the claimant's pod, such as those that an outage of the API has delayed, and
+    /// keeps others from beginning while the turns are held: what they would free is the claimant's. Without, the release and
+    /// the takeover of one entry would meet, and the pod would get another address.
+    async fn wait_for_releases(&self, claim: &Claim, deadline: Instant) -> Result<Vec<Turn>, Error> {
+        let mut turns = Vec::<Turn>::new();
+        let until = deadline.min(Instant::now() + TROUBLE);
+        let owner = &claim.request.owner;
+        for Sandbox { attachment, alive } in &claim.sandboxes {
+            let own = attachment.container_id == owner.container_id && attachment.ifname == owner.ifname;
+            if *alive || own || turns.iter().any(|turn| turn.attachment() == attachment) {
+                continue;
+            }
+            match self.turn_unless_away(attachment, until).await {
+                Ok(turn) => turns.push(turn),
+                // The tests in the patches decide, as between agents.
+                Err(Error::Late { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(turns)
+    }
+
     /// Decides by what is known, and keeps others of this agent from choosing the same.
     fn decide(
         &self,
         claim: &Claim,
         conflicts: u32,
         theirs: &BTreeMap<IpAddr, String>,
+        freed: &[(PoolName, IpAddr)],
         looked: &BTreeSet<String>,
     ) -> Result<(Plan, Chosen<'_>), Error> {
         let shared = &self.inner.shared;
@@ -218,8 +244,8 @@ impl Store {
             let width = (here.max(1) * SPREAD) << conflicts.saturating_sub(1).min(8);
             shared.jitter.roll(width.min(WIDEST_SPREAD))
         };
-        let passed_over = theirs.keys().copied();
-        let plan = plan(&cache, &pending, claim, &shared.node, skip, passed_over, &shared.api)?;
+        let preference = Preference { skip, passed_over: theirs, freed };
+        let plan = plan(&cache, &pending, claim, &shared.node, preference, &shared.api)?;
         let mut places = Vec::new();
         if let Plan::Write(_, plans) = &plan {
             for (plan, place) in

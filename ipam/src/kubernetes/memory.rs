@@ -1,6 +1,7 @@
 //! What is remembered of the objects: it says what to try, and never what is so.
 
 pub(crate) mod cache;
+pub(crate) mod deletions;
 pub(crate) mod keep_up;
 pub(crate) mod pending;
 pub(crate) mod pool;

@@ -20,6 +20,7 @@ use crate::kubernetes::error::Error;
 use crate::kubernetes::memory::cache::Cache;
 use crate::kubernetes::memory::keep_up::unread_by_release;
 use crate::kubernetes::memory::pool::{CachedPool, Content};
+use crate::kubernetes::survey::is_taken_over;
 use crate::kubernetes::write::change::Change;
 use crate::kubernetes::write::deadline::Deadline;
 use crate::kubernetes::write::job::Written;
@@ -45,6 +46,9 @@ pub(crate) struct Holdings {
     /// A damaged pool that names the container.
     corrupt: Option<Error>,
 }
+
+/// Reservations by name, each with the entry that was removed, if there was one, and the queue of its pool.
+type Freed<'a> = BTreeMap<String, (Option<Arc<Queue>>, Option<&'a Allocation>)>;
 
 impl Holdings {
     pub(crate) fn is_empty(&self) -> bool {
@@ -164,8 +168,7 @@ impl Store {
         }));
         let mut failure = corrupt;
         let mut released = 0;
-        // Each with the entry that was removed, if there was one.
-        let mut free: BTreeMap<String, (Option<Arc<Queue>>, Option<&Allocation>)> = BTreeMap::new();
+        let (mut free, mut had, mut pod) = (Freed::new(), Vec::new(), None);
         // Their entries may stand in the damaged pool.
         if failure.is_none() {
             free.extend(reservations.into_iter().map(|name| (name, (None, None))));
@@ -181,9 +184,15 @@ impl Store {
                 failure = Some(error);
             } else {
                 released += entries.len();
+                had.extend(entries.iter().map(|(address, _)| (name.clone(), *address)));
+                pod = entries.first().map(|(_, entry)| entry.podref.as_str()).or(pod);
                 free.extend(named.map(|(name, entry)| (name, (Some(queue.clone()), Some(&**entry)))));
             }
         }
+        if let Some(pod) = pod {
+            lock(&self.inner.shared.attachments).freed(pod, ifname, had);
+        }
+        self.keep_needed(&mut free);
         let deleting = free.iter().map(|(name, (queue, entry))| async move {
             let gate = queue.as_ref().map_or(&self.inner.stray, |queue| queue.gate());
             // whereabouts does not write whose container it is, but then its entry was.
@@ -197,5 +206,14 @@ impl Store {
             failure = deleted.err().or(failure);
         }
         failure.map_or(Ok(released), Err)
+    }
+
+    /// Leaves out the reservations that another sandbox of their pod needs: whereabouts gives it the entry, and leaves the
+    /// reservation as it is.
+    fn keep_needed(&self, free: &mut Freed<'_>) {
+        let cache = lock(&self.inner.shared.cache);
+        free.retain(|name, _| {
+            cache.reservations.get(name).is_none_or(|reservation| !is_taken_over(&cache, name, reservation))
+        });
     }
 }

@@ -117,10 +117,7 @@ impl Store {
         }
     }
 
-    /// Waits for a reservation of this node that somebody else deleted.
-    ///
-    /// One that this agent has just deleted may be told, too: whoever has its attachment's turn then sees that its entry is
-    /// gone.
+    /// Waits for a reservation of this node that another program deleted.
     pub async fn lost(&self) -> (String, Reservation) {
         let shared = &self.inner.shared;
         loop {

@@ -13,7 +13,7 @@ use crate::wire::Attachment;
 use crate::kubernetes::api::name::{address_of, of_address};
 use crate::kubernetes::api::object::Reservation;
 use crate::kubernetes::memory::cache::Cache;
-use crate::kubernetes::{Store, lock};
+use crate::kubernetes::{Shared, Store, lock};
 
 /// An address in use: its entry, its reservation, or both.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +76,19 @@ impl Holding {
 }
 
 impl Store {
+    /// Whether the attachment was on this node, by a claim or a release of this agent, or by a reservation.
+    pub fn was_here(&self, attachment: &Attachment) -> bool {
+        let Shared { node, cache, attachments, .. } = &*self.inner.shared;
+        let Attachment { container_id, ifname } = attachment;
+        let is_it = |seen: &Reservation| {
+            *seen.node == **node
+                && *seen.container == **container_id
+                && (ifname.is_empty() || *seen.ifname == **ifname)
+        };
+        let cache = lock(cache);
+        cache.reservations.iter().any(|(_, _, seen)| is_it(seen)) || lock(attachments).knows(attachment)
+    }
+
     /// The addresses in use that `wanted` wants, by pool and address; lone reservations come last.
     ///
     /// What is in memory is told, see [`Store::watching`] and [`Store::keep_up`]. `wanted` must not call the store.
@@ -119,6 +132,24 @@ pub(crate) fn survey(cache: &Cache, mut wanted: impl FnMut(&Holding) -> bool) ->
         keep(Holding { entry: None, reservation, disputed: disputed.contains(name) });
     }
     found
+}
+
+/// Whether another sandbox of the reservation's pod has the entry at its address, as after a takeover by whereabouts: then the
+/// reservation protects the address for that one.
+pub(crate) fn is_taken_over(cache: &Cache, name: &str, reservation: &Reservation) -> bool {
+    for (pool_name, _, pool) in cache.pools.iter() {
+        let Some(pool) = pool.sound() else { continue };
+        let Some(address) = address_of(network_of(pool_name, &pool.subnet()), name) else { continue };
+        let Some(entry) = pool.get(address) else { continue };
+        let same = |ifname: &str| reservation.ifname.is_empty() || *reservation.ifname == *ifname;
+        if *entry.podref == *reservation.podref
+            && *entry.id != *reservation.container
+            && entry.ifname.as_deref().is_none_or(same)
+        {
+            return true;
+        }
+    }
+    false
 }
 
 /// The one pool to which the address of reservation `name` can belong; `None` if there are several, or one is damaged or was

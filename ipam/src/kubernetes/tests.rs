@@ -7,6 +7,7 @@ mod crowds;
 mod interleavings;
 mod mending;
 mod patch;
+mod reboots;
 mod restored;
 mod sandboxes;
 mod server;

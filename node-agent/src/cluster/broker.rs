@@ -9,11 +9,12 @@
 
 pub(crate) mod call;
 pub(crate) mod client;
+mod contested;
 mod metrics;
 mod replay;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -27,9 +28,10 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
 use crate::cluster::Cluster;
-use crate::cluster::reclaim;
+use crate::cluster::reclaim::{self, ReclaimApi, Sandboxes};
 use crate::health::{Health, Line, Requests};
 use crate::socket::Socket;
+use contested::Contested;
 use metrics::{BrokerMetrics, Pools};
 
 /// Connections at work at once; more wait to be accepted. A node has room for a few hundred pods.
@@ -41,6 +43,7 @@ const LAST: Duration = Duration::from_secs(5);
 struct Broker {
     store: Store,
     tombstones: Tombstones,
+    contested: Contested,
     /// Who may ask, beside root: the user who runs the agent.
     user: u32,
     metrics: BrokerMetrics,
@@ -107,7 +110,14 @@ pub(crate) async fn start(cluster: &Cluster, state_dir: &Path, health: &Health) 
         UnixStream::pair().and_then(|(ours, _)| ours.peer_cred()).context("find out who runs this")?.uid();
     let tombstones = Tombstones::new(state_dir.join("cluster-tombstones"));
     let metrics = BrokerMetrics::new(&health.metrics);
-    let broker = Arc::new(Broker { store, tombstones, user, metrics });
+    let contested = Contested {
+        node: reclaiming.node.to_owned(),
+        sandboxes: Sandboxes::under(state_dir),
+        api: ReclaimApi::new(api.apart()),
+        grace: cluster.reclaim_grace,
+        since: Mutex::default(),
+    };
+    let broker = Arc::new(Broker { store, tombstones, contested, user, metrics });
     health.metrics.collect(Pools(broker.clone()));
     health.readiness.ask("api", move || requests.lines());
     let asked = broker.clone();

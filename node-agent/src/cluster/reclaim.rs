@@ -45,7 +45,7 @@ use metrics::ReclaimMetrics;
 pub(crate) use node::describe;
 pub(crate) use pod::{Pod, PodRef};
 pub(crate) use proof::{Basis, Death};
-pub(crate) use repair::{Freed, Repairer};
+pub(crate) use repair::{Freed, Lone, Repairer};
 pub(crate) use sandbox::Sandboxes;
 
 /// What reclaim has to know.

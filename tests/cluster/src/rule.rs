@@ -23,6 +23,8 @@ pub enum Fault {
     HangAfter,
     /// It is passed on after this time.
     Delay(Duration),
+    /// The server does it at once, and the answer comes after this time.
+    DelayAfter(Duration),
 }
 
 impl Fault {

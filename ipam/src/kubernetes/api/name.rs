@@ -19,6 +19,15 @@ pub(crate) fn of_address(network_name: Option<&str>, address: IpAddr) -> Result<
     if is_object_name(&name) { Ok(name) } else { Err(NameError(name)) }
 }
 
+/// Whether `name` is the name of `address`'s reservation in some address domain.
+pub fn names_address(name: &str, address: IpAddr) -> bool {
+    let mut suffix = address.to_string().replace(':', "-");
+    if suffix.ends_with('-') {
+        suffix.push('0');
+    }
+    name.strip_suffix(&suffix).is_some_and(|network| network.is_empty() || network.ends_with('-'))
+}
+
 /// The address that reservation `name` stands for in the domain `network_name`; `None` when it is another domain's.
 pub(crate) fn address_of(network_name: Option<&str>, name: &str) -> Option<IpAddr> {
     let text = match network_name {
@@ -45,6 +54,8 @@ mod tests {
             let address: IpAddr = text.parse().unwrap();
             assert_eq!(of_address(network, address).unwrap(), name);
             assert_eq!(address_of(network, name), Some(address), "{name} read back");
+            assert!(names_address(name, address), "{name} of any domain");
+            assert!(!names_address(name, "10.0.0.11".parse().unwrap()), "{name} of another address");
         }
     }
 

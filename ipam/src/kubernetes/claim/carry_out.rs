@@ -13,6 +13,7 @@ use super::plan::{Place, PoolPlan};
 use crate::kubernetes::api::name::of_address;
 use crate::kubernetes::api::object::{By, Reservation};
 use crate::kubernetes::error::Error;
+use crate::kubernetes::survey::is_taken_over;
 use crate::kubernetes::write::change::Change;
 use crate::kubernetes::write::deadline::Deadline;
 use crate::kubernetes::write::job::Written;
@@ -162,7 +163,9 @@ impl Store {
         let needed = |name: &str| places().any(|place| place.reservation.as_deref() == Some(name));
         let mut surplus: Vec<(String, Option<&Allocation>)> = {
             let cache = lock(&self.inner.shared.cache);
-            let mine = cache.reservations.iter().filter(|(name, _, seen)| by.has(seen) && !needed(name));
+            let mine = cache.reservations.iter().filter(|(name, _, seen)| {
+                by.has(seen) && !needed(name) && !is_taken_over(&cache, name, seen)
+            });
             mine.map(|(name, _, _)| (name.to_owned(), None)).collect()
         };
         for (address, change) in plans.iter().flat_map(|plan| &plan.changes) {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use crate::allocate::{Refusal, allocate_apart};
 use crate::name::PoolName;
 use crate::pool::Pool;
-use crate::request::{Assigned, Request};
+use crate::request::{Assigned, Owner, Request};
 use crate::wire::{Attachment, Claim};
 
 use crate::kubernetes::api::Api;
@@ -63,8 +63,18 @@ pub(crate) struct Place {
     pub(crate) kept: bool,
 }
 
-/// Decides for `claim`, whose agent is on `node`; of each range's free addresses `skip` are passed over, and all of
-/// `passed_over`.
+/// Which addresses to prefer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Preference<'a> {
+    /// Of each range's free addresses so many are passed over.
+    pub(crate) skip: usize,
+    /// And all of these.
+    pub(crate) passed_over: &'a BTreeMap<IpAddr, String>,
+    /// What the pod's interface had until a moment ago: the claimant gets it again, if it is free.
+    pub(crate) freed: &'a [(PoolName, IpAddr)],
+}
+
+/// Decides for `claim`, whose agent is on `node`.
 ///
 /// # Errors
 /// What no later try can mend, and damaged pools.
@@ -73,14 +83,13 @@ pub(crate) fn plan(
     pending: &PendingAllocations,
     claim: &Claim,
     node: &str,
-    skip: usize,
-    passed_over: impl Iterator<Item = IpAddr>,
+    preference: Preference<'_>,
     api: &Api,
 ) -> Result<Plan, Error> {
+    let Preference { skip, passed_over, freed } = preference;
     let mut request = Cow::Borrowed(&claim.request);
-    let mut passed_over = passed_over.peekable();
-    if passed_over.peek().is_some() {
-        request.to_mut().reserved.extend(passed_over);
+    if !passed_over.is_empty() {
+        request.to_mut().reserved.extend(passed_over.keys());
     }
     let request = &*request;
     let scope = Scope {
@@ -90,6 +99,17 @@ pub(crate) fn plan(
         owner: Some(&request.owner),
     };
     let View { mut own, others, pools, alone } = View::new(cache, pending, &scope, api)?;
+    for (name, address) in freed {
+        let is_taken = others.iter().any(|other| other.get(*address).is_some());
+        let Some(pool) = own.iter_mut().find(|pool| pool.name() == name.as_str() && !is_taken) else {
+            continue;
+        };
+        if pool.get(*address).is_none() {
+            // As if the claimant had it already; whether it suits the claimant's ranges is for the allocation to say.
+            let Owner { container_id, ifname, pod } = &request.owner;
+            let _inside = pool.assign(*address, container_id, pod.as_deref(), ifname);
+        }
+    }
     let nodes = nodes(cache, request);
     let contested: RefCell<Vec<Attachment>> = RefCell::default();
     let alive = |id: &str, ifname: &str| {

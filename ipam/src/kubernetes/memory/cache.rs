@@ -73,6 +73,10 @@ impl Cached for Reservation {
 
     fn ended(self, name: &str, shared: &Shared) {
         if *self.node == *shared.node {
+            // The watch may report a deletion of ours before the server answers it.
+            if lock(&shared.deletions).has(name, &self) {
+                return;
+            }
             lock(&shared.lost).insert(name.to_owned(), self);
             shared.lost_one.notify_one();
         } else {

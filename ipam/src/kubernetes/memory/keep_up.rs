@@ -7,7 +7,8 @@
 //!
 //! An agent whose node has no attachment reads nothing when others do something.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -29,6 +30,9 @@ use crate::kubernetes::{Shared, Store, lock};
 
 /// So many released attachments are remembered: runtimes repeat DEL soon, if they do.
 const REMEMBERED: usize = 1024;
+/// A pod that is made again within this time gets the address again that it had, if that is free: kubelet tries again after 15 s,
+/// and a release that an outage has delayed may come before that.
+const SAME_AGAIN: Duration = Duration::from_secs(120);
 /// So long after the last reservation of whereabouts' more of them are expected.
 const WHEREABOUTS: Duration = Duration::from_secs(3600);
 /// How full a range is, is told by what was read at most so long ago, as long as that says that there is room.
@@ -39,6 +43,15 @@ const ROOM: Duration = Duration::from_secs(60);
 pub(crate) struct Attachments {
     claimed: HashSet<Attachment>,
     released: HashSet<Attachment>,
+    /// What pods had, by `namespace/name` and interface, until it was released at this moment.
+    freed: HashMap<(String, String), FreedLately>,
+}
+
+/// What was released, and when.
+#[derive(Debug)]
+struct FreedLately {
+    since: Instant,
+    addresses: Vec<(PoolName, IpAddr)>,
 }
 
 impl Attachments {
@@ -68,6 +81,27 @@ impl Attachments {
             self.released.clear();
         }
         self.released.insert(attachment.clone());
+    }
+
+    /// Addresses of a pod's interface were released.
+    pub(crate) fn freed(&mut self, pod: &str, ifname: &str, addresses: Vec<(PoolName, IpAddr)>) {
+        if self.freed.len() >= REMEMBERED {
+            self.freed.clear();
+        }
+        let freed = FreedLately { since: Instant::now(), addresses };
+        self.freed.insert((pod.to_owned(), ifname.to_owned()), freed);
+    }
+
+    /// What a pod's interface had until a moment ago. It may be in use again.
+    pub(crate) fn freed_lately(&self, pod: &str, ifname: &str) -> Vec<(PoolName, IpAddr)> {
+        let freed = self.freed.get(&(pod.to_owned(), ifname.to_owned()));
+        let freed = freed.filter(|freed| freed.since.elapsed() < SAME_AGAIN);
+        freed.map(|freed| freed.addresses.clone()).unwrap_or_default()
+    }
+
+    /// Whether it claimed or released here.
+    pub(crate) fn knows(&self, attachment: &Attachment) -> bool {
+        self.claimed.contains(attachment) || self.released.contains(attachment)
     }
 
     /// Whether all that it had was given back: it has nothing that others could have made since.

@@ -135,6 +135,35 @@ async fn a_release_deletes_only_what_it_has_seen() {
     assert_eq!(reservations(&server), ["172.23.0.30 d1"]);
 }
 
+/// Whereabouts gives the entry to the pod's next sandbox, and leaves the reservation as it is. The release of the sandbox before
+/// comes late, as from a tombstone, before or after the agent has heard of that.
+#[tokio::test(start_paused = true)]
+async fn a_late_release_leaves_the_reservation_to_the_sandbox_that_whereabouts_gave_the_entry() {
+    for (seed, deaf, restarted) in [(40, false, false), (41, true, false), (42, false, true)] {
+        let server = Server::new(seed);
+        let first = agent(&server, "node-1", seed);
+        add(&first, &claim(&octavia(), 1)).await.unwrap();
+        sleep(Duration::from_secs(1)).await;
+        server.lose_watches(deaf);
+        let mut pool = server.object(POOLS, "172.23.0.0-24").unwrap();
+        pool["spec"]["allocations"]["30"]["id"] = "theirs".into();
+        server.put(POOLS, "172.23.0.0-24", Some(pool));
+        sleep(Duration::from_secs(1)).await;
+        let store = if restarted { agent(&server, "node-1", seed + 1) } else { first };
+        del(&store, &attachment(1)).await.unwrap();
+        assert_eq!(entries(&server, "172.23.0.0-24"), ["30 theirs"], "seed {seed}");
+        assert_eq!(reservations(&server), ["172.23.0.30 c1"], "seed {seed}");
+        // Another pod's entry is another matter: then nobody needs this one's reservation.
+        let mut pool = server.object(POOLS, "172.23.0.0-24").unwrap();
+        pool["spec"]["allocations"]["30"]["podref"] = "openstack/other".into();
+        server.put(POOLS, "172.23.0.0-24", Some(pool));
+        server.lose_watches(false);
+        sleep(Duration::from_secs(100)).await;
+        del(&store, &attachment(1)).await.unwrap();
+        assert_eq!(reservations(&server), [""; 0], "seed {seed}");
+    }
+}
+
 /// The runtime deletes the old sandbox while it attaches the new one: both go to one entry, and neither may wait for the
 /// other for ever.
 #[tokio::test(start_paused = true)]

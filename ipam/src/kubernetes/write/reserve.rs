@@ -60,6 +60,9 @@ impl Shared {
     ) -> Result<Reserved, Unreserved> {
         let mut attempt = Attempt { name, kept, by, asked: false, doubtful: false };
         let reserved = self.reserve_now(&mut attempt, within).await;
+        if let Ok(Reserved::Made | Reserved::Kept) = reserved {
+            lock(&self.deletions).remove(name);
+        }
         reserved.map_err(|error| Unreserved { error, doubtful: attempt.doubtful })
     }
 
@@ -137,14 +140,17 @@ impl Shared {
         let mut conflicts = 0;
         loop {
             let Some((version, seen)) = self.reservation(name).filter(|(_, seen)| mine(seen)) else {
+                lock(&self.deletions).remove(name);
                 return Ok(());
             };
+            lock(&self.deletions).add(name, &seen);
             let sent = Instant::now();
             let error = match self.api.delete::<Reservation>(name, &seen.uid, version, within.request()).await
             {
                 Ok(()) => {
                     self.trouble.send_replace(None);
                     lock(&self.cache).reservations.ended(name, version);
+                    lock(&self.deletions).remove(name);
                     return Ok(());
                 }
                 Err(error) => error,

@@ -98,6 +98,7 @@ impl Broker {
                 return;
             }
         };
+        let claim = &self.judge(claim, deadline).await;
         let claimed = self.store.claim(&turn, claim, deadline).await;
         self.metrics.claimed(&claimed, begun.elapsed());
         match claimed {

@@ -11,6 +11,7 @@ use octavia_bridge_ipam::kubernetes::{Entry, Holding, Repaired, Reservation};
 use tokio::time::sleep;
 
 use super::repair::Failures;
+use super::sandbox::Recorded;
 use super::{Reclaim, Seen, WarnOnce};
 
 /// Looks again and again, for ever.
@@ -76,7 +77,12 @@ impl Reclaim {
     fn lost_by(&self, holding: &Holding) -> Option<(String, Reservation)> {
         let Entry { allocation, .. } = holding.entry.as_ref()?;
         let name = holding.entry.as_ref()?.reservation_name()?;
-        self.repairer.sandboxes.standing(&holding.attachment())?;
+        let attachment = holding.attachment();
+        self.repairer.sandboxes.standing(&attachment)?;
+        let is_it = |address| holding.entry.as_ref().is_some_and(|entry| entry.address == address);
+        if self.repairer.sandboxes.recorded(&attachment, is_it) != Recorded::Has {
+            return None;
+        }
         let lost = Reservation {
             uid: "".into(),
             podref: allocation.podref.as_str().into(),

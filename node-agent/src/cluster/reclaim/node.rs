@@ -7,16 +7,19 @@ use std::time::Duration;
 use octavia_bridge_cluster::Jitter;
 use octavia_bridge_ipam::kubernetes::{Entry, Holding, Repaired, Reservation};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::proof::Basis;
-use super::repair::{Failed, Failures, Freed};
+use super::repair::{Failed, Failures, Freed, Lone};
+use super::sandbox::Recorded;
 use super::{Reclaim, Seen, WarnOnce};
 use crate::cluster::backoff;
 
 /// How long the record of an attachment may still be there after its release, of which the watch may have reported. Not longer:
 /// meanwhile another pod may get the address.
 const AFTER_RELEASE: Duration = Duration::from_secs(2);
+/// How long an ADD may be under way before its record says which addresses the attachment has: runtimes give it two minutes.
+const LONGEST_ADD: Duration = Duration::from_secs(150);
 
 /// How one of this node's addresses stands, as far as is known without asking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,11 +70,18 @@ pub(super) async fn keep_reservations(reclaim: Arc<Reclaim>) {
 }
 
 async fn keep_reservation(reclaim: Arc<Reclaim>, name: String, lost: Reservation) {
-    let repaired = reclaim.keep_reservation(&name, &lost, false).await;
-    if repaired == Repaired::Needless && reclaim.repairer.holds(&lost) {
+    if reclaim.keep_reservation(&name, &lost, false).await != Repaired::Needless {
+        return;
+    }
+    let begun = Instant::now();
+    // An ADD that has not come to its end may have chosen another address.
+    while begun.elapsed() < LONGEST_ADD && reclaim.repairer.recorded(&name, &lost) != Recorded::Lacks {
         // Of a DEL that is about to end it may come to nothing.
         sleep(AFTER_RELEASE).await;
-        reclaim.keep_reservation(&name, &lost, true).await;
+        if reclaim.repairer.recorded(&name, &lost) == Recorded::Has {
+            reclaim.keep_reservation(&name, &lost, true).await;
+            return;
+        }
     }
 }
 
@@ -219,17 +229,20 @@ impl Reclaim {
 
     async fn repair_own(&self, holding: &Holding) -> Result<(), Failed> {
         match self.repairer.repair_entry(holding).await? {
-            Some(Repaired::Done) => {
+            Some(Lone::Repaired(Repaired::Done)) => {
                 tracing::warn!(
                     "{} was removed from its pool while its pod lives; the agent restored it",
                     describe(holding)
                 );
                 self.metrics.restored("entry");
             }
-            Some(Repaired::Taken) => {
+            Some(Lone::Repaired(Repaired::Taken)) => {
                 tracing::error!("another pod has {} now, while it is in use", describe(holding));
             }
-            Some(Repaired::Needless) | None => {}
+            Some(Lone::Released) => {
+                tracing::info!("released {}: its pod has another address", describe(holding));
+            }
+            Some(Lone::Repaired(Repaired::Needless)) | None => {}
         }
         Ok(())
     }

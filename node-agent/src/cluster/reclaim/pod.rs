@@ -43,6 +43,8 @@ impl fmt::Display for PodRef {
 pub(crate) struct Pod {
     pub(crate) podref: String,
     pub(crate) uid: Box<str>,
+    /// Where it runs; empty before that is decided.
+    pub(crate) node: Box<str>,
     /// The phase that it never leaves: `Succeeded` or `Failed`.
     pub(crate) ended: Option<Box<str>>,
     /// The API's image of a pod that kubelet has from a file. That pod's own uid, which plugins are told, is another one.
@@ -53,7 +55,15 @@ pub(crate) struct Pod {
 struct RawPod {
     metadata: Metadata,
     #[serde(default)]
+    spec: Spec,
+    #[serde(default)]
     status: Status,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Spec {
+    node_name: String,
 }
 
 #[derive(Deserialize, Default)]
@@ -79,12 +89,13 @@ struct Status {
 
 impl Content for Pod {
     fn read(text: &str) -> serde_json::Result<Self> {
-        let RawPod { metadata: Metadata { namespace, name, uid, annotations }, status } =
+        let RawPod { metadata: Metadata { namespace, name, uid, annotations }, spec, status } =
             serde_json::from_str(text)?;
         let ended = matches!(status.phase.as_str(), "Succeeded" | "Failed");
         Ok(Self {
             podref: format!("{namespace}/{name}"),
             uid: uid.into(),
+            node: spec.node_name.into(),
             ended: ended.then(|| status.phase.into()),
             mirror: annotations.is_some_and(|annotations| annotations.mirror.is_some()),
         })
@@ -103,13 +114,14 @@ mod tests {
     fn of_a_pod_is_kept_what_tells_whether_it_lives() {
         let text = r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a","namespace":"n","uid":"u",
             "resourceVersion":"7","annotations":{"x":"y"}},"spec":{"nodeName":"w"},"status":{"phase":"Running"}}"#;
-        let running = Pod { podref: "n/a".into(), uid: "u".into(), ended: None, mirror: false };
+        let (podref, uid, node) = ("n/a".into(), "u".into(), "w".into());
+        let running = Pod { podref, uid, node, ended: None, mirror: false };
         assert_eq!(pod(text), running);
         let ended = pod(&text.replace("Running", "Failed"));
         assert_eq!(ended.ended.as_deref(), Some("Failed"));
         assert!(pod(&text.replace(r#""x""#, r#""kubernetes.io/config.mirror""#)).mirror);
-        // Just created.
-        assert_eq!(pod(r#"{"metadata":{"name":"a","namespace":"n","uid":"u"}}"#), running);
+        let created = Pod { node: "".into(), ..running };
+        assert_eq!(pod(r#"{"metadata":{"name":"a","namespace":"n","uid":"u"}}"#), created);
     }
 
     #[test]

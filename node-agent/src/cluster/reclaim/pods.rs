@@ -94,5 +94,5 @@ pub(super) async fn follow(api: Api, node: String, pods: Arc<Pods>) {
 fn known(item: Item<Pod>) -> Pod {
     let podref = format!("{}/{}", item.namespace(), item.name());
     let uid = item.uid().into();
-    item.content.unwrap_or(Pod { podref, uid, ended: None, mirror: false })
+    item.content.unwrap_or(Pod { podref, uid, node: "".into(), ended: None, mirror: false })
 }

@@ -99,7 +99,8 @@ mod tests {
     }
 
     fn pod(uid: &str) -> Pod {
-        Pod { podref: "n/a".into(), uid: uid.into(), ended: None, mirror: false }
+        let (podref, uid, node) = ("n/a".into(), uid.into(), "w1".into());
+        Pod { podref, uid, node, ended: None, mirror: false }
     }
 
     fn reservation(node: &str, uid: &str, container: &str) -> Reservation {

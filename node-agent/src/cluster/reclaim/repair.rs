@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use octavia_bridge_cluster::ApiError;
 use octavia_bridge_ipam::file::{Tombstone, Tombstones};
-use octavia_bridge_ipam::kubernetes::{Entry, Error, Holding, Repaired, Reservation, Store, Turn};
+use octavia_bridge_ipam::kubernetes::{
+    Entry, Error, Holding, Repaired, Reservation, Store, Turn, names_address,
+};
 use octavia_bridge_ipam::pool::Allocation;
 use octavia_bridge_ipam::wire::{Attachment, Failure};
 use tokio::time::{Instant, timeout_at};
 
 use super::api::ReclaimApi;
 use super::proof::{Basis, Death};
-use super::sandbox::Sandboxes;
+use super::sandbox::{Recorded, Sandboxes};
 
 /// How long one act may take.
 const ACT: Duration = Duration::from_secs(20);
@@ -37,6 +39,15 @@ pub(crate) enum Freed {
     Stands(PathBuf),
     /// Another pod holds it meanwhile, or none.
     Changed,
+}
+
+/// What became of a reservation without an entry.
+#[derive(Debug)]
+pub(crate) enum Lone {
+    /// Its entry was missing.
+    Repaired(Repaired),
+    /// Its attachment has other addresses: it was deleted.
+    Released,
 }
 
 /// A try that came to no end.
@@ -103,17 +114,23 @@ impl Repairer {
         Ok(if freed { Freed::Done(death) } else { Freed::Changed })
     }
 
-    /// Writes the entry of a lone reservation whose attachment is known to live on this node; `None` if it is not.
+    /// Writes the entry of a lone reservation whose attachment is known to live on this node and to have the address. If it has
+    /// other addresses, the reservation goes. `None`: nothing is known.
     ///
     /// # Errors
     /// Those of writing.
-    pub(crate) async fn repair_entry(&self, lone: &Holding) -> Result<Option<Repaired>, Failed> {
+    pub(crate) async fn repair_entry(&self, lone: &Holding) -> Result<Option<Lone>, Failed> {
         let (attachment, deadline) = (lone.attachment(), Instant::now() + ACT);
         let turn = self.turn(&attachment, deadline).await?;
-        if !self.lives(&attachment) {
-            return Ok(None);
+        let Some((name, reservation)) = &lone.reservation else { return Ok(None) };
+        match self.recorded(name, reservation) {
+            Recorded::Has => Ok(Some(Lone::Repaired(self.store.repair_entry(&turn, lone, deadline).await?))),
+            // A claim gave it up, and could not delete it.
+            Recorded::Lacks if self.lives(&attachment) => {
+                Ok(self.store.reclaim(&turn, lone, deadline).await?.then_some(Lone::Released))
+            }
+            Recorded::Lacks | Recorded::Open => Ok(None),
         }
-        Ok(Some(self.store.repair_entry(&turn, lone, deadline).await?))
     }
 
     /// Writes an entry that the server lost, if its attachment lives on this node; `None` if it does not.
@@ -125,7 +142,8 @@ impl Repairer {
         let attachment = Attachment { container_id: id.clone(), ifname: ifname.clone().unwrap_or_default() };
         let deadline = Instant::now() + ACT;
         let turn = self.turn(&attachment, deadline).await?;
-        if !self.lives(&attachment) {
+        let is_it = |address| address == entry.address;
+        if !self.lives(&attachment) || self.sandboxes.recorded(&attachment, is_it) != Recorded::Has {
             return Ok(None);
         }
         Ok(Some(self.store.repair_lost_entry(&turn, entry, deadline).await?))
@@ -144,13 +162,17 @@ impl Repairer {
     ) -> Result<Repaired, Failed> {
         let deadline = Instant::now() + ACT;
         let turn = self.turn(&attachment_of(lost), deadline).await?;
-        let alive = bare && self.holds(lost);
+        let alive = bare && self.recorded(name, lost) == Recorded::Has;
         Ok(self.store.repair_reservation(&turn, name, lost, alive, deadline).await?)
     }
 
-    /// Whether the attachment of a reservation is known to live on this node.
-    pub(super) fn holds(&self, reservation: &Reservation) -> bool {
-        self.lives(&attachment_of(reservation))
+    /// Whether the attachment of reservation `name` has its address. One that is not known to live on this node has none.
+    pub(super) fn recorded(&self, name: &str, reservation: &Reservation) -> Recorded {
+        let attachment = attachment_of(reservation);
+        if !self.lives(&attachment) {
+            return Recorded::Lacks;
+        }
+        self.sandboxes.recorded(&attachment, |address| names_address(name, address))
     }
 
     /// Whether the attachment is known to live on this node. One whose release waits is not to get anything back.

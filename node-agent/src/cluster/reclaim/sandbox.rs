@@ -6,9 +6,11 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use octavia_bridge_ipam::state_file;
 use octavia_bridge_ipam::wire::Attachment;
 use octavia_bridge_netlink::ask;
@@ -30,10 +32,22 @@ struct Record {
 }
 
 /// The part of its second line that matters here.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
 struct Outcome {
     host_link: u32,
+    addresses: Vec<IpNet>,
+}
+
+/// What the record of an attachment says of an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Recorded {
+    /// The attachment has it.
+    Has,
+    /// The attachment is complete, and does not have it.
+    Lacks,
+    /// The record says nothing: its ADD has not come to its end, or it is missing.
+    Open,
 }
 
 /// A namespace, by device and inode since paths are used again.
@@ -63,9 +77,37 @@ impl Sandboxes {
         containers
     }
 
+    /// Whether the attachment has the address of which `is_it` says that it is meant. A claim that gave way to another writer has
+    /// had an address that its attachment never got.
+    pub(crate) fn recorded(&self, attachment: &Attachment, is_it: impl Fn(IpAddr) -> bool) -> Recorded {
+        let Some((_, Some(outcome))) = self.read(attachment) else { return Recorded::Open };
+        match outcome.addresses.iter().any(|address| is_it(address.addr())) {
+            true => Recorded::Has,
+            false => Recorded::Lacks,
+        }
+    }
+
     /// The namespace of the attachment's sandbox, if it is known to exist. `None` says nothing: the record may be gone, or
     /// the namespace out of sight of a container.
     pub(crate) fn standing(&self, attachment: &Attachment) -> Option<PathBuf> {
+        let (record, outcome) = self.read(attachment)?;
+        let Netns { path, device, inode } = record.netns?;
+        if fs::metadata(&path).is_ok_and(|there| (there.dev(), there.ino()) == (device, inode)) {
+            return Some(path);
+        }
+        has_pair(attachment, outcome?.host_link).then_some(path)
+    }
+
+    /// Whether this node has a record of the attachment; without an interface, of any of the container's.
+    pub(crate) fn has_record(&self, attachment: &Attachment) -> bool {
+        match attachment.ifname.as_str() {
+            "" => self.containers().contains(&attachment.container_id),
+            _ => self.read(attachment).is_some(),
+        }
+    }
+
+    /// The record's lines, the second one only of an ADD that has come to its end.
+    fn read(&self, attachment: &Attachment) -> Option<(Record, Option<Outcome>)> {
         let Attachment { container_id, ifname } = attachment;
         // The ids come from objects that others write.
         if container_id.is_empty() || container_id.contains('/') || ifname.contains('/') {
@@ -75,12 +117,8 @@ impl Sandboxes {
         let text = state_file::read(&path, state_file::LONGEST).ok()?;
         let mut lines = text.split(|byte| *byte == b'\n');
         let record: Record = serde_json::from_slice(lines.next()?).ok()?;
-        let Netns { path, device, inode } = record.netns.filter(|_| record.version == FORMAT)?;
-        if fs::metadata(&path).is_ok_and(|there| (there.dev(), there.ino()) == (device, inode)) {
-            return Some(path);
-        }
-        let outcome: Outcome = serde_json::from_slice(lines.next()?).ok()?;
-        has_pair(attachment, outcome.host_link).then_some(path)
+        let outcome = lines.next().and_then(|line| serde_json::from_slice(line).ok());
+        (record.version == FORMAT).then_some((record, outcome))
     }
 }
 
@@ -130,6 +168,25 @@ mod tests {
         assert_eq!(sandboxes.standing(&attachment), None, "gone");
         let outside = Attachment { container_id: "../attachments/c1".into(), ..attachment };
         assert_eq!(sandboxes.standing(&outside), None);
+    }
+
+    #[test]
+    fn an_attachment_has_the_addresses_of_its_record_when_its_add_has_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let sandboxes = Sandboxes::under(dir.path());
+        let attachment = Attachment { container_id: "c1".into(), ifname: "net1".into() };
+        let of = |last: u8| sandboxes.recorded(&attachment, |it| it == IpAddr::from([172, 23, 0, last]));
+        assert_eq!(of(30), Recorded::Open, "no record");
+        fs::create_dir(dir.path().join("attachments")).unwrap();
+        let intent = "{\"version\":1,\"netns\":null}\n";
+        for (outcome, of_30, of_31) in [
+            ("", Recorded::Open, Recorded::Open),
+            ("{\"addresses\":[\"172.23", Recorded::Open, Recorded::Open),
+            ("{\"addresses\":[\"172.23.0.30/24\"],\"hostLink\":7}\n", Recorded::Has, Recorded::Lacks),
+        ] {
+            fs::write(dir.path().join("attachments/c1@net1.jsonl"), format!("{intent}{outcome}")).unwrap();
+            assert_eq!((of(30), of(31)), (of_30, of_31), "{outcome}");
+        }
     }
 
     /// In a namespace of its own, which goes with the thread.

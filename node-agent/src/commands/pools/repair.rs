@@ -7,7 +7,7 @@ use octavia_bridge_ipam::kubernetes::{Holding, Repaired};
 use tokio::time::sleep;
 
 use super::census::{self, Responsible, Verdict};
-use crate::cluster::reclaim::{Basis, Freed, Repairer, describe};
+use crate::cluster::reclaim::{Basis, Freed, Lone, Repairer, describe};
 use crate::commands::cli::PoolsPlace;
 use crate::commands::output::print;
 
@@ -62,9 +62,12 @@ pub(super) async fn repair(
     }
     for holding in &lone {
         let (said, bad) = match repairer.repair_entry(holding).await {
-            Ok(Some(Repaired::Done)) => ("restored".to_owned(), false),
-            Ok(Some(Repaired::Taken)) => ("allocated to another pod while it is in use".to_owned(), true),
-            Ok(Some(Repaired::Needless) | None) => {
+            Ok(Some(Lone::Repaired(Repaired::Done))) => ("restored".to_owned(), false),
+            Ok(Some(Lone::Repaired(Repaired::Taken))) => {
+                ("allocated to another pod while it is in use".to_owned(), true)
+            }
+            Ok(Some(Lone::Released)) => ("not needed, its reservation was deleted".to_owned(), false),
+            Ok(Some(Lone::Repaired(Repaired::Needless)) | None) => {
                 ("left alone, not known to run on this node".to_owned(), false)
             }
             Err(error) => (format!("failed ({})", error.why), true),

@@ -86,6 +86,11 @@ pub(super) async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> R
             sleep(time).await;
             pass_on(&shared, number, request).await?
         }
+        Some(Fault::DelayAfter(time)) => {
+            let response = pass_on(&shared, number, request).await?;
+            sleep(time).await;
+            response
+        }
         Some(Fault::Refuse(refusal)) => refuse(&refusal, &method)?,
         Some(Fault::RefuseAfter(refusal)) => {
             done_by_the_server(&shared, request).await?;

@@ -5,7 +5,7 @@ use std::fs;
 use octavia_bridge_cluster_tests::{Agent, Claim, Fault, Ledger, Proxy, Range, Rule};
 use serde_json::json;
 
-use crate::scene::{Scene, eventually, record, record_of_the_dead, some_graces};
+use crate::scene::{Pod, Scene, eventually, record, record_of_an_add, record_of_the_dead, some_graces};
 
 fn range() -> Range {
     Range::of("172.23.0", 30, 70)
@@ -70,6 +70,34 @@ fn a_pod_of_the_same_name_keeps_what_is_its_own() {
     assert!(scene.stands("172.23.0.30"), "{}", agent.log());
     assert_eq!(scene.holder("172.23.0.30").map(|holder| holder.id).as_deref(), Some("new"));
     assert_eq!(agent.figure("octavia_bridge_reclaimed_total{reason=\"pod_replaced\"}"), Some(0.0));
+}
+
+/// A pod was deleted by force, and its sandbox still runs; its successor on another node finds an entry that names no node, as in
+/// networks without reservations.
+#[test]
+fn a_sandbox_that_no_node_is_known_of_is_not_taken_for_dead_at_once() {
+    let scene = Scene::new("two-sandboxes");
+    let (first, second) = (scene.node("worker-1"), scene.node("worker-2"));
+    let old = scene.pod("octavia-worker-0", &first);
+    {
+        let agent = scene.agent(&first);
+        assert_eq!(old.claims(&agent, &range(), "old"), "172.23.0.30");
+    }
+    scene.admin.delete(&scene.admin.whereabouts("overlappingrangeipreservations/172.23.0.30"));
+    let agent = scene.agent(&second);
+    // The API still has the old one.
+    let claim = |container: &str, pod: &Pod| pod.claims_after(&agent, &range(), container, &["old"]);
+    assert_eq!(claim("early", &old), "172.23.0.31");
+    some_graces();
+    assert_eq!(claim("early", &old), "172.23.0.31");
+    assert_eq!(agent.release("early")["released"], 1);
+    scene.delete(&old);
+    let new = scene.pod("octavia-worker-0", &second);
+    assert_eq!(claim("new", &new), "172.23.0.31");
+    assert_eq!(agent.release("new")["released"], 1);
+    // For a grace period nothing has shown that it runs.
+    some_graces();
+    assert_eq!(claim("newer", &new), "172.23.0.30");
 }
 
 #[test]
@@ -182,7 +210,7 @@ fn what_still_stands_on_the_node_is_kept_although_its_pod_was_deleted_by_force()
     let agent = scene.agent(&node);
     let pod = scene.pod("forced", &node);
     let address = pod.claims(&agent, &range(), "container");
-    record(&agent, "container");
+    record(&agent, "container", &address);
     scene.delete(&pod);
     agent.wait("says why it keeps the address", |agent| {
         agent
@@ -246,7 +274,7 @@ fn an_entry_that_somebody_removed_is_put_back_while_its_sandbox_stands() {
     let (known, unknown) = (scene.pod("known", &node), scene.pod("unknown", &node));
     assert_eq!(known.claims(&agent, &range(), "known"), "172.23.0.30");
     assert_eq!(unknown.claims(&agent, &range(), "unknown"), "172.23.0.31");
-    record(&agent, "known");
+    record(&agent, "known", "172.23.0.30");
     remove("30");
     remove("31");
     eventually("it is back", &[&agent], || scene.holder("172.23.0.30").is_some());
@@ -268,7 +296,7 @@ fn an_address_that_whereabouts_reconciler_freed_is_kept_from_others_while_its_sa
     let (lives, ends) = (scene.pod("lives", &node), scene.pod("ends", &node));
     assert_eq!(lives.claims(&agent, &range(), "lives"), "172.23.0.30");
     assert_eq!(ends.claims(&agent, &range(), "ends"), "172.23.0.31");
-    record(&agent, "lives");
+    record(&agent, "lives", "172.23.0.30");
     let freed = scene.rival().reconcile().expect("the reconciler's run");
     assert_eq!(freed.iter().map(ToString::to_string).collect::<Vec<_>>(), ["172.23.0.30", "172.23.0.31"]);
     eventually("it is whole again", &[&agent], || {
@@ -281,6 +309,54 @@ fn an_address_that_whereabouts_reconciler_freed_is_kept_from_others_while_its_sa
     fs::remove_file(agent.state().join("attachments/lives@net1.jsonl")).expect("remove the record");
     some_graces();
     assert!(scene.is_free("172.23.0.30"), "{}", agent.log());
+}
+
+/// The agent hears of its own deletion before the server answers it.
+#[test]
+fn a_reservation_that_a_claim_gave_up_does_not_come_back() {
+    let scene = Scene::new("gave-way");
+    let node = scene.node("worker-1");
+    let proxy = Proxy::start(&scene.admin);
+    let agent = Scene::agent_at(&proxy.access(), &node);
+    let (first, second) = (scene.pod("first", &node), scene.pod("second", &node));
+    assert_eq!(first.claims(&agent, &range(), "first"), "172.23.0.30");
+    let slow = std::time::Duration::from_secs(1);
+    let patch = proxy.rule(Rule::on("PATCH", "/ippools/", Fault::Delay(slow)).first(1));
+    let deletion =
+        proxy.rule(Rule::on("DELETE", "/overlappingrangeipreservations/", Fault::DelayAfter(slow)).first(1));
+    record_of_an_add(&agent, "second");
+    let address = std::thread::scope(|threads| {
+        let claim = threads.spawn(|| second.claims(&agent, &range(), "second"));
+        eventually("its patch is on the way", &[&agent], || patch.hits() == 1);
+        // Whereabouts writes the entry before the reservation.
+        let entry = json!({"id": "theirs", "podref": "ns/theirs", "ifname": "net1"});
+        let patch = json!([{"op": "add", "path": "/spec/allocations/31", "value": entry}]);
+        let pool = scene.admin.whereabouts("ippools/172.23.0.0-24");
+        scene.admin.call("PATCH", &pool, Some(&patch)).expect(200);
+        claim.join().expect("an address")
+    });
+    assert_eq!((deletion.hits(), address == "172.23.0.31"), (1, false), "{address}");
+    record(&agent, "second", &address);
+    some_graces();
+    assert_eq!(scene.reservation("172.23.0.31"), None, "{}", agent.log());
+    assert!(scene.stands(&address));
+    assert!(!agent.log().contains("was deleted while its pod lives"), "{}", agent.log());
+}
+
+/// A reservation that a claim could not give back, and the agent's restart made it forget that.
+#[test]
+fn a_reservation_that_its_pod_has_no_use_for_is_released() {
+    let scene = Scene::new("surplus");
+    let node = scene.node("worker-1");
+    let agent = scene.agent(&node);
+    let pod = scene.pod("lives", &node);
+    let address = pod.claims(&agent, &range(), "container");
+    record(&agent, "container", &address);
+    let mut surplus = scene.reservation(&address).expect("a reservation");
+    surplus["metadata"] = json!({"name": "172.23.0.40", "annotations": surplus["metadata"]["annotations"]});
+    scene.admin.create(&scene.admin.whereabouts("overlappingrangeipreservations"), &surplus);
+    scene.becomes_free("172.23.0.40", &[&agent]);
+    assert!(scene.stands(&address), "{}", agent.log());
 }
 
 #[test]
@@ -336,7 +412,7 @@ fn a_reservation_deleted_while_no_agent_was_there_is_made_anew() {
     }
     let agent = scene.agent(&node);
     // Of the other one it is not known that its sandbox stands here.
-    record(&agent, "container-0");
+    record(&agent, "container-0", "172.23.0.30");
     eventually("the reservation is back", &[&agent], || scene.reservation("172.23.0.30").is_some());
     let again = scene.reservation("172.23.0.30").expect("just seen");
     assert_eq!(again["spec"]["containerid"], "container-0", "{again}");

@@ -15,11 +15,11 @@ fn addresses_of_live_pods_that_a_restore_lost_are_put_back() {
     let range = Range::of("172.23.0", 30, 70);
     let pods: Vec<_> = (0..4).map(|n| scene.pod(&format!("pod-{n}"), &node)).collect();
     pods[0].claims(&agent, &range, "container-0");
-    record(&agent, "container-0");
+    record(&agent, "container-0", "172.23.0.30");
     let backup = cluster.back_up();
     for (n, pod) in pods.iter().enumerate().skip(1) {
         assert_eq!(pod.claims(&agent, &range, &format!("container-{n}")), format!("172.23.0.{}", 30 + n));
-        record(&agent, &format!("container-{n}"));
+        record(&agent, &format!("container-{n}"), &format!("172.23.0.{}", 30 + n));
     }
     // A gap that the servers' own start does not make up for.
     let pod = scene.admin.core("pods/pod-0");

@@ -143,19 +143,25 @@ impl Pod {
     }
 }
 
-/// Writes the plugin's record of an attachment whose sandbox is this process' namespace.
-pub(crate) fn record(agent: &Agent, container: &str) {
+/// Writes the plugin's record of an attachment that has this address, and whose sandbox is this process' namespace.
+pub(crate) fn record(agent: &Agent, container: &str, address: &str) {
     let namespace = fs::metadata("/proc/self/ns/net").expect("look at our namespace");
     let path = format!("/proc/{}/ns/net", std::process::id());
-    write_record(agent, container, &path, namespace.ino());
+    write_record(agent, container, &path, namespace.ino(), Some(address));
+}
+
+/// The same, of an attachment whose ADD has not come to its end.
+pub(crate) fn record_of_an_add(agent: &Agent, container: &str) {
+    let namespace = fs::metadata("/proc/self/ns/net").expect("look at our namespace");
+    write_record(agent, container, &format!("/proc/{}/ns/net", std::process::id()), namespace.ino(), None);
 }
 
 /// The same, of a namespace that is gone.
 pub(crate) fn record_of_the_dead(agent: &Agent, container: &str) {
-    write_record(agent, container, "/run/netns/gone", 1);
+    write_record(agent, container, "/run/netns/gone", 1, None);
 }
 
-fn write_record(agent: &Agent, container: &str, path: &str, inode: u64) {
+fn write_record(agent: &Agent, container: &str, path: &str, inode: u64, address: Option<&str>) {
     let device = fs::metadata("/proc/self/ns/net").expect("look at our namespace").dev();
     let folder = agent.state().join("attachments");
     fs::create_dir_all(&folder).expect("create the folder of records");
@@ -164,7 +170,9 @@ fn write_record(agent: &Agent, container: &str, path: &str, inode: u64) {
         "netns": {"path": path, "device": device, "inode": inode}, "link": null,
         "addressing": {"cluster": {"socket": agent.socket()}},
     });
-    write(&folder.join(format!("{container}@net1.jsonl")), &format!("{record}\n"));
+    let outcome = address.map(|address| json!({"addresses": [format!("{address}/24")], "hostLink": 0}));
+    let outcome = outcome.map(|outcome| format!("{outcome}\n")).unwrap_or_default();
+    write(&folder.join(format!("{container}@net1.jsonl")), &format!("{record}\n{outcome}"));
 }
 
 fn write(path: &Path, text: &str) {

@@ -52,8 +52,8 @@ fn one_reservation_that_cannot_be_made_anew_keeps_no_other_waiting() {
     let agent = Scene::agent_at(&proxy.access(), &node);
     let pods: Vec<_> = (0..3).map(|n| scene.pod(&format!("pod-{n}"), &node)).collect();
     for (n, pod) in pods.iter().enumerate() {
-        pod.claims(&agent, &range(), &format!("container-{n}"));
-        record(&agent, &format!("container-{n}"));
+        let address = pod.claims(&agent, &range(), &format!("container-{n}"));
+        record(&agent, &format!("container-{n}"), &address);
     }
     // All requests to make one look alike, so the first one to be made anew is the one that fails for a while.
     let refused =

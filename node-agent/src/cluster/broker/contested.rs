@@ -1,0 +1,84 @@
+//! Sandboxes that a plugin does not know, and that may run on another node.
+//!
+//! A pod that was deleted by force may have a successor of the same name while its sandbox still runs on its node. The plugin of the
+//! successor's node has no record of that sandbox, and reports it as gone. Reservations name the node; but networks whose
+//! overlapping ranges do not matter have none, and those of whereabouts name none.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use octavia_bridge_cluster::lock;
+use octavia_bridge_ipam::wire::{Attachment, Claim};
+use tokio::time::{Instant, timeout_at};
+
+use super::Broker;
+use super::call::of;
+use crate::cluster::reclaim::{PodRef, ReclaimApi, Sandboxes};
+
+/// So many sandboxes are remembered.
+const REMEMBERED: usize = 1024;
+
+/// What is needed to judge sandboxes that other writers recorded.
+pub(super) struct Contested {
+    pub(super) node: String,
+    pub(super) sandboxes: Sandboxes,
+    pub(super) api: ReclaimApi,
+    pub(super) grace: Duration,
+    /// Since when nothing has shown that these run.
+    pub(super) since: Mutex<HashMap<Attachment, Instant>>,
+}
+
+impl Contested {
+    /// Whether the sandbox may run on another node: the API knows a pod of that name there, or the pod that the sandbox's
+    /// reservation names, or has known neither for less than the grace period.
+    async fn may_run_elsewhere(
+        &self,
+        attachment: &Attachment,
+        podref: &str,
+        pod_uid: Option<&str>,
+        deadline: Instant,
+    ) -> bool {
+        let Some(podref) = PodRef::new(podref) else { return true };
+        let Ok(Ok(pod)) = timeout_at(deadline, self.api.pod(&podref)).await else { return true };
+        let is_known = pod.is_some_and(|pod| {
+            (!pod.node.is_empty() && *pod.node != *self.node) || pod_uid == Some(&*pod.uid)
+        });
+        let mut since = lock(&self.since);
+        if is_known {
+            since.remove(attachment);
+            return true;
+        }
+        if since.len() >= REMEMBERED {
+            since.clear();
+        }
+        since.entry(attachment.clone()).or_insert_with(Instant::now).elapsed() < self.grace
+    }
+}
+
+impl Broker {
+    /// The claim with the sandboxes as alive that the plugin takes for gone only because another node, or another program, knows
+    /// them.
+    pub(super) async fn judge(&self, claim: &Claim, deadline: Instant) -> Claim {
+        let mut claim = claim.clone();
+        let podref = claim.request.owner.pod.clone().unwrap_or_default();
+        for sandbox in claim.sandboxes.iter_mut().filter(|sandbox| !sandbox.alive) {
+            let attachment = &sandbox.attachment;
+            if self.was_here(attachment) {
+                continue;
+            }
+            let known = self.store.survey(|holding| holding.attachment() == *attachment);
+            let uid = known.iter().find_map(|holding| Some(&*holding.reservation.as_ref()?.1.pod_uid));
+            let uid = uid.filter(|uid| !uid.is_empty());
+            sandbox.alive = self.contested.may_run_elsewhere(attachment, &podref, uid, deadline).await;
+        }
+        claim
+    }
+
+    /// Whether the sandbox was on this node. Then the plugin's word is enough.
+    fn was_here(&self, attachment: &Attachment) -> bool {
+        self.store.was_here(attachment)
+            || self.contested.sandboxes.has_record(attachment)
+            || self.tombstones.list().is_ok_and(|all| all.contains(&of(attachment)))
+    }
+}
