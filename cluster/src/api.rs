@@ -91,6 +91,11 @@ impl Api {
         self.shared.requests.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// When the server has last said anything, or this way to it was made.
+    pub fn last_heard(&self) -> Instant {
+        *lock(&self.heard)
+    }
+
     /// The server has said something, be it a refusal.
     pub(crate) fn heard(&self) {
         *lock(&self.heard) = Instant::now();

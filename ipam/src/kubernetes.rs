@@ -95,6 +95,7 @@ use api::Api;
 use memory::cache::Cache;
 use memory::deletions::Deletions;
 use memory::keep_up::Attachments;
+use memory::need::Need;
 use memory::pending::PendingAllocations;
 use memory::pool::CachedPool;
 use memory::watch::{Watches, follow};
@@ -142,14 +143,15 @@ struct Shared {
     /// Word that a pending allocation has ended.
     pending_ended: Notify,
     watches: watch::Sender<Watches>,
+    needed: watch::Sender<Need>,
     /// The last finding that the server is away, until it answers.
     trouble: watch::Sender<Option<(Instant, Arc<ApiError>)>>,
     /// Reservations of this node that somebody else has deleted, by name, and word that there is one.
     lost: Mutex<BTreeMap<String, Reservation>>,
-    /// Pools as they were before the server went back, until they are listed again, and their entries that it lost.
-    before: Mutex<BTreeMap<String, Arc<Pool>>>,
     /// Reservations that this agent deletes: their end is not a loss.
     deletions: Mutex<Deletions>,
+    /// Pools as they were before the server went back, until they are listed again, and their entries that it lost.
+    before: Mutex<BTreeMap<String, Arc<Pool>>>,
     lost_entries: Mutex<Vec<Entry>>,
     lost_entry: Notify,
     lost_one: Notify,
@@ -164,8 +166,8 @@ struct Shared {
 }
 
 impl Store {
-    /// Begins to read and to watch; must be called within a runtime. What goes wrong there is no error of this call: an
-    /// agent may start before its API server does.
+    /// Begins to read; must be called within a runtime. What goes wrong there is not an error of this call: an agent may start
+    /// before its API server does. The watches last as long as this node needs them, see [`memory::need`].
     ///
     /// # Errors
     /// [`Error::Unsupported`]: `namespace` is no name.
@@ -184,12 +186,13 @@ impl Store {
             pending: Mutex::default(),
             pending_ended: Notify::new(),
             watches: watch::Sender::default(),
+            needed: watch::Sender::default(),
             trouble: watch::Sender::default(),
             lost: Mutex::default(),
+            deletions: Mutex::default(),
             before: Mutex::default(),
             lost_entries: Mutex::default(),
             lost_entry: Notify::new(),
-            deletions: Mutex::default(),
             lost_one: Notify::new(),
             reading: Mutex::default(),
             attachments: Mutex::default(),
@@ -199,6 +202,7 @@ impl Store {
         let mut watches = JoinSet::new();
         watches.spawn(follow::<CachedPool>(shared.clone()));
         watches.spawn(follow::<Reservation>(shared.clone()));
+        watches.spawn(memory::need::judge(shared.clone()));
         let stray = Gate::new(shared.clone());
         let (queues, turns, doubts) = (Mutex::default(), Turns::default(), Mutex::default());
         Ok(Self { inner: Arc::new(Inner { shared, stray, queues, turns, doubts, _watches: watches }) })
@@ -229,7 +233,11 @@ impl Store {
 
     /// The way for what concerns one pool.
     fn queue(&self, name: &PoolName, subnet: IpNet) -> Arc<Queue> {
-        let queue = || Arc::new(Queue::new(self.inner.shared.clone(), name.to_string(), subnet));
-        lock(&self.inner.queues).entry((name.clone(), subnet)).or_insert_with(queue).clone()
+        let new = || Arc::new(Queue::new(self.inner.shared.clone(), name.to_string(), subnet));
+        let mut queues = lock(&self.inner.queues);
+        let queue = queues.entry((name.clone(), subnet)).or_insert_with(new).clone();
+        queue.touch();
+        queues.retain(|_, queue| Arc::strong_count(queue) > 1 || !queue.is_old());
+        queue
     }
 }

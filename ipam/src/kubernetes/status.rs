@@ -45,16 +45,27 @@ pub enum Watching {
     Behind(Arc<ApiError>),
     /// Not all was read yet, for this reason if there is one.
     Unread(Option<Arc<ApiError>>),
+    /// Nothing is watched: no address of this node needs it.
+    Unneeded,
 }
 
 impl Store {
     /// Whether the pools in memory follow the API.
     pub fn watching(&self) -> Watching {
+        if !self.inner.shared.is_needed() {
+            return Watching::Unneeded;
+        }
         match self.inner.shared.watches.borrow().freshness() {
             Freshness::Fresh => Watching::Well,
             Freshness::Stale(error) => Watching::Behind(error),
             Freshness::Nothing(error) => Watching::Unread(error),
         }
+    }
+
+    /// Has the pools and the reservations watched from now on, and for some minutes after the last call of this, and of every
+    /// operation on an address.
+    pub fn need(&self) {
+        self.inner.shared.need();
     }
 
     /// Every pool in memory, by name. What is told of those that [`Store::keep_up`] reads may be as old as it says there.
@@ -93,6 +104,10 @@ impl Store {
             owner: None,
         };
         let shared = &self.inner.shared;
+        // Without a watch nothing is known, which is not the same as nothing in use.
+        if !shared.watches.borrow().are_read() {
+            return Ok(None);
+        }
         let cache = lock(&shared.cache);
         if cache.pools.get(name.as_str()).is_some_and(|pool| pool.known.is_none()) {
             return Ok(None);

@@ -100,6 +100,9 @@ fn an_api_that_is_away_is_told_and_so_is_its_return() {
     proxy.up();
     agent.ready();
     assert_eq!(agent.figure("octavia_bridge_pools_synced"), Some(1.0));
+    // A node without an address needs no watch.
+    let range = Range::of("10.6.0", 10, 20);
+    assert!(agent.claim(&range, "container", "pod", &[])["assigned"].is_array());
     proxy.down();
     waits(&agent, "wait  pools    the watch of the pools fails");
     let log = agent.log();

@@ -68,7 +68,7 @@ pub(crate) struct Raw<'a> {
 pub(crate) trait Object: cluster::Content {
     /// The plural by which the API knows the kind.
     const PLURAL: &'static str;
-    /// How many to ask for at a time: pools may be large.
+    /// How many to ask for at a time. Of pools only the metadata are listed, but the server reads them whole.
     const PAGE: u32;
     /// `kind` of the objects.
     const KIND: &'static str;

@@ -172,15 +172,18 @@ impl<T: Clone> Objects<T> {
         T: Merge,
     {
         let Stored { name, version, epoch, mut object } = seen;
-        if epoch < self.epoch || self.gone.get(&name).is_some_and(|(end, _)| version <= *end) {
+        // One of a later epoch is younger whatever its version, also before the list of that epoch has begun.
+        let later = epoch > self.epoch;
+        let is_over = self.gone.get(&name).is_some_and(|(end, _)| version <= *end);
+        if epoch < self.epoch || (is_over && !later) {
             return;
         }
-        if let Some(held) = self.held.get_mut(&name).filter(|held| !held.outdated && version <= held.version)
-        {
+        let known_here = self.held.get_mut(&name).filter(|held| !held.outdated && !later);
+        if let Some(held) = known_here.filter(|held| version <= held.version) {
             Arc::make_mut(&mut held.object).complete(object);
             return;
         }
-        if let Some(earlier) = self.held.remove(&name).filter(|held| !held.outdated) {
+        if let Some(earlier) = self.held.remove(&name).filter(|held| !held.outdated && !later) {
             object.succeed(Arc::unwrap_or_clone(earlier.object));
         }
         self.puts += 1;
@@ -215,6 +218,12 @@ impl<T: Clone> Objects<T> {
         self.ended(name, version)
     }
 
+    /// Nothing is known any more: changes do not arrive from now on.
+    pub(crate) fn forget(&mut self) {
+        self.held.clear();
+        self.gone.clear();
+    }
+
     /// All objects are being listed. In a new `epoch` the server went back since the last time: what is remembered stays until
     /// the list is there, but any version of it is younger, and what was deleted may be there again.
     ///
@@ -234,6 +243,13 @@ impl<T: Clone> Objects<T> {
             Arc::make_mut(&mut held.object).doubt();
         }
         true
+    }
+
+    /// Whether an object of the list that was made since [`Objects::list`] is older than what was known of it before: then the
+    /// server's data went back, although its version may not have, as after a restore of etcd with `--bump-revision`.
+    pub(crate) fn went_back(&self, name: &str, version: Version) -> Option<Version> {
+        let held = self.held.get(name).filter(|held| !held.outdated && held.put <= self.listing)?;
+        (version < held.version).then_some(held.version)
     }
 
     /// These were all objects there are, some time since [`Objects::list`]. What was known before that and is not among them

@@ -99,6 +99,11 @@ impl Attachments {
         freed.map(|freed| freed.addresses.clone()).unwrap_or_default()
     }
 
+    /// Whether any claim has succeeded that was not released.
+    pub(crate) fn has_any(&self) -> bool {
+        !self.claimed.is_empty()
+    }
+
     /// Whether it claimed or released here.
     pub(crate) fn knows(&self, attachment: &Attachment) -> bool {
         self.claimed.contains(attachment) || self.released.contains(attachment)
@@ -268,7 +273,7 @@ impl Store {
         /// How many times longer an agent waits that is not the elected one: there are many of them.
         const OTHERS: u32 = 5;
         let within = Deadline::until(deadline);
-        self.ready(&within).await?;
+        self.read(&within).await?;
         let every = if all { every } else { every.saturating_mul(OTHERS) };
         let mut result = Ok(());
         for name in self.due(all, here, every) {

@@ -189,7 +189,7 @@ pub(crate) enum Content {
 
 impl Object for CachedPool {
     const PLURAL: &'static str = POOLS;
-    const PAGE: u32 = 8;
+    const PAGE: u32 = 64;
     const KIND: &'static str = KIND;
 
     fn unreadable(uid: &str, why: &str) -> Self {

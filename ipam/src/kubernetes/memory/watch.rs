@@ -1,4 +1,4 @@
-//! Keeping the cache: one reading of all objects of a kind, then what changes, for ever.
+//! Keeping the cache: one reading of all objects of a kind, then what changes, for as long as this node needs it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
 use super::cache::{Cached, Unlisted};
+use super::need::Need;
 use crate::kubernetes::api::object::{POOLS, Stored, Version};
 use crate::kubernetes::write::deadline::Deadline;
 use crate::kubernetes::{Shared, lock};
@@ -46,6 +47,11 @@ pub(crate) enum Freshness {
 }
 
 impl Watches {
+    /// Whether all objects of both kinds were read once.
+    pub(crate) fn are_read(&self) -> bool {
+        self.pools.read && self.reservations.read
+    }
+
     pub(crate) fn freshness(&self) -> Freshness {
         let both = [&self.pools, &self.reservations];
         if both.iter().any(|watch_of| !watch_of.read) {
@@ -65,17 +71,31 @@ impl Watches {
     }
 }
 
-/// Reads and watches one kind of objects until the task is ended.
+/// Reads and watches one kind of objects while this node needs them, until the task is ended.
 pub(crate) async fn follow<T: Cached>(shared: Arc<Shared>) {
+    let mut needed = shared.needed.subscribe();
+    let mut ended = shared.needed.subscribe();
+    // The sender is the shared part's own.
+    while needed.wait_for(|need| *need != Need::Nothing).await.is_ok() {
+        tokio::select! {
+            () = follow_now::<T>(&shared) => {}
+            _ = ended.wait_for(|need| *need == Need::Nothing) => {}
+        }
+        T::part(&mut lock(&shared.cache)).forget();
+        shared.watches.send_modify(|watches| *watches.of(T::PLURAL) = Watch::default());
+    }
+}
+
+async fn follow_now<T: Cached>(shared: &Shared) {
     let (doubt, doubts) = mpsc::unbounded_channel();
     let selection = shared.api.selection::<T>(shared.jitter.roll(usize::MAX) as u64);
     let followed = cluster::follow::<T>(shared.api.cluster(), &selection, |change| {
-        for name in take_in(&shared, change) {
+        for name in take_in(shared, change) {
             // The receiver goes with this task.
             doubt.send(name).ok();
         }
     });
-    tokio::join!(followed, resolve::<T>(&shared, doubts));
+    tokio::join!(followed, resolve::<T>(shared, doubts));
 }
 
 /// Takes in what a watch tells. Returns the names of objects that have to be asked for.
@@ -91,10 +111,18 @@ fn take_in<T: Cached>(shared: &Shared, change: Change<T>) -> Vec<String> {
         Change::Listed { items, went_back } => {
             let epoch = shared.api.epoch();
             let names: BTreeSet<String> = items.iter().map(|item| item.name().to_owned()).collect();
+            let items: Vec<Stored<T>> = items.into_iter().map(|item| stored(item, epoch)).collect();
             let mut cache = lock(&shared.cache);
             let part = T::part(&mut cache);
-            for item in items {
-                let stored = stored(item, epoch);
+            let older =
+                items.iter().find_map(|item| Some((item.version, part.went_back(&item.name, item.version)?)));
+            if let Some((now, before)) = older
+                && shared.api.cluster().revisions().is_at(T::PLURAL, now.0, before.0)
+            {
+                // All is listed again, and replaces what is remembered.
+                return Vec::new();
+            }
+            for stored in items {
                 T::seen(&stored.object, shared);
                 part.put(stored);
             }

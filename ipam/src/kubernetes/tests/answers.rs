@@ -136,6 +136,33 @@ async fn full_is_said_only_of_what_is_full_now() {
     assert_eq!(add(&store, &claim(&network, 7)).await.unwrap(), ["10.0.0.3/29"]);
 }
 
+/// As CRDs of whereabouts before 0.8 do.
+#[tokio::test(start_paused = true)]
+async fn entries_whose_interface_the_server_drops_are_released() {
+    for seed in 20..30 {
+        let server = Server::new(seed);
+        server.prune_interfaces();
+        let store = agent(&server, "node-1", seed);
+        for n in 1..=2 {
+            add(&store, &claim(&octavia(), n)).await.unwrap();
+        }
+        assert_eq!(
+            server.object(POOLS, "172.23.0.0-24").unwrap()["spec"]["allocations"]["30"].get("ifname"),
+            None
+        );
+        // Of the second one the agent knows what it has written, and not yet what became of it.
+        assert_eq!(del(&store, &attachment(2)).await.unwrap(), 1);
+        assert_eq!(entries(&server, "172.23.0.0-24"), ["30 c1"], "seed {seed}");
+        // The answer is lost, and the claim finds its own entry.
+        server.fail("PATCH", "/ippools/", 1, Fault::CutAfter);
+        assert_eq!(add(&store, &claim(&octavia(), 3)).await.unwrap(), ["172.23.0.31/24"], "seed {seed}");
+        for n in [1, 3] {
+            assert_eq!(del(&store, &attachment(n)).await.unwrap(), 1);
+        }
+        assert_eq!((entries(&server, "172.23.0.0-24"), reservations(&server)), (Vec::new(), Vec::new()));
+    }
+}
+
 /// What whereabouts leaves behind when its pool write fails (whereabouts#712).
 #[tokio::test(start_paused = true)]
 async fn a_reservation_without_an_entry_is_an_address_in_use() {

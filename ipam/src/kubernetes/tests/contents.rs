@@ -1,7 +1,8 @@
 //! What is read of pools, and when: what is watched of them says only that they were changed.
 
 use super::*;
-use crate::wire::Lookup;
+use crate::kubernetes::memory::need::IDLE;
+use crate::wire::{Inquiry, Lookup};
 
 const POOL: &str = "172.23.0.0-24";
 const READ: &str = "GET kube-system/ippools/172.23.0.0-24";
@@ -37,7 +38,9 @@ fn not_here() -> HashSet<String> {
 async fn idle(store: &Store, time: Duration) {
     let until = Instant::now() + time;
     while Instant::now() < until {
-        store.keep_up(false, &not_here(), Duration::from_secs(60), soon()).await.unwrap();
+        if matches!(store.watching(), Watching::Well) {
+            store.keep_up(false, &not_here(), Duration::from_secs(60), soon()).await.unwrap();
+        }
         sleep(Duration::from_secs(1)).await;
     }
 }
@@ -58,12 +61,53 @@ async fn an_agent_without_an_attachment_asks_nothing_when_others_do_something() 
     tokio::join!(idle(&idling, Duration::from_secs(700)), changes);
     let requests = server.requests();
     assert_eq!(requests.len(), 40, "each ADD's own two: {requests:?}");
-    assert!(idling.pools()[0].content.is_none(), "nothing of its content is in memory");
-    // The first ADD here reads it, once.
+    assert_eq!(server.watches(), 2, "the busy one's");
+    assert!(matches!(idling.watching(), Watching::Unneeded) && idling.pools().is_empty());
+    // The first ADD here lists both kinds and reads the pool.
     assert_eq!(add(&idling, &claim(&octavia(), 30)).await.unwrap(), ["172.23.0.50/24"]);
     let requests = server.requests();
-    assert_eq!(requests.len(), 3, "{requests:?}");
-    assert_eq!(requests[0], READ);
+    assert_eq!(requests.len(), 5, "{requests:?}");
+    assert_eq!(requests[2], READ);
+    assert_eq!(server.watches(), 4);
+    // With the last address of the node the need ends some minutes later.
+    sleep(2 * IDLE).await;
+    assert_eq!(server.watches(), 4);
+    del(&idling, &attachment(30)).await.unwrap();
+    sleep(IDLE / 2).await;
+    assert_eq!(server.watches(), 4);
+    sleep(IDLE).await;
+    assert_eq!(server.watches(), 2);
+    // A DEL that is repeated costs no more than the list.
+    server.requests();
+    assert_eq!(del(&idling, &attachment(30)).await.unwrap(), 0);
+    assert_eq!(server.requests().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_starts_finds_what_its_node_has_and_watches_only_for_that() {
+    let server = Server::new(2);
+    let busy = agent(&server, "node-1", 1);
+    add(&busy, &claim(&octavia(), 1)).await.unwrap();
+    drop(busy);
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(server.watches(), 0);
+    let (again, other) = (agent(&server, "node-1", 2), agent(&server, "node-2", 3));
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(server.watches(), 2);
+    assert!(matches!(again.watching(), Watching::Well), "its address may be leaked");
+    assert!(matches!(other.watching(), Watching::Unneeded));
+    assert_eq!(
+        other.known_usage(&inquiry(), &inquiry().ranges[0]).unwrap(),
+        None,
+        "nothing is known, not nothing used"
+    );
+    assert_eq!(other.usage(&inquiry(), soon()).await.unwrap()[0].used, 1);
+}
+
+/// How full the seed's range is.
+fn inquiry() -> Inquiry {
+    let conf = Ipam::parse(Object::at("ipam".to_owned(), &octavia()).unwrap(), false).unwrap();
+    Inquiry { network_name: None, overlapping: true, ranges: conf.ranges, reserved: Vec::new() }
 }
 
 #[tokio::test(start_paused = true)]

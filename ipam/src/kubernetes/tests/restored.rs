@@ -60,6 +60,29 @@ async fn what_is_listed_replaces_what_is_remembered() {
     assert_eq!(store.survey(|_| true).len(), 6);
 }
 
+/// Objects that the restore has set back to an older version, and a version of the server that did not go back.
+#[tokio::test(start_paused = true)]
+async fn a_restore_that_raises_the_server_s_version_is_noticed() {
+    for seed in 1..10 {
+        let server = Server::new(seed);
+        let store = agent(&server, "w1", seed);
+        for n in 0..2 {
+            add(&store, &claim(&octavia(), n)).await.unwrap();
+        }
+        let backup = server.backup();
+        for n in 2..5 {
+            add(&store, &claim(&octavia(), n)).await.unwrap();
+        }
+        sleep(Duration::from_secs(1)).await;
+        server.restore_bumped(backup);
+        sleep(Duration::from_secs(5)).await;
+        keep_up(&store).await;
+        assert_eq!(used(&store), 2, "seed {seed}: {:#?}", store.survey(|_| true));
+        assert_eq!(store.lost_entries().await.len(), 3, "seed {seed}");
+        assert_eq!(add(&store, &claim(&octavia(), 9)).await.unwrap().len(), 1, "seed {seed}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_for_versions_that_are_not_there_any_more() {
     for seed in 1..10 {

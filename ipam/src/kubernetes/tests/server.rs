@@ -89,6 +89,10 @@ struct World {
     dead: bool,
     /// How often it was restored from a backup, which ends all watches.
     restored: u64,
+    /// The schema of pools knows no interfaces.
+    prunes: bool,
+    /// One for each watch under way, beside this one.
+    watches: Arc<()>,
 }
 
 /// The server; clones are the same one.
@@ -159,6 +163,27 @@ impl Server {
     pub(super) fn restore(&self, (version, objects): (u64, BTreeMap<Key, Value>)) {
         let mut world = lock(&self.world);
         (world.version, world.compacted, world.objects) = (version, version, objects);
+        world.log.clear();
+        world.restored += 1;
+        self.changed.send_modify(|_| {});
+    }
+
+    /// Drops the interface of each entry from now on, as the schema of an older CRD has it.
+    pub(super) fn prune_interfaces(&self) {
+        lock(&self.world).prunes = true;
+    }
+
+    /// How many watches are under way.
+    pub(super) fn watches(&self) -> usize {
+        Arc::strong_count(&lock(&self.world).watches) - 1
+    }
+
+    /// Puts a backup back as etcd does with `--bump-revision --mark-compacted`: objects as they were, in a version that no watch
+    /// can go on from.
+    pub(super) fn restore_bumped(&self, (_, objects): (u64, BTreeMap<Key, Value>)) {
+        let mut world = lock(&self.world);
+        world.version += 1_000_000;
+        (world.compacted, world.objects) = (world.version, objects);
         world.log.clear();
         world.restored += 1;
         self.changed.send_modify(|_| {});
@@ -319,9 +344,10 @@ impl Server {
             return Ok(refusal(410, "too old resource version"));
         }
         let restored = lock(&self.world).restored;
+        let one = lock(&self.world).watches.clone();
         let state = (self.clone(), self.changed.subscribe(), from, 20 + self.jitter.roll(100));
         let events = futures_util::stream::unfold(state, move |(server, mut changed, mut from, mut left)| {
-            let plural = plural.clone();
+            let (plural, _one) = (plural.clone(), one.clone());
             async move {
                 loop {
                     sleep(Duration::from_micros(server.jitter.roll(8000) as u64)).await;
@@ -367,6 +393,13 @@ fn only_metadata(object: &Value) -> Value {
 
 fn store(world: &mut World, key: Key, mut object: Value, old: Option<&Value>) -> Value {
     world.version += 1;
+    if world.prunes
+        && let Some(entries) = object["spec"]["allocations"].as_object_mut()
+    {
+        for entry in entries.values_mut().filter_map(Value::as_object_mut) {
+            entry.remove("ifname");
+        }
+    }
     let uid =
         old.map_or_else(|| json!(format!("uid-{}", world.version)), |old| old["metadata"]["uid"].clone());
     object["metadata"]["uid"] = uid;

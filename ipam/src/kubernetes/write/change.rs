@@ -76,6 +76,17 @@ impl Change {
         }
     }
 
+    /// Expects the entry without its interface where the server has dropped that.
+    pub(crate) fn adapt(&mut self, address: IpAddr, pool: Option<&Pool>) {
+        let now = pool.and_then(|pool| pool.get(address));
+        if let (Self::Take { old, .. } | Self::Remove(old), Some(now)) = (self, now)
+            && same(now, old)
+            && now.ifname != old.ifname
+        {
+            Arc::make_mut(old).ifname.clone_from(&now.ifname);
+        }
+    }
+
     /// The operations (RFC 6902) for the entry with this offset, appended to `operations`.
     pub(crate) fn write(&self, offset: u128, operations: &mut Vec<Value>) {
         let path = format!("/spec/allocations/{offset}");
@@ -139,9 +150,9 @@ pub(crate) fn forget_managers() -> Value {
     json!({ "op": "add", "path": "/metadata/managedFields", "value": [{}] })
 }
 
-/// Whether two states of an entry name the same holder.
-fn same(a: &Allocation, b: &Allocation) -> bool {
-    a.id == b.id && a.podref == b.podref && a.ifname == b.ifname
+/// Whether an entry, as it is now, names the holder that is meant. CRDs of whereabouts before 0.8 drop the interface.
+fn same(now: &Allocation, meant: &Allocation) -> bool {
+    now.id == meant.id && now.podref == meant.podref && (now.ifname == meant.ifname || now.ifname.is_none())
 }
 
 #[cfg(test)]

@@ -47,10 +47,11 @@ pub(super) fn open_changes<'a>(
 pub(super) fn sort_out(batch: Vec<Job>, pool: Option<&Pool>) -> Vec<Job> {
     let now = Instant::now();
     let mut rest = Vec::new();
-    for job in batch {
+    for mut job in batch {
         let mut lost = Vec::new();
         let mut open = false;
-        for (address, change) in &job.changes {
+        for (address, change) in &mut job.changes {
+            change.adapt(*address, pool);
             match change.state(*address, pool) {
                 ChangeState::Done => {}
                 ChangeState::Open => open = true,

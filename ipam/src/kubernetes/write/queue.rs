@@ -22,19 +22,33 @@ const BESIDE: usize = 8;
 /// For so long others are thought to be at work in a pool where one of them was faster.
 const RIVALRY: Duration = Duration::from_secs(1);
 
+/// A queue that no operation has used for so long ends, with its writer: pools come and go.
+const KEPT: Duration = Duration::from_secs(60);
+
 /// The way for what concerns one pool.
 pub(crate) struct Queue {
     gate: Gate,
     rivals: Arc<Rivals>,
     subnet: IpNet,
     jobs: mpsc::UnboundedSender<Job>,
+    used: Mutex<Instant>,
 }
 
 impl Queue {
     pub(crate) fn new(shared: Arc<Shared>, name: String, subnet: IpNet) -> Self {
         let rivals = Arc::<Rivals>::default();
         let jobs = Writer::begin(shared.clone(), name, subnet, rivals.clone());
-        Self { gate: Gate::new(shared), rivals, subnet, jobs }
+        Self { gate: Gate::new(shared), rivals, subnet, jobs, used: Mutex::new(Instant::now()) }
+    }
+
+    /// An operation needs it now.
+    pub(crate) fn touch(&self) {
+        *lock(&self.used) = Instant::now();
+    }
+
+    /// Whether nothing that it remembers is of use any more.
+    pub(crate) fn is_old(&self) -> bool {
+        lock(&self.used).elapsed() >= KEPT
     }
 
     /// Those on other nodes who write to this pool.

@@ -146,6 +146,11 @@ pub(super) fn lines(store: &Store) -> Vec<Line> {
         Watching::Unread(Some(error)) => {
             lines.push(Line::Missing(format!("the pools were not read yet: {error}: {}", error.why)));
         }
+        Watching::Unneeded => {
+            lines.push(Line::Well(
+                "not watched: no pod of this node has an address, and none needs one".into(),
+            ));
+        }
         Watching::Unread(None) => lines.push(Line::Missing("the pools are being read".into())),
     }
     // Other pools are served: that is not a reason to call this node, and every other one, unready.
@@ -168,11 +173,11 @@ impl fmt::Debug for Pools {
 impl Collector for Pools {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let Broker { store, tombstones, metrics, .. } = &*self.0;
-        let synced = matches!(store.watching(), Watching::Well);
+        let synced = matches!(store.watching(), Watching::Well | Watching::Unneeded);
         plain(
             &mut encoder,
             "pools_synced",
-            "1 while the pools in memory follow the API.",
+            "1 while the pools in memory follow the API, or need not.",
             f64::from(synced),
         )?;
         // The values are those that a claim would go by, also while they are behind.

@@ -24,11 +24,15 @@ pub(super) async fn run(reclaim: Arc<Reclaim>) {
     let (mut backoff, jitter) = (backoff::repair(), Jitter::fresh());
     loop {
         let mut pause = LOOK;
+        let here = reclaim.repairer.sandboxes.containers();
+        let repairer = &reclaim.repairer;
+        if !here.is_empty() || reclaim.election.is_won() || repairer.has_tombstones() {
+            repairer.store.need();
+        }
         if !reclaim.can_judge() {
             sleep(pause).await;
             continue;
         }
-        let here = reclaim.repairer.sandboxes.containers();
         let deadline = Instant::now() + READING;
         match reclaim.repairer.store.keep_up(reclaim.election.is_won(), &here, every, deadline).await {
             Ok(()) => {

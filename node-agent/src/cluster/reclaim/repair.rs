@@ -182,6 +182,11 @@ impl Repairer {
         !waits.unwrap_or(true) && self.sandboxes.standing(attachment).is_some()
     }
 
+    /// Whether releases wait. A directory that cannot be read may have some.
+    pub(super) fn has_tombstones(&self) -> bool {
+        self.tombstones.list().map_or(true, |all| !all.is_empty())
+    }
+
     async fn turn(&self, attachment: &Attachment, deadline: Instant) -> Result<Turn, Failed> {
         timeout_at(deadline, self.store.turn(attachment)).await.map_err(|_| {
             let Attachment { container_id, ifname } = attachment;
