@@ -19,8 +19,10 @@ mod error;
 #[cfg(test)]
 mod tests;
 
-use std::io;
+use std::io::{self, ErrorKind};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
@@ -39,6 +41,9 @@ pub use error::RemoteError;
 const ROUNDS: usize = 8;
 /// What the agent is told to answer earlier than the caller gives up, so that its own reason arrives.
 const AHEAD: Duration = Duration::from_millis(500);
+/// How long a claim waits for an agent that does not listen, and how often it looks. A look is one system call.
+const RESTART: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(25);
 /// How much of an answer that is none a message repeats, in characters.
 const SHOWN: usize = 80;
 
@@ -47,6 +52,8 @@ const SHOWN: usize = 80;
 pub struct RemoteStore {
     socket: PathBuf,
     tombstones: Tombstones,
+    /// The directory of the tombstones: where it exists, the node has had an agent.
+    kept: PathBuf,
 }
 
 /// How a release ended that was not allowed to fail.
@@ -62,7 +69,7 @@ impl RemoteStore {
     /// The store behind the agent that listens on `socket`. `tombstones` is the directory it shares with the agent; it
     /// is made by the first claim that reaches one.
     pub fn new(socket: PathBuf, tombstones: PathBuf) -> Self {
-        Self { socket, tombstones: Tombstones::new(tombstones) }
+        Self { socket, kept: tombstones.clone(), tombstones: Tombstones::new(tombstones) }
     }
 
     /// Reserves an address for every want of the request, written down where every node sees them. Repeating it for the
@@ -83,6 +90,9 @@ impl RemoteStore {
         let owner = &request.owner;
         let mut sandboxes: Vec<Sandbox> = Vec::new();
         for _ in 0..ROUNDS {
+            let stream = self.reach(deadline)?;
+            // Not before there is an agent: a node that never had one gathers no tombstones of releases either.
+            self.tombstones.prepare()?;
             let patience = deadline.saturating_duration_since(Instant::now()).saturating_sub(AHEAD);
             let claim = Claim {
                 request: request.clone(),
@@ -90,7 +100,7 @@ impl RemoteStore {
                 patience_ms: u64::try_from(patience.as_millis()).unwrap_or(u64::MAX),
                 sandboxes: sandboxes.clone(),
             };
-            match self.ask(Verb::Claim(Box::new(claim)), deadline)? {
+            match self.ask_over(&stream, Verb::Claim(Box::new(claim)), deadline)? {
                 Answer::Assigned(assigned) if fits(request, &assigned) => {
                     self.tombstones.remove(&Tombstone::of(&owner.container_id, &owner.ifname))?;
                     return Ok(assigned);
@@ -171,17 +181,36 @@ impl RemoteStore {
     }
 
     fn ask(&self, verb: Verb, deadline: Instant) -> Result<Answer, RemoteError> {
+        let stream = call::connect(&self.socket, deadline).map_err(|source| self.away(source))?;
+        self.ask_over(&stream, verb, deadline)
+    }
+
+    fn ask_over(&self, stream: &UnixStream, verb: Verb, deadline: Instant) -> Result<Answer, RemoteError> {
         let attempt = attempt(&verb);
-        let claims = matches!(verb, Verb::Claim(_));
         let line = call::line(&Call { version: VERSION, verb })?;
-        let stream = call::connect(&self.socket, deadline)
-            .map_err(|source| RemoteError::Away { socket: self.socket.clone(), source })?;
-        if claims {
-            // Not before there is an agent: a node that never had one gathers no tombstones of releases either.
-            self.tombstones.prepare()?;
-        }
-        let reply = call::exchange(&stream, &line, deadline).map_err(|source| self.lost(attempt, source))?;
+        let reply = call::exchange(stream, &line, deadline).map_err(|source| self.lost(attempt, source))?;
         self.read(attempt, &reply)
+    }
+
+    /// Connects to the agent. One that restarts, as at a rollout, is waited for on a node that has had one:
+    /// kubelet would try again only a quarter of a minute later.
+    fn reach(&self, deadline: Instant) -> Result<UnixStream, RemoteError> {
+        let until = deadline.min(Instant::now() + RESTART);
+        loop {
+            let cause = match call::connect(&self.socket, deadline) {
+                Ok(stream) => return Ok(stream),
+                Err(cause) => cause,
+            };
+            let restarts = matches!(cause.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused);
+            if !restarts || Instant::now() + LOOK >= until || !self.kept.is_dir() {
+                return Err(self.away(cause));
+            }
+            sleep(LOOK);
+        }
+    }
+
+    fn away(&self, source: io::Error) -> RemoteError {
+        RemoteError::Away { socket: self.socket.clone(), source }
     }
 
     fn read(&self, attempt: &'static str, line: &[u8]) -> Result<Answer, RemoteError> {
@@ -214,7 +243,7 @@ impl RemoteStore {
     }
 
     fn nonsense(&self, attempt: &'static str, why: &str) -> RemoteError {
-        self.lost(attempt, io::Error::new(io::ErrorKind::InvalidData, format!("its answer {why}")))
+        self.lost(attempt, io::Error::new(ErrorKind::InvalidData, format!("its answer {why}")))
     }
 
     fn lost(&self, attempt: &'static str, source: io::Error) -> RemoteError {

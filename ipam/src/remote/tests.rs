@@ -177,7 +177,7 @@ fn an_assignment_that_does_not_fit_the_request_is_none() {
 fn nobody_is_waited_for_beyond_the_deadline() {
     let timed_out = |error: &RemoteError| match error {
         RemoteError::Unanswered { source, .. } | RemoteError::Away { source, .. } => {
-            assert_eq!(source.kind(), io::ErrorKind::TimedOut, "{error:?}");
+            assert_eq!(source.kind(), ErrorKind::TimedOut, "{error:?}");
         }
         other => panic!("{other:?}"),
     };
@@ -222,6 +222,37 @@ fn no_agent_was_asked_nothing() {
 }
 
 #[test]
+fn an_agent_that_restarts_is_waited_for_where_there_was_one() {
+    for stale in [false, true] {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("agent.sock");
+        let store = RemoteStore::new(path.clone(), folder.path().join("tombstones"));
+        std::fs::create_dir(folder.path().join("tombstones")).unwrap();
+        if stale {
+            // As SIGKILL leaves it.
+            drop(UnixListener::bind(&path).unwrap());
+        }
+        // A release does not wait: it has its tombstone.
+        let error = store.release("3f2a", "net1", later()).unwrap_err();
+        assert!(matches!(error, RemoteError::Away { .. }), "{error:?}");
+        let claim = thread::spawn(move || store.claim(&request(), None, later(), &|_, _| true));
+        sleep(2 * LOOK);
+        assert!(!claim.is_finished());
+        std::fs::remove_file(&path).ok();
+        let listener = UnixListener::bind(&path).unwrap();
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut line = String::new();
+        BufReader::new(&stream).read_line(&mut line).unwrap();
+        let call: Value = serde_json::from_str(&line).unwrap();
+        assert!(call["claim"]["patienceMs"].as_u64().unwrap() < 29_500, "what it has waited is gone: {call}");
+        writeln!(stream, "{}", json!({"version": 1, "failed": {"kind": "unavailable", "message": "here"}}))
+            .unwrap();
+        let error = claim.join().unwrap().unwrap_err();
+        assert!(chain(&error).ends_with("here"), "{}", chain(&error));
+    }
+}
+
+#[test]
 fn another_version_is_told_by_its_number() {
     let node = Node::with(vec![Act::Say(json!({"version": 2, "granted": ["172.23.0.30/24"]}))]);
     let error = claim(&node, later()).unwrap_err();
@@ -258,10 +289,13 @@ fn a_refusal_before_the_call_was_read_is_heard() {
 
 #[test]
 fn a_call_longer_than_agents_read_is_not_sent() {
-    let node = Node::with(Vec::new());
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("agent.sock");
+    let _listener = UnixListener::bind(&path).unwrap();
     let mut big = request();
     big.reserved = (0..100_000_u32).map(|n| std::net::Ipv4Addr::from_bits(n).into()).collect();
-    let error = node.store().claim(&big, None, later(), &|_, _| true).unwrap_err();
+    let store = RemoteStore::new(path, folder.path().join("tombstones"));
+    let error = store.claim(&big, None, later(), &|_, _| true).unwrap_err();
     assert!(matches!(error, RemoteError::TooLong { limit: MAX_LINE, .. }) && error.is_clean(), "{error:?}");
 }
 
