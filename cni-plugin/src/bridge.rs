@@ -11,6 +11,9 @@ use crate::protocol::{Code, Error};
 use crate::record::{BridgeBefore, LinkIntent};
 use crate::sysctl::Sysctl;
 
+/// Ports of one bridge (`BR_MAX_PORTS`, of which number 0 is none).
+const MOST_PORTS: usize = 1023;
+
 /// The bridge as it stands, refused where this attachment could not use it.
 pub(crate) async fn observe(host: &Netlink, attachment: &Attachment) -> Result<Option<Link>, Error> {
     let name = &attachment.bridge;
@@ -55,6 +58,22 @@ pub(crate) async fn observe(host: &Netlink, attachment: &Attachment) -> Result<O
     check_mtu_for(Some(attachment.mtu.unwrap_or(link.mtu)), &attachment.addressing.known_addresses())
         .map_err(|error| error.with_details(format!("the bridge {name} has an MTU of {}", link.mtu)))?;
     Ok(Some(link))
+}
+
+/// Refuses a bridge that can take no further port.
+pub(crate) async fn require_room(host: &Netlink, bridge: &Link) -> Result<(), Error> {
+    let ports =
+        host.ports(bridge.index).await.map_err(|cause| Error::kernel("count the bridge's ports", &cause))?;
+    if ports.len() < MOST_PORTS { Ok(()) } else { Err(full(&bridge.name)) }
+}
+
+/// The kernel's "Exchange full", in words.
+pub(crate) fn full(name: &str) -> Error {
+    let text = format!("the bridge {name} has {MOST_PORTS} ports, and the kernel allows no more on a bridge");
+    Error::new(Code::TryAgainLater, text).with_details(format!(
+        "end pods of this node that use the network, or use a second bridge; `ip link show master {name}` on the node lists \
+         the ports"
+    ))
 }
 
 /// How the record remembers what was observed.

@@ -24,7 +24,9 @@ pub(crate) async fn status(environment: &Environment, document: &Document) -> Re
     let unavailable = |error| Error { code: Code::NotAvailable, ..error };
     sysctl::require_kernel_for(&attachment.addressing.known_addresses()).map_err(unavailable)?;
     policy::check(&host, &attachment).await.map_err(unavailable)?;
-    bridge::observe(&host, &attachment).await.map_err(unavailable)?;
+    if let Some(bridge) = bridge::observe(&host, &attachment).await.map_err(unavailable)? {
+        bridge::require_room(&host, &bridge).await.map_err(unavailable)?;
+    }
     writable(&attachment.data_dir)?;
     match &attachment.addressing {
         Addressing::None => Ok(()),

@@ -133,6 +133,27 @@ fn status_is_quiet_when_an_add_would_succeed() {
     node.status(&conf::with(octavia(), json!({"bridgeMode": "unmanaged"}))).run().silent_success();
 }
 
+/// The kernel says "Exchange full".
+#[test]
+fn a_bridge_that_has_all_its_ports_says_so() {
+    let node = Lab::new().node("node1");
+    node.ip("link add octbr type bridge");
+    let batch = node.disk().join("batch");
+    let ports: String = (0..1022).map(|n| format!("link add port{n} master octbr type dummy\n")).collect();
+    fs::write(&batch, ports).unwrap();
+    node.ip(&format!("-batch {}", batch.display()));
+    let last = node.pod("last");
+    last.add(&octavia()).run().attached();
+    let full = ["octbr has 1023 ports", "ip link show master octbr"];
+    node.status(&octavia()).run().error(50).says(&full);
+    let pod = node.pod("worker");
+    let before = node.snapshot(&[&pod]);
+    pod.add(&octavia()).run().error(11).says(&full);
+    node.snapshot(&[&pod]).assert_same_as(&before);
+    last.del(&octavia()).run().silent_success();
+    node.status(&octavia()).run().silent_success();
+}
+
 #[test]
 fn status_says_why_an_add_would_fail() {
     let node = Lab::new().node("node1");

@@ -1,6 +1,7 @@
 //! The part of ADD that changes things: addresses, links, settings, routes, announcement, result.
 
 use ipnet::IpNet;
+use nix::errno::Errno;
 use octavia_bridge_ipam::flock::Mode;
 use octavia_bridge_netlink::{
     Inside, Link, LinkChange, MacAddress, Netlink, NewVeth, PortFlags, Started, VethPeer, VlanRange,
@@ -251,6 +252,9 @@ impl Work<'_> {
             })
             .await
             .map_err(|cause| {
+                if cause.errno() == Some(Errno::EXFULL as i32) {
+                    return bridge::full(&bridge.name);
+                }
                 Error::kernel(
                     format!("connect {} {ifname} to the bridge {}", attachment.netns, bridge.name),
                     &cause,
