@@ -14,6 +14,7 @@ mod master;
 mod model;
 mod notes;
 mod order;
+mod ports;
 mod restore;
 mod routes;
 mod step;
@@ -21,7 +22,7 @@ mod step;
 mod tests;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::node::desired::{Desired, Interface, Kind, State};
 use crate::node::observed::{MAIN_TABLE, Observed, Scope};
@@ -78,6 +79,7 @@ pub(crate) fn plan(desired: &Desired, observed: &Observed) -> Result<Plan, Confl
     planner.routes();
     planner.restore_routes();
     planner.note_mtus();
+    planner.note_ports();
     if !planner.conflicts.is_empty() {
         return Err(Conflicts(planner.conflicts));
     }
@@ -99,6 +101,10 @@ pub(crate) fn scope(desired: &Desired) -> Scope {
         }
         if interface.ipv4.is_some() || interface.ipv6.is_some() {
             scope.addresses_of.insert(interface.name.clone());
+        }
+        // A port has none, or it is told.
+        if matches!(interface.kind, Some(Kind::Bridge { .. })) {
+            scope.addresses_of.extend(interface.ports().iter().cloned());
         }
         // These are what may have to be deleted, with or without a word of their ports. A bridge that stays never is.
         if interface.state == State::Absent || matches!(interface.kind, Some(Kind::Vrf { .. })) {
@@ -131,6 +137,8 @@ struct Planner<'a> {
     model: Observed,
     /// What steps had to take away that nobody asked to be gone.
     displaced: Vec<Step>,
+    /// Links that become ports of bridges.
+    emptied: BTreeSet<String>,
     steps: Vec<Planned>,
     missing: Vec<Missing>,
     warnings: Vec<String>,
@@ -149,6 +157,7 @@ impl<'a> Planner<'a> {
             before: observed,
             model: observed.clone(),
             displaced: Vec::new(),
+            emptied: BTreeSet::new(),
             steps: Vec::new(),
             missing: Vec::new(),
             warnings: Vec::new(),

@@ -1,44 +1,10 @@
 //! What a change that fails, or is refused, leaves: the node as it was, or words that say what differs.
 
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::router::Router;
 use crate::scene::{Node, POLICY, on_a_node, until};
-
-/// A router in a namespace of its own, at the other end of the wire; gone when dropped.
-struct Router(Child);
-
-impl Router {
-    fn new(node: &Node, address: &str) -> Self {
-        let router = Command::new("unshare").args(["--net", "sleep", "300"]).spawn().unwrap();
-        let pid = router.id();
-        let path = format!("/proc/{pid}/ns/net");
-        let own = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
-        until(Duration::from_secs(10), "the router", || {
-            std::fs::read_link(&path).is_ok_and(|other| other != own)
-        });
-        node.ip(&format!("link set wire netns {pid}"));
-        let router = Self(router);
-        router.ip("link set lo up");
-        router.ip(&format!("addr add {address} dev wire"));
-        router.ip("link set wire up");
-        router
-    }
-
-    fn ip(&self, words: &str) {
-        let mut command = Command::new("nsenter");
-        command.args(["-t", &self.0.id().to_string(), "-n", "ip"]).args(words.split_whitespace());
-        assert!(command.status().unwrap().success(), "{words}");
-    }
-}
-
-impl Drop for Router {
-    fn drop(&mut self) {
-        // Ended already, perhaps.
-        let _: Result<(), _> = self.0.kill();
-        let _: Result<_, _> = self.0.wait();
-    }
-}
 
 /// The node's own NIC with its routes, and the router that they go by.
 fn uplink(node: &Node) -> Router {
@@ -230,7 +196,7 @@ fn a_policy_that_cut_the_node_off_is_not_tried_again_by_itself() {
         let before = snapshot(node);
         std::fs::write(&policy, bad).unwrap();
         let run = format!("run --health-bind none -f {}", policy.display());
-        let tries = |log: &str| log.matches("answered within 10 s after the change").count();
+        let tries = |log: &str| log.matches("within 10 s after the change").count();
         let is_back = || node.log().contains("not tried again") && snapshot(node) == before;
 
         let mut daemon = node.start(&run);

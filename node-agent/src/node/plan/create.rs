@@ -177,6 +177,10 @@ impl Planner<'_> {
     }
 
     pub(super) fn give_back(&mut self, wanted: &Interface, kept: Kept) {
+        // A port has none.
+        if self.is_emptied(&wanted.name) {
+            return;
+        }
         let stated = |ip: Option<&desired::Ip>| {
             ip.is_some_and(|ip| ip.addresses.is_some() || ip.enabled == Some(false))
         };

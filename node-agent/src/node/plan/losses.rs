@@ -13,12 +13,12 @@ pub(super) const SMALLEST_IPV6_MTU: u32 = 1280;
 
 /// Of which families a link loses routes.
 #[derive(Clone, Copy)]
-struct Families {
+pub(super) struct Families {
     v4: bool,
     v6: bool,
 }
 
-const BOTH: Families = Families { v4: true, v6: true };
+pub(super) const BOTH: Families = Families { v4: true, v6: true };
 const V6: Families = Families { v4: false, v6: true };
 
 impl Families {
@@ -190,7 +190,7 @@ impl Observed {
     }
 
     /// Routes by nothing but these links, and their IPv6 addresses.
-    fn emptied(&self, links: &BTreeSet<&str>, families: Families) -> Vec<Step> {
+    pub(super) fn emptied(&self, links: &BTreeSet<&str>, families: Families) -> Vec<Step> {
         let goes =
             |route: &&Route| families.has(route.destination.addr().is_ipv4()) && route.uses_only(links);
         let mut steps = removed(self.routes.iter().filter(goes).collect());

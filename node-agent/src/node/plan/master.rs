@@ -24,6 +24,9 @@ impl Planner<'_> {
                         "{name} is to be a port of {controller} and is one of {now}, of which the policy does not speak"
                     ));
                 }
+                if self.is_bridge(&controller) {
+                    self.empty(name);
+                }
                 self.step(Step::SetMaster { link: name.to_owned(), master: Some(controller) });
             }
             // A link we made that its bridge's list has named once and does no more.

@@ -19,6 +19,10 @@ impl Planner<'_> {
                 Some(ip) => link.is_ours() && ip.addresses.is_some() && address.stays(),
                 None => link.is_ours() && no_ipv6,
             };
+            // A port has none.
+            if self.is_emptied(&name) {
+                continue;
+            }
             // One that is down loses them again.
             let is_lost = no_ipv6 || (!address.is_v4() && !link.up);
             if self.has(&name, address.net) || unwanted {
@@ -38,7 +42,8 @@ impl Planner<'_> {
         for step in displaced.into_iter().rev() {
             let Step::AddRoute(mut route) = step else { continue };
             let was = Step::AddRoute(route.clone());
-            let unwanted = routes::is_unwanted(&self.desired.routes, &route);
+            let by_a_port = route.hops.iter().all(|hop| self.is_emptied(&hop.link));
+            let unwanted = by_a_port || routes::is_unwanted(&self.desired.routes, &route);
             route.table = losses::table(self.before, &self.model, &route);
             let listed = &self.desired.routes;
             if unwanted || self.model.routes.contains(&route) || routes::is_unwanted(listed, &route) {

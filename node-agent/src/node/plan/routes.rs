@@ -44,7 +44,15 @@ impl Planner<'_> {
                 Some(link) if !link.up => {
                     return self.conflict(format!("{name}: its interface {} is to be down", hop.link));
                 }
-                Some(_) => {}
+                Some(link) => {
+                    let master = link.master.clone().filter(|master| self.is_bridge(master));
+                    if let Some(master) = master {
+                        return self.conflict(format!(
+                            "{name}: its interface {} is a port of {master} and carries no routes; name {master} instead",
+                            hop.link
+                        ));
+                    }
+                }
             }
         }
         self.step(Step::AddRoute(route.clone()));

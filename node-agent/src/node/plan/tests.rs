@@ -1,6 +1,7 @@
 //! The planner against its model of the kernel.
 
 mod cases;
+mod ports;
 mod properties;
 
 use super::*;

@@ -7,8 +7,9 @@ use octavia_bridge_netlink::Netlink;
 
 use super::{in_a_namespace, ip};
 use crate::node::apply::kernel::{carry_out, take_back};
+use crate::node::desired;
 use crate::node::observed::{self, Address, Hop, Ipv6, Kind, Observed, Route, Setting};
-use crate::node::plan::{NewLink, Planned, Step};
+use crate::node::plan::{NewLink, Planned, Step, plan};
 
 /// Links that a step may be about.
 const LINKS: [&str; 3] = ["a0", "a1", "a2"];
@@ -69,10 +70,8 @@ async fn walk(seed: u64) {
     let mut done: Vec<String> = Vec::new();
     for _ in 0..STEPS {
         let before = observed::read(&netlink).await.unwrap();
-        let step = by_chance(&mut chance, &before);
+        let steps = by_chance(&mut chance, &before);
         let mut model = before.clone();
-        let mut steps = before.taken_along(&step);
-        steps.push(step);
         let mut planned: Vec<Planned> = Vec::new();
         let mut refused = false;
         for step in steps {
@@ -111,7 +110,29 @@ async fn walk(seed: u64) {
     assert!(done.len() > STEPS / 3, "too little was done to prove anything");
 }
 
-fn by_chance(chance: &mut Chance, observed: &Observed) -> Step {
+/// A step with what the kernel takes along before it, or the plan that makes a link a port of the bridge.
+fn by_chance(chance: &mut Chance, observed: &Observed) -> Vec<Step> {
+    if chance.below(10) == 0 {
+        return as_port(chance.of(&LINKS), observed);
+    }
+    let step = single(chance, observed);
+    let mut steps = observed.taken_along(&step);
+    steps.push(step);
+    steps
+}
+
+fn as_port(link: &str, observed: &Observed) -> Vec<Step> {
+    let yaml = format!(
+        "interfaces: [{{name: br0, type: linux-bridge, bridge: {{port: [{{name: {link}}}]}}}}, {{name: vrf0, state: ignore}}]"
+    );
+    let text = desired::Text { origin: "test".into(), yaml };
+    let desired = desired::read(&[text], &desired::Choice::default()).unwrap();
+    // A port of the VRF is another's.
+    plan(&desired, observed)
+        .map_or_else(|_| Vec::new(), |plan| plan.steps.into_iter().map(|planned| planned.apply).collect())
+}
+
+fn single(chance: &mut Chance, observed: &Observed) -> Step {
     let link = chance.link(observed);
     match chance.below(12) {
         0 => Step::SetUp { link, up: chance.below(3) != 0 },

@@ -94,7 +94,7 @@ fn what_others_made_is_adopted_as_it_is() {
     let observed =
         node(&[("enp6s0", nic(1500)), ("octbr", bridge(None)), ("enp6s0.24", vlan("enp6s0", 24, None))]);
     let plan = checked(&want(OCTAVIA), &observed).unwrap();
-    assert_eq!(words(&plan), ["make enp6s0.24 a port of octbr"]);
+    assert_eq!(words(&plan), ["set disable_ipv6 of enp6s0.24 to 1", "make enp6s0.24 a port of octbr"]);
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn only_steps_on_the_default_routes_way_can_cut_the_node_off() {
     assert_eq!(cuts("[{name: enp1s0, mtu: 9000}]").as_deref(), Some("set the MTU of enp1s0 to 9000"));
     assert_eq!(
         cuts("[{name: b, bridge: {port: [{name: enp1s0}]}}]").as_deref(),
-        Some("make enp1s0 a port of b")
+        Some("set disable_ipv6 of enp1s0 to 1")
     );
     assert_eq!(cuts("[{name: enp1s0, state: down}]").as_deref(), Some("set enp1s0 down"));
 }

@@ -164,6 +164,12 @@ proptest! {
         for (name, before) in &observed.links {
             let now = done.links.get(name);
             prop_assert!(now.is_some() || before.is_ours(), "{name} was deleted");
+            // What this plan made a port of a bridge has no addresses and no IPv6 any more.
+            let master = |links: &BTreeMap<String, Link>| links.get(name).and_then(|link| link.master.clone());
+            if let Some(now) = now.filter(|_| master(&done.links).is_some() && master(&done.links) != master(&observed.links)) {
+                prop_assert!(now.addresses.is_empty() && now.ipv6.is_none_or(|ipv6| ipv6.disabled), "{name}: {now:?}");
+                prop_assert!(!done.routes.iter().any(|route| route.uses(name)), "{name}");
+            }
             if name.starts_with("veth") {
                 prop_assert_eq!(now, Some(before));
             }
@@ -216,7 +222,8 @@ fn well_formed(desired: &Desired) -> bool {
     desired.interfaces.iter().all(|entry| {
         let ports_fit = entry.ports().iter().all(|port| {
             find(port).is_none_or(|port| {
-                port.state != State::Absent && port.ipv4.as_ref().is_none_or(|ip| ip.addresses.is_none())
+                let is_on = |ip: &Option<Ip>| ip.as_ref().is_some_and(|ip| ip.enabled == Some(true));
+                port.state != State::Absent && !is_on(&port.ipv4) && !is_on(&port.ipv6)
             })
         });
         let base_fits = match &entry.kind {

@@ -1,0 +1,129 @@
+//! A link that becomes a port of a bridge has no addresses any more.
+
+use super::*;
+use crate::node::observed::{Hop, Route};
+
+const BRIDGE: &str = "{name: octbr, type: linux-bridge, bridge: {port: [{name: eth0}]}}";
+
+fn route(destination: &str, gateway: Option<&str>, link: &str) -> Route {
+    let gateway = gateway.map(|gateway| gateway.parse().unwrap());
+    Route {
+        destination: destination.parse().unwrap(),
+        table: 254,
+        metric: 100,
+        protocol: 16,
+        source: None,
+        mtu: None,
+        hops: vec![Hop { link: link.into(), gateway, weight: 1, onlink: false }],
+    }
+}
+
+/// A NIC as DHCP leaves it, and an address of an administrator's.
+fn dressed() -> Link {
+    let plain = |net: &str| Address::plain(net.parse().unwrap());
+    let addresses = vec![plain("10.0.0.5/24"), plain("10.0.0.6/24"), plain("fd00::5/64")];
+    Link { addresses, ..nic(1500) }
+}
+
+fn uplinked(link: Link) -> Observed {
+    let mut observed = node(&[("eth0", link)]);
+    observed.routes =
+        vec![route("0.0.0.0/0", Some("10.0.0.1"), "eth0"), route("fd02::/64", Some("fd00::1"), "eth0")];
+    observed.default_links.insert("eth0".into());
+    observed
+}
+
+#[test]
+fn addresses_routes_and_ipv6_are_taken_off_once_and_told() {
+    let desired = want(&format!("interfaces: [{BRIDGE}]"));
+    let plan = checked(&desired, &uplinked(dressed())).unwrap();
+    assert_eq!(
+        words(&plan),
+        [
+            "create octbr (bridge)",
+            "set octbr up",
+            "remove the route 0.0.0.0/0 via 10.0.0.1 dev eth0 metric 100 table 254",
+            "remove the route fd02::/64 via fd00::1 dev eth0 metric 100 table 254",
+            "remove fd00::5/64 from eth0",
+            "remove 10.0.0.6/24 from eth0",
+            "remove 10.0.0.5/24 from eth0",
+            "set disable_ipv6 of eth0 to 1",
+            "make eth0 a port of octbr",
+        ]
+    );
+    assert_eq!(
+        plan.warnings,
+        [
+            "eth0: it becomes a port of octbr, which has no addresses, and loses 10.0.0.5/24, 10.0.0.6/24, fd00::5/64",
+            "eth0: as a port of octbr it carries no routes, and no other one takes the place of \
+             the route 0.0.0.0/0 via 10.0.0.1 dev eth0 metric 100 table 254, \
+             the route fd02::/64 via fd00::1 dev eth0 metric 100 table 254",
+        ]
+    );
+    assert!(plan.cuts.is_some());
+}
+
+#[test]
+fn what_the_bridge_has_instead_is_not_missed() {
+    let desired = want(
+        "{interfaces: [{name: octbr, type: linux-bridge, bridge: {port: [{name: eth0}]},
+           ipv4: {enabled: true, address: [{ip: 10.0.0.5, prefix-length: 24}]}},
+           {name: eth0, type: ethernet, ipv4: {enabled: false}, ipv6: {enabled: false}}],
+          routes: {config: [{destination: 0.0.0.0/0, next-hop-address: 10.0.0.1, next-hop-interface: octbr},
+                            {destination: 'fd02::/64', next-hop-interface: eth0, state: absent}]}}",
+    );
+    let plan = checked(&desired, &uplinked(dressed())).unwrap();
+    assert!(plan.warnings.is_empty(), "{:?}", plan.warnings);
+    assert_eq!(
+        words(&plan).last().map(String::as_str),
+        Some("add the route 0.0.0.0/0 via 10.0.0.1 dev octbr metric 0 table 254")
+    );
+}
+
+#[test]
+fn what_comes_later_is_told_and_stays() {
+    let desired = want(&format!("interfaces: [{BRIDGE}]"));
+    let mut observed = node(&[("octbr", bridge(ours()))]);
+    observed.links.get_mut("octbr").unwrap().ipv6 = Some(Ipv6 { disabled: true, accept_ra: false });
+    let leased = Link { addresses: vec![Address::plain("10.0.0.5/24".parse().unwrap())], ..veth("octbr") };
+    observed.links.insert("eth0".into(), leased);
+    let plan = checked(&desired, &observed).unwrap();
+    assert_eq!(words(&plan), Vec::<String>::new());
+    assert_eq!(plan.warnings.len(), 1);
+    assert!(
+        plan.warnings[0].starts_with("eth0: it is a port of octbr and has 10.0.0.5/24"),
+        "{:?}",
+        plan.warnings
+    );
+}
+
+#[test]
+fn a_vlan_of_ours_that_is_made_anew_under_its_bridge_loses_what_others_gave_it() {
+    let octavia = OCTAVIA.replace("id: 24", "id: 25");
+    let empty = node(&[("enp6s0", nic(1500))]);
+    let mut observed = after(&empty, &plan(&want(OCTAVIA), &empty).unwrap());
+    let vlan = observed.links.get_mut("enp6s0.24").unwrap();
+    vlan.addresses.push(Address::plain("10.9.0.5/24".parse().unwrap()));
+    let plan = checked(&want(&octavia), &observed).unwrap();
+    assert!(!words(&plan).iter().any(|step| step.starts_with("add ")), "{:?}", words(&plan));
+    assert!(plan.warnings.iter().any(|text| text.contains("loses 10.9.0.5/24")), "{:?}", plan.warnings);
+}
+
+#[test]
+fn a_port_of_a_vrf_keeps_its_addresses() {
+    let desired = want("interfaces: [{name: red, type: vrf, vrf: {port: [eth0], route-table-id: 10}}]");
+    let observed = uplinked(dressed());
+    let done = after(&observed, &checked(&desired, &observed).unwrap());
+    assert_eq!(done.links["eth0"].addresses.len(), 3);
+    assert_eq!(done.routes.len(), 2);
+}
+
+#[test]
+fn a_route_by_a_port_is_refused_before_any_step() {
+    let desired = want(&format!(
+        "{{interfaces: [{BRIDGE}], routes: {{config: [{{destination: 10.8.0.0/16, next-hop-address: 10.0.0.1, next-hop-interface: eth0}}]}}}}"
+    ));
+    let told = plan(&desired, &uplinked(dressed())).unwrap_err().0;
+    let text = "route to 10.8.0.0/16: its interface eth0 is a port of octbr and carries no routes; name octbr instead";
+    assert_eq!(told, [text]);
+}
