@@ -36,6 +36,8 @@ pub struct Link {
     pub up: bool,
     /// The loopback link (`IFF_LOOPBACK`).
     pub loopback: bool,
+    /// It asks neighbours for their hardware addresses (not `IFF_NOARP`); tunnels do not.
+    pub asks_neighbours: bool,
     /// Carrier present. Without meaning while the link is down.
     pub carrier: bool,
     /// Operational state by RFC 2863.
@@ -167,6 +169,7 @@ impl Link {
             index: header.index,
             up: has(libc::IFF_UP),
             loopback: has(libc::IFF_LOOPBACK),
+            asks_neighbours: !has(libc::IFF_NOARP),
             carrier: has(libc::IFF_LOWER_UP),
             promiscuous: has(libc::IFF_PROMISC),
             ..Self::default()

@@ -13,7 +13,7 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::channel::Request;
 use crate::name::validate_index;
-use crate::{Error, Family, Netlink, NextHop, Result, Route, RouteFilter};
+use crate::{Error, Family, Netlink, NextHop, Result, Route, RouteFilter, RouteKind};
 
 /// Largest weight of a next hop: the wire counts from 0 in one byte.
 const MAX_WEIGHT: u16 = 256;
@@ -57,6 +57,32 @@ impl Netlink {
                 Ok(Vec::new())
             }
             other => other,
+        }
+    }
+
+    /// The route by which a packet of this host to `address` would leave; `None` if there is none. Its kind is
+    /// [`RouteKind::Local`] for an address of this host.
+    ///
+    /// # Errors
+    /// Every [`Error`] a request can end in.
+    pub async fn route_to(&self, address: IpAddr) -> Result<Option<Route>> {
+        let attempt = || format!("look up the route to {address}");
+        let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
+        let mut message = RouteMessage::default();
+        message.header.address_family = wire_family(family);
+        message.header.destination_prefix_length = if address.is_ipv4() { 32 } else { 128 };
+        message.attributes.push(RouteAttribute::Destination(address.into()));
+        let request = Request::get(RouteNetlinkMessage::GetRoute(message));
+        match self.request(request, Route::from_message, attempt).await {
+            // IPv6 answers with a route that drops where IPv4 answers with an error.
+            Ok(routes) => Ok(routes.into_iter().next().filter(leads_on)),
+            Err(Error::Refused { errno, .. })
+                if [Errno::ENETUNREACH, Errno::EHOSTUNREACH, Errno::EACCES, Errno::EINVAL]
+                    .contains(&Errno::from_raw(errno)) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -179,6 +205,11 @@ fn default_scope(route: &Route) -> RouteScope {
     } else {
         RouteScope::Universe
     }
+}
+
+/// Whether a packet leaves by it, or is for this host.
+fn leads_on(route: &Route) -> bool {
+    matches!(route.kind, RouteKind::Unicast | RouteKind::Local | RouteKind::Broadcast)
 }
 
 fn wire_family(family: Family) -> AddressFamily {

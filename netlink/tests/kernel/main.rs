@@ -9,6 +9,7 @@ mod concurrency;
 mod events;
 mod links;
 mod namespaces;
+mod neighbours;
 mod port_vlans;
 mod routes;
 mod scene;
