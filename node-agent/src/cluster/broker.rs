@@ -30,6 +30,7 @@ use tokio::time::timeout;
 use crate::cluster::Cluster;
 use crate::cluster::reclaim::{self, ReclaimApi, Sandboxes};
 use crate::health::{Health, Line, Requests};
+use crate::node::apply::Endpoint;
 use crate::socket::Socket;
 use contested::Contested;
 use metrics::{BrokerMetrics, Pools};
@@ -74,6 +75,13 @@ impl Access {
     /// Certificates and keys that are none.
     pub(crate) fn api(&self) -> anyhow::Result<Api> {
         Ok(Api::new(client::connect(&self.config, &self.requests)?, &self.server))
+    }
+
+    /// Where the server listens.
+    pub(crate) fn endpoint(&self) -> Option<Endpoint> {
+        let url = &self.config.cluster_url;
+        let port = url.port_u16().unwrap_or(if url.scheme_str() == Some("http") { 80 } else { 443 });
+        url.host().map(|host| Endpoint::new(host, port))
     }
 }
 

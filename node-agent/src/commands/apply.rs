@@ -61,7 +61,7 @@ async fn reconcile(
     }
     warn(&desired, &plan);
     let draft = state.draft(&kept)?;
-    let targets = Targets(safety.reach.clone());
+    let targets = Targets::named(&safety.reach);
     let goal = Goal::Keep(kept);
     match apply::carry_out(netlink, &desired, plan, &targets, state.journal(), Some(&goal)).await {
         Ok(done) => {

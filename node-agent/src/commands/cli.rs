@@ -1,6 +1,5 @@
 //! The command line.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand};
 
 use crate::cluster::Cluster;
 use crate::health::{HealthOptions, HealthSocket, Question};
+use crate::node::apply::Endpoint;
 use crate::node::source::Input;
 use crate::plugin::Plugin;
 use crate::seconds;
@@ -198,10 +198,10 @@ pub(crate) enum PoolsAct {
 
 #[derive(Debug, Args)]
 pub(crate) struct Safety {
-    /// TCP endpoint that must still answer after a change that could disconnect the node; repeatable [default: the
-    /// default gateways]
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    pub(crate) reach: Vec<SocketAddr>,
+    /// TCP endpoint, by name or address, that must still answer after a change that could cut the way to it, or disconnect
+    /// the node; repeatable [default: the default gateways]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) reach: Vec<Endpoint>,
 }
 
 #[derive(Debug, Args)]

@@ -44,7 +44,7 @@ pub(crate) async fn remove(cli: &Cli, safety: &Safety) -> anyhow::Result<ExitCod
     desired.routes = observed.routes.iter().filter(|route| route.is_ours()).flat_map(absent_route).collect();
     let plan = apply::plan_now(&netlink, &desired).await?;
     warn(&desired, &plan);
-    let targets = Targets(safety.reach.clone());
+    let targets = Targets::named(&safety.reach);
     let goal = Some(&Goal::Forget);
     let done = apply::carry_out(&netlink, &desired, plan, &targets, state.journal(), goal).await?;
     // The plugin last: until then it does not create again what is being deleted.

@@ -53,6 +53,7 @@ pub(crate) async fn run(cli: &Cli, options: &Run) -> anyhow::Result<ExitCode> {
         health.pulse.is_not_vital();
         (broker.api.clone(), health.readiness.part("policies", "not read yet"))
     });
+    let server = broker.as_ref().and_then(|broker| broker.api.endpoint());
     let pulse = health.pulse.clone();
     health.readiness.ask("links", move || reconcile::overdue(&pulse));
     let job = Arc::new(Job {
@@ -60,7 +61,7 @@ pub(crate) async fn run(cli: &Cli, options: &Run) -> anyhow::Result<ExitCode> {
         state_dir: cli.state_dir.clone(),
         nmstate_lock: cli.nmstate_lock.clone(),
         input: input.clone(),
-        targets: Targets(safety.reach.clone()),
+        targets: Targets { named: safety.reach.clone(), server },
         interval: keeping.interval,
         api,
         standing,

@@ -19,7 +19,7 @@ use crate::node::plan::{self, Conflicts, Plan, Planned};
 use work::{Failure, Work};
 
 pub(crate) use journal::{Goal, Journal, LeftBehind};
-pub(crate) use reach::Targets;
+pub(crate) use reach::{Endpoint, Targets};
 pub(crate) use undo::{Undone, take_back};
 
 /// Why the desired state was not reached.
@@ -119,15 +119,12 @@ pub(crate) async fn carry_out(
     if plan.steps.is_empty() {
         return Ok(Done::default());
     }
-    let watched = match &plan.cuts {
-        Some(step) => Some(targets.answering(netlink, step).await.map_err(Error::Unreachable)?),
-        None => None,
-    };
     let before = observe(netlink, desired).await?;
+    let watched = targets.watch(netlink, &before, &plan.steps).await.map_err(Error::Unreachable)?;
     let mut work = Work::begin(netlink, desired, &before, directory);
     let mut result = work.rounds(plan, watched.is_some()).await;
     if let (Ok(()), Some(watched)) = (&result, watched) {
-        result = watched.wait().await.map_err(Failure::CutOff);
+        result = watched.wait(netlink).await.map_err(Failure::CutOff);
     }
     match result {
         Ok(()) => {

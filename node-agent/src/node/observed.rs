@@ -26,8 +26,8 @@ use crate::node::marker;
 pub(crate) struct Observed {
     pub(crate) links: BTreeMap<String, Link>,
     pub(crate) routes: Vec<Route>,
-    /// Links that a default route of the main table leaves by, whoever made the route.
-    pub(crate) default_links: BTreeSet<String>,
+    /// Default routes of the main table, whoever made them.
+    pub(crate) defaults: Vec<DefaultRoute>,
 }
 
 /// One link.
@@ -87,6 +87,17 @@ pub(crate) struct Route {
     pub(crate) hops: Vec<Hop>,
 }
 
+/// One way by which a default route leaves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct DefaultRoute {
+    pub(crate) is_v4: bool,
+    pub(crate) metric: u32,
+    pub(crate) link: String,
+    /// `None` if every host is taken to be on the link.
+    pub(crate) gateway: Option<IpAddr>,
+}
+
 /// One way to go on.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -114,6 +125,11 @@ impl Observed {
             _ => None,
         };
         self.links.iter().filter_map(stands_on)
+    }
+
+    /// Links that a default route of the main table leaves by.
+    pub(crate) fn default_links(&self) -> BTreeSet<String> {
+        self.defaults.iter().map(|default| default.link.clone()).collect()
     }
 
     /// The routing table that a link's routes are looked up in: its VRF's, else the main one.

@@ -27,6 +27,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::node::desired::{Desired, Interface, Kind, State};
 use crate::node::observed::{MAIN_TABLE, Observed, Scope};
 
+pub(crate) use guard::{Way, cuts, danger, may_cut};
 pub(crate) use step::{NewLink, Planned, Step};
 
 /// What to do, and what to tell people about it.
@@ -83,7 +84,7 @@ pub(crate) fn plan(desired: &Desired, observed: &Observed) -> Result<Plan, Confl
     if !planner.conflicts.is_empty() {
         return Err(Conflicts(planner.conflicts));
     }
-    let cuts = guard::cuts(observed, &planner.steps);
+    let cuts = danger(observed, &planner.steps).map(|danger| danger.step);
     let Planner { steps, missing, warnings, .. } = planner;
     Ok(Plan { steps, missing, warnings, cuts })
 }

@@ -60,8 +60,10 @@ impl Keeper<'_> {
         looked.waits.clone_from(&plan.missing);
         looked.warnings.clone_from(&plan.warnings);
         let identity = self.wanted.identity(&self.kept);
-        if let (Some(_), Some(why)) = (&plan.cuts, self.cut_offs.why(&identity)) {
-            let why = why.to_owned();
+        let cut_off = self.cut_offs.why(&identity).map(ToOwned::to_owned);
+        if let Some(why) = cut_off
+            && self.endangers(part.as_ref().unwrap_or(&self.desired), &plan).await?
+        {
             let desired = part.unwrap_or_else(|| self.desired.clone());
             looked.waits.clear();
             looked.warnings = notes;
@@ -201,7 +203,7 @@ impl Keeper<'_> {
             looked.waits.extend(plan.missing.iter().cloned());
             looked.warnings.extend(plan.warnings.iter().cloned());
             // Once is enough for what takes the node's connection away.
-            if only || cut && plan.cuts.is_some() {
+            if only || cut && self.endangers(&group.desired, &plan).await? {
                 looked.failures.push(self.failure(&group, why.to_owned(), None));
                 self.refuse(group, why.to_owned());
                 continue;
@@ -223,6 +225,15 @@ impl Keeper<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the plan could cut the node off.
+    async fn endangers(&self, desired: &Desired, plan: &Plan) -> Result<bool, Error> {
+        if plan.steps.is_empty() {
+            return Ok(false);
+        }
+        let observed = self.read(desired).await?;
+        Ok(self.targets.is_endangered(self.netlink, &observed, &plan.steps).await)
     }
 
     /// What of `desired` is planned and fails by itself.

@@ -27,3 +27,4 @@ mod scene;
 mod set_aside;
 mod taking_back;
 mod two_threads;
+mod witnesses;

@@ -22,7 +22,7 @@ fn a_change_that_cuts_the_node_off_is_taken_back_and_a_harmless_one_stays() {
         let untestable = node.run("apply -f -", down);
         assert_eq!(untestable.status, 1);
         assert!(
-            untestable.stderr.contains("10.1.1.9:9 does not answer even before the change"),
+            untestable.stderr.contains("the gateway 10.1.1.9 does not answer even before the change"),
             "{}",
             untestable.stderr
         );
@@ -56,9 +56,9 @@ fn a_change_that_cuts_the_node_off_is_taken_back_and_a_harmless_one_stays() {
         gateway.kill().unwrap();
         gateway.wait().unwrap();
         assert_eq!(cut.status, 1, "{}", cut.stdout);
-        assert!(cut.stderr.contains("none of 10.1.1.9:9 answered within"), "{}", cut.stderr);
+        assert!(cut.stderr.contains("no answer from the gateway 10.1.1.9 within"), "{}", cut.stderr);
         assert!(cut.stderr.contains("everything was put back"), "{}", cut.stderr);
-        assert_eq!(cut.stderr.matches("10.1.1.9:9 answered").count(), 1, "{}", cut.stderr);
+        assert_eq!(cut.stderr.matches("no answer from").count(), 1, "{}", cut.stderr);
         assert_eq!(harmless.status, 0, "{}", harmless.stderr);
         assert_eq!(after, before, "the routes are back as well");
     });

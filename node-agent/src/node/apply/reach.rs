@@ -1,19 +1,29 @@
 //! Whether the node can still reach the rest of the world after its own uplink was touched.
+//!
+//! Only what answered before the change is asked after it, and all of that has to answer: the gateways of the default routes
+//! that the change could cut, or what the user named instead, and in a cluster the API server. A gateway is asked as a
+//! neighbour, by ARP or neighbour discovery, which no firewall of its own keeps it from answering.
 
-use std::net::{IpAddr, SocketAddr};
+mod endpoint;
+mod witness;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use octavia_bridge_netlink::{Netlink, RouteFilter};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, timeout};
+use futures_util::future::join_all;
+use octavia_bridge_netlink::{self as nl, Netlink, RouteKind};
+use tokio::time::{Instant, sleep};
 
-use crate::node::observed::MAIN_TABLE;
+use crate::node::observed::{DefaultRoute, Observed};
+use crate::node::plan::{self, Planned, Way};
+use witness::Witness;
 
-/// Port asked of a gateway: `discard`, which nobody serves. That it refuses is answer enough.
+pub(crate) use endpoint::Endpoint;
+
+/// Port asked of a gateway that is no neighbour: `discard`, which nobody serves. That it refuses is answer enough.
 const DISCARD: u16 = 9;
-/// Time one attempt may take.
-const ATTEMPT: Duration = Duration::from_secs(2);
-/// Time until something has to answer after a change.
+/// Time until everything has to answer after a change.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Pause between attempts.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -22,88 +32,182 @@ const PAUSE: Duration = Duration::from_millis(200);
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error(
-        "\"{step}\" could cut this node off, and whether it did could not be told: {why} (name an address with --reach ADDRESS:PORT)"
+        "\"{step}\" could cut this node off, and whether it did could not be told: {why} (name a TCP endpoint with --reach HOST:PORT)"
     )]
     Untestable { step: String, why: String },
-    #[error("none of {0} answered within {seconds} s after the change", seconds = DEADLINE.as_secs())]
+    #[error("no answer from {0} within {seconds} s after the change", seconds = DEADLINE.as_secs())]
     Silent(String),
 }
 
-/// Whom to ask: what the user named, else the default gateways.
+/// Whom to ask.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Targets(pub(crate) Vec<SocketAddr>);
+pub(crate) struct Targets {
+    /// What the user named, instead of the default gateways.
+    pub(crate) named: Vec<Endpoint>,
+    /// The API server, besides.
+    pub(crate) server: Option<Endpoint>,
+}
 
 /// Those that answered before the change.
 #[derive(Debug)]
-pub(crate) struct Answering(Vec<SocketAddr>);
+pub(crate) struct Watch(Vec<Witness>);
+
+/// An address of an endpoint, and the step that could cut the way to it.
+struct Found {
+    address: SocketAddr,
+    cut: Option<String>,
+}
 
 impl Targets {
-    /// Those that answer now.
+    /// What the user named.
+    pub(crate) fn named(named: &[Endpoint]) -> Self {
+        Self { named: named.to_vec(), server: None }
+    }
+
+    /// Whether these steps could cut the node off, or the way to one of those who are asked.
+    pub(crate) async fn is_endangered(
+        &self,
+        netlink: &Netlink,
+        before: &Observed,
+        steps: &[Planned],
+    ) -> bool {
+        if !plan::may_cut(before, steps) {
+            return false;
+        }
+        let mut endangered = plan::danger(before, steps).is_some();
+        for endpoint in self.named.iter().chain(&self.server) {
+            let found = find(endpoint, netlink, before, steps).await;
+            endangered |= found.iter().any(|found| found.cut.is_some());
+        }
+        endangered
+    }
+
+    /// What answers now and has to answer after these steps; `None` if they can cut nothing off.
     ///
     /// # Errors
-    /// [`Error::Untestable`]: none does, so that silence afterwards would prove nothing.
-    pub(crate) async fn answering(&self, netlink: &Netlink, step: &str) -> Result<Answering, Error> {
-        let untestable = |why: String| Error::Untestable { step: step.to_owned(), why };
-        let asked = if self.0.is_empty() {
-            let filter = RouteFilter { table: Some(MAIN_TABLE), ..RouteFilter::default() };
-            let routes = netlink.routes(&filter).await.map_err(|error| untestable(error.to_string()))?;
-            let defaults = routes.iter().filter(|route| route.destination.prefix_len() == 0);
-            let gateways = defaults.flat_map(|route| &route.next_hops).filter_map(|hop| hop.gateway);
-            gateways.filter(is_routable).map(|gateway| SocketAddr::new(gateway, DISCARD)).collect()
-        } else {
-            self.0.clone()
-        };
-        let mut answering = Vec::new();
-        for target in &asked {
-            if answers(*target).await {
-                answering.push(*target);
+    /// [`Error::Untestable`]: nothing answers, so that silence afterwards would prove nothing.
+    pub(crate) async fn watch(
+        &self,
+        netlink: &Netlink,
+        before: &Observed,
+        steps: &[Planned],
+    ) -> Result<Option<Watch>, Error> {
+        if !plan::may_cut(before, steps) {
+            return Ok(None);
+        }
+        let danger = plan::danger(before, steps);
+        let mut step = danger.as_ref().map(|danger| danger.step.clone());
+        let mut witnesses = Vec::new();
+        let mut silent = Vec::new();
+        for endpoint in &self.named {
+            let found = find(endpoint, netlink, before, steps).await;
+            let cut = found.iter().find_map(|found| found.cut.clone());
+            if step.is_none() && cut.is_none() {
+                continue;
+            }
+            step = step.or(cut);
+            match first_answering(endpoint, netlink, &found).await {
+                Some(witness) => witnesses.push(witness),
+                None => silent.push(endpoint.to_string()),
             }
         }
-        if answering.is_empty() {
-            let names = listed(&asked);
-            return Err(untestable(if names.is_empty() {
-                "the node has no gateway".into()
-            } else {
-                format!("{names} does not answer even before the change")
-            }));
+        if self.named.is_empty() {
+            for default in danger.iter().flat_map(|danger| &danger.defaults) {
+                match of_gateway(netlink, default).await {
+                    Some(witness) => witnesses.push(witness),
+                    None => silent.extend(default.gateway.map(|gateway| format!("the gateway {gateway}"))),
+                }
+            }
         }
-        Ok(Answering(answering))
+        if let Some(server) = &self.server {
+            let found = find(server, netlink, before, steps).await;
+            if step.is_some() || found.iter().any(|found| found.cut.is_some()) {
+                witnesses.extend(first_answering(server, netlink, &found).await);
+            }
+        }
+        match step {
+            Some(step) if witnesses.is_empty() => {
+                let why = match silent.is_empty() {
+                    true => "its default route has no gateway".to_owned(),
+                    false => format!("{} does not answer even before the change", silent.join(", ")),
+                };
+                Err(Error::Untestable { step, why })
+            }
+            _ if witnesses.is_empty() => Ok(None),
+            _ => Ok(Some(Watch(witnesses))),
+        }
     }
 }
 
-/// A link-local gateway would need its link's index, which a change may give to another link.
-fn is_routable(gateway: &IpAddr) -> bool {
-    !matches!(gateway, IpAddr::V6(ip) if ip.is_unicast_link_local())
-}
-
-impl Answering {
-    /// Waits until one of them answers again.
+impl Watch {
+    /// Waits until all of them have answered again.
     ///
     /// # Errors
     /// [`Error::Silent`] after the deadline.
-    pub(crate) async fn wait(&self) -> Result<(), Error> {
+    pub(crate) async fn wait(&self, netlink: &Netlink) -> Result<(), Error> {
         let deadline = Instant::now() + DEADLINE;
-        while Instant::now() < deadline {
-            for target in &self.0 {
-                if answers(*target).await {
-                    return Ok(());
-                }
+        let mut left: Vec<&Witness> = self.0.iter().collect();
+        loop {
+            let mut answers = join_all(left.iter().map(|witness| witness.answers(netlink))).await.into_iter();
+            left.retain(|_| !answers.next().unwrap_or_default());
+            if left.is_empty() {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                let names: Vec<String> = left.iter().map(ToString::to_string).collect();
+                return Err(Error::Silent(names.join(", ")));
             }
             sleep(PAUSE).await;
         }
-        Err(Error::Silent(listed(&self.0)))
     }
 }
 
-/// A connection and its refusal both come from the other side.
-async fn answers(target: SocketAddr) -> bool {
-    match timeout(ATTEMPT, TcpStream::connect(target)).await {
-        Ok(Ok(_)) => true,
-        Ok(Err(error)) => error.kind() == std::io::ErrorKind::ConnectionRefused,
-        Err(_) => false,
+/// A gateway as a neighbour, or by TCP where it does not answer as one: an administrator may have stated its hardware
+/// address, and tunnels know no neighbours.
+async fn of_gateway(netlink: &Netlink, default: &DefaultRoute) -> Option<Witness> {
+    let gateway = default.gateway?;
+    let neighbour = Witness::Neighbour { gateway, link: default.link.clone() };
+    if neighbour.answers(netlink).await {
+        return Some(neighbour);
     }
+    if witness::is_link_local(gateway) {
+        return None;
+    }
+    let address = SocketAddr::new(gateway, DISCARD);
+    let connection = Witness::Connection { name: address.to_string(), address };
+    connection.answers(netlink).await.then_some(connection)
 }
 
-fn listed(targets: &[SocketAddr]) -> String {
-    targets.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+/// The addresses of an endpoint that are not this node's own.
+async fn find(endpoint: &Endpoint, netlink: &Netlink, before: &Observed, steps: &[Planned]) -> Vec<Found> {
+    let mut all = Vec::new();
+    for address in endpoint.resolve().await {
+        match way(netlink, address).await {
+            Ok(Some(way)) => all.push(Found { address, cut: plan::cuts(before, steps, &way) }),
+            Ok(None) => {}
+            Err(error) => tracing::debug!("{error}"),
+        }
+    }
+    all
+}
+
+/// By which links packets leave to the address; `None` for one of this node's own, or one that there is no route to.
+async fn way(netlink: &Netlink, address: SocketAddr) -> nl::Result<Option<Way>> {
+    let route = netlink.route_to(address.ip()).await?;
+    let Some(route) = route.filter(|route| route.kind != RouteKind::Local) else { return Ok(None) };
+    let mut links = BTreeSet::new();
+    for hop in &route.next_hops {
+        links.extend(netlink.link(hop.link).await?.map(|link| link.name));
+    }
+    Ok(Some(Way { to: address.ip(), links }))
+}
+
+async fn first_answering(endpoint: &Endpoint, netlink: &Netlink, found: &[Found]) -> Option<Witness> {
+    for Found { address, .. } in found {
+        let witness = Witness::Connection { name: endpoint.to_string(), address: *address };
+        if witness.answers(netlink).await {
+            return Some(witness);
+        }
+    }
+    None
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use nl::{LinkKind, Netlink, RouteFilter, RouteKind};
 use octavia_bridge_netlink as nl;
 
-use super::{Address, Hop, Ipv6, Kind, Link, Observed, Route};
+use super::{Address, DefaultRoute, Hop, Ipv6, Kind, Link, Observed, Route};
 
 /// Protocol of routes the kernel makes with an address (`RTPROT_KERNEL`); they come and go with it.
 const KERNEL: u8 = 2;
@@ -58,15 +58,34 @@ pub(super) fn assemble(
         };
         by_name.insert(link.name, seen);
     }
-    let default_links = default_links(routes).filter_map(named).collect();
+    let defaults = defaults(routes, named);
     let routes = routes.iter().filter_map(|route| configured(route, named)).collect();
-    Observed { links: by_name, routes, default_links }
+    Observed { links: by_name, routes, defaults }
 }
 
 /// Indices of the links by which default routes of the main table leave.
 pub(super) fn default_links(routes: &[nl::Route]) -> impl Iterator<Item = u32> {
-    let default = |route: &&nl::Route| route.destination.prefix_len() == 0 && route.table == Some(MAIN_TABLE);
-    routes.iter().filter(default).flat_map(|route| &route.next_hops).map(|hop| hop.link)
+    routes.iter().filter(|route| is_default(route)).flat_map(|route| &route.next_hops).map(|hop| hop.link)
+}
+
+fn is_default(route: &nl::Route) -> bool {
+    route.destination.prefix_len() == 0 && route.table == Some(MAIN_TABLE) && route.kind == RouteKind::Unicast
+}
+
+fn defaults(routes: &[nl::Route], named: impl Fn(u32) -> Option<String>) -> Vec<DefaultRoute> {
+    let mut found = Vec::new();
+    for route in routes.iter().filter(|route| is_default(route)) {
+        for hop in &route.next_hops {
+            let Some(link) = named(hop.link) else { continue };
+            found.push(DefaultRoute {
+                is_v4: route.destination.addr().is_ipv4(),
+                metric: route.priority.unwrap_or_default(),
+                link,
+                gateway: hop.gateway,
+            });
+        }
+    }
+    found
 }
 
 fn kind(link: &nl::Link, named: impl Fn(u32) -> Option<String>) -> Kind {

@@ -1,37 +1,132 @@
 //! Whether a plan could cut the node off from the rest of the world.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use super::{Planned, Step};
-use crate::node::observed::{Kind, MAIN_TABLE, Observed, Setting};
+use crate::node::observed::{DefaultRoute, Kind, MAIN_TABLE, Observed, Route, Setting};
 
-/// The first step that touches the way of the node's own default route, in words; `None` if there is none,
-/// as with a new VLAN and a bridge over it.
-pub(super) fn cuts(observed: &Observed, steps: &[Planned]) -> Option<String> {
-    let carriers = carriers(observed);
-    let touches = |link: &str| carriers.contains(link);
-    steps.iter().map(|planned| &planned.apply).find_map(|step| {
-        let dangerous = match step {
-            Step::SetUp { link, up: false }
-            | Step::SetMtu { link, .. }
-            | Step::SetMac { link, .. }
-            | Step::SetMaster { link, .. }
-            | Step::SetIpv6 { link, setting: Setting::Disabled, on: true }
-            | Step::RemoveAddress { link, .. } => touches(link),
-            Step::Delete(new) => touches(&new.name),
-            Step::AddRoute(route) | Step::RemoveRoute(route) => {
-                route.destination.prefix_len() == 0 && route.table == MAIN_TABLE
+/// What a plan could cut off.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Danger {
+    /// The first step that could, in words.
+    pub(crate) step: String,
+    /// Default routes that it, or a later one, could cut.
+    pub(crate) defaults: Vec<DefaultRoute>,
+}
+
+/// By which links packets leave to an address.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Way {
+    pub(crate) to: IpAddr,
+    pub(crate) links: BTreeSet<String>,
+}
+
+/// What the steps could cut off of the node's own default routes, of each family the best; `None` if nothing, as with a
+/// new VLAN and a bridge over it, a first default route, and one that is worse than another.
+pub(crate) fn danger(observed: &Observed, steps: &[Planned]) -> Option<Danger> {
+    let mut best = Vec::new();
+    for default in best_defaults(observed) {
+        let carriers = carriers(observed, BTreeSet::from([default.link.clone()]));
+        best.push((default, carriers));
+    }
+    let mut danger: Option<Danger> = None;
+    for step in steps.iter().map(|planned| &planned.apply) {
+        for (default, carriers) in &best {
+            let is_cut = match step {
+                Step::AddRoute(route) => overtakes(route, default),
+                Step::RemoveRoute(route) => is_it(route, default),
+                other => touches(other, carriers),
+            };
+            if !is_cut {
+                continue;
             }
-            _ => false,
-        };
-        dangerous.then(|| step.to_string())
+            let danger =
+                danger.get_or_insert_with(|| Danger { step: step.to_string(), defaults: Vec::new() });
+            if !danger.defaults.contains(default) {
+                danger.defaults.push(default.clone());
+            }
+        }
+    }
+    danger
+}
+
+/// The first step that could cut the way to one address, in words.
+pub(crate) fn cuts(observed: &Observed, steps: &[Planned], way: &Way) -> Option<String> {
+    let carriers = carriers(observed, way.links.clone());
+    let cuts = |step: &&Step| match step {
+        Step::AddRoute(route) | Step::RemoveRoute(route) => {
+            let is_default = route.destination.prefix_len() == 0;
+            route.table == MAIN_TABLE && !is_default && route.destination.contains(&way.to)
+        }
+        other => touches(other, &carriers),
+    };
+    steps.iter().map(|planned| &planned.apply).find(cuts).map(ToString::to_string)
+}
+
+/// Whether a step touches a link that has to do with the node's own addresses or routes: only then it is worth to ask by
+/// which way an address is reached.
+pub(crate) fn may_cut(observed: &Observed, steps: &[Planned]) -> bool {
+    let mut carrying: BTreeSet<String> = observed.default_links();
+    for (name, link) in &observed.links {
+        if link.addresses.iter().any(|one| !one.net.addr().is_loopback())
+            || observed.routes.iter().any(|route| route.uses(name))
+        {
+            carrying.insert(name.clone());
+        }
+    }
+    let carriers = carriers(observed, carrying);
+    steps.iter().map(|planned| &planned.apply).any(|step| match step {
+        Step::AddRoute(route) | Step::RemoveRoute(route) => route.table == MAIN_TABLE,
+        other => touches(other, &carriers),
     })
 }
 
-/// The links of default routes, and everything those stand on.
-fn carriers(observed: &Observed) -> BTreeSet<String> {
+/// Whether a step does to one of these links what could keep it from passing packets.
+fn touches(step: &Step, links: &BTreeSet<String>) -> bool {
+    let touched = match step {
+        Step::SetUp { link, up: false }
+        | Step::SetMtu { link, .. }
+        | Step::SetMac { link, .. }
+        | Step::SetMaster { link, .. }
+        | Step::SetIpv6 { link, setting: Setting::Disabled, on: true }
+        | Step::RemoveAddress { link, .. } => link,
+        Step::Delete(new) => &new.name,
+        _ => return false,
+    };
+    links.contains(touched)
+}
+
+/// Of each family those with the lowest metric.
+fn best_defaults(observed: &Observed) -> Vec<DefaultRoute> {
+    let mut best: Vec<DefaultRoute> = Vec::new();
+    for default in &observed.defaults {
+        let is_beaten = |other: &DefaultRoute| other.is_v4 == default.is_v4 && other.metric < default.metric;
+        if !observed.defaults.iter().any(is_beaten) && !best.contains(default) {
+            best.push(default.clone());
+        }
+    }
+    best
+}
+
+fn is_default(route: &Route, default: &DefaultRoute) -> bool {
+    let is_v4 = route.destination.addr().is_ipv4();
+    route.destination.prefix_len() == 0 && route.table == MAIN_TABLE && is_v4 == default.is_v4
+}
+
+/// Packets take a new route from then on if its metric is not higher.
+fn overtakes(route: &Route, default: &DefaultRoute) -> bool {
+    is_default(route, default) && route.metric <= default.metric
+}
+
+fn is_it(route: &Route, default: &DefaultRoute) -> bool {
+    is_default(route, default) && route.metric == default.metric && route.uses(&default.link)
+}
+
+/// The links, and everything those stand on.
+fn carriers(observed: &Observed, links: BTreeSet<String>) -> BTreeSet<String> {
     let mut carriers = BTreeSet::new();
-    let mut open: Vec<String> = observed.default_links.iter().cloned().collect();
+    let mut open: Vec<String> = links.into_iter().collect();
     while let Some(name) = open.pop() {
         if !carriers.insert(name.clone()) {
             continue;

@@ -7,7 +7,7 @@ mod properties;
 use super::*;
 use crate::node::desired;
 use crate::node::marker;
-use crate::node::observed::{Address, Ipv6, Kind as Seen, Link};
+use crate::node::observed::{Address, DefaultRoute, Ipv6, Kind as Seen, Link};
 
 /// A NIC that is up.
 fn nic(mtu: u32) -> Link {
@@ -46,6 +46,10 @@ fn node(links: &[(&str, Link)]) -> Observed {
         links.iter().map(|(name, link)| ((*name).into(), link.clone())).collect();
     links.insert("lo".into(), lo);
     Observed { links, ..Observed::default() }
+}
+
+fn default(link: &str, metric: u32) -> DefaultRoute {
+    DefaultRoute { is_v4: true, metric, link: link.into(), gateway: Some("10.0.0.1".parse().unwrap()) }
 }
 
 fn want(yaml: &str) -> Desired {

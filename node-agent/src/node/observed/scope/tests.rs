@@ -68,7 +68,7 @@ async fn compare() {
             assert_eq!(link, known, "{name}");
         }
     }
-    assert_eq!(part.default_links, BTreeSet::from(["br0".to_owned()]));
+    assert_eq!(part.default_links(), BTreeSet::from(["br0".to_owned()]));
     whole.routes.retain(|route| route.table == 11 || links.iter().any(|link| route.uses(link)));
     let sorted = |observed: &Observed| {
         let mut lines: Vec<String> = observed.routes.iter().map(|route| format!("{route:?}")).collect();

@@ -160,7 +160,7 @@ fn a_base_of_open_vswitch_is_warned_of() {
 #[test]
 fn only_steps_on_the_default_routes_way_can_cut_the_node_off() {
     let mut observed = node(&[("enp1s0", nic(1500)), ("enp6s0", nic(1500))]);
-    observed.default_links.insert("enp1s0".into());
+    observed.defaults.push(default("enp1s0", 100));
     let cuts =
         |interfaces: &str| checked(&want(&format!("interfaces: {interfaces}")), &observed).unwrap().cuts;
     assert_eq!(cuts("[{name: v, vlan: {base-iface: enp1s0, id: 24}}]"), None);
@@ -171,6 +171,58 @@ fn only_steps_on_the_default_routes_way_can_cut_the_node_off() {
         Some("set disable_ipv6 of enp1s0 to 1")
     );
     assert_eq!(cuts("[{name: enp1s0, state: down}]").as_deref(), Some("set enp1s0 down"));
+}
+
+#[test]
+fn a_default_route_that_takes_no_packets_from_another_cuts_nothing() {
+    let config = |metric: u32| {
+        let yaml = format!(
+            "{{destination: 0.0.0.0/0, next-hop-address: 10.1.0.1, next-hop-interface: enp6s0, metric: {metric}}}"
+        );
+        want(&format!("routes: {{config: [{yaml}]}}"))
+    };
+    let mut observed = node(&[("enp1s0", nic(1500)), ("enp6s0", nic(1500)), ("enp7s0", nic(1500))]);
+    let cuts = |observed: &Observed, desired: &Desired| checked(desired, observed).unwrap().cuts;
+    assert_eq!(cuts(&observed, &config(50)), None, "the first");
+    observed.defaults.push(DefaultRoute { is_v4: false, ..default("enp7s0", 10) });
+    assert_eq!(cuts(&observed, &config(50)), None, "the first of its family");
+    observed.defaults.extend([default("enp1s0", 100), default("enp7s0", 101)]);
+    assert_eq!(cuts(&observed, &config(150)), None, "a worse one");
+    let overtakes = "add the route 0.0.0.0/0 via 10.1.0.1 dev enp6s0 metric 50 table 254";
+    assert_eq!(cuts(&observed, &config(50)).as_deref(), Some(overtakes));
+    assert!(cuts(&observed, &config(100)).is_some(), "in front of the present one");
+    // The NIC of a worse default route, as DHCP gives one to each NIC.
+    observed.defaults.remove(0);
+    let port = want("interfaces: [{name: octbr, type: linux-bridge, bridge: {port: [{name: enp7s0}]}}]");
+    assert_eq!(cuts(&observed, &port), None);
+    let port = want("interfaces: [{name: octbr, type: linux-bridge, bridge: {port: [{name: enp1s0}]}}]");
+    let danger = danger(&observed, &plan(&port, &observed).unwrap().steps).unwrap();
+    assert_eq!(danger.defaults, [default("enp1s0", 100)]);
+}
+
+#[test]
+fn an_address_can_be_cut_off_by_its_links_and_by_routes_to_it() {
+    let mut observed = node(&[("eth0", nic(1500)), ("eth1", nic(1500)), ("br0", bridge(None))]);
+    observed.links.get_mut("eth1").unwrap().master = Some("br0".into());
+    let way = Way { to: "10.50.0.1".parse().unwrap(), links: BTreeSet::from(["br0".to_owned()]) };
+    let cuts = |yaml: &str| {
+        let steps = plan(&want(yaml), &observed).unwrap().steps;
+        (may_cut(&observed, &steps), cuts(&observed, &steps, &way))
+    };
+    assert_eq!(cuts("interfaces: [{name: eth0, mtu: 1400}]"), (false, None));
+    // Nothing has an address, so that nothing can be cut off.
+    assert_eq!(
+        cuts("interfaces: [{name: eth1, mtu: 1400}]").1.as_deref(),
+        Some("set the MTU of eth1 to 1400")
+    );
+    let route = |destination: &str| {
+        format!("routes: {{config: [{{destination: {destination}, next-hop-interface: eth0}}]}}")
+    };
+    assert_eq!(
+        cuts(&route("10.50.0.0/16")),
+        (true, Some("add the route 10.50.0.0/16 dev eth0 metric 0 table 254".into()))
+    );
+    assert_eq!(cuts(&route("10.51.0.0/16")), (true, None));
 }
 
 #[test]

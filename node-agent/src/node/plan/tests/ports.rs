@@ -29,7 +29,7 @@ fn uplinked(link: Link) -> Observed {
     let mut observed = node(&[("eth0", link)]);
     observed.routes =
         vec![route("0.0.0.0/0", Some("10.0.0.1"), "eth0"), route("fd02::/64", Some("fd00::1"), "eth0")];
-    observed.default_links.insert("eth0".into());
+    observed.defaults.push(default("eth0", 100));
     observed
 }
 
