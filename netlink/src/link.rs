@@ -50,6 +50,8 @@ pub struct Link {
     pub master: Option<u32>,
     /// Free text an administrator attached, up to 255 bytes.
     pub alias: Option<String>,
+    /// Other names by which the kernel finds it, each unique in its namespace.
+    pub alternative_names: Vec<String>,
     /// Group, by which an administrator acts on several links at once; 0 unless stated.
     pub group: u32,
     /// Index of the link beneath (a VLAN's parent) or, for a veth, of the other end.
@@ -139,6 +141,12 @@ impl fmt::Display for OperationalState {
 }
 
 impl Link {
+    /// Whether this is one of its names.
+    #[must_use]
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.alternative_names.iter().any(|other| other == name)
+    }
+
     /// Frames pass between this veth and its bridge, in both directions: the kernel has noticed its carrier, and the bridge
     /// port forwards.
     ///
@@ -205,6 +213,14 @@ impl Link {
             libc::IFLA_IFALIAS => {
                 let text = value.strip_suffix(b"\0").unwrap_or(value);
                 self.alias = Some(String::from_utf8_lossy(text).into_owned()).filter(|text| !text.is_empty());
+            }
+            libc::IFLA_PROP_LIST => {
+                for nla in NlasIterator::new(value) {
+                    let nla = nla?;
+                    if nla.kind() == libc::IFLA_ALT_IFNAME {
+                        self.alternative_names.push(parse_string(nla.value())?);
+                    }
+                }
             }
             libc::IFLA_LINKINFO => self.read_info(value)?,
             libc::IFLA_AF_SPEC => self.ipv6 = LinkIpv6::decode(value)?,

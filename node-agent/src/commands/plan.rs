@@ -28,7 +28,7 @@ pub(crate) async fn plan(cli: &Cli, input: &Input, as_json: bool, check: bool) -
     let mut plan = apply::plan_now(&netlink, &desired).await?;
     plan.warnings.extend(unkept::notes(&netlink, &desired, unkept::NOT_THIS).await?);
     if as_json {
-        let Plan { steps, missing, warnings, cuts } = &plan;
+        let Plan { steps, missing, warnings, cuts, names: _ } = &plan;
         let left_alone = &desired.left_alone;
         print_json(json!({
             "steps": steps, "missing": missing, "warnings": warnings, "cuts": cuts, "left-alone": left_alone
@@ -41,7 +41,7 @@ pub(crate) async fn plan(cli: &Cli, input: &Input, as_json: bool, check: bool) -
 }
 
 fn in_words(desired: &Desired, plan: &Plan) -> String {
-    let mut lines: Vec<String> = plan.steps.iter().map(|planned| planned.apply.to_string()).collect();
+    let mut lines = plan.in_words();
     if plan.steps.is_empty() && plan.missing.is_empty() {
         lines.push("nothing to do".into());
     }

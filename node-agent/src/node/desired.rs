@@ -4,6 +4,7 @@
 //! problem with its path, because a policy of ten interfaces that is refused one key at a time takes
 //! ten tries to put right.
 
+mod alternative;
 mod bounds;
 mod document;
 mod field;
@@ -24,6 +25,7 @@ use octavia_bridge_netlink::MacAddress;
 
 use crate::node::observed::MAIN_TABLE;
 
+pub(crate) use alternative::with_alternatives;
 pub(crate) use document::{Text, read, read_any};
 pub(crate) use problem::Problems;
 pub(crate) use selector::{Choice, Label};

@@ -28,6 +28,8 @@ pub(crate) struct Observed {
     pub(crate) routes: Vec<Route>,
     /// Default routes of the main table, whoever made them.
     pub(crate) defaults: Vec<DefaultRoute>,
+    /// Names of links by their alternative names.
+    pub(crate) alternatives: BTreeMap<String, String>,
 }
 
 /// One link.

@@ -24,13 +24,13 @@ mod tests;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::node::desired::{Desired, Interface, Kind, State};
+use crate::node::desired::{Desired, Interface, Kind, State, with_alternatives};
 use crate::node::observed::{MAIN_TABLE, Observed, Scope};
 
 pub(crate) use guard::{Way, cuts, danger, may_cut};
 pub(crate) use step::{NewLink, Planned, Step};
 
-/// What to do, and what to tell people about it.
+/// What to do, and what to tell people about it. Everything has the links' own names.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
 pub(crate) struct Plan {
     /// In order; the undoing is theirs in reverse order.
@@ -40,6 +40,9 @@ pub(crate) struct Plan {
     pub(crate) warnings: Vec<String>,
     /// Why the steps could cut the node off, if they could.
     pub(crate) cuts: Option<String>,
+    /// Alternative names that the policy uses, by the links' own.
+    #[serde(skip)]
+    pub(crate) names: BTreeMap<String, String>,
 }
 
 /// Something that has to appear first.
@@ -57,6 +60,13 @@ impl std::fmt::Display for Missing {
     }
 }
 
+impl Plan {
+    /// Steps in words, with the alternative names that the policy uses.
+    pub(crate) fn in_words(&self) -> Vec<String> {
+        self.steps.iter().map(|planned| with_alternatives(&planned.apply.to_string(), &self.names)).collect()
+    }
+}
+
 /// What stands in the way of the desired state, all of it; nothing was planned.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", octavia_bridge_ipam::visible::lines(.0))]
@@ -67,7 +77,9 @@ pub(crate) struct Conflicts(pub(crate) Vec<String>);
 /// # Errors
 /// Every conflict: something that others own would have to go, or the kernel could only refuse.
 pub(crate) fn plan(desired: &Desired, observed: &Observed) -> Result<Plan, Conflicts> {
-    let mut planner = Planner::new(desired, observed);
+    let own = desired.under_own_names(&observed.alternatives).map_err(Conflicts)?;
+    let names = own.as_ref().map(|_| alternatives(desired, observed)).unwrap_or_default();
+    let mut planner = Planner::new(own.as_ref().unwrap_or(desired), observed);
     planner.delete_absent();
     for interface in planner.in_order() {
         match interface.state {
@@ -82,11 +94,26 @@ pub(crate) fn plan(desired: &Desired, observed: &Observed) -> Result<Plan, Confl
     planner.note_mtus();
     planner.note_ports();
     if !planner.conflicts.is_empty() {
-        return Err(Conflicts(planner.conflicts));
+        return Err(Conflicts(with_both(planner.conflicts, &names)));
     }
     let cuts = danger(observed, &planner.steps).map(|danger| danger.step);
     let Planner { steps, missing, warnings, .. } = planner;
-    Ok(Plan { steps, missing, warnings, cuts })
+    Ok(Plan { steps, missing, warnings: with_both(warnings, &names), cuts, names })
+}
+
+/// The alternative names in `desired`, by the links' own.
+fn alternatives(desired: &Desired, observed: &Observed) -> BTreeMap<String, String> {
+    let mut names = BTreeMap::new();
+    for name in scope(desired).names {
+        if let Some(own) = observed.alternatives.get(&name) {
+            names.insert(own.clone(), name);
+        }
+    }
+    names
+}
+
+fn with_both(texts: Vec<String>, names: &BTreeMap<String, String>) -> Vec<String> {
+    texts.iter().map(|text| with_alternatives(text, names)).collect()
 }
 
 /// What it takes to tell whether there is anything to do for `desired`. What is to be done takes the whole of it

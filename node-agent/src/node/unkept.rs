@@ -32,7 +32,7 @@ pub(crate) fn among(links: &[Link], desired: &Desired, whose: &str) -> Vec<Strin
     }
     let mut notes = Vec::new();
     for link in links {
-        if marker::is_ours(link.alias.as_deref()) && !named.contains(link.name.as_str()) {
+        if marker::is_ours(link.alias.as_deref()) && !named.iter().any(|name| link.is_called(name)) {
             let name = &link.name;
             notes.push(format!(
                 "{name}: the agent created it, and {whose}; it stays, is not kept, and will not be created at the next boot"

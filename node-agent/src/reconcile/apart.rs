@@ -137,7 +137,9 @@ impl Keeper<'_> {
                     if waits.is_empty() {
                         // A warning begins with the name that it is about.
                         let concerns = |text: &&String| {
-                            text.split([':', ' ']).next().is_some_and(|name| part.asks_for(name))
+                            // Perhaps with an alternative name behind it, in brackets.
+                            let mut words = text.split([':', ' ', '(', ')']).filter(|word| !word.is_empty());
+                            words.by_ref().take(2).any(|name| part.asks_for(name))
                         };
                         let warnings = looked.warnings.iter().filter(concerns).cloned().collect();
                         Verdict::Done { left_alone: part.left_alone.clone(), warnings }

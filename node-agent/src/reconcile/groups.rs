@@ -55,7 +55,10 @@ pub(super) fn split(desired: &Desired, observed: &Observed, together: &[&Part]) 
     let mut named: BTreeSet<&str> = desired.interfaces.iter().map(|entry| entry.name.as_str()).collect();
     named.extend(desired.interfaces.iter().flat_map(beside));
     for name in &named {
-        let Some(link) = observed.links.get(*name) else { continue };
+        // Under both names it is one link.
+        let own = observed.alternatives.get(*name).map_or(*name, String::as_str);
+        forest.join(name, own);
+        let Some(link) = observed.links.get(own) else { continue };
         if let Some(master) = link.master.as_deref().filter(|master| named.contains(master)) {
             forest.join(name, master);
         }

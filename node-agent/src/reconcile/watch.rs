@@ -25,7 +25,8 @@ impl Watch {
         self.indices.clear();
         for name in &names {
             if let Some(link) = netlink.link(name).await? {
-                self.indices.insert(link.index, name.clone());
+                // Its own, if it was found by another one.
+                self.indices.insert(link.index, link.name);
             }
         }
         self.names = names;
@@ -57,7 +58,10 @@ impl Watch {
     /// Whether the event is about one of them, or may be.
     pub(super) fn concerns(&mut self, event: &Event) -> bool {
         match event {
-            Event::Link(link) if self.names.contains(&link.name) => {
+            Event::Link(link)
+                if self.names.contains(&link.name)
+                    || link.alternative_names.iter().any(|name| self.names.contains(name)) =>
+            {
                 self.indices.insert(link.index, link.name.clone());
                 true
             }

@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "everything here is a test, also what clippy does not see as one")]
 
+mod alternative_names;
 mod applying;
 mod confined;
 mod daemon;

@@ -13,7 +13,7 @@ pub(super) fn paths(desired: &Desired, links: &[Link]) -> Vec<Finding> {
         .interfaces
         .iter()
         .filter(|entry| entry.state == State::Up && matches!(entry.kind, Some(Kind::Bridge { .. })));
-    let named = |name: &str| links.iter().find(|link| link.name == name);
+    let named = |name: &str| links.iter().find(|link| link.is_called(name));
     let mut findings = Vec::new();
     for entry in bridges {
         let Some(bridge) = named(&entry.name) else { continue };

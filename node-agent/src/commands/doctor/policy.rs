@@ -81,8 +81,7 @@ async fn compare(netlink: &Netlink, desired: &Desired) -> Vec<Finding> {
         findings.push(Finding::fail(CHECK, missing.to_string(), remedy));
     }
     if !plan.steps.is_empty() {
-        let steps: Vec<String> = plan.steps.iter().map(|planned| planned.apply.to_string()).collect();
-        let text = format!("the node differs from the policy; to do: {}", steps.join(", "));
+        let text = format!("the node differs from the policy; to do: {}", plan.in_words().join(", "));
         findings.push(Finding::fail(
             CHECK,
             text,

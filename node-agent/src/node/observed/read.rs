@@ -42,7 +42,11 @@ pub(super) fn assemble(
     for address in addresses {
         of_link.entry(address.link).or_default().push(address);
     }
+    let mut alternatives = BTreeMap::new();
     for link in links {
+        for other in &link.alternative_names {
+            alternatives.insert(other.clone(), link.name.clone());
+        }
         let own = of_link.remove(&link.index).unwrap_or_default();
         let own = own.into_iter().filter_map(|address| Address::of(address, &link.name)).collect();
         let seen = Link {
@@ -60,7 +64,7 @@ pub(super) fn assemble(
     }
     let defaults = defaults(routes, named);
     let routes = routes.iter().filter_map(|route| configured(route, named)).collect();
-    Observed { links: by_name, routes, defaults }
+    Observed { links: by_name, routes, defaults, alternatives }
 }
 
 /// Indices of the links by which default routes of the main table leave.

@@ -50,9 +50,8 @@ pub(crate) async fn read_scope(netlink: &Netlink, scope: &Scope) -> nl::Result<O
 async fn some(netlink: &Netlink, scope: &Scope) -> nl::Result<Option<Observed>> {
     let mut found = Found { netlink, links: BTreeMap::new() };
     for name in &scope.names {
-        let link = netlink.link(name).await?;
-        // The kernel finds a link by its other names too, by which nobody here calls it.
-        found.links.extend(link.filter(|link| link.name == *name).map(|link| (link.index, link)));
+        // Also by an alternative one.
+        found.links.extend(netlink.link(name).await?.map(|link| (link.index, link)));
     }
     // Those that go with an address here, by whatever link they leave.
     let mut sourced: Vec<nl::Route> = Vec::new();
@@ -68,7 +67,7 @@ async fn some(netlink: &Netlink, scope: &Scope) -> nl::Result<Option<Observed>> 
             found.uplink(index).await?;
         }
         for name in &scope.ports_of {
-            let master = found.links.values().find(|link| link.name == *name).map(|link| link.index);
+            let master = found.links.values().find(|link| link.is_called(name)).map(|link| link.index);
             if let Some(master) = master {
                 found.add(netlink.ports(master).await?);
             }
@@ -82,7 +81,7 @@ async fn some(netlink: &Netlink, scope: &Scope) -> nl::Result<Option<Observed>> 
     let mut addresses = Vec::new();
     let mut routes = Vec::new();
     for (index, link) in &found.links {
-        if scope.whole || scope.addresses_of.contains(&link.name) {
+        if scope.whole || scope.addresses_of.iter().any(|name| link.is_called(name)) {
             addresses.extend(netlink.addresses(*index).await?);
         }
         if !scope.whole && scope.tables.is_empty() {
