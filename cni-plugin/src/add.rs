@@ -23,6 +23,7 @@ use crate::protocol::reply::Reply;
 use crate::protocol::{Code, Environment, Error};
 use crate::record::{AddressingIntent, FORMAT, Intent, LinkIntent, Netns, Record, Records, Slot};
 use crate::sysctl;
+use crate::takeover;
 use crate::teardown::Teardown;
 use work::{Failed, Work};
 
@@ -49,6 +50,8 @@ pub(crate) async fn add(environment: &Environment, document: &Document) -> Resul
         Delegate::find(program, &environment.path, &document.raw)?;
     }
 
+    let claims = matches!(&attachment.addressing, Addressing::Pool(pool) if pool.store.is_file());
+    takeover::take_over(&attachment.data_dir, claims)?;
     let records = Records::new(&attachment.data_dir);
     let mut slot = records.lock(&attachment.owner.container_id, &attachment.owner.ifname)?;
     let teardown = Teardown::new(&host, &attachment.data_dir, &environment.path);

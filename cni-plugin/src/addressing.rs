@@ -33,7 +33,7 @@ impl AddressingIntent {
 pub(crate) struct Claimed {
     /// Addresses, routes and dns; no interfaces yet. Routes have their gateways filled in, each stands once.
     pub(crate) result: CniResult,
-    /// The claim on pools of this host, to be held before anybody uses the addresses, and settled before anybody is told.
+    /// The claim on pools of this host, to be held before anybody uses the addresses.
     pub(crate) pools: Option<Claim>,
 }
 

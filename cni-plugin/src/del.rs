@@ -10,6 +10,7 @@ use crate::protocol::reply::Reply;
 use crate::protocol::{Code, Environment, Error};
 use crate::record::Records;
 use crate::store;
+use crate::takeover::try_to_take_over;
 use crate::teardown::Teardown;
 
 pub(crate) async fn del(environment: &Environment, document: &Document) -> Result<Reply, Error> {
@@ -17,6 +18,7 @@ pub(crate) async fn del(environment: &Environment, document: &Document) -> Resul
     essentials.warn_of_refusal();
     let (id, ifname) = (environment.container_id.as_str(), environment.ifname.as_str());
     let host = Netlink::open().await.map_err(|cause| Error::kernel("open netlink on the node", &cause))?;
+    try_to_take_over(&essentials.data_dir);
     let teardown = Teardown::new(&host, &essentials.data_dir, &environment.path);
     let records = Records::new(&essentials.data_dir);
     let has_link = teardown.has_link(id, ifname).await?;

@@ -4,7 +4,6 @@
 //! the calling plugin's.
 
 use octavia_bridge_ipam::document::FieldError;
-use octavia_bridge_ipam::file::Held;
 use octavia_bridge_ipam::request::Owner;
 use octavia_bridge_netlink::Namespace;
 
@@ -18,6 +17,7 @@ use crate::protocol::{CniResult, Code, Environment, Error, Version};
 use crate::record::{AddressingIntent, FORMAT, Intent, Netns, Outcome, Record, Records, Slot};
 use crate::status;
 use crate::store::{self, Patience, Unclaimed};
+use crate::takeover::{take_over, try_to_take_over};
 use crate::teardown;
 
 /// Keys of `CNI_ARGS` that whereabouts knows beside those every plugin here does.
@@ -30,6 +30,7 @@ pub(crate) fn add(environment: &Environment, document: &Document) -> Result<Repl
     pool.require_pod()?;
     CniResult::fits(&pool.known_addresses(), version)?;
 
+    take_over(&essentials.data_dir, pool.store.is_file())?;
     let records = Records::new(&essentials.data_dir);
     let mut slot = records.lock(&environment.container_id, &environment.ifname)?;
     let (netns, addressing, patience) = (netns(environment), pool.store.intent(), Patience::new());
@@ -79,7 +80,7 @@ fn claim(
 ) -> Result<(), Unclaimed> {
     let (assigned, claim) = pool.store.claim(pool, records)?;
     if let Some(claim) = claim {
-        claim.hold().and_then(Held::settle).map_err(Error::from)?;
+        claim.hold().map_err(Error::from)?;
     }
     let result = addressing::from_pool(&pool.ipam, &assigned);
     let addresses: Vec<_> = result.ips.iter().map(|ip| ip.address).collect();
@@ -109,6 +110,7 @@ fn release(
 pub(crate) fn del(environment: &Environment, document: &Document) -> Result<Reply, Error> {
     let essentials = Essentials::read_to_release(document)?;
     essentials.warn_of_refusal();
+    try_to_take_over(&essentials.data_dir);
     let records = Records::new(&essentials.data_dir);
     if !records.are_kept() && !store::is_used(&essentials) {
         return Ok(Reply::Nothing);
@@ -131,6 +133,7 @@ pub(crate) fn del(environment: &Environment, document: &Document) -> Result<Repl
 pub(crate) fn check(environment: &Environment, document: &Document) -> Result<Reply, Error> {
     let (essentials, pool) = read(environment, document)?;
     let (id, ifname) = (environment.container_id.as_str(), environment.ifname.as_str());
+    take_over(&essentials.data_dir, false)?;
     let slot = Records::new(&essentials.data_dir).lock_existing(id, ifname)?;
     let outcome = slot.and_then(|slot| slot.record).and_then(|record| record.outcome);
     let held = pool.store.held(id, ifname, &pool.ipam)?;
@@ -145,7 +148,7 @@ pub(crate) fn check(environment: &Environment, document: &Document) -> Result<Re
 
 pub(crate) fn status(environment: &Environment, document: &Document) -> Result<Reply, Error> {
     let (essentials, pool) = read(environment, document)?;
-    status::writable(&essentials.data_dir)?;
+    status::writable(&essentials.data_dir, Some(&pool.store))?;
     status::pools(&pool).map(|()| Reply::Nothing)
 }
 

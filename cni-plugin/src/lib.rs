@@ -30,6 +30,7 @@ mod record;
 mod status;
 mod store;
 mod sysctl;
+mod takeover;
 mod teardown;
 mod verb;
 

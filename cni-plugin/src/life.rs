@@ -42,6 +42,17 @@ impl Records {
     }
 }
 
+impl Records {
+    /// Whether the attachment is provably gone: its namespace and, if this plugin made one, its pair. The namespace comes first,
+    /// since there may be thousands of attachments to ask about, and asking for a link is dear.
+    pub(crate) fn is_gone(&self, container_id: &str, ifname: &str) -> bool {
+        let Kept::Record { record, locked: false } = self.look(container_id, ifname) else { return false };
+        let Record { intent, outcome } = *record;
+        let namespace_is_gone = intent.netns.as_ref().is_some_and(|netns| !netns.may_exist());
+        namespace_is_gone && (intent.link.is_none() || !pair_stays(&intent, outcome.as_ref()))
+    }
+}
+
 /// Whether there is a pair. One whose namespace has ended goes by itself, and is waited for where the path says so.
 pub(crate) fn pair_stays(intent: &Intent, outcome: Option<&Outcome>) -> bool {
     let deadline = Instant::now() + KERNEL_LAG;

@@ -11,19 +11,21 @@ use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 
 use octavia_bridge_ipam::causes::chain;
+pub(crate) use octavia_bridge_ipam::conf::places::DATA_DIR;
+use octavia_bridge_ipam::conf::places::{ELSEWHERE, RUN_DIR, run_dir};
 use octavia_bridge_ipam::document::FieldError;
 use octavia_bridge_ipam::{state_file, trust};
 use serde::Deserialize;
 
 use crate::protocol::{Code, Error};
 
-/// Where records, tombstones and the `file` store's pools live unless `dataDir` says otherwise.
-pub(crate) const DATA_DIR: &str = "/var/lib/octavia-bridge";
+mod network_fs;
+
 /// Where the node's agent listens unless `agentSocket` says otherwise.
 pub(crate) const AGENT_SOCKET: &str = "/run/octavia-bridge/agent.sock";
 
 /// The program's own. `/var/run` is another name of `/run`.
-const OWN: [&str; 3] = ["/run/octavia-bridge", "/var/run/octavia-bridge", DATA_DIR];
+const OWN: [&str; 3] = [RUN_DIR, "/var/run/octavia-bridge", DATA_DIR];
 /// What the node's administrator allows besides: `{"directories": ["/srv/octavia-bridge"]}`.
 const ALLOWED: &str = "/etc/octavia-bridge/plugin.json";
 /// The same in the environment, as a list with colons.
@@ -44,10 +46,14 @@ const MADE: [&str; 5] = ["agent", "attachments", "cluster-tombstones", "pools", 
 const ENDINGS: [&str; 4] = ["json", "jsonl", "lock", "sock"];
 
 /// Whether a network that keeps its files in the directory `path`, which it [may](require), leaves other files alone.
-pub(crate) fn keep_apart(field: &str, path: &Path) -> Result<(), Error> {
+fn keep_apart(field: &str, path: &Path) -> Result<(), Error> {
     for name in place_of(path)?.iter().filter_map(|place| path.strip_prefix(place).ok()).flatten() {
         let ending = Path::new(name).extension();
-        if MADE.iter().any(|made| name == *made) || ENDINGS.iter().any(|it| ending == Some(OsStr::new(it))) {
+        let elsewhere = name == ELSEWHERE && path.starts_with(DATA_DIR);
+        if elsewhere
+            || MADE.iter().any(|made| name == *made)
+            || ENDINGS.iter().any(|it| ending == Some(OsStr::new(it)))
+        {
             let remedy = format!(
                 "has {:?} in it, as this program names files and directories of its own; choose another name",
                 name.to_string_lossy()
@@ -56,6 +62,23 @@ pub(crate) fn keep_apart(field: &str, path: &Path) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Whether the network may have its files in `path`, which it [may](require) name: it and its run directory are nobody else's, and
+/// what is written there stays on this node.
+pub(crate) fn require_own(field: &str, path: &Path) -> Result<(), Error> {
+    keep_apart(field, path)?;
+    in_roots_hands(field, &run_dir(path))?;
+    match network_fs::kind(path) {
+        None => Ok(()),
+        Some(kind) => {
+            let remedy = format!(
+                "is on a network file system ({kind}): locks and files of several nodes would meet there; choose a directory on \
+                 a disk of the node"
+            );
+            Err(FieldError::text(field, &path.to_string_lossy(), remedy).into())
+        }
+    }
 }
 
 /// Whether the network may name `path` in `field`: below a place of ours or the administrator's, and in the hands of root alone.
@@ -71,11 +94,16 @@ pub(crate) fn require(field: &str, path: &Path) -> Result<(), Error> {
             OWN[0]
         )));
     }
+    in_roots_hands(field, path)
+}
+
+fn in_roots_hands(field: &str, path: &Path) -> Result<(), Error> {
     trust::examine(path).map_err(|cause| {
-        wrong(format!(
+        let remedy = format!(
             "is not under root's control alone: {}; every directory of the path must belong to root and be writable only by root",
             chain(&cause)
-        ))
+        );
+        FieldError::text(field, &path.to_string_lossy(), remedy).into()
     })
 }
 
@@ -152,6 +180,7 @@ mod tests {
             "/var/lib/octavia-bridge/pools/172.23.0.0-24.json",
             "/var/lib/octavia-bridge/attachments/id@net1.jsonl",
             "/var/lib/octavia-bridge/blue/tombstones",
+            "/var/lib/octavia-bridge/elsewhere",
         ] {
             let error = keep_apart("dataDir", Path::new(path)).unwrap_err();
             assert!(

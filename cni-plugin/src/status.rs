@@ -7,6 +7,7 @@ use std::path::Path;
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, access};
 use octavia_bridge_ipam::allocate::Exhausted;
+use octavia_bridge_ipam::conf::places::run_dir;
 use octavia_bridge_netlink::Netlink;
 
 use crate::attachment::{Addressing, Attachment, PoolAddressing};
@@ -16,6 +17,7 @@ use crate::delegate::Delegate;
 use crate::policy;
 use crate::protocol::reply::Reply;
 use crate::protocol::{Code, Environment, Error, Verb};
+use crate::store::Store;
 use crate::sysctl;
 
 pub(crate) async fn status(environment: &Environment, document: &Document) -> Result<Reply, Error> {
@@ -27,7 +29,11 @@ pub(crate) async fn status(environment: &Environment, document: &Document) -> Re
     if let Some(bridge) = bridge::observe(&host, &attachment).await.map_err(unavailable)? {
         bridge::require_room(&host, &bridge).await.map_err(unavailable)?;
     }
-    writable(&attachment.data_dir)?;
+    let pool = match &attachment.addressing {
+        Addressing::Pool(pool) => Some(&pool.store),
+        Addressing::None | Addressing::Delegated(_) => None,
+    };
+    writable(&attachment.data_dir, pool)?;
     match &attachment.addressing {
         Addressing::None => Ok(()),
         Addressing::Pool(pool) => pools(pool),
@@ -47,12 +53,21 @@ pub(crate) fn pools(pool: &PoolAddressing) -> Result<(), Error> {
     }
 }
 
+/// Whether the plugin can write where it has to: its files in the run directory, and what it owes to the cluster in `dataDir`.
+pub(crate) fn writable(data_dir: &Path, store: Option<&Store>) -> Result<(), Error> {
+    can_write("run directory", &run_dir(data_dir))?;
+    match store {
+        Some(store) if !store.is_file() => can_write("dataDir", data_dir),
+        _ => Ok(()),
+    }
+}
+
 /// Whether files can be made under `directory`, or it can be made itself: permission, a mount that allows writing, and
 /// room. Asked, not tried: a runtime polls this verb.
-pub(crate) fn writable(directory: &Path) -> Result<(), Error> {
+fn can_write(what: &str, directory: &Path) -> Result<(), Error> {
     let existing = directory.ancestors().find(|path| path.exists()).unwrap_or(directory);
     let cannot = |why: &str| {
-        unavailable(format!("dataDir {}: cannot write in {}: {why}", directory.display(), existing.display()))
+        unavailable(format!("{what} {}: cannot write in {}: {why}", directory.display(), existing.display()))
     };
     if !existing.is_dir() {
         return Err(cannot("it is not a directory"));

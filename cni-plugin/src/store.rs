@@ -8,10 +8,11 @@ use ipnet::IpNet;
 use octavia_bridge_ipam::StoreError;
 use octavia_bridge_ipam::allocate::Usage;
 use octavia_bridge_ipam::causes::chain;
+use octavia_bridge_ipam::conf::places::run_dir;
 use octavia_bridge_ipam::conf::{Datastore, Ipam};
 use octavia_bridge_ipam::file::{self, Claim, FileStore};
 use octavia_bridge_ipam::remote::{self, RemoteStore};
-use octavia_bridge_ipam::request::Assigned;
+use octavia_bridge_ipam::request::{Assigned, Request};
 
 use crate::attachment::PoolAddressing;
 use crate::config::{Essentials, IpamKind};
@@ -30,7 +31,7 @@ const RELEASE_WAIT: Duration = Duration::from_secs(5);
 /// A store of addresses.
 #[derive(Debug)]
 pub(crate) enum Store {
-    /// Under a data directory.
+    /// In the run directory of a data directory.
     File(FileStore),
     /// Behind the agent's socket.
     Cluster { socket: PathBuf, remote: RemoteStore },
@@ -65,7 +66,18 @@ impl Store {
     }
 
     fn file(data_dir: &Path) -> Self {
-        Self::File(FileStore::new(data_dir.join("pools"), data_dir.join("tombstones")))
+        Self::File(Self::pools(data_dir))
+    }
+
+    /// The `file` store that goes with a data directory.
+    pub(crate) fn pools(data_dir: &Path) -> FileStore {
+        let run_dir = run_dir(data_dir);
+        FileStore::new(run_dir.join("pools"), run_dir.join("tombstones"))
+    }
+
+    /// Whether its addresses are this host's own.
+    pub(crate) fn is_file(&self) -> bool {
+        matches!(self, Self::File(_))
     }
 
     fn cluster(socket: &Path, data_dir: &Path) -> Self {
@@ -81,8 +93,8 @@ impl Store {
         }
     }
 
-    /// Claims addresses. Another sandbox of the same pod keeps its own while it is alive. A claim on disk is to be
-    /// held before anybody uses them, and settled before anybody is told.
+    /// Claims addresses. Another sandbox of the same pod keeps its own while it is alive. A claim on pools of this host is to be
+    /// held before anybody uses them.
     pub(crate) fn claim(
         &self,
         pool: &PoolAddressing,
@@ -91,7 +103,7 @@ impl Store {
         let alive = |container_id: &str, ifname: &str| records.is_alive(container_id, ifname);
         match self {
             Self::File(store) => {
-                let claim = store.acquire(&pool.request, Instant::now() + LOCK_WAIT, &alive);
+                let claim = acquire(store, &pool.request, records, &alive);
                 // Unless the disk failed in the middle, a claim is all or nothing.
                 let claim = claim.map_err(|error| Unclaimed {
                     cleanly: !matches!(error, StoreError::Io { .. }),
@@ -149,6 +161,33 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Claims, if need be after the entries of attachments that are gone were taken back: a node that lost its runtime calls no DEL.
+fn acquire(
+    store: &FileStore,
+    request: &Request,
+    records: &Records,
+    alive: &dyn Fn(&str, &str) -> bool,
+) -> Result<Claim, StoreError> {
+    let deadline = Instant::now() + LOCK_WAIT;
+    let full = match store.acquire(request, deadline, alive) {
+        Err(full @ StoreError::Exhausted(_)) => full,
+        outcome => return outcome,
+    };
+    let pools: Vec<String> = request.pools().iter().map(|(name, _)| name.to_string()).collect();
+    let gone = |container_id: &str, ifname: &str| records.is_gone(container_id, ifname);
+    let taken = match store.take_back(&pools, deadline, &gone) {
+        Ok(taken) if !taken.is_empty() => taken,
+        _ => return Err(full),
+    };
+    tracing::warn!(
+        "the range was full; took back {} addresses of attachments whose namespace and link are gone, such as {} of {}",
+        taken.len(),
+        taken[0].address,
+        taken[0]
+    );
+    store.acquire(request, deadline, alive)
 }
 
 impl Patience {
@@ -215,7 +254,7 @@ pub(crate) fn release_unrecorded(
 
 /// Whether addresses of this host or of the cluster may ever have been given to attachments here.
 pub(crate) fn is_used(essentials: &Essentials) -> bool {
-    essentials.data_dir.join("pools").is_dir() || may_be_in_cluster(essentials)
+    run_dir(&essentials.data_dir).join("pools").is_dir() || may_be_in_cluster(essentials)
 }
 
 /// Whether the agent may have given addresses to attachments here. A directory that is refused is not asked, so the agent is.

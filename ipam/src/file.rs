@@ -1,7 +1,9 @@
 //! The pools of one host: a directory with one JSON document per pool.
 //!
+//! The directory lies in memory, and dies with the boot as the links do that have the addresses: nothing is synced.
+//!
 //! Writers exclude each other by a lock on `.lock` in that directory. A document is replaced as a whole
-//! (written beside, synced, renamed, directory synced), so readers need no lock and a power cut leaves
+//! (written beside, renamed), so readers need no lock and a killed writer leaves
 //! the old or the new text. A document that cannot be read is an error for whoever needs it and is never
 //! overwritten: taking it for empty would give out its addresses a second time.
 //!
@@ -11,6 +13,7 @@
 
 mod claim;
 mod disk;
+mod former;
 mod lock;
 mod release;
 mod tombstone;
@@ -33,7 +36,8 @@ use crate::request::Request;
 
 pub use crate::error::StoreError;
 pub use crate::request::Assigned;
-pub use claim::{Claim, Held};
+pub use claim::Claim;
+pub use former::Former;
 pub use release::Released;
 pub(crate) use release::belonging;
 pub use tombstone::{Tombstone, Tombstones};
@@ -51,11 +55,11 @@ impl FileStore {
     /// A store with its documents in `pools` and its tombstones in `tombstones`. Neither need exist:
     /// they are made, readable by their owner only, by the first write.
     pub fn new(pools: PathBuf, tombstones: PathBuf) -> Self {
-        Self { pools, tombstones: Tombstones::new(tombstones) }
+        Self { pools, tombstones: Tombstones::passing(tombstones) }
     }
 
     /// Chooses an address for every want of the request. Repeating it for the same owner gives the same
-    /// addresses. [`Claim::hold`] makes them the owner's, [`Held::settle`] makes them survive a power cut.
+    /// addresses. [`Claim::hold`] makes them the owner's.
     ///
     /// `deadline` bounds the wait for other writers. After an error nothing is reserved.
     ///
@@ -89,7 +93,6 @@ impl FileStore {
             ready,
             tombstone: Tombstone::of(&request.owner.container_id, &request.owner.ifname),
             tombstones: self.tombstones.clone(),
-            pools: self.pools.clone(),
             lock,
         })
     }

@@ -13,6 +13,7 @@ mod json;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as MapEntry;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -239,6 +240,15 @@ impl Pool {
             }
         }
         true
+    }
+
+    /// Takes over another pool's entry for `address`, unless there is one here.
+    pub(crate) fn adopt(&mut self, address: IpAddr, entry: &Allocation) {
+        let Some(offset) = self.offset(address) else { return };
+        if let MapEntry::Vacant(vacant) = self.allocations.entry(offset) {
+            vacant.insert(Arc::new(entry.clone()));
+            self.changed = true;
+        }
     }
 
     /// Makes this the entry for `address`, or leaves none, in what is remembered of a pool that was changed elsewhere.

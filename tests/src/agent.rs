@@ -25,7 +25,12 @@ interfaces:
 pub struct Agent {
     node: Node,
     state: PathBuf,
+    /// It sees the node's files where they are on a real one.
+    beside_plugin: bool,
 }
+
+/// Starts a program that sees the node's `/var/lib` and `/run/octavia-bridge`.
+const INSIDE: &str = r#"mkdir -p /run/octavia-bridge && mount -o bind "$0" /var/lib && mount -o bind "$1" /run/octavia-bridge && shift && exec "$@""#;
 
 /// What a run of the agent said.
 #[derive(Debug)]
@@ -47,32 +52,44 @@ impl Agent {
     /// The agent of this node with its files in a new folder.
     pub fn with_files(node: &Node, state: PathBuf) -> Self {
         fs::create_dir(&state).expect("create the agent's folder");
-        Self { node: node.clone(), state }
+        Self { node: node.clone(), state, beside_plugin: false }
     }
 
     /// The agent of this node with its files where the plugin has its own, so that each knows of the other.
     pub fn beside_plugin(node: &Node) -> Self {
-        Self { node: node.clone(), state: node.data_dir() }
+        Self { node: node.clone(), state: node.data_dir(), beside_plugin: true }
     }
 
-    /// A file of the agent's.
+    /// A file of the agent's on disk.
     pub fn path(&self, name: &str) -> PathBuf {
         self.state.join(name)
     }
 
     /// The journal of an apply that has not ended.
     pub fn journal(&self) -> PathBuf {
-        self.path("agent/journal.jsonl")
+        match self.beside_plugin {
+            true => self.node.run_dir().join("agent/journal.jsonl"),
+            false => self.path("agent/journal.jsonl"),
+        }
     }
 
     /// The agent's program with these words, and a program before it if there is one.
     pub fn command(&self, before: &[&str], words: &str) -> Command {
         let program = built("octavia-bridge-agent", "OCTAVIA_BRIDGE_AGENT_BIN");
-        let mut all: Vec<_> = before.iter().map(|&word| word.to_owned()).collect();
+        let mut all = Vec::new();
+        if self.beside_plugin {
+            all.extend(["unshare", "-m", "sh", "-c", INSIDE].map(str::to_owned));
+            all.extend([self.node.disk(), self.node.run_dir()].map(|path| path.display().to_string()));
+        }
+        all.extend(before.iter().map(|&word| word.to_owned()));
         all.push(program.display().to_string());
         all.extend(words.split_whitespace().map(ToOwned::to_owned));
         let mut command = Command::new(&all[0]);
-        command.args(&all[1..]).arg("--state-dir").arg(&self.state);
+        command.args(&all[1..]).arg("--state-dir");
+        match self.beside_plugin {
+            true => command.arg("/var/lib/octavia-bridge"),
+            false => command.arg(&self.state),
+        };
         command.arg("--nmstate-lock").arg(self.path("no-rival"));
         command.env("HEALTH_SOCKET", self.path("health.sock"));
         command

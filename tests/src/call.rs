@@ -30,7 +30,7 @@ pub struct Call {
     wrapper: Vec<String>,
     env: BTreeMap<String, String>,
     stdin: Vec<u8>,
-    read_only_disk: bool,
+    read_only: Option<&'static str>,
     etc: Option<PathBuf>,
     log: Option<PathBuf>,
 }
@@ -50,7 +50,7 @@ impl Call {
             wrapper: Vec::new(),
             env: env.map(|(name, value)| (name.to_owned(), value)).into(),
             stdin: Vec::new(),
-            read_only_disk: false,
+            read_only: None,
             etc: None,
             log: None,
         }
@@ -118,7 +118,14 @@ impl Call {
     /// Lets the plugin see `/var/lib` as read-only.
     #[must_use]
     pub fn on_read_only_disk(mut self) -> Self {
-        self.read_only_disk = true;
+        self.read_only = Some("/var/lib");
+        self
+    }
+
+    /// Lets the plugin see `/run/octavia-bridge` as read-only.
+    #[must_use]
+    pub fn on_read_only_memory(mut self) -> Self {
+        self.read_only = Some("/run/octavia-bridge");
         self
     }
 
@@ -187,15 +194,14 @@ impl Call {
         self.node.run(|| {
             // This thread's own view of the mounts ends with the plugin.
             unshare(CloneFlags::CLONE_NEWNS).expect("create a mount namespace");
-            let disk = Path::new("/var/lib");
-            bind(self.node.disk(), disk);
+            self.node.show_files();
             if let Some(etc) = &self.etc {
                 bind(etc, Path::new("/etc"));
             }
-            if self.read_only_disk {
+            if let Some(folder) = self.read_only {
                 let none: Option<&Path> = None;
                 let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
-                mount(none, disk, none, flags, none).expect("make /var/lib read-only");
+                mount(none, folder, none, flags, none).expect("make a folder read-only");
             }
             command.spawn().unwrap_or_else(|e| panic!("start {command:?}: {e}"))
         })

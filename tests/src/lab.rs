@@ -12,6 +12,7 @@ use nix::mount::{MsFlags, mount};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::namespace::bind;
 use crate::{Call, Namespace, Snapshot};
 
 /// Debian's reference plugins: `bridge`, `macvlan`, `host-local`, `static`.
@@ -47,29 +48,31 @@ impl Lab {
 
     /// A host with an empty disk and only a loopback interface.
     pub fn node(&self, name: &str) -> Node {
-        let disk = self.folder.path().join(format!("{name}-var-lib"));
+        let [disk, memory] =
+            ["var-lib", "run"].map(|folder| self.folder.path().join(format!("{name}-{folder}")));
         fs::create_dir(&disk).expect("create the node's /var/lib");
-        self.node_with_disk(name, disk)
+        fs::create_dir(&memory).expect("create the node's /run/octavia-bridge");
+        self.node_with_disk(name, disk, memory)
     }
 
-    /// A host that shares `/var/lib` with another: the `file` store knows one host, and this makes two into one for it.
+    /// A host that shares its files with another: the `file` store knows one host, and this makes two into one for it.
     pub fn node_on_disk_of(&self, name: &str, other: &Node) -> Node {
-        self.node_with_disk(name, other.disk.clone())
+        self.node_with_disk(name, other.disk.clone(), other.memory.clone())
     }
 
-    /// A host whose disk holds so many bytes and no more, in whole pages of 4096.
-    pub fn node_with_small_disk(&self, name: &str, bytes: u32) -> Node {
+    /// A host whose `/run/octavia-bridge` holds so many bytes and no more, in whole pages of 4096.
+    pub fn node_with_small_memory(&self, name: &str, bytes: u32) -> Node {
         let node = self.node(name);
         let options = format!("mode=0755,size={bytes}");
         // Never unmounted here: the sandbox's end does that.
-        mount(Some("disk"), &node.disk, Some("tmpfs"), MsFlags::empty(), Some(options.as_str()))
+        mount(Some("memory"), &node.memory, Some("tmpfs"), MsFlags::empty(), Some(options.as_str()))
             .expect("mount a small tmpfs");
         node
     }
 
-    fn node_with_disk(&self, name: &str, disk: PathBuf) -> Node {
+    fn node_with_disk(&self, name: &str, disk: PathBuf, memory: PathBuf) -> Node {
         let namespace = Arc::new(namespace_for(name));
-        Node { namespace, disk, folder: self.folder.clone() }
+        Node { namespace, disk, memory, folder: self.folder.clone() }
     }
 
     /// Joins two nodes by a cable: each end is called `enp6s0` and is up, and the kernel knows it. Where both ends have the
@@ -104,6 +107,7 @@ impl Lab {
 pub struct Node {
     namespace: Arc<Namespace>,
     disk: PathBuf,
+    memory: PathBuf,
     folder: Arc<TempDir>,
 }
 
@@ -160,9 +164,37 @@ impl Node {
         self.disk.join("octavia-bridge")
     }
 
+    /// What the host sees as `/run/octavia-bridge`.
+    pub fn run_dir(&self) -> &Path {
+        &self.memory
+    }
+
+    /// Whether the plugin has left no file.
+    pub fn has_no_files(&self) -> bool {
+        let mut entries = fs::read_dir(&self.memory).expect("list the node's /run/octavia-bridge");
+        entries.next().is_none() && !self.data_dir().exists()
+    }
+
+    /// Shows the calling thread this host's files; its view of the mounts has to be its own.
+    pub(crate) fn show_files(&self) {
+        bind(&self.disk, Path::new("/var/lib"));
+        let run_dir = Path::new("/run/octavia-bridge");
+        fs::create_dir_all(run_dir).expect("create a mount point");
+        bind(&self.memory, run_dir);
+    }
+
+    /// What a reboot leaves of this host's files: those on disk.
+    pub fn forget_memory(&self) {
+        for entry in fs::read_dir(&self.memory).expect("list the node's /run/octavia-bridge") {
+            let path = entry.expect("list the node's /run/octavia-bridge").path();
+            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            removed.expect("empty the node's /run/octavia-bridge");
+        }
+    }
+
     /// The pool document of a name such as `172.23.0.0-24`.
     pub fn pool_file(&self, name: &str) -> PathBuf {
-        self.data_dir().join("pools").join(format!("{name}.json"))
+        self.run_dir().join("pools").join(format!("{name}.json"))
     }
 
     /// The allocations of a pool, an object of offset to holder; empty if the pool has no document.

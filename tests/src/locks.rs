@@ -13,13 +13,16 @@ use crate::changes::until;
 const START: Duration = Duration::from_secs(30);
 
 impl Node {
-    /// Returns when so many processes wait for locks on what lies in the node's `/var/lib/octavia-bridge`.
+    /// Returns when so many processes wait for locks on what lies in the node's `/run/octavia-bridge`
+    /// and `/var/lib/octavia-bridge`.
     ///
     /// # Panics
     /// When they do not in time.
     #[track_caller]
     pub fn until_locks_are_waited_for(&self, count: usize) {
-        until(START, "processes wait for locks", || waiting(&self.data_dir()) >= count);
+        until(START, "processes wait for locks", || {
+            waiting(self.run_dir()) + waiting(&self.data_dir()) >= count
+        });
     }
 }
 

@@ -32,6 +32,7 @@ impl Snapshot {
             namespace_lines(pod.container_id(), pod, &mut lines);
         }
         file_lines(&node.data_dir(), Path::new(""), &mut lines);
+        file_lines(node.run_dir(), Path::new(""), &mut lines);
         Self { lines }
     }
 
@@ -66,7 +67,8 @@ fn namespace_lines(owner: &str, namespace: &Namespace, lines: &mut BTreeSet<Stri
     }
 }
 
-/// Files below `root` that mean something. Locks and empty folders mean nothing, nor does a pool without allocations.
+/// Files below `root` that mean something. Locks and empty folders mean nothing, nor does a pool without allocations, or the word that
+/// nothing is left to move from disk.
 fn file_lines(root: &Path, below: &Path, lines: &mut BTreeSet<String>) {
     let folder = root.join(below);
     let Ok(entries) = fs::read_dir(&folder) else { return };
@@ -79,7 +81,10 @@ fn file_lines(root: &Path, below: &Path, lines: &mut BTreeSet<String>) {
             continue;
         }
         // An agent's sockets are no files that a plugin leaves.
-        if entry.file_name().to_string_lossy().ends_with(".lock") || kind.is_socket() {
+        if entry.file_name().to_string_lossy().ends_with(".lock")
+            || path.ends_with(".lock/moved")
+            || kind.is_socket()
+        {
             continue;
         }
         let bytes = fs::read(entry.path()).unwrap_or_else(|e| panic!("read {}: {e}", path.display()));

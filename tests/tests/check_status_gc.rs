@@ -158,7 +158,7 @@ fn a_bridge_that_has_all_its_ports_says_so() {
 fn status_says_why_an_add_would_fail() {
     let node = Lab::new().node("node1");
     node.status(&conf::with(octavia(), json!({"bridgeMode": "unmanaged"}))).run().error(50).says(&["octbr"]);
-    node.status(&octavia()).on_read_only_disk().run().error(50).says(&["/var/lib/", "Read-only"]);
+    node.status(&octavia()).on_read_only_memory().run().error(50).says(&["/run/octavia-bridge", "Read-only"]);
 
     let small = conf::with(octavia(), json!({"ipam": {"range_end": "172.23.0.30"}}));
     node.status(&small).run().silent_success();
@@ -197,7 +197,7 @@ fn kept_and_other_remain(node: &Node, pods: &[Pod; 3]) {
     let held: Vec<String> = node.allocations("172.23.0.0-24").keys().cloned().collect();
     assert_eq!(held, ["30"]);
     assert_eq!(node.allocations("other-172.23.0.0-24").len(), 1);
-    let records = fs::read_dir(node.data_dir().join("attachments")).expect("list the records");
+    let records = fs::read_dir(node.run_dir().join("attachments")).expect("list the records");
     let is_record = |file: &fs::DirEntry| file.path().extension().is_some_and(|kind| kind == "jsonl");
     assert_eq!(records.map_while(Result::ok).filter(is_record).count(), 2);
 }

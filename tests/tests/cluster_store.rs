@@ -44,11 +44,11 @@ fn without_a_word_about_the_store_the_agent_is_asked_at_its_default_socket() {
     let pod = Lab::new().node("node1").pod("worker");
     pod.node().bridge_with_uplink();
     let before = pod.node().snapshot(&[&pod]);
-    let agent = ScriptedAgent::obliging("/run/octavia-bridge/agent.sock".as_ref());
+    let agent = ScriptedAgent::obliging(&pod.node().run_dir().join("agent.sock"));
     let attached = add(&pod, &conf::without(conf::octavia(), "/ipam/datastore")).run().attached();
     assert_eq!(attached.address(), "172.23.0.30/24");
     assert_eq!(pod.expect_link("net1").addresses(), ["172.23.0.30/24"]);
-    assert!(!pod.node().data_dir().join("pools").exists(), "two stores know of one address");
+    assert!(!pod.node().run_dir().join("pools").exists(), "two stores know of one address");
     let claim = &agent.calls()[0]["claim"];
     let owner = json!({"containerId": pod.container_id(), "ifname": "net1", "pod": "openstack/worker-0"});
     assert_eq!(claim["request"]["owner"], owner);
@@ -186,7 +186,7 @@ fn a_pod_ends_whatever_the_agent_does() {
         pod.del(&stripped()).run().silent_success();
         assert_eq!(tombstones(pod.node()), [tombstone_of(&pod)]);
     }
-    assert!(fs::read_dir(pod.node().data_dir().join("attachments")).unwrap().next().is_none());
+    assert!(fs::read_dir(pod.node().run_dir().join("attachments")).unwrap().next().is_none());
 }
 
 /// Attaches the pod by an agent that may go afterwards.
@@ -286,7 +286,7 @@ fn a_pod_without_a_name_is_refused_before_anything_is_done() {
         let outcome = pod.add(&cluster(pod.node())).args(args).run();
         outcome.error(4).says(&["K8S_POD_NAME", "K8S_POD_NAMESPACE", "file"]);
     }
-    assert!(agent.calls().is_empty() && !pod.node().data_dir().exists());
+    assert!(agent.calls().is_empty() && pod.node().has_no_files());
     // A runtime asks for STATUS without any pod.
     pod.node().status(&cluster(pod.node())).run().silent_success();
 }
@@ -310,8 +310,8 @@ fn the_file_store_asks_nobody() {
 fn an_attachment_whose_record_is_lost_is_released_too() {
     let pod = Lab::new().node("node1").pod("worker");
     let agent = add_and_forget(&pod);
-    // As a power cut may leave it: records are not synced, and the links are gone.
-    fs::remove_dir_all(pod.node().data_dir().join("attachments")).unwrap();
+    // As a reboot leaves it: records and links are gone.
+    fs::remove_dir_all(pod.node().run_dir().join("attachments")).unwrap();
     pod.ip("link del net1");
     pod.del(&cluster(pod.node())).run().silent_success();
     assert_eq!(agent.verbs(), ["claim", "release"]);

@@ -90,25 +90,40 @@ fn all_ranges_give_an_address_or_none_does() {
 }
 
 #[test]
-fn a_disk_that_cannot_be_written_is_named() {
+fn a_run_directory_that_cannot_be_written_is_named() {
     let pod = Lab::new().node("node1").pod("worker");
     let before = pod.node().snapshot(&[&pod]);
-    let outcome = pod.add(&conf::octavia()).on_read_only_disk().run();
-    outcome.error(5).says(&["/var/lib/octavia-bridge", "Read-only"]);
+    let outcome = pod.add(&conf::octavia()).on_read_only_memory().run();
+    outcome.error(5).says(&["/run/octavia-bridge", "Read-only"]);
     pod.node().snapshot(&[&pod]).assert_same_as(&before);
     // Layer 2 needs no pool, but a record all the same.
-    let outcome = pod.add(&conf::layer2()).on_read_only_disk().run();
-    outcome.error(5).says(&["/var/lib/octavia-bridge"]);
+    let outcome = pod.add(&conf::layer2()).on_read_only_memory().run();
+    outcome.error(5).says(&["/run/octavia-bridge"]);
     pod.node().snapshot(&[&pod]).assert_same_as(&before);
 }
 
 #[test]
-fn a_full_disk_loses_no_reservation_of_others() {
-    let node = Lab::new().node_with_small_disk("node1", 64 * 1024);
+fn a_disk_that_cannot_be_written_is_not_needed() {
+    let node = Lab::new().node("node1");
+    node.bridge_with_uplink();
+    let pod = node.pod("worker");
+    let before = node.snapshot(&[&pod]);
+    pod.add(&conf::octavia()).on_read_only_disk().run().attached();
+    node.status(&conf::octavia_with(json!({"cniVersion": "1.1.0"})))
+        .on_read_only_disk()
+        .run()
+        .silent_success();
+    pod.del(&conf::octavia()).on_read_only_disk().run().silent_success();
+    node.snapshot(&[&pod]).assert_same_as(&before);
+}
+
+#[test]
+fn a_full_run_directory_loses_no_reservation_of_others() {
+    let node = Lab::new().node_with_small_memory("node1", 64 * 1024);
     let holder = node.pod("holder");
     holder.add(&conf::octavia()).run().attached();
     // Page by page, until nothing more fits.
-    let filler = node.disk().join("filler");
+    let filler = node.run_dir().join("filler");
     let mut size = 0;
     while fs::write(&filler, vec![0; size + 4096]).is_ok() {
         size += 4096;
@@ -159,13 +174,13 @@ fn a_corrupt_or_foreign_pool_is_named_and_left_alone() {
 #[test]
 fn a_stuck_lock_of_the_store_ends_in_try_again() {
     let pod = Lab::new().node("node1").pod("worker");
-    let pools = pod.node().data_dir().join("pools");
+    let pools = pod.node().run_dir().join("pools");
     fs::create_dir_all(&pools).unwrap();
     let lock = File::create(pools.join(".lock")).unwrap();
     lock.lock().unwrap();
     let before = pod.node().snapshot(&[&pod]);
     let outcome = pod.add(&conf::octavia()).run();
-    outcome.error(11).says(&["/var/lib/octavia-bridge/pools/.lock"]);
+    outcome.error(11).says(&["/run/octavia-bridge/pools/.lock"]);
     assert!(outcome.took < LONGEST_WAIT, "{:?}", outcome.took);
     pod.node().snapshot(&[&pod]).assert_same_as(&before);
     drop(lock);
@@ -178,7 +193,7 @@ fn a_stuck_lock_of_the_store_does_not_stop_del() {
     pod.node().bridge_with_uplink();
     let before = pod.node().snapshot(&[&pod]);
     pod.add(&conf::octavia()).run().attached();
-    let lock = File::create(pod.node().data_dir().join("pools/.lock")).unwrap();
+    let lock = File::create(pod.node().run_dir().join("pools/.lock")).unwrap();
     lock.lock().unwrap();
     let outcome = pod.del(&conf::octavia()).run();
     outcome.silent_success();
@@ -197,7 +212,7 @@ fn add_and_del_of_one_attachment_exclude_each_other() {
     let pod = Lab::new().node("node1").pod("worker");
     pod.add(&conf::octavia()).run().attached();
     let name = format!("attachments/{}@net1.jsonl", pod.container_id());
-    let record = File::open(pod.node().data_dir().join(name)).unwrap();
+    let record = File::open(pod.node().run_dir().join(name)).unwrap();
     record.lock().unwrap();
     let before = pod.node().snapshot(&[&pod]);
     let outcome = pod.add(&conf::octavia()).run();

@@ -52,12 +52,12 @@ fn a_bridge_that_a_failed_add_never_touched_keeps_what_others_made_of_it() {
     holder.add(&one).plugin("octavia-ipam").run().success();
     let pod = node.pod("worker");
     // The administrator comes while the ADD waits for the store.
-    let lock = fs::File::open(node.data_dir().join("pools/.lock")).unwrap();
+    let lock = fs::File::open(node.run_dir().join("pools/.lock")).unwrap();
     lock.lock().unwrap();
     std::thread::scope(|scope| {
         let add = scope.spawn(|| pod.add(&one).run());
         let deadline = Instant::now() + Duration::from_secs(5);
-        let record = node.data_dir().join(format!("attachments/{}@net1.jsonl", pod.container_id()));
+        let record = node.run_dir().join(format!("attachments/{}@net1.jsonl", pod.container_id()));
         while fs::metadata(&record).map_or(0, |file| file.len()) == 0 && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -74,7 +74,7 @@ fn gc_frees_nothing_of_another_network_by_a_record_it_cannot_read() {
     let pod = node.pod("worker");
     let other = conf::with(conf::octavia(), json!({"name": "other"}));
     pod.add(&other).plugin("octavia-ipam").run().success();
-    let record = node.data_dir().join(format!("attachments/{}@net1.jsonl", pod.container_id()));
+    let record = node.run_dir().join(format!("attachments/{}@net1.jsonl", pod.container_id()));
     let text = fs::read_to_string(&record).unwrap().replace("\"version\":1", "\"version\":2");
     fs::write(&record, text).unwrap();
     let gc = conf::with(conf::octavia(), json!({"cniVersion": "1.1.0", "cni.dev/valid-attachments": []}));
@@ -86,7 +86,7 @@ fn gc_frees_nothing_of_another_network_by_a_record_it_cannot_read() {
 fn a_record_that_leads_nowhere_is_no_endless_loop() {
     let node = Lab::new().node("node1");
     let pod = node.pod("worker");
-    let folder = node.data_dir().join("attachments");
+    let folder = node.run_dir().join("attachments");
     fs::create_dir_all(&folder).unwrap();
     symlink("/nonexistent/record", folder.join(format!("{}@net1.jsonl", pod.container_id()))).unwrap();
     let started = Instant::now();
@@ -100,7 +100,7 @@ fn an_ipam_add_after_an_unfinished_one_is_whole() {
     let pod = node.pod("worker");
     let conf = conf::with(conf::octavia(), json!({"cniVersion": "1.0.0"}));
     let result = pod.add(&conf).plugin("octavia-ipam").run().success();
-    let record = node.data_dir().join(format!("attachments/{}@net1.jsonl", pod.container_id()));
+    let record = node.run_dir().join(format!("attachments/{}@net1.jsonl", pod.container_id()));
     let text = fs::read_to_string(&record).unwrap();
     let intent = text.lines().next().unwrap().to_owned() + "\n";
     fs::write(&record, intent).unwrap();

@@ -102,8 +102,9 @@ fn its_data_directory_may_be_named_in_the_ipam_block() {
     let conf = conf::with(peer("bridge", "octavia-ipam"), elsewhere);
     let allowed = |call: Call| call.plugin("bridge").env(DIRECTORIES, "/srv:/var/lib/elsewhere");
     allowed(pod.add(&conf)).run().attached();
-    assert!(pod.node().disk().join("elsewhere/pools").join(format!("{POOL}.json")).is_file());
-    assert!(!pod.node().data_dir().exists());
+    let pools = pod.node().run_dir().join("elsewhere/var/lib/elsewhere/pools");
+    assert!(pools.join(format!("{POOL}.json")).is_file());
+    assert!(!pod.node().pool_file(POOL).exists());
     allowed(pod.del(&conf)).run().silent_success();
 }
 

@@ -33,9 +33,9 @@ fn held_by(pairs: &[(&str, &Pod)]) -> Vec<(String, String)> {
     pairs.iter().map(|(at, pod)| ((*at).to_owned(), pod.container_id().to_owned())).collect()
 }
 
-/// Takes what is left of a small disk, page by page.
+/// Takes what is left of a small run directory, page by page.
 fn fill(node: &Node) -> PathBuf {
-    let filler = node.disk().join("filler");
+    let filler = node.run_dir().join("filler");
     let mut size = 4096;
     while fs::write(&filler, vec![0; size]).is_ok() {
         size += 4096;
@@ -56,13 +56,13 @@ fn end_without_del(pod: &Pod) {
 #[test]
 fn an_address_taken_again_is_not_released_by_an_older_debt() {
     for face in FACES {
-        let node = Lab::new().node_with_small_disk("node1", 64 * 1024);
+        let node = Lab::new().node_with_small_memory("node1", 64 * 1024);
         let pod = node.pod("worker");
         address_of(&pod.add(&conf::octavia()).plugin(face));
         let filler = fill(&node);
         // The pool's document cannot be written, so the release has to wait.
         pod.del(&conf::octavia()).plugin(face).run().silent_success();
-        assert_eq!(holders(&node), held_by(&[("30", &pod)]), "{face}: the disk was not full");
+        assert_eq!(holders(&node), held_by(&[("30", &pod)]), "{face}: the directory was not full");
         // The same container again: its entry stands, nothing has to be written to have it.
         let again = address_of(&pod.add(&conf::octavia()).plugin(face));
         assert_eq!(again, "172.23.0.30/24", "{face}");

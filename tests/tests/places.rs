@@ -158,7 +158,7 @@ fn del_of_a_refused_directory_removes_the_link_and_asks_the_nodes_agent() {
         conf::without(conf::octavia_with(json!({"dataDir": node.disk().join("elsewhere")})), "/ipam");
     let attached = pod.add(&elsewhere).run().attached();
     assert!(node.link(attached.host_link()).is_some());
-    let agent = ScriptedAgent::obliging("/run/octavia-bridge/agent.sock".as_ref());
+    let agent = ScriptedAgent::obliging(&node.run_dir().join("agent.sock"));
     let deleted = closed(pod.del(&elsewhere));
     deleted.silent_success();
     assert!(deleted.stderr.contains("dataDir"), "{}", deleted.stderr);
@@ -189,14 +189,14 @@ fn links_in_our_own_directory_lead_nowhere() {
     let target = node.disk().join("target");
     let pod = node.pod("worker");
     let conf = conf::octavia();
-    fs::create_dir_all(node.data_dir().join("pools")).unwrap();
-    symlink(&target, node.data_dir().join("pools/.lock")).unwrap();
+    fs::create_dir_all(node.run_dir().join("pools")).unwrap();
+    symlink(&target, node.run_dir().join("pools/.lock")).unwrap();
     pod.add(&conf).run().error(5).says(&[".lock", "symbolic link"]);
     assert!(!target.exists());
-    fs::remove_file(node.data_dir().join("pools/.lock")).unwrap();
-    fs::create_dir_all(node.data_dir().join("attachments")).unwrap();
+    fs::remove_file(node.run_dir().join("pools/.lock")).unwrap();
+    fs::create_dir_all(node.run_dir().join("attachments")).unwrap();
     fs::write(&target, "kept\n").unwrap();
-    let record = node.data_dir().join(format!("attachments/{}@net1.jsonl", pod.container_id()));
+    let record = node.run_dir().join(format!("attachments/{}@net1.jsonl", pod.container_id()));
     symlink(&target, &record).unwrap();
     pod.add(&conf).run().error(5).says(&["record", "symbolic link"]);
     assert_eq!(fs::read_to_string(&target).unwrap(), "kept\n");

@@ -204,7 +204,7 @@ fn what_no_free_and_complete_record_names_is_left() {
     let scene = Scene::new();
     let pods: Vec<Attachment> = (0..4).map(|_| scene.attach("worker")).collect();
     let record = |pod: &Attachment| {
-        scene.node.data_dir().join("attachments").join(format!("{}@net1.jsonl", pod.0.container_id()))
+        scene.node.run_dir().join("attachments").join(format!("{}@net1.jsonl", pod.0.container_id()))
     };
     let text = |pod: &Attachment| fs::read_to_string(record(pod)).expect("read the record");
     // The agent has not read any of them yet: nothing was amiss.

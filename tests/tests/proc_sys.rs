@@ -59,7 +59,7 @@ fn a_kernel_without_ipv6_is_named_before_anything_is_made() {
     let pod = pod();
     without_ipv6(pod.add(&ipv6())).run().error(2).says(&["fd00:172:23::", "IPv6", "ipv6.disable=1"]);
     without_ipv6(pod.node().status(&ipv6())).run().error(50).says(&["IPv6"]);
-    assert!(!pod.node().data_dir().exists());
+    assert!(pod.node().has_no_files());
     without_ipv6(pod.add(&conf::octavia())).run().attached();
     without_ipv6(pod.del(&conf::octavia())).run().silent_success();
 }

@@ -76,7 +76,7 @@ fn a_closed_stdin_is_an_empty_configuration() {
     let pod = node.pod("worker");
     for change in ["exec <&-;", "exec </dev/null;"] {
         pod.add(&conf::octavia()).under(&wrapped(&shell(change))).run().error(6).says(&["stdin"]);
-        assert!(!node.data_dir().exists());
+        assert!(node.has_no_files());
     }
 }
 
@@ -91,7 +91,7 @@ fn a_stdin_that_never_ends_is_given_up() {
     error.says(&["stdin"]);
     assert!([6, 11].contains(&error.code), "{error:?}");
     assert!(outcome.took < Duration::from_secs(40), "{:?}", outcome.took);
-    assert!(!node.data_dir().exists());
+    assert!(node.has_no_files());
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn a_namespace_or_a_pool_that_is_a_pipe_holds_nobody_up() {
     let pipe = pipe(&node);
     let add = pod.add(&conf::octavia()).under(&LIMIT);
     add.clone().env("CNI_NETNS", "/var/lib/pipe").run().error(4).says(&["CNI_NETNS", "/var/lib/pipe"]);
-    assert!(!node.data_dir().exists());
+    assert!(node.has_no_files());
 
     let pool = node.pool_file("172.23.0.0-24");
     fs::create_dir_all(pool.parent().unwrap()).unwrap();
@@ -140,7 +140,7 @@ fn arguments_that_are_no_text_stop_an_add_and_not_a_del() {
     let node = Lab::new().node("node1");
     let pod = node.pod("worker");
     with_strange_args(pod.add(&conf::octavia())).error(4).says(&["CNI_ARGS"]);
-    assert!(!node.data_dir().exists());
+    assert!(node.has_no_files());
     pod.add(&conf::octavia()).run().attached();
     with_strange_args(pod.del(&conf::octavia())).silent_success();
     assert_eq!(pod.link_names(), [""; 0]);
@@ -169,13 +169,13 @@ fn a_pod_may_have_a_long_name_in_any_script() {
 fn a_stuck_store_costs_the_ipam_plugin_one_wait() {
     let node = Lab::new().node("node1");
     let pod = node.pod("worker");
-    let pools = node.data_dir().join("pools");
+    let pools = node.run_dir().join("pools");
     fs::create_dir_all(&pools).unwrap();
     let lock = File::create(pools.join(".lock")).unwrap();
     lock.lock().unwrap();
     let before = node.snapshot(&[&pod]);
     let outcome = pod.add(&conf::octavia()).plugin("octavia-ipam").run();
-    outcome.error(11).says(&["/var/lib/octavia-bridge/pools/.lock"]);
+    outcome.error(11).says(&["/run/octavia-bridge/pools/.lock"]);
     assert!(outcome.took < LONGEST_WAIT, "{:?}", outcome.took);
     node.snapshot(&[&pod]).assert_same_as(&before);
 }

@@ -19,7 +19,7 @@ fn octavia() -> Value {
 
 /// Holds the lock of the node's pools until dropped.
 fn hold_the_store(node: &Node) -> File {
-    let pools = node.data_dir().join("pools");
+    let pools = node.run_dir().join("pools");
     fs::create_dir_all(&pools).expect("make the folder of the pools");
     let lock = File::create(pools.join(".lock")).expect("make the store's lock file");
     lock.lock().expect("lock the store");
@@ -89,7 +89,7 @@ fn one_overtakes_the_other(face: &str, node: &Node, slow: &str) {
     drop(hold_the_store(node));
     let head_start = || thread::sleep(HEAD_START);
     let late = "inject=flock:delay_enter=600000";
-    let lock = "/var/lib/octavia-bridge/pools/.lock";
+    let lock = "/run/octavia-bridge/pools/.lock";
     let strace =
         ["/usr/bin/strace", "-f", "-qq", "-o", "/dev/null", "-P", lock, "-e", "trace=flock", "-e", late];
     let (add, del) = if slow == "DEL" {
@@ -103,7 +103,7 @@ fn one_overtakes_the_other(face: &str, node: &Node, slow: &str) {
 
 /// How many attachments the node remembers.
 fn records(node: &Node) -> usize {
-    let folder = node.data_dir().join("attachments");
+    let folder = node.run_dir().join("attachments");
     if !folder.exists() {
         return 0;
     }

@@ -27,7 +27,7 @@ fn attached_pod() -> (Node, Pod, Attached) {
 }
 
 fn record(pod: &Pod) -> PathBuf {
-    let file = pod.node().data_dir().join(format!("attachments/{}@net1.jsonl", pod.container_id()));
+    let file = pod.node().run_dir().join(format!("attachments/{}@net1.jsonl", pod.container_id()));
     assert!(file.is_file(), "{} is missing", file.display());
     file
 }

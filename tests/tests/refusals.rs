@@ -17,7 +17,7 @@ fn refused_at_once(node: &Node, pod: &Pod, call: &Call, code: u64, words: &[&str
     let before = node.snapshot(&[pod]);
     call.run().error(code).says(words);
     node.snapshot(&[pod]).assert_same_as(&before);
-    assert!(!node.data_dir().exists(), "something was begun before {words:?} was refused");
+    assert!(node.has_no_files(), "something was begun before {words:?} was refused");
 }
 
 #[test]

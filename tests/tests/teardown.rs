@@ -198,7 +198,7 @@ fn del_of_what_add_refuses_succeeds() {
 fn a_torn_record_counts_as_none_and_the_names_are_found_anyway() {
     for torn in ["", "{\"cont", "\0\0\0\0"] {
         let (node, before, pod, _) = attached_pod();
-        let record = node.data_dir().join(format!("attachments/{}@net1.jsonl", pod.container_id()));
+        let record = node.run_dir().join(format!("attachments/{}@net1.jsonl", pod.container_id()));
         assert!(record.is_file(), "{}", record.display());
         fs::write(&record, torn).unwrap();
         pod.del(&conf::octavia()).run().silent_success();
@@ -231,7 +231,7 @@ fn an_address_that_cannot_be_released_now_is_released_later() {
     fs::write(&pool, "{ torn").unwrap();
     pod.del(&conf::octavia()).run().silent_success();
     assert!(node.link(attached.host_link()).is_none());
-    let tombstones = fs::read_dir(node.data_dir().join("tombstones")).unwrap().count();
+    let tombstones = fs::read_dir(node.run_dir().join("tombstones")).unwrap().count();
     assert_eq!(tombstones, 1);
     assert_eq!(fs::read(&pool).unwrap(), b"{ torn");
 

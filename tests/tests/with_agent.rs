@@ -196,7 +196,7 @@ fn without_a_kept_policy_for_the_bridge_the_plugin_makes_it_as_ever() {
 
 /// The folder that the plugin locks while it makes a bridge, locked as if another ADD were doing that.
 fn lock_of_bridges(node: &Node) -> File {
-    let folder = node.data_dir().join("attachments");
+    let folder = node.run_dir().join("attachments");
     fs::create_dir_all(&folder).expect("make the folder of records");
     File::open(&folder).expect("open the folder of records")
 }

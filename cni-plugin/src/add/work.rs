@@ -2,6 +2,7 @@
 
 use ipnet::IpNet;
 use nix::errno::Errno;
+use octavia_bridge_ipam::file::Claim;
 use octavia_bridge_ipam::flock::Mode;
 use octavia_bridge_netlink::{
     Inside, Link, LinkChange, MacAddress, Netlink, NewVeth, PortFlags, Started, VethPeer, VlanRange,
@@ -80,10 +81,12 @@ impl Work<'_> {
             claimed_nothing: failure.cleanly,
             linked_nothing: early.is_none(),
         })?;
-        // The disk is waited for on the thread inside the namespace, which has nothing else to do while the pair is made.
-        let holding = pools.map(|claim| self.beside(move || claim.hold())).transpose()?;
-        // On one processor the thread would begin only when this one waits, and the disk with it.
-        std::thread::yield_now();
+        // From here on somebody may use the addresses.
+        pools.map_or(Ok(()), Claim::hold).map_err(|cause| Failed {
+            error: cause.into(),
+            claimed_nothing: false,
+            linked_nothing: early.is_none(),
+        })?;
         let addresses: Vec<_> = addressing.ips.iter().map(|ip| ip.address).collect();
         let mac = self.mac(&addressing);
 
@@ -98,10 +101,7 @@ impl Work<'_> {
             Some(vlans) => vlans,
             None => self.set_vlans(&bridge).await?,
         };
-        // From here on somebody uses the addresses.
-        let held = holding.map(|holding| self.done(holding)).transpose()?;
         self.done(settled)?;
-        let settling = held.map(|held| self.beside(move || held.settle())).transpose()?;
         pod::bring_up(self.pod, pod_link.index, attachment).await?;
         let host_link = if attachment.leave_down {
             self.host_link().await?
@@ -121,7 +121,6 @@ impl Work<'_> {
             let newest = pod::multicast_listener(&pod_link.name, "0");
             self.done(self.beside(|| newest.apply())?)?;
         }
-        settling.map(|settling| self.done(settling)).transpose()?;
         slot.complete(&Outcome {
             addresses,
             routes: addressing.routes.clone(),

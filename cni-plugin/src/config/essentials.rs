@@ -87,7 +87,7 @@ fn ipam<'a>(root: &mut Object<'a>) -> Result<(IpamKind, Option<Object<'a>>), Err
 }
 
 fn keeps_apart(path: PathBuf) -> Result<PathBuf, Error> {
-    places::keep_apart("dataDir", &path)?;
+    places::require_own("dataDir", &path)?;
     Ok(path)
 }
 

@@ -3,8 +3,8 @@
 //! A record is a file `<container id>@<interface>.jsonl` of at most two lines: the intent, written before the first
 //! side effect, and the outcome, written after the last. A line is never changed once written, so a process killed while
 //! writing leaves either a torn first line, and then nothing was done yet, or a torn second one, and then the
-//! attachment counts as unfinished. The same file carries the lock. It is not synced to disk: the links it speaks of
-//! die with the power as well.
+//! attachment counts as unfinished. The same file carries the lock. It lies in memory: the links it speaks of die with
+//! the power as well.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -12,6 +12,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use octavia_bridge_ipam::conf::places::run_dir;
 use octavia_bridge_ipam::flock::{self, Mode};
 use octavia_bridge_ipam::state_file;
 use serde::Serialize;
@@ -59,7 +60,13 @@ pub(crate) enum Kept {
 }
 
 impl Records {
+    /// In the run directory of a `dataDir`.
     pub(crate) fn new(data_dir: &Path) -> Self {
+        Self { directory: run_dir(data_dir).join("attachments") }
+    }
+
+    /// Where an older release kept them: on disk.
+    pub(crate) fn former(data_dir: &Path) -> Self {
         Self { directory: data_dir.join("attachments") }
     }
 
@@ -197,12 +204,8 @@ impl Slot {
 
     /// Writes down what is about to be done, replacing what stood there.
     pub(crate) fn begin(&mut self, intent: Intent) -> Result<(), Error> {
-        let anew = || match self.file.metadata()?.len() {
-            // To be told of a truncation makes ext4 write the file out when it is closed (`auto_da_alloc`).
-            0 => self.append(&intent),
-            _ => self.file.set_len(0).and_then(|()| self.append(&intent)),
-        };
-        anew().map_err(|cause| self.failed(&cause))?;
+        let written = self.file.set_len(0).and_then(|()| self.append(&intent));
+        written.map_err(|cause| self.failed(&cause))?;
         self.record = Some(Record { intent, outcome: None });
         Ok(())
     }
@@ -220,6 +223,28 @@ impl Slot {
 
     fn failed(&self, cause: &std::io::Error) -> Error {
         Error::io(format!("write the record {}", self.path.display()), cause)
+    }
+
+    /// Puts a copy among other records, unless there is one of the attachment by now.
+    pub(crate) fn copy_to(&self, records: &Records) -> Result<(), Error> {
+        make_directory(&records.directory)?;
+        let Some(name) = self.path.file_name() else { return Ok(()) };
+        let target = records.directory.join(name);
+        let failed = |cause| {
+            Error::io(format!("move the record {} to {}", self.path.display(), target.display()), &cause)
+        };
+        let written = state_file::read(&self.path, LONGEST).and_then(|text| {
+            // Its name is not a record's: a killed writer leaves it, and the next one writes it anew.
+            let draft = records.directory.join("moved.tmp");
+            let mut options = OpenOptions::new();
+            options.write(true).create(true).truncate(true).mode(0o600);
+            state_file::open(&draft, &options)?.write_all(&text)?;
+            match target.symlink_metadata().is_ok_and(|there| there.len() > 0) {
+                true => std::fs::remove_file(&draft),
+                false => std::fs::rename(&draft, &target),
+            }
+        });
+        written.map_err(failed)
     }
 
     /// Removes the record, while holding its lock: whoever waited for it will find the name gone and start over.
@@ -264,5 +289,5 @@ fn make_directory(path: &Path) -> Result<(), Error> {
         .recursive(true)
         .mode(0o700)
         .create(path)
-        .map_err(|cause| Error::io(format!("dataDir: make the directory {}", path.display()), &cause))
+        .map_err(|cause| Error::io(format!("make the directory {}", path.display()), &cause))
 }

@@ -1,4 +1,4 @@
-//! Documents on disk: reading them, and replacing them so that a power cut leaves the old or the new one.
+//! Documents: reading them, and replacing each as a whole, so that a killed writer leaves the old or the new one.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -27,7 +27,7 @@ pub(super) fn path(dir: &Path, name: &str) -> PathBuf {
 
 /// Where it is written before it replaces the old one. One name per pool is enough under the lock, and
 /// what a killed writer leaves is removed by the next.
-fn temporary(dir: &Path, name: &str) -> PathBuf {
+pub(super) fn temporary(dir: &Path, name: &str) -> PathBuf {
     dir.join(format!(".{name}{TEMPORARY}"))
 }
 
@@ -93,18 +93,13 @@ pub(super) fn remove_leftovers(dir: &Path, _held: &Lock) {
     }
 }
 
-/// Replaces the documents of `pools` in `dir`, synced when this returns.
+/// Replaces the documents of `pools` in `dir`.
 pub(super) fn write<'a>(
     dir: &Path,
     pools: impl Iterator<Item = &'a Pool>,
     held: &Lock,
 ) -> Result<(), StoreError> {
-    let ready = prepare(dir, pools, held)?;
-    if ready.is_empty() {
-        return Ok(());
-    }
-    ready.put_in_place(held)?;
-    sync_dir(dir)
+    prepare(dir, pools, held)?.put_in_place(held)
 }
 
 /// Writes new documents of `pools` beside those in `dir`. Nothing takes effect yet.
@@ -117,7 +112,7 @@ pub(super) fn prepare<'a>(
     for pool in pools {
         let beside = temporary(dir, pool.name());
         match write_anew(&beside, &pool.to_json()) {
-            Ok(file) => ready.0.push(Text { file, beside, target: path(dir, pool.name()) }),
+            Ok(()) => ready.0.push(Text { beside, target: path(dir, pool.name()) }),
             Err(error) => {
                 fs::remove_file(&beside).ok();
                 ready.discard(0);
@@ -128,33 +123,20 @@ pub(super) fn prepare<'a>(
     Ok(ready)
 }
 
-/// Documents that are written but neither synced nor in place.
+/// Documents that are written but not in place.
 #[derive(Debug)]
 pub(super) struct Prepared(Vec<Text>);
 
 #[derive(Debug)]
 struct Text {
-    file: File,
     beside: PathBuf,
     target: PathBuf,
 }
 
 impl Prepared {
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Replaces the documents. The directory itself is to be synced afterwards.
-    ///
-    /// All texts are on disk before the first takes effect, so a full disk changes nothing.
+    /// Replaces the documents. All texts are written before the first takes effect, so a full file system changes nothing.
     pub(super) fn put_in_place(self, _held: &Lock) -> Result<(), StoreError> {
-        for text in &self.0 {
-            if let Err(error) = text.file.sync_all() {
-                self.discard(0);
-                return Err(io_error("write", &text.beside)(error));
-            }
-        }
-        for (i, Text { beside, target, .. }) in self.0.iter().enumerate() {
+        for (i, Text { beside, target }) in self.0.iter().enumerate() {
             if let Err(error) = fs::rename(beside, target) {
                 self.discard(i);
                 return Err(io_error("replace pool document", target)(error));
@@ -172,13 +154,12 @@ impl Prepared {
     }
 }
 
-fn write_anew(path: &Path, text: &[u8]) -> Result<File, StoreError> {
+fn write_anew(path: &Path, text: &[u8]) -> Result<(), StoreError> {
     let write = || {
         // A leftover may be anything, also a FIFO, which would be waited for when opened.
         remove(path)?;
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        file.write_all(text)?;
-        Ok(file)
+        file.write_all(text)
     };
     write().map_err(io_error("write", path))
 }
@@ -188,13 +169,18 @@ pub(super) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_error("sync directory", dir))
 }
 
-/// Makes `dir` and what is missing above it, for its owner only, and syncs the names made.
+/// Makes `dir` and what is missing above it, for its owner only.
 pub(super) fn create_dir(dir: &Path) -> Result<(), StoreError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io_error("create directory", dir))
+}
+
+/// The same, and syncs the names made.
+pub(super) fn create_lasting_dir(dir: &Path) -> Result<(), StoreError> {
     if dir.is_dir() {
         return Ok(());
     }
     let missing: Vec<&Path> = dir.ancestors().take_while(|path| !path.exists()).collect();
-    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io_error("create directory", dir))?;
+    create_dir(dir)?;
     for parent in missing.iter().filter_map(|path| path.parent()) {
         // The parent of a relative path may be the empty one, which is the working directory.
         sync_dir(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })?;

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crate::error::StoreError;
 use crate::pool::{Allocation, Pool};
+use crate::request::Holder;
 
 use super::lock::Lock;
 use super::tombstone::Tombstone;
@@ -77,6 +78,45 @@ impl FileStore {
                 Err(StoreError::Incomplete { released, failures })
             }
         }
+    }
+
+    /// Takes back the entries of which `gone` says, by container id and interface name, that their attachment is provably gone, in
+    /// the pools of these names. Returns who had them.
+    ///
+    /// # Errors
+    /// As [`FileStore::release`]; what was taken back before stays so.
+    pub fn take_back(
+        &self,
+        pools: &[String],
+        deadline: Instant,
+        gone: &dyn Fn(&str, &str) -> bool,
+    ) -> Result<Vec<Holder>, StoreError> {
+        let mut taken = Vec::new();
+        if !self.pools_dir().is_dir() {
+            return Ok(taken);
+        }
+        let lock = Lock::take(self.pools_dir(), deadline)?;
+        for name in pools {
+            let Some(mut pool) = disk::read(self.pools_dir(), name)? else { continue };
+            let already = taken.len();
+            pool.release(|address, entry| {
+                let is_gone = entry.ifname.as_deref().is_some_and(|ifname| gone(&entry.id, ifname));
+                taken.extend(is_gone.then(|| Holder::new(address, entry)));
+                is_gone
+            });
+            if taken.len() > already {
+                disk::write(self.pools_dir(), std::iter::once(&pool), &lock)?;
+            }
+        }
+        Ok(taken)
+    }
+
+    /// The names of all pools.
+    ///
+    /// # Errors
+    /// A directory that cannot be listed.
+    pub fn names(&self) -> Result<Vec<String>, StoreError> {
+        disk::names(self.pools_dir())
     }
 
     /// Does what tombstones ask for, as far as it can be done now. What cannot is no failure of whoever

@@ -73,7 +73,7 @@ fn add(store: &FileStore, ipam: &Value, id: &str, deadline: Instant) -> Result<V
     let request = conf(ipam).request(owner, &[], Reach::Range).unwrap();
     let claim = store.acquire(&request, deadline, &nobody)?;
     let addresses = claim.assigned().iter().map(|assigned| assigned.address.to_string()).collect();
-    claim.hold()?.settle()?;
+    claim.hold()?;
     Ok(addresses)
 }
 
@@ -174,7 +174,7 @@ fn a_requested_address_is_reserved_or_its_holder_named() {
     };
     let claim = pin("a").unwrap();
     assert_eq!(claim.assigned()[0].address.to_string(), "172.23.0.200/24");
-    claim.hold().unwrap().settle().unwrap();
+    claim.hold().unwrap();
     let error = pin("b").unwrap_err();
     assert_eq!(error.to_string(), "address 172.23.0.200 is held by ns/a net1 (container a)");
 }
@@ -189,7 +189,7 @@ fn two_sandboxes_of_one_pod_share_nothing_while_both_live() {
             .acquire(&conf(&octavia()).request(owner, &[], Reach::Range).unwrap(), soon(), alive)
             .unwrap();
         let address = claim.assigned()[0].address.to_string();
-        claim.hold().unwrap().settle().unwrap();
+        claim.hold().unwrap();
         address
     };
     assert_eq!(attach("old", &nobody), "172.23.0.30/24");
@@ -212,10 +212,9 @@ fn a_claim_keeps_others_out_until_it_is_held_and_is_none_before() {
     assert_eq!(one.assigned()[0].address.to_string(), "172.23.0.30/24");
     let error = claim("two", Instant::now() + Duration::from_millis(20)).unwrap_err();
     assert!(matches!(error, StoreError::Locked { .. }), "{error}");
-    let held = one.hold().unwrap();
+    one.hold().unwrap();
     let two = claim("two", soon()).unwrap();
-    assert_eq!(two.assigned()[0].address.to_string(), "172.23.0.31/24", "held before it is settled");
-    held.settle().unwrap();
+    assert_eq!(two.assigned()[0].address.to_string(), "172.23.0.31/24");
 }
 
 #[test]

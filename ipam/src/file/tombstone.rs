@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use crate::error::StoreError;
 use crate::state_file;
 
-use super::disk::{self, create_dir, entries, io_error, sync_dir};
+use super::disk::{self, entries, io_error, sync_dir};
 
 /// A release still to be done, in every pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,18 +49,26 @@ impl Tombstone {
 #[derive(Debug, Clone)]
 pub struct Tombstones {
     dir: PathBuf,
+    /// They are owed to a store that outlives the boot.
+    lasting: bool,
 }
 
 impl Tombstones {
-    /// The tombstones in `dir`, which need not exist: it is made, readable by its owner only, when needed.
+    /// The tombstones in `dir`, which need not exist: it is made, readable by its owner only, when needed. They survive a
+    /// power cut.
     pub fn new(dir: PathBuf) -> Self {
-        Self { dir }
+        Self { dir, lasting: true }
+    }
+
+    /// The same for a store that dies with the boot.
+    pub(super) fn passing(dir: PathBuf) -> Self {
+        Self { dir, lasting: false }
     }
 
     /// Makes the directory. To be called while there is room: a release that finds the disk full needs one more name in
     /// it, not a directory.
     pub fn prepare(&self) -> Result<(), StoreError> {
-        create_dir(&self.dir)
+        if self.lasting { disk::create_lasting_dir(&self.dir) } else { disk::create_dir(&self.dir) }
     }
 
     /// All tombstones; a missing directory has none.
@@ -68,14 +76,14 @@ impl Tombstones {
         Ok(entries(&self.dir)?.iter().filter_map(|name| Tombstone::from_file_name(name)).collect())
     }
 
-    /// Writes a tombstone; it will survive a power cut when this returns.
+    /// Writes a tombstone. A lasting one will survive a power cut when this returns.
     pub fn write(&self, tombstone: &Tombstone) -> Result<(), StoreError> {
-        create_dir(&self.dir)?;
+        self.prepare()?;
         let path = self.dir.join(tombstone.file_name());
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600);
         state_file::open(&path, &options).map_err(io_error("write tombstone", &path))?;
-        sync_dir(&self.dir)
+        if self.lasting { sync_dir(&self.dir) } else { Ok(()) }
     }
 
     /// Removes a tombstone if it is there. Not synced: after a power cut it may stand again, but then its

@@ -155,8 +155,8 @@ pub(crate) struct Pools {
     pub(crate) act: Option<PoolsAct>,
     #[command(flatten)]
     pub(crate) place: PoolsPlace,
-    /// List the file store's pools in this directory (the plugin's dataDir) [default: the cluster's pools]
-    #[arg(long, value_name = "DIR", conflicts_with = "kubeconfig")]
+    /// The file store's pools of this dataDir of the plugin's [default: the cluster's pools]
+    #[arg(long, global = true, value_name = "DIR", conflicts_with = "kubeconfig")]
     pub(crate) data_dir: Option<PathBuf>,
     /// Print machine-readable JSON.
     #[arg(long)]
@@ -185,7 +185,8 @@ pub(crate) struct PoolsPlace {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PoolsAct {
-    /// Free the leaked addresses of deleted pods, by the same checks as the agents.
+    /// Free the leaked addresses of deleted pods, by the same checks as the agents; with --data-dir those of attachments whose
+    /// namespace and link are gone.
     Repair {
         /// Print what repair would free, and change nothing.
         #[arg(long)]

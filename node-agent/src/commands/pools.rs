@@ -30,10 +30,7 @@ const READING: Duration = Duration::from_secs(20);
 pub(crate) async fn pools(cli: &Cli, options: &Pools) -> anyhow::Result<ExitCode> {
     if let Some(PoolsAct::Repair { dry_run, reclaim_grace }) = &options.act {
         if let Some(directory) = &options.data_dir {
-            anyhow::bail!(
-                "{}: repair is for the cluster's pools; here a DEL or GC frees what is left",
-                directory.display()
-            );
+            return files::repair(directory, *dry_run);
         }
         let repairer = connect(cli, &options.place).await?;
         return repair::repair(&repairer, &options.place, *reclaim_grace, *dry_run).await;

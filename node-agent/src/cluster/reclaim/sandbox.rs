@@ -6,19 +6,22 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
+use octavia_bridge_ipam::conf::places::run_dirs;
+use octavia_bridge_ipam::host_end;
 use octavia_bridge_ipam::state_file;
 use octavia_bridge_ipam::wire::Attachment;
 use octavia_bridge_netlink::ask;
 use serde::Deserialize;
 
-/// The plugin's records of this node.
+/// The plugin's records of this node, by the directories where they may be.
 #[derive(Debug, Clone)]
-pub(crate) struct Sandboxes(PathBuf);
+pub(crate) struct Sandboxes(Vec<PathBuf>);
 
 /// Records of another format say nothing.
 const FORMAT: u32 = 1;
@@ -61,13 +64,13 @@ struct Netns {
 impl Sandboxes {
     /// Those under the plugin's `dataDir`.
     pub(crate) fn under(data_dir: &std::path::Path) -> Self {
-        Self(data_dir.join("attachments"))
+        Self(run_dirs(data_dir).iter().map(|directory| directory.join("attachments")).collect())
     }
 
     /// The container ids of all records. A directory that cannot be read has none.
     pub(crate) fn containers(&self) -> HashSet<String> {
         let mut containers = HashSet::new();
-        for entry in fs::read_dir(&self.0).into_iter().flatten().flatten() {
+        for entry in self.0.iter().flat_map(fs::read_dir).flatten().flatten() {
             let name = entry.file_name();
             if let Some((id, _)) = name.to_str().and_then(|name| name.strip_suffix(".jsonl")?.split_once('@'))
             {
@@ -80,17 +83,33 @@ impl Sandboxes {
     /// Whether the attachment has the address of which `is_it` says that it is meant. A claim that gave way to another writer has
     /// had an address that its attachment never got.
     pub(crate) fn recorded(&self, attachment: &Attachment, is_it: impl Fn(IpAddr) -> bool) -> Recorded {
-        let Some((_, Some(outcome))) = self.read(attachment) else { return Recorded::Open };
+        let Some((_, Some(outcome))) = self.record(attachment) else { return Recorded::Open };
         match outcome.addresses.iter().any(|address| is_it(address.addr())) {
             true => Recorded::Has,
             false => Recorded::Lacks,
         }
     }
 
+    /// Whether the attachment is provably gone: a record says where its namespace was, nothing or another one is there, and no
+    /// link of this node is its host end. A path below `/proc` may be out of sight only.
+    pub(crate) fn is_gone(&self, attachment: &Attachment) -> bool {
+        let Some((record, outcome)) = self.record(attachment) else { return false };
+        let Some(netns) = record.netns.filter(|netns| !netns.path.starts_with("/proc")) else { return false };
+        let missing = match fs::metadata(&netns.path) {
+            Ok(there) => (there.dev(), there.ino()) != (netns.device, netns.inode),
+            Err(cause) => cause.kind() == ErrorKind::NotFound,
+        };
+        let Attachment { container_id, ifname } = attachment;
+        let named = || ask(async |host| host.link(host_end::name(container_id, ifname).as_str()).await);
+        missing
+            && named().is_ok_and(|link| link.is_none())
+            && outcome.is_none_or(|outcome| !has_pair(attachment, outcome.host_link))
+    }
+
     /// The namespace of the attachment's sandbox, if it is known to exist. `None` says nothing: the record may be gone, or
     /// the namespace out of sight of a container.
     pub(crate) fn standing(&self, attachment: &Attachment) -> Option<PathBuf> {
-        let (record, outcome) = self.read(attachment)?;
+        let (record, outcome) = self.record(attachment)?;
         let Netns { path, device, inode } = record.netns?;
         if fs::metadata(&path).is_ok_and(|there| (there.dev(), there.ino()) == (device, inode)) {
             return Some(path);
@@ -102,19 +121,21 @@ impl Sandboxes {
     pub(crate) fn has_record(&self, attachment: &Attachment) -> bool {
         match attachment.ifname.as_str() {
             "" => self.containers().contains(&attachment.container_id),
-            _ => self.read(attachment).is_some(),
+            _ => self.record(attachment).is_some(),
         }
     }
 
-    /// The record's lines, the second one only of an ADD that has come to its end.
-    fn read(&self, attachment: &Attachment) -> Option<(Record, Option<Outcome>)> {
+    /// What the attachment's record says, the second part only of an ADD that has come to its end.
+    fn record(&self, attachment: &Attachment) -> Option<(Record, Option<Outcome>)> {
         let Attachment { container_id, ifname } = attachment;
         // The ids come from objects that others write.
         if container_id.is_empty() || container_id.contains('/') || ifname.contains('/') {
             return None;
         }
-        let path = self.0.join(format!("{container_id}@{ifname}.jsonl"));
-        let text = state_file::read(&path, state_file::LONGEST).ok()?;
+        let name = format!("{container_id}@{ifname}.jsonl");
+        let mut texts =
+            self.0.iter().map(|directory| state_file::read(&directory.join(&name), state_file::LONGEST));
+        let text = texts.find_map(Result::ok)?;
         let mut lines = text.split(|byte| *byte == b'\n');
         let record: Record = serde_json::from_slice(lines.next()?).ok()?;
         let outcome = lines.next().and_then(|line| serde_json::from_slice(line).ok());

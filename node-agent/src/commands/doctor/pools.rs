@@ -1,9 +1,10 @@
 //! The plugin's pools on this host: documents that can be read, and releases that are still to be done.
 
 use std::fs;
-use std::io::ErrorKind;
-use std::path::Path;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
 
+use octavia_bridge_ipam::conf::places::run_dirs;
 use octavia_bridge_ipam::file::Tombstones;
 use octavia_bridge_ipam::pool::Pool;
 use octavia_bridge_ipam::state_file;
@@ -13,19 +14,23 @@ use super::{Finding, counted};
 const CHECK: &str = "pools";
 
 pub(super) fn look(data_dir: &Path) -> Vec<Finding> {
-    let directory = data_dir.join("pools");
     let mut findings = Vec::new();
     let (mut pools, mut addresses) = (0, 0);
-    let entries = match fs::read_dir(&directory) {
-        Ok(entries) => entries.collect(),
-        Err(cause) if cause.kind() == ErrorKind::NotFound => Vec::new(),
-        Err(cause) => return vec![unreadable(&directory, &cause)],
-    };
-    for entry in entries {
-        let path = match entry {
-            Ok(entry) => entry.path(),
+    let mut paths = Vec::new();
+    let mut stones = Vec::new();
+    // What an older release left is where it was until the plugin runs for the first time.
+    for place in run_dirs(data_dir) {
+        let directory = place.join("pools");
+        match listed(&directory) {
+            Ok(listed) => paths.extend(listed),
             Err(cause) => return vec![unreadable(&directory, &cause)],
-        };
+        }
+        match Tombstones::new(place.join("tombstones")).list() {
+            Ok(listed) => stones.extend(listed),
+            Err(error) => findings.push(unreadable(&place.join("tombstones"), &error)),
+        }
+    }
+    for path in paths {
         // Drafts of a write under way, and the lock, have other names.
         let name =
             path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".json"));
@@ -38,20 +43,16 @@ pub(super) fn look(data_dir: &Path) -> Vec<Finding> {
             Err(why) => findings.push(unreadable(&path, &why)),
         }
     }
-    match Tombstones::new(data_dir.join("tombstones")).list() {
-        Ok(stones) if stones.is_empty() => {}
-        Ok(stones) => {
-            let owners: Vec<String> =
-                stones.iter().take(3).map(|stone| format!("{} {}", stone.id, stone.ifname)).collect();
-            let more = if stones.len() > owners.len() { " …" } else { "" };
-            let text = format!("{} pending: {}{more}", counted(stones.len(), "release"), owners.join(", "));
-            findings.push(Finding::warn(
-                CHECK,
-                text,
-                "the next ADD or DEL releases them; see the plugin's log for why the DEL failed",
-            ));
-        }
-        Err(error) => findings.push(unreadable(&data_dir.join("tombstones"), &error)),
+    if !stones.is_empty() {
+        let owners: Vec<String> =
+            stones.iter().take(3).map(|stone| format!("{} {}", stone.id, stone.ifname)).collect();
+        let more = if stones.len() > owners.len() { " …" } else { "" };
+        let text = format!("{} pending: {}{more}", counted(stones.len(), "release"), owners.join(", "));
+        findings.push(Finding::warn(
+            CHECK,
+            text,
+            "the next ADD or DEL releases them; see the plugin's log for why the DEL failed",
+        ));
     }
     if findings.is_empty() {
         findings.push(Finding::ok(
@@ -60,6 +61,19 @@ pub(super) fn look(data_dir: &Path) -> Vec<Finding> {
         ));
     }
     findings
+}
+
+fn listed(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    match fs::read_dir(directory) {
+        Err(cause) if cause.kind() == ErrorKind::NotFound => {}
+        entries => {
+            for entry in entries? {
+                paths.push(entry?.path());
+            }
+        }
+    }
+    Ok(paths)
 }
 
 fn unreadable(path: &Path, cause: &dyn std::fmt::Display) -> Finding {

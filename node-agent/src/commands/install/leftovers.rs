@@ -7,14 +7,17 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::Context;
+use octavia_bridge_ipam::conf::places::{run_dir, run_dirs};
 use octavia_bridge_ipam::file::Tombstones;
 use octavia_bridge_ipam::pool::Pool;
 use octavia_bridge_ipam::state_file;
 
 use crate::node::state::State;
 
-/// Everything that plugin and agent write in the state directory.
+/// Everything that plugin and agent write in the state directory, and the plugin in its run directory.
 const DIRECTORIES: [&str; 5] = ["attachments", "pools", "tombstones", "cluster-tombstones", "agent"];
+/// The plugin's lock, in the run directory.
+const LOCK: &str = "takeover.lock";
 /// Names in a message, of however many.
 const NAMED: usize = 5;
 
@@ -24,7 +27,10 @@ const NAMED: usize = 5;
 /// What cannot be read.
 pub(super) fn needed(state_dir: &Path) -> anyhow::Result<Vec<String>> {
     let mut needed = Vec::new();
-    let attached = names(&state_dir.join("attachments"), ".jsonl")?;
+    let mut attached = Vec::new();
+    for directory in run_dirs(state_dir) {
+        attached.extend(names(&directory.join("attachments"), ".jsonl")?);
+    }
     if !attached.is_empty() {
         needed.push(format!(
             "{} attachments are recorded ({}): the plugin needs these records to detach the pods; delete the pods first",
@@ -35,23 +41,28 @@ pub(super) fn needed(state_dir: &Path) -> anyhow::Result<Vec<String>> {
     for (directory, who) in
         [("tombstones", "the next ADD or DEL"), ("cluster-tombstones", "an agent in the cluster")]
     {
-        let waiting = Tombstones::new(state_dir.join(directory)).list()?.len();
+        let mut waiting = 0;
+        for place in run_dirs(state_dir) {
+            waiting += Tombstones::new(place.join(directory)).list()?.len();
+        }
         if waiting > 0 {
             needed.push(format!(
                 "{waiting} releases of addresses are pending in {directory}: {who} performs them"
             ));
         }
     }
-    for name in names(&state_dir.join("pools"), ".json")? {
-        let path = state_dir.join("pools").join(format!("{name}.json"));
-        let text = state_file::read(&path, state_file::LONGEST)
-            .with_context(|| format!("read {}", path.display()))?;
-        let held = Pool::parse(&name, &text)?.len();
-        if held > 0 {
-            needed.push(format!(
-                "{held} addresses of pool {name} are in use: `octavia-bridge-agent pools --data-dir {}` lists the pods",
-                state_dir.display()
-            ));
+    for pools in run_dirs(state_dir).iter().map(|directory| directory.join("pools")) {
+        for name in names(&pools, ".json")? {
+            let path = pools.join(format!("{name}.json"));
+            let text = state_file::read(&path, state_file::LONGEST)
+                .with_context(|| format!("read {}", path.display()))?;
+            let held = Pool::parse(&name, &text)?.len();
+            if held > 0 {
+                needed.push(format!(
+                    "{held} addresses of pool {name} are in use: `octavia-bridge-agent pools --data-dir {}` lists the pods",
+                    state_dir.display()
+                ));
+            }
         }
     }
     if State::peek(state_dir)?.is_some() {
@@ -66,8 +77,10 @@ pub(super) fn needed(state_dir: &Path) -> anyhow::Result<Vec<String>> {
 /// # Errors
 /// Those of removing.
 pub(super) fn remove(state_dir: &Path) -> anyhow::Result<String> {
-    let mut paths: Vec<_> = DIRECTORIES.iter().map(|directory| state_dir.join(directory)).collect();
-    paths.push(State::journal_folder(state_dir));
+    let mut paths = vec![State::journal_folder(state_dir)];
+    for place in run_dirs(state_dir) {
+        paths.extend(DIRECTORIES.iter().map(|directory| place.join(directory)));
+    }
     for path in paths {
         match fs::remove_dir_all(&path) {
             Err(cause) if cause.kind() != ErrorKind::NotFound => {
@@ -76,6 +89,9 @@ pub(super) fn remove(state_dir: &Path) -> anyhow::Result<String> {
             _ => {}
         }
     }
+    let run_dir = run_dir(state_dir);
+    // Sockets of an agent may be there, and what is not there is removed already.
+    drop((fs::remove_file(run_dir.join(LOCK)), fs::remove_dir(&run_dir)));
     let shown = state_dir.display();
     Ok(match fs::remove_dir(state_dir) {
         Ok(()) => format!("{shown}: removed"),

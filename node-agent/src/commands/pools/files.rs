@@ -2,10 +2,14 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use octavia_bridge_ipam::allocate;
-use octavia_bridge_ipam::file::Tombstones;
+use octavia_bridge_ipam::causes::chain;
+use octavia_bridge_ipam::conf::places::{run_dir, run_dirs};
+use octavia_bridge_ipam::file::{FileStore, Tombstones};
 use octavia_bridge_ipam::pool::Pool as Document;
 use octavia_bridge_ipam::range::Range;
 use octavia_bridge_ipam::state_file;
@@ -13,10 +17,17 @@ use octavia_bridge_ipam::wire::Attachment;
 
 use super::report::{Holder, Pool, Report, State};
 use crate::cluster::reclaim::Sandboxes;
+use crate::commands::output::print;
+
+/// How long a plugin may hold the lock of the pools.
+const LOCK_WAIT: Duration = Duration::from_secs(30);
 
 /// What the documents and the plugin's records say. Nothing is locked: each document is replaced as a whole.
 pub(super) fn report(data_dir: &Path) -> anyhow::Result<Report> {
-    let directory = data_dir.join("pools");
+    // What an older release left is where it was until the plugin runs for the first time.
+    let places = run_dirs(data_dir);
+    let place = places.iter().find(|place| place.join("pools").is_dir()).unwrap_or(&places[0]);
+    let directory = place.join("pools");
     let attempt = || format!("read the pools in {}", directory.display());
     let mut names = Vec::new();
     for entry in fs::read_dir(&directory).with_context(attempt)? {
@@ -26,7 +37,7 @@ pub(super) fn report(data_dir: &Path) -> anyhow::Result<Report> {
         names.extend(name.filter(|name| !name.starts_with('.')).map(str::to_owned));
     }
     names.sort();
-    let waiting = Tombstones::new(data_dir.join("tombstones")).list()?;
+    let waiting = Tombstones::new(place.join("tombstones")).list()?;
     let sandboxes = Sandboxes::under(data_dir);
     let mut report = Report {
         source: directory.display().to_string(),
@@ -73,6 +84,59 @@ pub(super) fn report(data_dir: &Path) -> anyhow::Result<Report> {
         report.pools.push(Pool { name, fill, holders });
     }
     Ok(report)
+}
+
+/// Frees the addresses of attachments that are provably gone: neither namespace nor host end is on this node.
+pub(super) fn repair(data_dir: &Path, dry_run: bool) -> anyhow::Result<ExitCode> {
+    let run_dir = run_dir(data_dir);
+    let store = FileStore::new(run_dir.join("pools"), run_dir.join("tombstones"));
+    let sandboxes = Sandboxes::under(data_dir);
+    let gone = |container_id: &str, ifname: &str| {
+        sandboxes.is_gone(&Attachment { container_id: container_id.to_owned(), ifname: ifname.to_owned() })
+    };
+    let mut found = 0;
+    let mut failed = false;
+    for name in store.names()? {
+        let dead = match dry_run {
+            true => dead_in(&run_dir.join("pools").join(format!("{name}.json")), &name, &gone),
+            false => {
+                let taken = store.take_back(&[name], Instant::now() + LOCK_WAIT, &gone);
+                taken.map_err(|error| chain(&error))
+            }
+        };
+        match dead {
+            Ok(dead) => {
+                found += dead.len();
+                for holder in dead {
+                    let done = if dry_run { "would free" } else { "freed" };
+                    print(&format!(
+                        "{done}: {} of {holder}: its namespace and its link are gone",
+                        holder.address
+                    ))?;
+                }
+            }
+            Err(why) => {
+                failed = true;
+                print(&why)?;
+            }
+        }
+    }
+    if found == 0 {
+        print("nothing to repair")?;
+    }
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Those of a pool that are gone.
+fn dead_in(
+    path: &Path,
+    name: &str,
+    gone: &dyn Fn(&str, &str) -> bool,
+) -> Result<Vec<octavia_bridge_ipam::request::Holder>, String> {
+    let text = state_file::read(path, state_file::LONGEST).map_err(|error| error.to_string());
+    let pool = text.and_then(|text| Document::parse(name, &text).map_err(|error| error.to_string()));
+    let pool = pool.map_err(|why| format!("{}: {why}", path.display()))?;
+    Ok(pool.holders().filter(|holder| gone(&holder.id, &holder.ifname)).collect())
 }
 
 #[cfg(test)]

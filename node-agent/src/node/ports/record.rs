@@ -7,6 +7,7 @@ use std::fs::{File, OpenOptions, read_dir};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use octavia_bridge_ipam::conf::places::run_dirs;
 use octavia_bridge_ipam::request::check_container_id;
 use octavia_bridge_ipam::state_file;
 use octavia_bridge_netlink::{VlanRange, validate_link_name};
@@ -78,14 +79,16 @@ pub(super) fn path(state_dir: &Path, container_id: &str, ifname: &str) -> Option
         return None;
     }
     let name = format!("{container_id}@{ifname}.jsonl");
-    let first = state_dir.join(FOLDER).join(&name);
-    if first.symlink_metadata().is_ok() {
-        return Some(first);
-    }
-    for entry in read_dir(state_dir).ok()?.flatten() {
-        let path = entry.path().join(FOLDER).join(&name);
-        if path.symlink_metadata().is_ok() {
-            return Some(path);
+    for directory in run_dirs(state_dir) {
+        let first = directory.join(FOLDER).join(&name);
+        if first.symlink_metadata().is_ok() {
+            return Some(first);
+        }
+        for entry in read_dir(directory).into_iter().flatten().flatten() {
+            let path = entry.path().join(FOLDER).join(&name);
+            if path.symlink_metadata().is_ok() {
+                return Some(path);
+            }
         }
     }
     None

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use octavia_bridge_ipam::conf::places::run_dirs;
 use octavia_bridge_ipam::flock::{self, Mode};
 use octavia_bridge_ipam::state_file;
 use serde::{Deserialize, Serialize};
@@ -188,9 +189,17 @@ impl State {
     /// Waits until every plugin that may have looked for the file before it was there is done making a bridge. Those
     /// that come later look at the file while they hold the lock.
     fn await_plugins(&self) -> Result<(), Error> {
-        let folder = self.directory.parent().unwrap_or(Path::new("/")).join(ATTACHMENTS);
+        let state_dir = self.directory.parent().unwrap_or(Path::new("/"));
+        // Also for a plugin of an older release, which has the folder on disk.
+        for directory in run_dirs(state_dir) {
+            Self::await_holder(&directory.join(ATTACHMENTS))?;
+        }
+        Ok(())
+    }
+
+    fn await_holder(folder: &Path) -> Result<(), Error> {
         let attempt = || format!("wait for plugins that hold {}", folder.display());
-        let file = match File::open(&folder) {
+        let file = match File::open(folder) {
             Ok(file) => file,
             // No plugin has been here yet.
             Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(()),

@@ -145,7 +145,7 @@ pub(crate) fn show_pool(screen: &Screen, topology: &Topology) {
     let file = topology.node1.pool_file(POOL);
     let text = fs::read_to_string(&file).unwrap_or_else(|e| panic!("read {}: {e}", file.display()));
     let document: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
-    screen.say(&format!("/var/lib/octavia-bridge/pools/{POOL}.json, container ids cut short"));
+    screen.say(&format!("/run/octavia-bridge/pools/{POOL}.json, container ids cut short"));
     screen.say(&format!(
         "kind: {}   name: {}   range: {}",
         document["kind"], document["metadata"]["name"], document["spec"]["range"]
@@ -179,7 +179,7 @@ pub(crate) fn detach_all(
     screen.holds(&format!("DEL of {} attachments, and once more: success each time", pods.len()));
     let ports = |node: &Node| node.link_names().iter().filter(|name| name.starts_with("veth")).count();
     let files = |folder: &str| {
-        let folder = topology.node1.data_dir().join(folder);
+        let folder = topology.node1.run_dir().join(folder);
         // A folder that was never made holds nothing.
         fs::read_dir(folder)
             .map_or(0, |entries| entries.flatten().filter(|e| e.file_name() != ".lock").count())

@@ -1,0 +1,126 @@
+//! What an older release left below a `dataDir`: its records and `file` pools, which lie in the run directory now.
+//!
+//! The first run that finds such files moves what lives, and leaves the old place so that the older release gives no address
+//! there any more. After a reboot nothing lives. A fresh node's old place is closed by the first claim, lest an older release that
+//! comes later takes the range for free. From then on a run looks once whether the old place says so.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::Instant;
+
+use octavia_bridge_ipam::conf::places::run_dir;
+use octavia_bridge_ipam::file::Former;
+use octavia_bridge_ipam::flock::{self, Mode};
+use octavia_bridge_ipam::state_file;
+
+use crate::life;
+use crate::protocol::{Code, Error};
+use crate::record::{AddressingIntent, LOCK_WAIT, Netns, Record, Records, Slot};
+use crate::store::Store;
+
+/// Excludes other runs that find the same.
+const LOCK: &str = "takeover.lock";
+
+/// Moves what an older release left below `data_dir`, if anything. `claims`: this run is about to claim addresses there.
+///
+/// # Errors
+/// What could not be moved; addresses that an older release gave may be in use then.
+pub(crate) fn take_over(data_dir: &Path, claims: bool) -> Result<(), Error> {
+    let run_dir = run_dir(data_dir);
+    let pools = Former::below(data_dir);
+    // A directory in memory is its own run directory.
+    if data_dir == run_dir || pools.is_moved() {
+        return Ok(());
+    }
+    let records = Records::former(data_dir);
+    let found = !records.list()?.is_empty() || pools.has_any()?;
+    if !found && !claims {
+        return Ok(());
+    }
+    let deadline = Instant::now() + LOCK_WAIT;
+    let _alone = lock(&run_dir, deadline)?;
+    if pools.is_moved() {
+        return Ok(());
+    }
+    match pools.close(deadline) {
+        // A disk that cannot be written keeps an older release out as well, as long as that lasts.
+        Err(cause) if !found => {
+            tracing::debug!("{} is not closed to older releases: {cause}", data_dir.display());
+            return Ok(());
+        }
+        closed => closed.map_err(|cause| failed(data_dir, cause.into()))?,
+    }
+    let present = Records::new(data_dir);
+    move_records(&records, &present).map_err(|cause| failed(data_dir, cause))?;
+    let alive = |container_id: &str, ifname: &str| present.is_alive(container_id, ifname);
+    let moved = pools.move_to(&Store::pools(data_dir), deadline, &alive).and_then(|()| pools.finish());
+    moved.map_err(|cause| failed(data_dir, cause.into()))?;
+    if found {
+        tracing::warn!(
+            "moved what an older release kept in {} to {}: records and addresses of pods that live",
+            data_dir.display(),
+            run_dir.display()
+        );
+    }
+    Ok(())
+}
+
+/// The same for a verb that must not fail.
+pub(crate) fn try_to_take_over(data_dir: &Path) {
+    if let Err(error) = take_over(data_dir, false) {
+        tracing::warn!("{error}; the name of the link tells what to remove");
+    }
+}
+
+/// Moves the records that are still needed, and removes the others. An ADD or DEL of the older release is waited for.
+fn move_records(from: &Records, to: &Records) -> Result<(), Error> {
+    for (container_id, ifname) in from.list()? {
+        let Some(slot) = from.lock_existing(&container_id, &ifname)? else { continue };
+        if is_needed(&slot) {
+            slot.copy_to(to)?;
+        }
+        slot.remove()?;
+    }
+    Ok(())
+}
+
+/// Whether a DEL, or the liveness of an address, depends on it.
+fn is_needed(slot: &Slot) -> bool {
+    let Some(Record { intent, outcome }) = &slot.record else { return slot.is_strange };
+    // What an unfinished ADD has done to the bridge, and what only the record tells another IPAM plugin.
+    let told_nowhere_else =
+        outcome.is_none() || matches!(intent.addressing, AddressingIntent::Delegated { .. });
+    told_nowhere_else
+        || match &intent.link {
+            Some(_) => life::pair_stays(intent, outcome.as_ref()),
+            None => intent.netns.as_ref().is_none_or(Netns::may_exist),
+        }
+}
+
+fn lock(run_dir: &Path, deadline: Instant) -> Result<File, Error> {
+    let path = run_dir.join(LOCK);
+    let taken = || {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(run_dir)?;
+        let mut options = OpenOptions::new();
+        options.read(true).append(true).create(true).mode(0o600);
+        let file = state_file::open(&path, &options)?;
+        Ok(flock::lock(&file, Mode::Exclusive, deadline)?.then_some(file))
+    };
+    let taken: Result<_, std::io::Error> = taken();
+    let taken = taken.map_err(|cause| Error::io(format!("lock {}", path.display()), &cause))?;
+    taken.ok_or_else(|| {
+        let waited = LOCK_WAIT.as_secs();
+        Error::new(Code::TryAgainLater, format!("lock {}: not acquired within {waited} s", path.display()))
+            .with_details("another run moves what an older release left")
+    })
+}
+
+fn failed(data_dir: &Path, cause: Error) -> Error {
+    let text = format!(
+        "dataDir: cannot take over what an older release left in {}: {}",
+        data_dir.display(),
+        cause.msg
+    );
+    Error { msg: text, ..cause }
+}
