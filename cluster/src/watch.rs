@@ -41,6 +41,8 @@ pub struct Selection {
     pub namespace: Option<String>,
     /// A field selector, such as `metadata.name=worker-0`.
     pub fields: Option<String>,
+    /// A label selector, such as `app=web`.
+    pub labels: Option<String>,
     /// How many to ask for at a time.
     pub page: u32,
     /// How long to wait before a kind that the server lacks is looked for again; `None` for as long as after other failures.
@@ -91,6 +93,7 @@ pub async fn follow<T: Content>(api: &Api, selection: &Selection, mut sink: impl
     };
     let mut config = Config::default().timeout(WATCH_SECONDS).page_size(selection.page);
     config.field_selector.clone_from(&selection.fields);
+    config.label_selector.clone_from(&selection.labels);
     loop {
         following.run(watcher(objects.clone(), config.clone()), &mut sink).await;
     }

@@ -48,6 +48,7 @@ impl Api {
             resource: T::resource(),
             namespace: Some(self.namespace.clone()),
             fields: None,
+            labels: None,
             page: T::PAGE,
             absent: None,
             seed: Some(seed),

@@ -36,10 +36,10 @@ use tokio::task::JoinSet;
 use crate::health::Report;
 use crate::node::desired::Label;
 use api::PolicyApi;
-use follow::{Known, follow};
+use follow::{Known, Which, follow};
 pub(crate) use merge::{Candidate, Merged, Part, RETRY_ANNOTATION, Version, merge};
-use objects::{NodeHead, Policy, Resource};
-use report::Reporter;
+use objects::{Head, NODE_LABEL, Policy, Resource, is_label};
+use report::{Reporter, Seen};
 
 /// What the API wants of this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,16 +84,23 @@ pub(crate) fn start(api: cluster::Api, node: String, nmstate_lock: &Path, report
     let nodes = watch::Sender::new(Known::default());
     let reporter = Reporter::new(requests, node.clone(), nmstate_lock.to_owned(), report);
     let mut tasks = JoinSet::new();
-    let seen = (policies.subscribe(), nodes.subscribe(), told.clone(), chosen.clone());
+    let enactments = watch::Sender::new(Known::default());
+    let seen = Seen {
+        policies: policies.subscribe(),
+        nodes: nodes.subscribe(),
+        enactments: enactments.subscribe(),
+        outcome: told.clone(),
+        chosen: chosen.clone(),
+    };
     tasks.spawn(async move {
         // The loop that keeps the links ends first; then the policies are not needed.
         if told.wait_for(Option::is_some).await.is_err() {
             return;
         }
-        let own = Some(format!("metadata.name={node}"));
         tokio::join!(
-            follow::<Policy>(&api, Resource::Policy, None, &policies),
-            follow::<NodeHead>(&api, Resource::Node, own, &nodes),
+            follow::<Policy>(&api, Resource::Policy, Which::All, &policies),
+            follow::<Head>(&api, Resource::Node, Which::Named(node.clone()), &nodes),
+            follow_enactments(&api, &node, &enactments),
             pick(policies.subscribe(), nodes.subscribe(), &node, &choose),
             reporter.run(seen),
         );
@@ -101,10 +108,19 @@ pub(crate) fn start(api: cluster::Api, node: String, nmstate_lock: &Path, report
     Following { chosen, outcome, _tasks: tasks }
 }
 
+/// Watches this node's enactments, so that one that was deleted is soon back. Those of a node whose name is no label cannot
+/// be told from others; a look at the policy's sum finds that one of them is missing.
+async fn follow_enactments(api: &cluster::Api, node: &str, known: &watch::Sender<Known<Head>>) {
+    if is_label(node) {
+        let own = Which::Labelled(NODE_LABEL, node.to_owned());
+        follow::<Head>(api, Resource::Enactment, own, known).await;
+    }
+}
+
 /// Chooses the policies for this node, whenever they or its labels change.
 async fn pick(
     mut policies: watch::Receiver<Known<Policy>>,
-    mut nodes: watch::Receiver<Known<NodeHead>>,
+    mut nodes: watch::Receiver<Known<Head>>,
     node: &str,
     choose: &watch::Sender<Option<Arc<Chosen>>>,
 ) {
@@ -130,7 +146,7 @@ async fn pick(
 }
 
 /// What is to be kept; `None` as long as the API has not answered, and while it does not know this node: what was kept stays.
-fn choice(policies: &Known<Policy>, nodes: &Known<NodeHead>, node: &str) -> Option<Chosen> {
+fn choice(policies: &Known<Policy>, nodes: &Known<Head>, node: &str) -> Option<Chosen> {
     let labels = &nodes.objects.as_ref()?.get(node)?.metadata.labels;
     let policies = policies.objects.as_ref()?;
     let meant = policies.values().filter(|policy| policy.can_be_named() && policy.selects(labels));
@@ -159,7 +175,7 @@ mod tests {
         json!({"metadata": metadata, "spec": {"nodeSelector": selector}})
     }
 
-    fn node(labels: &Value) -> Known<NodeHead> {
+    fn node(labels: &Value) -> Known<Head> {
         known(&[json!({"metadata": {"name": "worker-0", "labels": labels}})])
     }
 

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::cli::{Cli, Run};
 use crate::cluster::broker;
-use crate::health::{self, Due, Health};
+use crate::health::{self, Due, Health, Line};
 use crate::node::apply::Targets;
 use crate::node::state::State;
 use crate::plugin::{self, Installation};
@@ -51,7 +51,10 @@ pub(crate) async fn run(cli: &Cli, options: &Run) -> anyhow::Result<ExitCode> {
     let api = broker.as_ref().map(|broker| {
         // Pods are served whatever becomes of the links, so those are not a reason to restart.
         health.pulse.is_not_vital();
-        (broker.api.clone(), health.readiness.part("policies", "not read yet"))
+        health.readiness.serves_pods();
+        let policies = health.readiness.side_part("policies");
+        policies.set(vec![Line::Amiss("not read yet".into())]);
+        (broker.api.clone(), policies)
     });
     let server = broker.as_ref().and_then(|broker| broker.api.endpoint());
     let pulse = health.pulse.clone();

@@ -1,9 +1,11 @@
 //! What is missing, in words.
 //!
 //! One line for each matter, as `doctor` prints them: `ok`, `note` for what is worth knowing, `wait` for what keeps the
-//! agent from doing all it should.
+//! agent from serving pods, `warn` for links that are not as wanted. In a cluster these do not make the agent unready: a
+//! policy is a user's, and must not stop the roll-out of the agent.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use octavia_bridge_cluster::lock;
@@ -18,6 +20,8 @@ pub(crate) enum Line {
     Note(String),
     /// What is missing.
     Missing(String),
+    /// A link, or what keeps one, is not as it is wanted.
+    Amiss(String),
 }
 
 /// How one part stands, asked each time.
@@ -25,11 +29,15 @@ type Ask = Box<dyn Fn() -> Vec<Line> + Send + Sync>;
 
 /// The parts of the agent that were started, in that order.
 #[derive(Default)]
-pub(crate) struct Readiness(Mutex<Vec<(&'static str, Ask)>>);
+pub(crate) struct Readiness {
+    parts: Mutex<Vec<(&'static str, Ask)>>,
+    /// The agent is there for pods, and not for links alone.
+    serves_pods: AtomicBool,
+}
 
 impl fmt::Debug for Readiness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(lock(&self.0).iter().map(|(name, _)| name)).finish()
+        f.debug_list().entries(lock(&self.parts).iter().map(|(name, _)| name)).finish()
     }
 }
 
@@ -51,21 +59,28 @@ impl Readiness {
         report
     }
 
-    /// Adds a part that is asked. It must not block.
-    pub(crate) fn ask(&self, name: &'static str, ask: impl Fn() -> Vec<Line> + Send + Sync + 'static) {
-        lock(&self.0).push((name, Box::new(ask)));
+    /// From now on links are not all that the agent is there for.
+    pub(crate) fn serves_pods(&self) {
+        self.serves_pods.store(true, Ordering::Relaxed);
     }
 
-    /// Whether nothing is missing, and all lines as text.
+    /// Adds a part that is asked. It must not block.
+    pub(crate) fn ask(&self, name: &'static str, ask: impl Fn() -> Vec<Line> + Send + Sync + 'static) {
+        lock(&self.parts).push((name, Box::new(ask)));
+    }
+
+    /// Whether nothing is missing without which the agent is not ready, and all lines as text.
     pub(crate) fn report(&self) -> (bool, String) {
         let mut ready = true;
         let mut text = String::new();
-        for (name, ask) in lock(&self.0).iter() {
+        let serves_pods = self.serves_pods.load(Ordering::Relaxed);
+        for (name, ask) in lock(&self.parts).iter() {
             for line in ask() {
                 let (word, what) = match line {
                     Line::Well(what) => ("ok", what),
                     Line::Note(what) => ("note", what),
-                    Line::Missing(what) => ("wait", what),
+                    Line::Amiss(what) if serves_pods => ("warn", what),
+                    Line::Missing(what) | Line::Amiss(what) => ("wait", what),
                 };
                 ready &= word != "wait";
                 // Causes may have lines of their own.
@@ -108,6 +123,11 @@ mod tests {
             text,
             "ok    policy   in force\nwait  policy   octbr:; no enp6s0\nok    pools    2 pools\n"
         );
+        policy.set(vec![Line::Amiss("octbr: no enp6s0".into())]);
+        assert!(!readiness.report().0, "links are all that there is to do");
+        readiness.serves_pods();
+        let amiss = "warn  policy   octbr: no enp6s0\nok    pools    2 pools\n";
+        assert_eq!(readiness.report(), (true, amiss.into()));
         policy.set(vec![Line::Note("kept by another agent".into())]);
         assert!(readiness.report().0);
     }

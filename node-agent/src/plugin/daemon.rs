@@ -130,7 +130,7 @@ impl Reporter {
         }
         let remarks = lines.iter().filter_map(|line| match line {
             Line::Well(_) => None,
-            Line::Note(what) | Line::Missing(what) => Some(what.clone()),
+            Line::Note(what) | Line::Missing(what) | Line::Amiss(what) => Some(what.clone()),
         });
         let remarks: Vec<String> = remarks.collect();
         if remarks != self.said {

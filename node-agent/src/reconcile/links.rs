@@ -82,7 +82,7 @@ pub(crate) async fn keep(job: Arc<Job>) -> anyhow::Result<()> {
         let why =
             format!("the loop that keeps the links ended: {why}; it begins anew in {} s", pause.as_secs());
         tracing::error!("{why}");
-        job.standing.failed(why);
+        job.standing.ended(why);
         job.health.pulse.sleeps_until(Instant::now() + pause);
         if timeout(pause, stopped.wait_for(|stopped| *stopped)).await.is_ok() {
             return Ok(());

@@ -115,7 +115,7 @@ impl Ports {
                     "{stray}: another program undoes it time and again; put back in {} s",
                     pause.as_secs() + 1
                 );
-                lines.push(Line::Missing(why));
+                lines.push(Line::Amiss(why));
                 again = Some(again.map_or(pause, |other| other.min(pause)));
                 continue;
             }
@@ -134,7 +134,7 @@ impl Ports {
                 }
                 Ok(false) => again = Some(RETRY),
                 Err(error) => {
-                    lines.push(Line::Missing(format!("{stray}: {}", chain(&error))));
+                    lines.push(Line::Amiss(format!("{stray}: {}", chain(&error))));
                     again = Some(RETRY);
                 }
             }
@@ -149,21 +149,21 @@ impl Ports {
     }
 
     fn fail(&mut self, why: &str) {
-        self.tell(vec![Line::Missing(format!("pods' ports cannot be looked at: {why}"))]);
+        self.tell(vec![Line::Amiss(format!("pods' ports cannot be looked at: {why}"))]);
     }
 
     /// Reports these, and logs them unless it has just logged the same.
     fn tell(&mut self, mut lines: Vec<Line>) {
         let more = lines.len().saturating_sub(NAMED);
         // What is missing first, so that it is not among those that are only counted.
-        lines.sort_by_key(|line| !matches!(line, Line::Missing(_)));
+        lines.sort_by_key(|line| !matches!(line, Line::Amiss(_)));
         lines.truncate(NAMED);
         if more > 0 {
             lines.push(Line::Note(format!("and {more} ports more")));
         }
         let mut said = Vec::new();
         for line in &lines {
-            if let Line::Note(text) | Line::Missing(text) = line {
+            if let Line::Note(text) | Line::Amiss(text) = line {
                 said.push(text.clone());
             }
         }
@@ -184,5 +184,5 @@ fn line(stray: &Stray, left: bool) -> Line {
         (true, true) if left => format!("{stray}; --leave-pod-ports leaves it"),
         (true, _) => format!("{stray}; the agent leaves it as it is"),
     };
-    if stray.kept && stray.fault.cuts_off() && !left { Line::Missing(text) } else { Line::Note(text) }
+    if stray.kept && stray.fault.cuts_off() && !left { Line::Amiss(text) } else { Line::Note(text) }
 }

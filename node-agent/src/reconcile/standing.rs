@@ -96,7 +96,7 @@ impl Standing {
     /// From now on something else is to be kept.
     pub(super) fn begins(&mut self) {
         self.reached = false;
-        self.report.set(vec![Line::Missing("a new one is not in force yet".into())]);
+        self.report.set(vec![Line::Amiss("a new one is not in force yet".into())]);
     }
 
     /// A newer one is wrong, and the present one stays.
@@ -143,18 +143,18 @@ impl Standing {
             self.links.failed();
         }
         let mut lines: Vec<Line> =
-            looked.waits.iter().map(|missing| Line::Missing(missing.to_string())).collect();
-        lines.extend(looked.failures.iter().map(|failure| Line::Missing(failure.to_string())));
+            looked.waits.iter().map(|missing| Line::Amiss(missing.to_string())).collect();
+        lines.extend(looked.failures.iter().map(|failure| Line::Amiss(failure.to_string())));
         // There is nothing to fall back to.
         let left_out = self.refused.as_ref().filter(|_| self.failed && desired.is_empty());
-        lines.extend(left_out.map(|why| Line::Missing(format!("not in force: {why}"))));
+        lines.extend(left_out.map(|why| Line::Amiss(format!("not in force: {why}"))));
         let is_well = lines.is_empty();
         self.reached |= is_well;
         // Pods wait for the bridge of one of them.
         for policy in not_in_force {
             let waited_for = !policy.bridges.is_empty();
             let text = policy.to_string();
-            lines.push(if waited_for { Line::Missing(text) } else { Line::Note(text) });
+            lines.push(if waited_for { Line::Amiss(text) } else { Line::Note(text) });
         }
         self.links.stands(match () {
             () if failing > 0 || left_out.is_some() || !not_in_force.is_empty() => PolicyState::Failed,
@@ -177,9 +177,18 @@ impl Standing {
 
     /// It could not be brought about.
     pub(super) fn failed(&self, why: String) {
+        self.fails(Line::Amiss(why));
+    }
+
+    /// The loop ended: a defect, which a roll-out must not spread.
+    pub(super) fn ended(&self, why: String) {
+        self.fails(Line::Missing(why));
+    }
+
+    fn fails(&self, line: Line) {
         self.links.failed();
         self.links.stands(PolicyState::Failed);
-        self.report.set(vec![Line::Missing(why)]);
+        self.report.set(vec![line]);
     }
 }
 

@@ -9,7 +9,7 @@ use super::Verdict;
 use super::api::PolicyApi;
 use super::conditions::{self, Stage};
 use super::merge::Candidate;
-use super::objects::{Enactment, NODE_LABEL, ObjectMeta, POLICY_LABEL, POLICY_UID, Resource, is_label};
+use super::objects::{Enactment, Head, NODE_LABEL, ObjectMeta, POLICY_LABEL, POLICY_UID, Resource, is_label};
 use super::patch::replacing;
 
 /// What is to be said of a policy.
@@ -49,11 +49,13 @@ pub(super) struct Enactments {
     node: String,
     /// By policy; `None` until they were read.
     known: Option<BTreeMap<String, Enactment>>,
+    /// The uids of those that the watch showed last, by name.
+    seen: BTreeMap<String, String>,
 }
 
 impl Enactments {
     pub(super) fn new(api: PolicyApi, node: String) -> Self {
-        Self { api, node, known: None }
+        Self { api, node, known: None, seen: BTreeMap::new() }
     }
 
     /// What was said last of this very version of a policy; of those of earlier processes, too.
@@ -92,6 +94,23 @@ impl Enactments {
         Ok(())
     }
 
+    /// Forgets those of the server's objects of the watch before that are not there `now`, if they are the very ones that
+    /// are known.
+    pub(super) fn compare(&mut self, now: &BTreeMap<String, Head>) {
+        let mut gone = Vec::new();
+        for (policy, enactment) in self.known.iter().flatten() {
+            let ObjectMeta { name, uid, .. } = &enactment.metadata;
+            if self.seen.get(name) == Some(uid) && !now.contains_key(name) {
+                gone.push(policy.clone());
+            }
+        }
+        self.seen = now.iter().map(|(name, head)| (name.clone(), head.metadata.uid.clone())).collect();
+        for policy in &gone {
+            tracing::info!("the enactment {} was deleted, and is created again", self.name(policy));
+            self.forget(policy);
+        }
+    }
+
     /// It is not as it was known.
     pub(super) fn forget(&mut self, policy: &str) {
         if let Some(known) = &mut self.known {
@@ -123,9 +142,11 @@ impl Enactments {
         let name = self.name(&policy.name);
         let known = self.known.as_ref().and_then(|known| known.get(&policy.name));
         let enactment = match known {
-            Some(enactment) if uid_of(enactment) == policy.version.uid => enactment.clone(),
+            Some(enactment) if uid_of(enactment) == policy.version.uid && is_owned(enactment, node) => {
+                enactment.clone()
+            }
             known => {
-                // Of a policy that had this name before, or of another program's making.
+                // Of a policy, or owned by a node, that had this name before, or of another program's making.
                 if known.is_some() {
                     self.delete(&policy.name).await?;
                 }
@@ -190,6 +211,11 @@ impl Enactments {
     fn name(&self, policy: &str) -> String {
         format!("{}.{policy}", self.node)
     }
+}
+
+/// Whether the enactment goes with this very node, and not with one that had its name before.
+fn is_owned(enactment: &Enactment, node: &ObjectMeta) -> bool {
+    enactment.metadata.owner_references.iter().any(|owner| owner.uid == node.uid)
 }
 
 /// The policy that an enactment says it is of.

@@ -31,17 +31,33 @@ impl<T> Default for Known<T> {
     }
 }
 
-/// Reads and watches those of a kind that `fields`, a selector, selects, until the task is ended.
+/// Which objects of a kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Which {
+    All,
+    /// That of this name.
+    Named(String),
+    /// Those with this label and value.
+    Labelled(&'static str, String),
+}
+
+/// Reads and watches objects of a kind until the task is ended.
 pub(super) async fn follow<T: Object + Content>(
     api: &Api,
     resource: Resource,
-    fields: Option<String>,
+    which: Which,
     known: &watch::Sender<Known<T>>,
 ) {
+    let (fields, labels) = match which {
+        Which::All => (None, None),
+        Which::Named(name) => (Some(format!("metadata.name={name}")), None),
+        Which::Labelled(label, value) => (None, Some(format!("{label}={value}"))),
+    };
     let selection = Selection {
         resource: resource.resource(),
         namespace: None,
         fields,
+        labels,
         page: PAGE,
         absent: Some(ABSENT),
         seed: None,

@@ -81,6 +81,15 @@ pub(super) struct ObjectMeta {
     pub(super) labels: BTreeMap<String, String>,
     #[serde(default)]
     pub(super) annotations: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(super) owner_references: Vec<Owner>,
+}
+
+/// Another object, with which this one goes.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub(super) struct Owner {
+    #[serde(default)]
+    pub(super) uid: String,
 }
 
 /// An object that is watched.
@@ -248,15 +257,15 @@ impl Object for Policy {
     }
 }
 
-/// A Node's name and labels, which is all that is watched of this one.
+/// An object's metadata, which is all that is watched of this node and of its enactments.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-pub(super) struct NodeHead {
+pub(super) struct Head {
     pub(super) metadata: ObjectMeta,
 }
 
-impl Object for NodeHead {}
+impl Object for Head {}
 
-impl Content for NodeHead {
+impl Content for Head {
     const METADATA: bool = true;
 
     fn read(text: &str) -> serde_json::Result<Self> {

@@ -15,7 +15,7 @@ use super::enact::{Enactments, NodeReport};
 use super::event::PolicyEvent;
 use super::follow::Known;
 use super::merge::{Candidate, Version};
-use super::objects::{NodeHead, ObjectMeta, Policy};
+use super::objects::{Head, ObjectMeta, Policy};
 use super::refusals::Refusals;
 use super::status::{Look, Statuses};
 use super::sums::{self, Sums};
@@ -36,12 +36,15 @@ const LEFT_TO_OTHERS: Duration = Duration::from_secs(3);
 const SOON: Duration = Duration::from_secs(1);
 
 /// Where what is to be reported comes from.
-pub(super) type Seen = (
-    watch::Receiver<Known<Policy>>,
-    watch::Receiver<Known<NodeHead>>,
-    watch::Receiver<Option<Outcome>>,
-    watch::Receiver<Option<Arc<Chosen>>>,
-);
+pub(super) struct Seen {
+    pub(super) policies: watch::Receiver<Known<Policy>>,
+    /// This node.
+    pub(super) nodes: watch::Receiver<Known<Head>>,
+    /// This node's.
+    pub(super) enactments: watch::Receiver<Known<Head>>,
+    pub(super) outcome: watch::Receiver<Option<Outcome>>,
+    pub(super) chosen: watch::Receiver<Option<Arc<Chosen>>>,
+}
 
 /// The one of this node.
 pub(super) struct Reporter {
@@ -84,8 +87,12 @@ impl Reporter {
     }
 
     /// Reports what is new until the task is ended.
-    pub(super) async fn run(mut self, (mut policies, mut nodes, mut outcome, mut chosen): Seen) {
+    pub(super) async fn run(mut self, seen: Seen) {
+        let Seen { mut policies, mut nodes, mut enactments, mut outcome, mut chosen } = seen;
         loop {
+            if let Some(heads) = &enactments.borrow_and_update().objects {
+                self.enactments.compare(heads);
+            }
             let wake = {
                 let (all, node) =
                     (policies.borrow_and_update().objects.clone(), self.own(&nodes.borrow_and_update()));
@@ -100,6 +107,7 @@ impl Reporter {
             let changed = tokio::select! {
                 changed = policies.changed() => changed,
                 changed = nodes.changed() => changed,
+                changed = enactments.changed() => changed,
                 changed = outcome.changed() => changed,
                 changed = chosen.changed() => changed,
                 () = sleep_until(wake) => Ok(()),
@@ -111,7 +119,7 @@ impl Reporter {
         }
     }
 
-    fn own(&self, nodes: &Known<NodeHead>) -> Option<ObjectMeta> {
+    fn own(&self, nodes: &Known<Head>) -> Option<ObjectMeta> {
         Some(nodes.objects.as_ref()?.get(&self.node)?.metadata.clone())
     }
 
@@ -128,14 +136,14 @@ impl Reporter {
                 Line::Note("the API server has no NodeNetworkConfigurationPolicies".into())
             } else {
                 let why = known.trouble.as_ref().map(|error| format!(": {}", error.in_words()));
-                Line::Missing(format!("not read yet{}", why.unwrap_or_default()))
+                Line::Amiss(format!("not read yet{}", why.unwrap_or_default()))
             }];
         };
         if policies.is_empty() {
             return vec![Line::Well("none".into())];
         }
         let Some(chosen) = chosen.filter(|_| node) else {
-            return vec![Line::Missing(format!("the API server has no node {}", self.node))];
+            return vec![Line::Amiss(format!("the API server has no node {}", self.node))];
         };
         let failed = outcome.0.iter().filter_map(|(name, (_, verdict))| match verdict {
             // Where it was wrong, the enactment and the policy's status say so.

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::api::PolicyApi;
 use super::conditions::{self, Condition, Stage};
 use super::merge::Version;
-use super::objects::{Enactment, Node, NodeHead, ObjectMeta, Policy, Resource};
+use super::objects::{Enactment, Head, Node, ObjectMeta, Policy, Resource};
 use super::patch::replacing;
 use super::summary::{Summary, node_of, speaks_of, sum_up};
 use crate::cluster::backoff;
@@ -155,7 +155,7 @@ impl Statuses {
         let enactments = self.api.list::<Enactment>(Resource::Enactment, &of_policy).await?;
         let pairs: Vec<String> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let selection = format!("labelSelector={}", encoded(&pairs.join(",")));
-        let nodes = match self.api.list::<NodeHead>(Resource::Node, &selection).await {
+        let nodes = match self.api.list::<Head>(Resource::Node, &selection).await {
             Ok(nodes) => self.with_readiness(nodes, metadata, &enactments, &selection).await?,
             // Keys or values that no label can have, so no node has them.
             Err(error) if error.code() == Some(400) => Vec::new(),
@@ -169,14 +169,14 @@ impl Statuses {
     /// Node is ten times as large as its metadata.
     async fn with_readiness(
         &self,
-        heads: Vec<NodeHead>,
+        heads: Vec<Head>,
         policy: &ObjectMeta,
         enactments: &[Enactment],
         selection: &str,
     ) -> Result<Vec<Node>, ApiError> {
         let speaking: BTreeSet<&str> =
             enactments.iter().filter(|one| speaks_of(one, policy)).map(|one| node_of(one, policy)).collect();
-        let is_silent = |head: &NodeHead| !speaking.contains(head.metadata.name.as_str());
+        let is_silent = |head: &Head| !speaking.contains(head.metadata.name.as_str());
         if heads.iter().filter(|head| is_silent(head)).count() > ASKED_SINGLY {
             return self.api.list::<Node>(Resource::Node, selection).await;
         }

@@ -55,6 +55,7 @@ pub(super) async fn follow(api: Api, node: String, pods: Arc<Pods>) {
         resource: ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("", "v1", "Pod"), "pods"),
         namespace: None,
         fields: Some(format!("spec.nodeName={node}")),
+        labels: None,
         page: PAGE,
         absent: None,
         seed: None,

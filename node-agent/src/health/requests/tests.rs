@@ -30,7 +30,7 @@ fn said(requests: &Requests) -> String {
     let lines = requests.lines().into_iter().map(|line| match line {
         Line::Well(text) => format!("ok {text}"),
         Line::Note(text) => format!("note {text}"),
-        Line::Missing(text) => format!("wait {text}"),
+        Line::Missing(text) | Line::Amiss(text) => format!("wait {text}"),
     });
     lines.collect::<Vec<_>>().join("\n")
 }

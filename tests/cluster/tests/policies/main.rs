@@ -2,6 +2,7 @@
 
 mod away;
 mod conflicts;
+mod enactments;
 mod files;
 mod force;
 mod island;
