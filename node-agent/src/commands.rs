@@ -36,7 +36,7 @@ pub(crate) async fn carry_out(cli: &Cli) -> anyhow::Result<ExitCode> {
         Verb::Apply { input, safety } => apply::apply(cli, input, safety).await,
         Verb::Show { json } => show::show(*json).await,
         Verb::Remove { safety } => remove::remove(cli, safety).await,
-        Verb::Install { places, plugin } => install::install(cli, places, plugin),
+        Verb::Install { places, plugin, print } => install::install(cli, places, plugin, *print),
         Verb::Uninstall { places, state } => install::uninstall(cli, places, *state),
         Verb::Doctor(options) => doctor::doctor(cli, options).await,
         Verb::Pools(options) => pools::pools(cli, options).await,

@@ -7,6 +7,7 @@
 //! - `cluster`: the API server's side. `policies` follows policies and reports on them, `broker` gives addresses to the
 //!   plugin, `reclaim` frees addresses whose pods are gone.
 //! - `node`: the node's side. `desired`, `observed`, the `plan` between them, `apply`, and the kept `state`.
+//! - `others`: files by which other programs leave the links alone.
 //! - `plugin`: the CNI plugin's file in the container runtime's directory.
 //! - `health`: probes, readiness and metrics.
 //!
@@ -18,6 +19,7 @@ mod commands;
 pub mod fuzzing;
 mod health;
 mod node;
+mod others;
 mod plugin;
 mod reconcile;
 mod seconds;

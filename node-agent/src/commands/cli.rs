@@ -10,6 +10,7 @@ use crate::cluster::Cluster;
 use crate::health::{HealthOptions, HealthSocket, Question};
 use crate::node::apply::Endpoint;
 use crate::node::source::Input;
+use crate::others;
 use crate::plugin::Plugin;
 use crate::seconds;
 
@@ -73,12 +74,15 @@ pub(crate) enum Verb {
         #[command(flatten)]
         safety: Safety,
     },
-    /// Install the plugin for the container runtime, a systemd unit, or a NetworkManager configuration file.
+    /// Install the plugin for the container runtime, a systemd unit, or files for NetworkManager and systemd-networkd.
     Install {
         #[command(flatten)]
         places: Places,
         #[command(flatten)]
         plugin: Plugin,
+        /// Print the files and write nothing; works beside a running agent.
+        #[arg(long, conflicts_with = "cni_bin_dir")]
+        print: bool,
     },
     /// Remove what install created; keep links, pods' addresses and the kept state.
     Uninstall {
@@ -121,6 +125,8 @@ pub(crate) struct Run {
     pub(crate) cni_bin_dir: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) plugin: Plugin,
+    #[command(flatten)]
+    pub(crate) others: others::Places,
     #[command(flatten)]
     pub(crate) health: HealthOptions,
 }
@@ -206,7 +212,7 @@ pub(crate) struct Safety {
 }
 
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("whom").args(["cni_bin_dir", "systemd", "network_manager"]).required(true).multiple(true))]
+#[command(group = ArgGroup::new("whom").args(["cni_bin_dir", "systemd", "network_manager", "networkd"]).required(true).multiple(true))]
 pub(crate) struct Places {
     /// The container runtime's plugin directory, such as /opt/cni/bin.
     #[arg(long, value_name = "DIR")]
@@ -218,10 +224,16 @@ pub(crate) struct Places {
     /// when the state names others.
     #[arg(long)]
     pub(crate) network_manager: bool,
+    /// The same file for systemd-networkd, which also excludes pods' ports.
+    #[arg(long)]
+    pub(crate) networkd: bool,
     /// Directory of systemd units.
     #[arg(long, value_name = "DIR", default_value = "/etc/systemd/system")]
     pub(crate) unit_dir: PathBuf,
     /// Directory of NetworkManager configuration files.
     #[arg(long, value_name = "DIR", default_value = "/etc/NetworkManager/conf.d")]
     pub(crate) network_manager_dir: PathBuf,
+    /// Directory of systemd-networkd configuration files.
+    #[arg(long, value_name = "DIR", default_value = "/etc/systemd/network")]
+    pub(crate) networkd_dir: PathBuf,
 }

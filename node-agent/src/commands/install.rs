@@ -1,9 +1,8 @@
 //! What is put on the host for others: the plugin into the directory where the container runtime looks for it; for systemd a
 //! unit that brings the kept desired state about before kubelet starts, so that after a reboot pods find their bridge with
-//! its uplink, whether or not an API server can be reached; for NetworkManager which links are not its own.
+//! its uplink, whether or not an API server can be reached; for NetworkManager and systemd-networkd which links are not theirs.
 
 mod leftovers;
-mod network_manager;
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -15,20 +14,27 @@ use anyhow::Context;
 use octavia_bridge_ipam::visible::lines;
 
 use super::cli::{Cli, Places};
-use super::output::print;
+use super::output::{print, print_text};
 use crate::node::state::State;
+use crate::others::{self, Other};
 use crate::plugin::{self, Installation, Plugin};
 
 const NAME: &str = "octavia-bridge-agent.service";
 /// Whom it is started for. kubelet is named by `Before=` only, so that a host without it works too.
 const TARGET: &str = "multi-user.target.wants";
 
-/// Writes what was asked for: the plugin, the unit, enabled for the next boot, and NetworkManager's file.
+/// Writes what was asked for: the plugin, the unit, enabled for the next boot, and the files for other programs. With
+/// `only_print` it prints unit and files.
 ///
 /// # Errors
 /// Those of writing; a file of another program in the plugin's place; paths that systemd, and names that NetworkManager
 /// could misread; nothing kept to tell NetworkManager.
-pub(crate) fn install(cli: &Cli, places: &Places, plugin: &Plugin) -> anyhow::Result<ExitCode> {
+pub(crate) fn install(
+    cli: &Cli,
+    places: &Places,
+    plugin: &Plugin,
+    only_print: bool,
+) -> anyhow::Result<ExitCode> {
     if let Some(bin_dir) = &places.cni_bin_dir {
         let state = State::lock(&cli.state_dir)?;
         let look = Installation::new(bin_dir, plugin, state.directory())?.reconcile()?;
@@ -46,14 +52,26 @@ pub(crate) fn install(cli: &Cli, places: &Places, plugin: &Plugin) -> anyhow::Re
         let state =
             std::path::absolute(&cli.state_dir).context("make the state directory's path absolute")?;
         let path = places.unit_dir.join(NAME);
-        put(&path, &text(word(&program)?, word(&state)?))?;
-        enable(places, &path).with_context(|| format!("enable the unit {}", path.display()))?;
-        tracing::info!("{} takes effect at the next boot, or after systemctl daemon-reload", path.display());
+        let unit = text(word(&program)?, word(&state)?);
+        if only_print {
+            show(&path, &unit)?;
+        } else {
+            put(&path, &unit)?;
+            enable(places, &path).with_context(|| format!("enable the unit {}", path.display()))?;
+            tracing::info!(
+                "{} takes effect at the next boot, or after systemctl daemon-reload",
+                path.display()
+            );
+        }
     }
-    if places.network_manager {
-        let path = network_manager::path(places);
-        put(&path, &network_manager::text(cli)?)?;
-        tracing::info!("{} takes effect when NetworkManager is started again", path.display());
+    for (other, path) in asked_for(places) {
+        let text = other.text(&others::made_last(&cli.state_dir)?)?;
+        if only_print {
+            show(&path, &text)?;
+        } else {
+            put(&path, &text)?;
+            tracing::info!("{} takes effect {}", path.display(), other.when());
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -93,13 +111,29 @@ pub(crate) fn uninstall(cli: &Cli, places: &Places, with_state: bool) -> anyhow:
     if places.systemd {
         paths.extend([wanted(places), places.unit_dir.join(NAME)]);
     }
-    if places.network_manager {
-        paths.push(network_manager::path(places));
-    }
+    paths.extend(asked_for(places).into_iter().map(|(_, path)| path));
     for path in paths {
         remove(&path).with_context(|| format!("remove {}", path.display()))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Other programs that are to be told, and where.
+fn asked_for(places: &Places) -> Vec<(Other, PathBuf)> {
+    let mut others = Vec::new();
+    if places.network_manager {
+        others.push((Other::NetworkManager, Other::NetworkManager.path(&places.network_manager_dir)));
+    }
+    if places.networkd {
+        others.push((Other::Networkd, Other::Networkd.path(&places.networkd_dir)));
+    }
+    others
+}
+
+/// Prints a file, its name first.
+fn show(path: &Path, text: &str) -> anyhow::Result<()> {
+    print(&format!("# {}", path.display()))?;
+    print_text(text.trim_end())
 }
 
 /// Has systemd start the unit at the next boot.

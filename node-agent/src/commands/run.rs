@@ -16,6 +16,7 @@ use crate::cluster::broker;
 use crate::health::{self, Due, Health, Line};
 use crate::node::apply::Targets;
 use crate::node::state::State;
+use crate::others;
 use crate::plugin::{self, Installation};
 use crate::reconcile::{self, Job, PortsTold, Standing};
 
@@ -29,7 +30,7 @@ const LAST: Duration = Duration::from_secs(15);
 /// Another agent at work; no broker; without a cluster wrong input at the start, and a netlink socket that fails. What
 /// cannot be reached now is not an error: it is tried again.
 pub(crate) async fn run(cli: &Cli, options: &Run) -> anyhow::Result<ExitCode> {
-    let Run { input, safety, keeping, cluster, cni_bin_dir, plugin, health: endpoints } = options;
+    let Run { input, safety, keeping, cluster, cni_bin_dir, plugin, others, health: endpoints } = options;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut reload = signal(SignalKind::hangup())?;
@@ -59,6 +60,8 @@ pub(crate) async fn run(cli: &Cli, options: &Run) -> anyhow::Result<ExitCode> {
     let server = broker.as_ref().and_then(|broker| broker.api.endpoint());
     let pulse = health.pulse.clone();
     health.readiness.ask("links", move || reconcile::overdue(&pulse));
+    let made = tokio::sync::watch::Sender::default();
+    let telling = others::start(others, made.subscribe(), &health);
     let job = Arc::new(Job {
         state,
         state_dir: cli.state_dir.clone(),
@@ -70,6 +73,7 @@ pub(crate) async fn run(cli: &Cli, options: &Run) -> anyhow::Result<ExitCode> {
         standing,
         ports,
         leave_ports: keeping.leave_pod_ports,
+        made,
         health,
         stop: tokio::sync::watch::Sender::new(false),
         reload: tokio::sync::Notify::new(),
@@ -90,6 +94,10 @@ pub(crate) async fn run(cli: &Cli, options: &Run) -> anyhow::Result<ExitCode> {
     }
     if let Some(installing) = installing {
         installing.stop().await;
+    }
+    // What it has begun to write appears whole or not at all.
+    if let Some(telling) = telling {
+        telling.abort();
     }
     match timeout(LAST, links).await {
         Ok(ended) => ended??,

@@ -79,12 +79,15 @@ fn beside(target: &Path, ending: &str) -> PathBuf {
 pub(super) fn put(source: &File, content: &Content, target: &Path, mode: u32, fresh: bool) -> io::Result<()> {
     let draft = draft(target);
     let result = write(source, content, target, &draft, mode).and_then(|()| rename(&draft, target, fresh));
-    if result.is_err()
-        && let Err(cause) = remove(&draft)
-    {
-        tracing::warn!("remove {}: {cause}", draft.display());
+    if let Err(cause) = result {
+        // Said with the cause, which is logged once and not at each try.
+        return Err(match remove(&draft) {
+            Ok(_) => cause,
+            Err(left) => {
+                io::Error::new(cause.kind(), format!("{cause}; and {} stays: {left}", draft.display()))
+            }
+        });
     }
-    result?;
     sync_directory(target)
 }
 
@@ -127,6 +130,10 @@ pub(super) fn remove(path: &Path) -> io::Result<bool> {
     match fs::remove_file(path) {
         Ok(()) => Ok(true),
         Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(false),
+        // A read-only file system refuses before it looks.
+        Err(_) if fs::symlink_metadata(path).is_err_and(|none| none.kind() == ErrorKind::NotFound) => {
+            Ok(false)
+        }
         Err(cause) => Err(cause),
     }
 }

@@ -50,6 +50,8 @@ pub(crate) struct Job {
     pub(crate) ports: Told,
     /// Pods' ports are looked at only.
     pub(crate) leave_ports: bool,
+    /// Names of the links that the policy creates, for files of other programs.
+    pub(crate) made: watch::Sender<Vec<String>>,
     pub(crate) health: Arc<Health>,
     pub(crate) stop: watch::Sender<bool>,
     /// The files are to be read again.

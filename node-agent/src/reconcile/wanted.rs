@@ -12,6 +12,7 @@ use crate::node::desired::{self, Label, Problems};
 use crate::node::source::Input;
 use crate::node::state::{CutOffs, Kept, NotInForce, State};
 use crate::node::{plan, ports, recovery, source};
+use crate::others;
 
 /// Of the reason that the plugin tells, in characters: it becomes an event of a pod.
 const LONGEST_WHY: usize = 500;
@@ -233,6 +234,14 @@ impl Keeper<'_> {
         (self.desired, self.kept) = (merged.desired, merged.kept);
         self.promised = false;
         self.unkept_at = None;
+        let made = others::made_here(&self.desired);
+        self.job.made.send_if_modified(|before| {
+            let is_new = !made.is_empty() && *before != made;
+            if is_new {
+                *before = made;
+            }
+            is_new
+        });
         self.standing.begins();
         Ok(true)
     }

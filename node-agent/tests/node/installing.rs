@@ -2,8 +2,11 @@
 
 use std::fs;
 use std::process::Command;
+use std::time::Duration;
 
-use crate::scene::{AGENT, POLICY, on_a_node};
+use nix::sys::signal::Signal;
+
+use crate::scene::{AGENT, POLICY, on_a_node, until};
 
 #[test]
 fn the_units_own_command_brings_the_kept_state_back_after_a_reboot() {
@@ -56,6 +59,88 @@ fn network_manager_is_told_of_what_the_program_makes_and_of_nothing_else() {
             assert!(!file.exists());
         }
         assert_eq!(node.run("install", "").status, 2, "whom to tell has to be said");
+    });
+}
+
+#[test]
+fn what_would_be_written_is_printed_beside_a_running_agent() {
+    on_a_node(|node| {
+        fs::write(node.path("policy.yaml"), POLICY).unwrap();
+        let _daemon =
+            node.start(&format!("run --health-bind none -f {}", node.path("policy.yaml").display()));
+        until(Duration::from_secs(10), "the policy is kept", || {
+            node.path("state/agent/desired.json").exists()
+        });
+        assert_eq!(node.ok("plan", ""), "nothing to do\n");
+        let files = node.path("files");
+        let words = format!(
+            "--systemd --network-manager --networkd --unit-dir {0} --network-manager-dir {0} --networkd-dir {0}",
+            files.display()
+        );
+        let printed = node.ok(&format!("install --print {words}"), "");
+        assert!(!files.exists(), "nothing is written");
+        fs::create_dir(&files).unwrap();
+        node.ok(&format!("install {words}"), "");
+        for file in ["octavia-bridge-agent.service", "90-octavia-bridge.conf", "00-octavia-bridge.network"] {
+            let text = fs::read_to_string(files.join(file)).unwrap();
+            let block = format!("# {}\n{}\n", files.join(file).display(), text.trim_end());
+            assert!(printed.contains(&block), "{file}: {printed}");
+        }
+        let network = fs::read_to_string(files.join("00-octavia-bridge.network")).unwrap();
+        assert!(
+            network.contains("[Match]\nName=octbr veth[0-9a-f]")
+                && network.contains("[Link]\nUnmanaged=yes\n")
+        );
+        node.ok(
+            &format!(
+                "uninstall --network-manager --networkd {}",
+                words.split_once("--unit").map(|(_, dirs)| format!("--unit{dirs}")).unwrap()
+            ),
+            "",
+        );
+        assert!(!files.join("00-octavia-bridge.network").exists());
+        assert_eq!(node.run("install --print --cni-bin-dir /nowhere", "").status, 2);
+    });
+}
+
+#[test]
+fn a_running_agent_keeps_the_files_of_other_programs_up_to_date() {
+    on_a_node(|node| {
+        let policy = node.path("policy.yaml");
+        fs::write(&policy, POLICY).unwrap();
+        for directory in ["manager", "networkd"] {
+            fs::create_dir(node.path(directory)).unwrap();
+        }
+        let mut daemon = node.start(&format!(
+            "run --health-bind none -f {} --network-manager-dir {} --networkd-dir {}",
+            policy.display(),
+            node.path("manager").display(),
+            node.path("networkd").display(),
+        ));
+        let read = |name: &str| fs::read_to_string(node.path(name)).unwrap_or_default();
+        let soon = Duration::from_secs(20);
+        until(soon, "NetworkManager's", || {
+            read("manager/90-octavia-bridge.conf").ends_with("+=interface-name:=octbr\n")
+        });
+        until(soon, "networkd's", || read("networkd/00-octavia-bridge.network").contains("Name=octbr veth"));
+        // A file that cannot be written is told, and keeps nothing from being done.
+        fs::remove_dir_all(node.path("manager")).unwrap();
+        fs::write(&policy, format!("{POLICY}- {{name: other, type: linux-bridge, state: up}}\n")).unwrap();
+        daemon.signal(Signal::SIGHUP);
+        until(soon, "the new link", || {
+            read("networkd/00-octavia-bridge.network").contains("Name=octbr other veth")
+        });
+        until(soon, "told", || {
+            let ready = node.run("health ready", "");
+            ready.status == 0
+                && ready.stdout.contains("note  others   cannot tell NetworkManager which links to leave")
+        });
+        assert!(node.link("other").is_some());
+        assert_eq!(daemon.stop(), Some(0));
+        assert!(
+            read("networkd/00-octavia-bridge.network").contains("other"),
+            "an agent that ends takes nothing away"
+        );
     });
 }
 

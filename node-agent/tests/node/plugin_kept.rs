@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
+use std::process::Command;
 use std::time::Duration;
 
 use crate::plugin_folder::{folder, plugin};
@@ -119,5 +120,28 @@ fn without_a_folder_nothing_is_said_of_it() {
         says("/readyz", 200, "ok    policy");
         assert!(!page("/readyz").contains("plugin"));
         assert!(!page("/metrics").contains("plugin"));
+    });
+}
+
+#[test]
+fn a_read_only_directory_is_logged_once_and_once_more_when_that_changes() {
+    on_a_node(|node| {
+        folder(node);
+        let bin = node.path("bin").display().to_string();
+        let mount = |options: &str| {
+            let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs", &bin]).status();
+            assert!(mounted.unwrap().success(), "mount needs the sandbox");
+        };
+        mount("ro");
+        let _daemon = start(node, "v1");
+        says("/readyz", 503, "Read-only file system");
+        // A few tries, each after 5 s.
+        std::thread::sleep(Duration::from_secs(12));
+        let said = |log: &str| log.lines().filter(|line| line.contains("Read-only")).count();
+        assert_eq!(said(&node.log()), 2, "one for each file\n{}", node.log());
+        mount("remount,rw");
+        says("/readyz", 200, "ok    plugin");
+        assert_eq!(said(&node.log()), 2, "{}", node.log());
+        assert!(Command::new("umount").arg("-l").arg(&bin).status().unwrap().success());
     });
 }
