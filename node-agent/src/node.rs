@@ -1,8 +1,8 @@
 //! The node: its links, addresses and routes as they should be, as they are, and the way from one to the other.
 //!
 //! `source` reads texts, `desired` understands them, `observed` reads the kernel. `plan` compares the two and is pure;
-//! `apply` takes its steps, with a journal to take them back. `state` keeps what was applied, and `ports` knows where the ports of pods
-//! belong. Nothing here knows a cluster.
+//! `apply` takes its steps, with a journal to take them back. `state` keeps what was applied, `witness` knows which links
+//! the agent created, and `ports` where the ports of pods belong. Nothing here knows a cluster.
 
 pub(crate) mod apply;
 pub(crate) mod desired;
@@ -15,3 +15,4 @@ pub(crate) mod recovery;
 pub(crate) mod source;
 pub(crate) mod state;
 pub(crate) mod unkept;
+pub(crate) mod witness;

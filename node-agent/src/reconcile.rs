@@ -2,6 +2,7 @@
 
 mod apart;
 mod backoff;
+mod disk;
 mod files;
 mod groups;
 mod keeper;

@@ -2,19 +2,21 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context;
 use octavia_bridge_ipam::causes::chain;
 use octavia_bridge_ipam::visible;
 use octavia_bridge_netlink::Netlink;
 
 use super::cli::{Cli, Safety};
 use super::output::{print_steps, warn};
+use super::remove::own_ports;
 use crate::node::apply::{self, Goal, Targets};
 use crate::node::desired::Desired;
-use crate::node::nmstate_lock;
 use crate::node::plan::Missing;
 use crate::node::recovery::{promise_kept, recover};
 use crate::node::source::{self, Input};
 use crate::node::state::{Bridges, Kept, State};
+use crate::node::{nmstate_lock, witness};
 
 /// Something has to appear before the desired state can be reached; nothing was touched.
 #[derive(Debug, thiserror::Error)]
@@ -50,11 +52,16 @@ fn read(input: &Input, state: Option<&State>) -> anyhow::Result<(Kept, Desired)>
 async fn reconcile(
     netlink: &Netlink,
     state: &State,
-    (kept, desired): (Kept, Desired),
+    (kept, mut desired): (Kept, Desired),
     safety: &Safety,
 ) -> anyhow::Result<ExitCode> {
     // Before the first look: a bridge that the plugin makes on its own is seen here, or not made.
     state.promise(&Bridges::of(&desired, &kept))?;
+    let (notes, attached) = witness::restore(netlink, state).await.context("give lost marks back")?;
+    for note in notes {
+        tracing::warn!("{note}");
+    }
+    desired.own_ports = own_ports(state.kept().as_ref(), attached);
     let plan = apply::plan_now(netlink, &desired).await?;
     if !plan.missing.is_empty() {
         return Err(Incomplete(plan.missing).into());
@@ -69,7 +76,9 @@ async fn reconcile(
             for note in &done.notes {
                 tracing::warn!("{note}");
             }
-            print_steps(&done.end());
+            let steps = done.end();
+            witness::learn(netlink, state, &desired).await;
+            print_steps(&steps);
             kept.map_err(|cause| NotKept(chain(&cause)))?;
             Ok(ExitCode::SUCCESS)
         }

@@ -96,6 +96,7 @@ pub(crate) async fn doctor(cli: &Cli, options: &Doctor) -> anyhow::Result<ExitCo
         findings.extend(host::rivals(cli, options, desired, &seen));
     }
     findings.extend(policy::unkept(desired.as_ref(), &seen));
+    findings.extend(policy::lost_marks(cli, &seen));
     findings.extend(ports::look(cli, &netlink, desired.as_ref()).await);
     findings.extend(pools::look(&cli.state_dir));
     findings.extend(plugin::installed(&cli.state_dir));

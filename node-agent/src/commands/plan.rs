@@ -8,25 +8,39 @@ use serde_json::json;
 
 use super::cli::Cli;
 use super::output::{print_json, print_text};
-use crate::node::apply;
+use super::remove::own_ports;
+use crate::node::apply::Error;
 use crate::node::desired::Desired;
-use crate::node::plan::Plan;
+use crate::node::observed::{Scope, read_scope};
+use crate::node::plan::{self, Plan};
 use crate::node::source::{self, Input};
 use crate::node::state::State;
 use crate::node::unkept;
+use crate::node::witness::Witness;
 
 /// Status of `plan --check` when there is something to do.
 const DIFFERS: u8 = 3;
 
 pub(crate) async fn plan(cli: &Cli, input: &Input, as_json: bool, check: bool) -> anyhow::Result<ExitCode> {
-    // Planning needs the state directory only for what is kept there.
-    let state = if input.files.is_empty() { Some(State::lock(&cli.state_dir)?) } else { None };
-    // One that is not understood is left where it is: this verb does nothing.
-    let kept = state.as_ref().map(|_| State::peek(&cli.state_dir)).transpose()?.flatten();
-    let desired = source::desired(&source::texts(input, kept)?)?;
+    // Without the lock, beside a running agent. A file that is not understood is left where it is: this verb does nothing.
+    let last = State::peek(&cli.state_dir);
+    let before = last.as_ref().ok().cloned().flatten();
+    let kept = if input.files.is_empty() { last? } else { None };
+    let mut desired = source::desired(&source::texts(input, kept)?)?;
     let netlink = Netlink::open().await?;
-    let mut plan = apply::plan_now(&netlink, &desired).await?;
-    plan.warnings.extend(unkept::notes(&netlink, &desired, unkept::NOT_THIS).await?);
+    let links = netlink.links().await?;
+    let (witness, doubt) = match State::peek_witness(&cli.state_dir) {
+        Ok(witness) => (witness, None),
+        Err(why) => (Witness::default(), Some(why)),
+    };
+    desired.own_ports = own_ports(before.as_ref(), witness.ports(&links));
+    let scope = Scope { whole: true, ..plan::scope(&desired) };
+    let mut observed = read_scope(&netlink, &scope).await.map_err(Error::Observe)?;
+    witness.lend(&links, &mut observed);
+    let mut plan = plan::plan(&desired, &observed).map_err(Error::Conflicts)?;
+    plan.warnings.extend(unkept::among(&links, &desired, unkept::NOT_THIS));
+    plan.warnings.extend(witness.notes(&links));
+    plan.warnings.extend(doubt);
     if as_json {
         let Plan { steps, missing, warnings, cuts, names: _ } = &plan;
         let left_alone = &desired.left_alone;

@@ -1,5 +1,6 @@
 //! Deletes what the agent made, and forgets the policy.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -12,8 +13,8 @@ use crate::node::apply::{self, Goal, Targets};
 use crate::node::desired::{self, Desired, Interface, State as Wanted};
 use crate::node::observed;
 use crate::node::recovery::recover;
-use crate::node::state::State;
-use crate::node::{marker, nmstate_lock, source};
+use crate::node::state::{Kept, State};
+use crate::node::{marker, nmstate_lock, source, witness};
 
 /// The links are gone, and the next boot makes them again.
 #[derive(Debug, thiserror::Error)]
@@ -25,22 +26,17 @@ pub(crate) async fn remove(cli: &Cli, safety: &Safety) -> anyhow::Result<ExitCod
     let state = State::lock(&cli.state_dir)?;
     let netlink = Netlink::open().await?;
     recover(&netlink, &state).await?;
+    let (notes, attached) = witness::restore(&netlink, &state).await.context("give lost marks back")?;
+    for note in notes {
+        tracing::warn!("{note}");
+    }
     let observed = observed::read(&netlink).await.context("read the present state")?;
     let ours = observed.links.iter().filter(|(_, link)| link.is_ours());
-    let mut desired =
-        Desired { interfaces: ours.map(|(name, _)| absent(name)).collect(), ..Desired::default() };
-    // Ports that the kept policy attached are not a stranger's.
-    if let Some(kept) = state.kept()
-        && let Ok(before) = source::desired(&kept)
-    {
-        let mut ports: Vec<String> = before.interfaces.iter().flat_map(Interface::ports).cloned().collect();
-        ports.retain(|port| !desired.interfaces.iter().any(|entry| entry.name == *port));
-        ports.sort();
-        ports.dedup();
-        desired
-            .interfaces
-            .extend(ports.iter().map(|port| Interface { state: Wanted::Ignore, ..absent(port) }));
-    }
+    let mut desired = Desired {
+        interfaces: ours.map(|(name, _)| absent(name)).collect(),
+        own_ports: own_ports(state.kept().as_ref(), attached),
+        ..Desired::default()
+    };
     desired.routes = observed.routes.iter().filter(|route| route.is_ours()).flat_map(absent_route).collect();
     let plan = apply::plan_now(&netlink, &desired).await?;
     warn(&desired, &plan);
@@ -49,9 +45,19 @@ pub(crate) async fn remove(cli: &Cli, safety: &Safety) -> anyhow::Result<ExitCod
     let done = apply::carry_out(&netlink, &desired, plan, &targets, state.journal(), goal).await?;
     // The plugin last: until then it does not create again what is being deleted.
     let forgotten = state.forget();
-    print_steps(&done.end());
+    let steps = done.end();
+    witness::learn(&netlink, &state, &Desired::default()).await;
+    print_steps(&steps);
     forgotten.map_err(|cause| NotForgotten(chain(&cause)))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Ports that the agent `attached`, and those of the policy that is kept: they are not a stranger's.
+pub(super) fn own_ports(kept: Option<&Kept>, mut attached: BTreeSet<String>) -> BTreeSet<String> {
+    if let Some(desired) = kept.and_then(|kept| source::desired(kept).ok()) {
+        attached.extend(desired.interfaces.iter().flat_map(Interface::ports).cloned());
+    }
+    attached
 }
 
 fn absent(name: &str) -> Interface {

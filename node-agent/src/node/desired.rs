@@ -18,6 +18,7 @@ mod stack;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -38,6 +39,8 @@ pub(crate) struct Desired {
     pub(crate) routes: Vec<Route>,
     /// Parts that are not acted on, with the reason: for people, never silently.
     pub(crate) left_alone: Vec<String>,
+    /// Ports that the agent attached for a policy, by name: deleting their bridge may release them. No document says so.
+    pub(crate) own_ports: BTreeSet<String>,
 }
 
 /// One interface. `None` means that the document does not say: a link that exists keeps what it has.

@@ -9,11 +9,14 @@ use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::thread::{self, JoinHandle};
 
+use octavia_bridge_cluster::lock;
 use octavia_bridge_ipam::causes::chain;
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinError;
 
 use crate::node::desired::{Choice, Text};
 
@@ -37,6 +40,8 @@ const KEPT: &str = "desired.json";
 pub(crate) enum Error {
     #[error("{attempt}")]
     Io { attempt: String, source: io::Error },
+    #[error("the thread that writes to the disk panicked: {0}")]
+    Panicked(String),
     #[error("another octavia-bridge-agent uses {}; stop it first", .0.display())]
     Busy(PathBuf),
 }
@@ -68,7 +73,15 @@ pub(crate) struct State {
     journal: PathBuf,
     /// There may be plugins at work that do not know yet what they were told last.
     unheard: AtomicBool,
+    /// Two threads may want to keep something.
+    writing: Mutex<()>,
     _lock: File,
+}
+
+impl Error {
+    pub(crate) fn panicked(panic: &JoinError) -> Self {
+        Self::Panicked(panic.to_string())
+    }
 }
 
 fn failed(attempt: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
@@ -93,7 +106,13 @@ impl State {
         match lock.try_lock() {
             Ok(()) => {
                 let journal = Self::journal_folder(state_dir);
-                Ok(Self { directory, journal, unheard: AtomicBool::new(false), _lock: lock })
+                Ok(Self {
+                    directory,
+                    journal,
+                    unheard: AtomicBool::new(false),
+                    writing: Mutex::default(),
+                    _lock: lock,
+                })
             }
             Err(TryLockError::WouldBlock) => Err(Error::Busy(directory)),
             Err(TryLockError::Error(cause)) => Err(failed(format!("lock {shown}"))(cause)),
@@ -155,7 +174,16 @@ impl State {
     /// # Errors
     /// Those of writing.
     pub(crate) fn keep(&self, kept: &Kept) -> Result<(), Error> {
+        let _alone = lock(&self.writing);
         self.publish(self.draft(kept)?)
+    }
+
+    /// Makes the disk have this state, or none. Writes nothing if it has it already.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub(crate) fn bring(&self, kept: Option<&Kept>) -> Result<(), Error> {
+        kept.map_or_else(|| self.keep_nothing(), |kept| self.keep(kept))
     }
 
     /// Begins to keep a desired state that has yet to be reached: what takes long, bringing the bytes to the disk, is
@@ -240,6 +268,16 @@ fn read_kept(path: &Path) -> Result<Option<Kept>, Error> {
         Some(text) => serde_json::from_slice(&text).map(Some).map_err(|cause| failed(attempt)(cause.into())),
         None => Ok(None),
     }
+}
+
+/// What tells this boot from others.
+///
+/// # Errors
+/// The attempt and its cause, in words.
+pub(crate) fn boot_id() -> Result<String, String> {
+    let path = "/proc/sys/kernel/random/boot_id";
+    let id = fs::read_to_string(path).map_err(|cause| format!("read {path}: {cause}"))?;
+    Ok(id.trim().to_owned())
 }
 
 fn remove(path: &Path) -> Result<(), Error> {

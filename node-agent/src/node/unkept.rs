@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use octavia_bridge_netlink::{Link, Netlink, Result};
+use octavia_bridge_netlink::Link;
 
 use super::desired::{Desired, Kind};
 use super::marker;
@@ -11,14 +11,6 @@ use super::marker;
 pub(crate) const NO_POLICY: &str = "no policy names it any more";
 /// Of one that may come.
 pub(crate) const NOT_THIS: &str = "the policy does not name it";
-
-/// A note for each of them.
-///
-/// # Errors
-/// Those of reading.
-pub(crate) async fn notes(netlink: &Netlink, desired: &Desired, whose: &str) -> Result<Vec<String>> {
-    Ok(among(&netlink.links().await?, desired, whose))
-}
 
 /// A note for each of them among these links.
 pub(crate) fn among(links: &[Link], desired: &Desired, whose: &str) -> Vec<String> {

@@ -82,7 +82,7 @@ impl Keeper<'_> {
         if self.cut_offs.has(why) || why.lines().any(|line| self.cut_offs.has(line)) {
             self.cut_offs.forget(&format!("policy {} ", policy.name));
             self.cut_offs.add(policy.identity(), why.to_owned());
-            self.state.keep_cut_offs(&self.cut_offs);
+            self.disk.keep_cut_offs(&self.cut_offs);
         }
     }
 

@@ -99,6 +99,9 @@ pub(super) fn split(desired: &Desired, observed: &Observed, together: &[&Part]) 
         group.names.insert(place.clone());
         group.desired.routes.push(route.clone());
     }
+    for group in groups.values_mut() {
+        group.desired.own_ports.clone_from(&desired.own_ports);
+    }
     groups.into_values().collect()
 }
 

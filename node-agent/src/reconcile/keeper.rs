@@ -1,6 +1,7 @@
 //! The loop that keeps the links: it reads, plans and repairs whenever something may have changed.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -10,6 +11,7 @@ use tokio::sync::watch::Sender;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::backoff::Fights;
+use super::disk::Disk;
 use super::files::Files;
 use super::links::Job;
 use super::marks::Marks;
@@ -21,8 +23,9 @@ use super::watch::Watch;
 use crate::cluster::policies::{self, Outcome, Part};
 use crate::node::apply::Targets;
 use crate::node::desired::Desired;
+use crate::node::plan::Step;
 use crate::node::state::{CutOffs, Kept, NotInForce, State};
-use crate::node::{nmstate_lock, recovery, source, unkept};
+use crate::node::{nmstate_lock, recovery, source};
 
 /// Events come in bursts, several to one change: how long to let one pass before reading.
 const BURST: Duration = Duration::from_millis(3);
@@ -72,10 +75,12 @@ pub(super) struct Keeper<'a> {
     pub(super) told: Vec<String>,
     pub(super) standing: Standing,
     pub(super) ports: Ports,
-    marks: Marks,
-    /// Links that no policy names any more, in words, and when that was looked at last.
-    unkept: Vec<String>,
-    pub(super) unkept_at: Option<Instant>,
+    pub(super) disk: Disk,
+    pub(super) marks: Marks,
+    /// Links that no policy names any more, in words.
+    pub(super) unkept: Vec<String>,
+    /// When all links of the node were looked at last.
+    pub(super) noted_at: Option<Instant>,
 }
 
 /// Keeps what is wanted until told to stop.
@@ -83,7 +88,7 @@ pub(super) struct Keeper<'a> {
 /// # Errors
 /// Without a cluster wrong input at the start; a netlink socket that fails. What cannot be reached now is no error: it is
 /// tried again.
-pub(super) async fn keep(job: &Job) -> anyhow::Result<()> {
+pub(super) async fn keep(job: &Arc<Job>) -> anyhow::Result<()> {
     job.health.pulse.works();
     let mut stopped = job.stop.subscribe();
     let in_cluster = job.api.is_some();
@@ -111,11 +116,12 @@ pub(super) async fn keep(job: &Job) -> anyhow::Result<()> {
         refused_groups: Vec::new(),
         told: Vec::new(),
         standing: job.standing.clone(),
+        disk: Disk::new(job.clone()),
         ports: Ports::new(job.ports.clone(), job.leave_ports),
-        marks: Marks::default(),
+        marks: Marks::new(&job.state),
         unkept: Vec::new(),
-        unkept_at: None,
-        job,
+        noted_at: None,
+        job: job.as_ref(),
         state: &job.state,
         netlink: &netlink,
         wanted,
@@ -143,7 +149,10 @@ pub(super) async fn keep(job: &Job) -> anyhow::Result<()> {
         let wake = Instant::now() + pause.min(job.interval);
         job.health.pulse.sleeps_until(wake);
         tokio::select! {
-            _ = stopped.wait_for(|stopped| *stopped) => return Ok(()),
+            _ = stopped.wait_for(|stopped| *stopped) => {
+                keeper.disk.finish().await;
+                return Ok(());
+            }
             () = job.reload.notified() => keeper.reload(&job.input, in_cluster).await?,
             () = files.changed() => keeper.reload(&job.input, in_cluster).await?,
             chosen = chosen(&mut following) => keeper.choose(chosen?).await?,
@@ -151,6 +160,11 @@ pub(super) async fn keep(job: &Job) -> anyhow::Result<()> {
             () = sleep_until(wake) => {}
         }
     }
+}
+
+/// Whether the step changes which links the agent created, or which ports it attached.
+fn changes_owners(step: &Step) -> bool {
+    matches!(step, Step::Create(_) | Step::Delete(_) | Step::SetMaster { .. })
 }
 
 impl Keeper<'_> {
@@ -164,9 +178,7 @@ impl Keeper<'_> {
             return Some(RETRY);
         }
         let started = Instant::now();
-        // First, since a plan takes a link without its mark for a stranger's.
-        let marks =
-            self.marks.keep(self.netlink, &self.desired).await.unwrap_or_else(|error| vec![chain(&error)]);
+        let unmarked = self.keep_marks().await;
         let mut result = timeout(LONGEST_LOOK, self.bring_about()).await.unwrap_or_else(|_| {
             Err(anyhow!("not done within {} s; what was begun is taken back", LONGEST_LOOK.as_secs()))
         });
@@ -176,30 +188,21 @@ impl Keeper<'_> {
             (Err(_), why) => self.outcome_of(Err(why.as_deref().unwrap_or_default())),
         };
         self.tell(outcome);
-        self.note_unkept().await;
-        if let Ok(looked) = &mut result {
-            looked.warnings.extend(marks);
-            looked.warnings.extend(self.unkept.iter().cloned());
-        }
         // Whatever became of the links: a bridge that is there can have its ports.
         let ports = self.keep_ports().await;
+        // Which takes time where there are many links, so pods' ports come first.
+        if result.as_ref().is_ok_and(|looked| looked.steps.iter().any(changes_owners)) {
+            self.noted_at = None;
+        }
+        let notes = self.note_links().await;
+        if let Ok(looked) = &mut result {
+            looked.warnings.extend(unmarked);
+            looked.warnings.extend(notes);
+            looked.warnings.extend(self.disk.complaint());
+        }
         let links = self.report(result, started);
-        [links, ports].into_iter().flatten().min()
-    }
-
-    /// Looks for links that no policy names any more: when that may have changed, and at each full look.
-    async fn note_unkept(&mut self) {
-        let now = Instant::now();
-        if self.unkept_at.is_some_and(|at| now < at + self.job.interval) {
-            return;
-        }
-        match unkept::notes(self.netlink, &self.desired, unkept::NO_POLICY).await {
-            Ok(notes) => {
-                self.unkept = notes;
-                self.unkept_at = Some(now);
-            }
-            Err(error) => tracing::warn!("{}", chain(&error)),
-        }
+        self.disk.begin();
+        [links, ports, self.disk.again()].into_iter().flatten().min()
     }
 
     /// Says what a look has shown. Returns when to look again if not all is well.
@@ -232,6 +235,7 @@ impl Keeper<'_> {
             Err(error) => {
                 // What was given up half-way is in the journal.
                 self.recovered = false;
+                self.disk.begins_steps();
                 let why = chain(&*error);
                 self.standing.failed(why.clone());
                 self.say(vec![why]);
@@ -254,8 +258,13 @@ impl Keeper<'_> {
     async fn relevant(&mut self, events: &mut Events) -> anyhow::Result<()> {
         let mut overrun;
         loop {
-            let event = events.next().await.context("listen for changes")?;
+            let event = tokio::select! {
+                event = events.next() => event.context("listen for changes")?,
+                // What there is to say of the disk has changed.
+                () = self.disk.done() => return Ok(()),
+            };
             overrun = event == Event::Overrun;
+            self.marks.see(&event);
             if self.watch.concerns(&event) {
                 break;
             }
@@ -267,6 +276,7 @@ impl Keeper<'_> {
                 Ok(event) => {
                     let event = event.context("listen for changes")?;
                     overrun |= event == Event::Overrun;
+                    self.marks.see(&event);
                     self.watch.concerns(&event);
                 }
                 Err(_) => break,

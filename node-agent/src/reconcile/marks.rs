@@ -1,17 +1,20 @@
-//! The mark on the agent's own links, written again where another program has written over it.
+//! The mark on the agent's own links, written again where another program has overwritten it.
 //!
-//! The mark is the link's alias, which others write as well: lldpd puts the switch's port there. Without it `remove` and
-//! `state: absent` would leave the link. So what this process has seen with the mark is remembered by a second witness,
-//! index and MAC: where that still holds, the link is the same, and gets its mark again. Where it does not, nobody guesses.
+//! The second witness ([`Witness`]) says whether the link is still the same. A mark is not written for ever against a
+//! rival, and where the witnesses disagree, the agent only reports it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use octavia_bridge_netlink::{Link, LinkChange, MacAddress, Netlink, Result};
+use octavia_bridge_ipam::causes::chain;
+use octavia_bridge_netlink::{Event, Link, Netlink, Result};
 use tokio::time::Instant;
 
-use crate::node::desired::{Desired, Kind, State};
-use crate::node::marker;
+use super::keeper::Keeper;
+use crate::node::desired::{Desired, Kind, State as Wanted};
+use crate::node::state::State;
+use crate::node::unkept;
+use crate::node::witness::{self, Verdict, Witness};
 
 /// So often the mark is written again; then the other program's alias stays.
 const MOST: u32 = 5;
@@ -20,100 +23,161 @@ const FEW: usize = 48;
 /// After so long without a loss the next one is a first one.
 const CALM: Duration = Duration::from_secs(3600);
 
-/// A link of this agent's, as it was seen with its mark.
+/// How often the mark of a link was written again, and when last.
 #[derive(Debug)]
-struct Own {
-    index: u32,
-    mac: Option<MacAddress>,
-    alias: String,
-    /// How often the mark was written again, and when last.
+struct Fight {
     written: u32,
-    last: Option<Instant>,
+    last: Instant,
 }
 
 /// The links that were seen with the mark, by name.
 #[derive(Debug, Default)]
 pub(super) struct Marks {
-    own: BTreeMap<String, Own>,
+    witness: Witness,
+    /// As the file has it.
+    kept: Witness,
+    fights: BTreeMap<String, Fight>,
+    /// Ports that a policy put where they are.
+    ports: BTreeSet<String>,
+    /// What there is to know, of each link.
+    notes: BTreeMap<String, String>,
 }
 
 impl Marks {
-    /// Looks at the links that `desired` names and that the agent may have made, and gives them back their marks. Returns
-    /// what there is to know.
+    /// With what earlier processes saw.
+    pub(super) fn new(state: &State) -> Self {
+        let witness = state.witness();
+        Self { kept: witness.clone(), witness, ..Self::default() }
+    }
+
+    /// A link that is gone was the agent's, and the next one with its name and index is another.
+    pub(super) fn see(&mut self, event: &Event) {
+        if let Event::LinkGone { index, .. } = event {
+            self.witness.gone(*index);
+        }
+    }
+
+    /// Looks at the links that the agent may have created, and gives them back their marks. Returns what there is to know.
     ///
     /// # Errors
     /// Those of reading, and of writing an alias.
-    pub(super) async fn keep(&mut self, netlink: &Netlink, desired: &Desired) -> Result<Vec<String>> {
-        let mut names = Vec::new();
+    async fn keep(&mut self, netlink: &Netlink, desired: &Desired) -> Result<()> {
+        let mut names: BTreeSet<String> = self.witness.names().map(ToOwned::to_owned).collect();
         for entry in &desired.interfaces {
             let is_made =
                 matches!(entry.kind, Some(Kind::Bridge { .. } | Kind::Vlan { .. } | Kind::Vrf { .. }));
-            if is_made && entry.state != State::Ignore {
-                names.push(entry.name.as_str());
+            if is_made && entry.state != Wanted::Ignore {
+                names.insert(entry.name.clone());
             }
         }
-        let mut notes = Vec::new();
+        self.notes.retain(|name, _| names.contains(name));
         if names.len() > FEW {
-            return Ok(notes);
+            return Ok(());
         }
         for name in names {
-            let link = netlink.link(name).await?.filter(|link| link.name == name);
-            match link {
-                None => drop(self.own.remove(name)),
-                Some(link) if marker::is_ours(link.alias.as_deref()) => self.seen(link),
-                Some(link) => notes.extend(self.lost(netlink, &link).await?),
+            match netlink.link(name.as_str()).await?.filter(|link| link.name == name) {
+                None => drop(self.witness.forget(&name)),
+                Some(link) => self.look(netlink, &link).await?,
             }
         }
-        Ok(notes)
+        Ok(())
     }
 
-    fn seen(&mut self, link: Link) {
-        let Link { name, index, mac, alias, .. } = link;
-        let alias = alias.unwrap_or_default();
-        let own = self.own.entry(name).or_insert_with(|| Own {
-            index,
-            mac,
-            alias: String::new(),
-            written: 0,
-            last: None,
-        });
-        if own.index != index {
-            (own.written, own.last) = (0, None);
-        }
-        (own.index, own.mac, own.alias) = (index, mac, alias);
-    }
-
-    async fn lost(&mut self, netlink: &Netlink, link: &Link) -> Result<Option<String>> {
-        let Some(own) = self.own.get_mut(&link.name) else { return Ok(None) };
+    async fn look(&mut self, netlink: &Netlink, link: &Link) -> Result<()> {
         let name = &link.name;
-        if own.index != link.index {
-            // Another one, of somebody else's.
-            self.own.remove(name);
-            return Ok(None);
+        self.notes.remove(name);
+        match self.witness.judge(link) {
+            Verdict::Marked => {
+                if self.witness.note(link) {
+                    self.fights.remove(name);
+                }
+            }
+            Verdict::Lost(alias) => return self.lost(netlink, link, alias).await,
+            Verdict::Doubtful(why) => {
+                self.witness.doubt(name);
+                self.notes.insert(name.clone(), why);
+            }
+            Verdict::Replaced => {
+                tracing::info!("{name}: another program replaced the link that the agent had created");
+                self.witness.forget(name);
+            }
+            Verdict::Unknown => {}
         }
-        if own.mac != link.mac {
-            return Ok(Some(format!(
-                "{name}: its alias no longer says that the agent created it, and its MAC address has changed, so the agent does not \
-                 decide whose it is; to give it back: ip link set {name} alias {:?}",
-                own.alias
-            )));
-        }
+        Ok(())
+    }
+
+    async fn lost(&mut self, netlink: &Netlink, link: &Link, alias: String) -> Result<()> {
+        let name = &link.name;
         let now = Instant::now();
-        if own.last.is_some_and(|last| now >= last + CALM) {
-            own.written = 0;
+        let fight = self.fights.entry(name.clone()).or_insert(Fight { written: 0, last: now });
+        if now >= fight.last + CALM {
+            fight.written = 0;
         }
-        if own.written >= MOST {
-            return Ok(Some(format!(
+        if fight.written >= MOST {
+            let note = format!(
                 "{name}: another program writes over its alias time and again, by which `remove` and `state: absent` know that the \
-                 agent created it; to give it back: ip link set {name} alias {:?}",
-                own.alias
-            )));
+                 agent created it; to give it back: ip link set {name} alias {alias:?}"
+            );
+            self.notes.insert(name.clone(), note);
+            return Ok(());
         }
-        let change = LinkChange { alias: Some(own.alias.clone()), ..LinkChange::default() };
-        netlink.change_link(link.index, &change).await?;
-        own.written += 1;
-        own.last = Some(now);
-        tracing::info!("{name}: the mark was lost from its alias, and is written again");
-        Ok(None)
+        (fight.written, fight.last) = (fight.written + 1, now);
+        witness::write(netlink, link, alias).await
+    }
+
+    /// Takes in all links of the node.
+    async fn learn(&mut self, netlink: &Netlink, links: &[Link], desired: &Desired) -> Result<()> {
+        for link in links {
+            self.look(netlink, link).await?;
+        }
+        self.witness.learn(links, desired);
+        self.ports = self.witness.ports(links);
+        Ok(())
+    }
+
+    /// Writes the file if it has to say something else. Returns why it cannot.
+    fn write(&mut self, state: &State) -> Option<String> {
+        if self.witness == self.kept {
+            return None;
+        }
+        match state.keep_witness(&self.witness) {
+            Ok(()) => {
+                self.kept.clone_from(&self.witness);
+                None
+            }
+            Err(why) => Some(why),
+        }
+    }
+}
+
+impl Keeper<'_> {
+    /// Gives marks back, before a plan takes a link without one for a stranger's. Returns why it cannot.
+    pub(super) async fn keep_marks(&mut self) -> Option<String> {
+        let kept = self.marks.keep(self.netlink, &self.desired).await;
+        self.desired.own_ports.clone_from(&self.marks.ports);
+        kept.err().map(|error| chain(&error))
+    }
+
+    /// Looks at all links of the node, when something about them may have changed, and at each full look: which are the
+    /// agent's, and which no policy names any more. Returns what there is to know.
+    pub(super) async fn note_links(&mut self) -> Vec<String> {
+        let now = Instant::now();
+        let mut notes = Vec::new();
+        if self.noted_at.is_none_or(|at| now >= at + self.job.interval) {
+            match self.learn().await {
+                Ok(()) => self.noted_at = Some(now),
+                Err(error) => notes.push(chain(&error)),
+            }
+        }
+        notes.extend(self.marks.notes.values().cloned());
+        notes.extend(self.marks.write(self.state));
+        notes.extend(self.unkept.iter().cloned());
+        notes
+    }
+
+    async fn learn(&mut self) -> Result<()> {
+        let links = self.netlink.links().await?;
+        self.unkept = unkept::among(&links, &self.desired, unkept::NO_POLICY);
+        self.marks.learn(self.netlink, &links, &self.desired).await
     }
 }

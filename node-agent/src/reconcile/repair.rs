@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::groups::{Group, place, split};
 use super::keeper::{Keeper, RETRY};
 use super::standing::{Failure, Looked};
+use super::wanted::WHOLE;
 use crate::cluster::policies::{Part, RETRY_ANNOTATION};
 use crate::node::apply::{self, Error, Goal};
 use crate::node::desired::Desired;
@@ -59,65 +60,49 @@ impl Keeper<'_> {
         let mut looked = Looked { failures, ..Looked::default() };
         looked.waits.clone_from(&plan.missing);
         looked.warnings.clone_from(&plan.warnings);
-        let identity = self.wanted.identity(&self.kept);
-        let cut_off = self.cut_offs.why(&identity).map(ToOwned::to_owned);
-        if let Some(why) = cut_off
-            && self.endangers(part.as_ref().unwrap_or(&self.desired), &plan).await?
-        {
-            let desired = part.unwrap_or_else(|| self.desired.clone());
-            looked.waits.clear();
-            looked.warnings = notes;
-            self.one_by_one(&desired, &why, true, &mut looked).await?;
-            self.settle(&mut looked);
-            looked.took = started.elapsed();
-            return Ok(looked);
-        }
         let goal = self.is_settled(&looked).then(|| Goal::Keep(self.kept.clone()));
         // With nothing to keep there is nothing to bring about at the next boot either.
         let keeps = goal.is_some() && !self.desired.is_empty();
-        let draft = if keeps { self.state.draft(&self.kept) } else { Ok(None) };
         // With a journal as in `apply`: killed on its way to a state that was never kept, the next start, which may
         // know only the kept one, would not know what of the other to take away.
         let journal = self.state.journal();
         let desired = part.as_ref().unwrap_or(&self.desired);
+        if !plan.steps.is_empty() {
+            self.disk.begins_steps();
+        }
         let done = apply::carry_out(self.netlink, desired, plan, &self.targets, journal, goal.as_ref()).await;
         let done = match done {
             Ok(done) => done,
             Err(error) => {
-                if let Err(left) = draft.and_then(|draft| self.state.discard(draft)) {
-                    tracing::warn!("{}", chain(&left));
-                }
                 if matches!(error, Error::Observe(_)) {
                     return Err(error.into());
                 }
                 let desired = desired.clone();
-                let cut = matches!(error, Error::CutOff { .. } | Error::Unreachable(_));
-                let why = self.why_taken_back(&error);
                 looked.waits.clear();
                 looked.warnings = notes;
-                self.one_by_one(&desired, &why, cut, &mut looked).await?;
-                self.settle(&mut looked);
+                self.one_by_one(&desired, &error, &mut looked).await?;
+                self.settle(&looked);
                 looked.took = started.elapsed();
                 return Ok(looked);
             }
         };
         looked.took = started.elapsed();
-        if goal.is_some() {
-            let kept = match keeps {
-                true => draft.and_then(|draft| self.state.publish(draft)),
-                false if self.good == self.kept => Ok(()),
-                false => self.state.keep_nothing(),
-            };
-            if let Err(error) = kept {
-                let why = chain(&error);
-                looked.warnings.push(format!("the policy is in force but not kept for the next boot: {why}"));
-            }
-            self.good.clone_from(&self.kept);
-            self.reached.clone_from(&self.desired);
-        }
         looked.warnings.extend(notes);
         looked.warnings.extend(done.notes.iter().cloned());
-        looked.steps = done.end().into_iter().map(|planned| planned.apply).collect();
+        looked.steps = done.steps.iter().map(|planned| planned.apply.clone()).collect();
+        if goal.is_none() {
+            drop(done.end());
+            return Ok(looked);
+        }
+        if keeps || self.good != self.kept {
+            self.disk.keep(keeps.then_some(&self.kept));
+        }
+        // Without steps there is no journal either, and that of earlier ones stays.
+        if !done.steps.is_empty() {
+            self.disk.follows(done);
+        }
+        self.good.clone_from(&self.kept);
+        self.reached.clone_from(&self.desired);
         Ok(looked)
     }
 
@@ -125,7 +110,7 @@ impl Keeper<'_> {
     async fn plan_apart(&self) -> Result<Round, Error> {
         let now = Instant::now();
         let error = match apply::plan_now(self.netlink, &self.desired).await {
-            Ok(plan) if plan.steps.is_empty() || !(self.fights.any(now) || self.any_refused()) => {
+            Ok(plan) if plan.steps.is_empty() || !(self.fights.any(now) || self.may_be_refused(&plan)) => {
                 return Ok(Round { part: None, plan, failures: Vec::new() });
             }
             Ok(_) => None,
@@ -136,27 +121,31 @@ impl Keeper<'_> {
         let mut failures = Vec::new();
         let mut part = Desired::default();
         for group in self.groups(&self.desired, &observed) {
-            match plan::plan(&group.desired, &observed) {
-                Err(conflicts) => failures.push(self.failure(&group, conflicts.to_string(), None)),
-                Ok(plan)
-                    if !plan.steps.is_empty()
-                        && let Some(why) = self.was_refused(&group) =>
-                {
-                    failures.push(self.failure(&group, why.to_owned(), None));
+            let plan = match plan::plan(&group.desired, &observed) {
+                Ok(plan) => plan,
+                Err(conflicts) => {
+                    failures.push(self.failure(&group, conflicts.to_string(), None));
+                    continue;
                 }
-                Ok(plan) => match self.fights.pause(&group.names, now).filter(|_| !plan.steps.is_empty()) {
-                    Some(pause) => {
-                        let steps: Vec<String> =
-                            plan.steps.iter().map(|step| step.apply.to_string()).collect();
-                        let why = format!(
-                            "another program undoes it time and again: {}; done in {} s",
-                            steps.join(", "),
-                            pause.as_secs() + 1
-                        );
-                        failures.push(self.failure(&group, why, Some(pause)));
-                    }
-                    None => part.extend(group.desired),
-                },
+            };
+            if plan.steps.is_empty() {
+                part.extend(group.desired);
+            } else if let Some(why) = self.was_refused(&group) {
+                failures.push(self.failure(&group, why.to_owned(), None));
+            } else if let Some(why) = self.cut_offs.why(&self.wanted.identity(&group, &self.parts))
+                && self.endangers(&observed, &plan).await
+            {
+                failures.push(self.failure(&group, why.to_owned(), None));
+            } else if let Some(pause) = self.fights.pause(&group.names, now) {
+                let steps: Vec<String> = plan.steps.iter().map(|step| step.apply.to_string()).collect();
+                let why = format!(
+                    "another program undoes it time and again: {}; done in {} s",
+                    steps.join(", "),
+                    pause.as_secs() + 1
+                );
+                failures.push(self.failure(&group, why, Some(pause)));
+            } else {
+                part.extend(group.desired);
             }
         }
         match (plan::plan(&part, &observed), error) {
@@ -166,29 +155,25 @@ impl Keeper<'_> {
         }
     }
 
-    /// Why a change was taken back. One that cut the node off is remembered, and is not tried again by itself.
-    fn why_taken_back(&mut self, error: &Error) -> String {
-        let why = chain(error);
-        if !matches!(error, Error::CutOff { .. }) {
-            return why;
+    /// Notes that a group was taken back because of `error`. One that cut the node off is not tried again by itself.
+    fn taken_back(&mut self, group: Group, error: &Error, looked: &mut Looked) {
+        let why = why_taken_back(error);
+        looked.failures.push(self.failure(&group, why.clone(), None));
+        if matches!(error, Error::CutOff { .. }) {
+            self.cut_offs.add(self.wanted.identity(&group, &self.parts), why.clone());
+            self.disk.keep_cut_offs(&self.cut_offs);
         }
-        let why = format!(
-            "{why}; it is not tried again until the policy, its annotation {RETRY_ANNOTATION}, or the file changes, or SIGHUP asks for it"
-        );
-        self.cut_offs.add(self.wanted.identity(&self.kept), why.clone());
-        self.state.keep_cut_offs(&self.cut_offs);
-        why
+        self.refuse(group, why);
     }
 
-    /// After all groups together have failed and were taken back, or must not be tried: `why`. `cut` says that it concerns
-    /// those that could cut the node off.
+    /// After all groups together have failed and were taken back, because of `whole`.
     async fn one_by_one(
         &mut self,
         desired: &Desired,
-        why: &str,
-        cut: bool,
+        whole: &Error,
         looked: &mut Looked,
     ) -> Result<(), Error> {
+        let cut = matches!(whole, Error::CutOff { .. } | Error::Unreachable(_));
         let groups = self.groups(desired, &self.read(desired).await?);
         let only = groups.len() == 1;
         for group in groups {
@@ -203,12 +188,14 @@ impl Keeper<'_> {
             looked.waits.extend(plan.missing.iter().cloned());
             looked.warnings.extend(plan.warnings.iter().cloned());
             // Once is enough for what takes the node's connection away.
-            if only || cut && self.endangers(&group.desired, &plan).await? {
-                looked.failures.push(self.failure(&group, why.to_owned(), None));
-                self.refuse(group, why.to_owned());
+            if only || cut && self.endangers(&self.read(&group.desired).await?, &plan).await {
+                self.taken_back(group, whole, looked);
                 continue;
             }
             let journal = self.state.journal();
+            if !plan.steps.is_empty() {
+                self.disk.begins_steps();
+            }
             let done =
                 apply::carry_out(self.netlink, &group.desired, plan, &self.targets, journal, None).await;
             match done {
@@ -217,23 +204,15 @@ impl Keeper<'_> {
                     looked.steps.extend(done.end().into_iter().map(|planned| planned.apply));
                 }
                 Err(error @ Error::Observe(_)) => return Err(error),
-                Err(error) => {
-                    let why = self.why_taken_back(&error);
-                    looked.failures.push(self.failure(&group, why.clone(), None));
-                    self.refuse(group, why);
-                }
+                Err(error) => self.taken_back(group, &error, looked),
             }
         }
         Ok(())
     }
 
     /// Whether the plan could cut the node off.
-    async fn endangers(&self, desired: &Desired, plan: &Plan) -> Result<bool, Error> {
-        if plan.steps.is_empty() {
-            return Ok(false);
-        }
-        let observed = self.read(desired).await?;
-        Ok(self.targets.is_endangered(self.netlink, &observed, &plan.steps).await)
+    async fn endangers(&self, observed: &Observed, plan: &Plan) -> bool {
+        !plan.steps.is_empty() && self.targets.is_endangered(self.netlink, observed, &plan.steps).await
     }
 
     /// What of `desired` is planned and fails by itself.
@@ -249,8 +228,9 @@ impl Keeper<'_> {
         self.refused_groups.push(RefusedGroup { desired: group.desired, why, until });
     }
 
-    fn any_refused(&self) -> bool {
-        !self.refused_groups.is_empty()
+    /// Whether a group of the plan may have to be left as it is.
+    fn may_be_refused(&self, plan: &Plan) -> bool {
+        !self.refused_groups.is_empty() || !plan.steps.is_empty() && self.cut_offs.any(WHOLE)
     }
 
     /// Why the group was taken back just now, if it asks for the same still.
@@ -292,18 +272,24 @@ impl Keeper<'_> {
     }
 
     /// Keeps on disk what is wanted, if only links that were in force before fail or wait.
-    fn settle(&mut self, looked: &mut Looked) {
+    fn settle(&mut self, looked: &Looked) {
         if self.kept == self.good || !self.is_settled(looked) {
             return;
         }
-        let kept =
-            if self.desired.is_empty() { self.state.keep_nothing() } else { self.state.keep(&self.kept) };
-        if let Err(error) = kept {
-            let why = chain(&error);
-            looked.warnings.push(format!("the policy is in force but not kept for the next boot: {why}"));
-        }
+        self.disk.keep(Some(&self.kept).filter(|_| !self.desired.is_empty()));
         self.good.clone_from(&self.kept);
         self.reached.clone_from(&self.desired);
+    }
+}
+
+/// Why a change was taken back, and what comes of that.
+fn why_taken_back(error: &Error) -> String {
+    let why = chain(error);
+    match error {
+        Error::CutOff { .. } => format!(
+            "{why}; it is not tried again until the policy, its annotation {RETRY_ANNOTATION}, or the file changes, or SIGHUP asks for it"
+        ),
+        _ => why,
     }
 }
 
@@ -311,6 +297,7 @@ impl Desired {
     fn extend(&mut self, other: Self) {
         self.interfaces.extend(other.interfaces);
         self.routes.extend(other.routes);
+        self.own_ports.extend(other.own_ports);
     }
 
     /// Whether all of `part` is in it.

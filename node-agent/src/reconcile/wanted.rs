@@ -6,9 +6,10 @@ use std::sync::Arc;
 use anyhow::Context;
 use ring::digest::{SHA256, digest};
 
+use super::groups::Group;
 use super::keeper::Keeper;
 use crate::cluster::policies::{Candidate, Chosen, Following, Merged, Part, merge};
-use crate::node::desired::{self, Label, Problems};
+use crate::node::desired::{self, Desired, Label, Problems};
 use crate::node::source::Input;
 use crate::node::state::{CutOffs, Kept, NotInForce, State};
 use crate::node::{plan, ports, recovery, source};
@@ -17,7 +18,7 @@ use crate::others;
 /// Of the reason that the plugin tells, in characters: it becomes an event of a pod.
 const LONGEST_WHY: usize = 500;
 
-/// How the identity of a whole state begins.
+/// How the identity of a group's state begins.
 pub(super) const WHOLE: &str = "state ";
 
 /// The sources as they were read last.
@@ -180,11 +181,16 @@ impl Wanted {
         self.held_files = Some((why, for_good));
     }
 
-    /// What tells one state of everything from another: its text, and the wishes to try it again.
-    pub(super) fn identity(&self, kept: &Kept) -> String {
-        let text = serde_json::to_string(kept).unwrap_or_default();
-        let wishes: Vec<String> = self.policies.iter().filter_map(Candidate::wish).collect();
-        let digest = digest(&SHA256, format!("{text}{wishes:?}").as_bytes());
+    /// What tells one state of a group from another: all that is wanted of it, and the wishes of its policies to try it
+    /// again. Another release may have other words for it, and tries it once more.
+    pub(super) fn identity(&self, group: &Group, parts: &BTreeMap<String, Part>) -> String {
+        let mut wishes = Vec::new();
+        for policy in &self.policies {
+            let asks = |part: &Part| group.names.iter().any(|name| part.asks_for(name));
+            wishes.extend(policy.wish().filter(|_| parts.get(&policy.name).is_some_and(asks)));
+        }
+        let Desired { interfaces, routes, .. } = &group.desired;
+        let digest = digest(&SHA256, format!("{interfaces:?}{routes:?}{wishes:?}").as_bytes());
         let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
         format!("{WHOLE}{hex}")
     }
@@ -207,7 +213,7 @@ pub(super) async fn chosen(following: &mut Option<Following>) -> anyhow::Result<
 impl Keeper<'_> {
     /// Begins to keep what is wanted now. Whether that is anything else.
     pub(super) async fn merge(&mut self) -> anyhow::Result<bool> {
-        let merged = match self.wanted.merged(&self.good) {
+        let mut merged = match self.wanted.merged(&self.good) {
             Ok(merged) => merged,
             Err(problems) => {
                 self.wrong_files(problems.to_string());
@@ -225,6 +231,7 @@ impl Keeper<'_> {
                 self.promised = false;
             }
         }
+        merged.desired.own_ports.clone_from(&self.desired.own_ports);
         if merged.desired == self.desired && merged.kept == self.kept {
             return Ok(false);
         }
@@ -233,7 +240,7 @@ impl Keeper<'_> {
         self.watch.set(self.netlink, names).await.context("find the links that are kept")?;
         (self.desired, self.kept) = (merged.desired, merged.kept);
         self.promised = false;
-        self.unkept_at = None;
+        self.noted_at = None;
         let made = others::made_here(&self.desired);
         self.job.made.send_if_modified(|before| {
             let is_new = !made.is_empty() && *before != made;
@@ -283,7 +290,7 @@ impl Keeper<'_> {
                 tracing::info!("read the desired state again");
                 // Who changes a file, or asks for it to be read, asks for it to be tried.
                 if self.cut_offs.forget(WHOLE) {
-                    self.state.keep_cut_offs(&self.cut_offs);
+                    self.disk.keep_cut_offs(&self.cut_offs);
                 }
                 self.wanted.hold_cut_offs(&self.cut_offs);
                 self.standing.accepted();

@@ -30,6 +30,17 @@ pub(super) fn unkept(desired: Option<&Desired>, links: &[Link]) -> Vec<Finding> 
     notes.into_iter().map(|text| Finding::warn(CHECK, text, remedy)).collect()
 }
 
+/// Links whose mark another program overwrote.
+pub(super) fn lost_marks(cli: &Cli, links: &[Link]) -> Vec<Finding> {
+    match State::peek_witness(&cli.state_dir) {
+        Ok(witness) => {
+            let remedy = "find the program that writes it: lldpd does, unless told otherwise";
+            witness.notes(links).into_iter().map(|text| Finding::warn(CHECK, text, remedy)).collect()
+        }
+        Err(why) => vec![Finding::warn(CHECK, why, "the agent sets it aside at its next start")],
+    }
+}
+
 /// Policies of the cluster that the agent could not bring about.
 pub(super) fn not_in_force(cli: &Cli) -> Vec<Finding> {
     let mut findings = Vec::new();

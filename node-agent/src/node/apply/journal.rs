@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::node::plan::Planned;
-use crate::node::state::{self, Kept};
+use crate::node::state::{self, Kept, boot_id};
 
 /// Behind the last line while what it says is recovered from.
 const MARK: &[u8] = b"recovering";
@@ -172,12 +172,6 @@ impl LeftBehind {
             tracing::warn!("mark the journal {}: {cause}", self.journal.path.display());
         }
     }
-}
-
-fn boot_id() -> Result<String, String> {
-    let path = "/proc/sys/kernel/random/boot_id";
-    let id = fs::read_to_string(path).map_err(|cause| format!("read {path}: {cause}"))?;
-    Ok(id.trim().to_owned())
 }
 
 #[cfg(test)]

@@ -76,6 +76,7 @@ impl From<Merge> for Desired {
             interfaces: merge.interfaces.into_iter().map(|(_, entry)| entry).collect(),
             routes: merge.routes.into_iter().map(|(_, entry)| entry).collect(),
             left_alone: merge.left_alone,
+            ..Self::default()
         }
     }
 }

@@ -47,6 +47,7 @@ impl Planner<'_> {
         let known = |port: &str| {
             self.declared.contains_key(port)
                 || self.controllers.contains_key(port)
+                || self.desired.own_ports.contains(port)
                 || self.model.links[port].is_ours()
         };
         let foreign: Vec<String> =

@@ -4,7 +4,6 @@
 use std::fs::{self, File};
 use std::io::Write;
 
-use octavia_bridge_ipam::causes::chain;
 use serde::{Deserialize, Serialize};
 
 use super::{Error, State, failed, read, set_aside};
@@ -43,6 +42,11 @@ impl CutOffs {
         self.0.drain(..surplus);
     }
 
+    /// Whether there are any whose name begins so.
+    pub(crate) fn any(&self, prefix: &str) -> bool {
+        self.0.iter().any(|one| one.what.starts_with(prefix))
+    }
+
     /// Forgets those whose name begins so; whether there were any.
     pub(crate) fn forget(&mut self, prefix: &str) -> bool {
         let before = self.0.len();
@@ -67,14 +71,11 @@ impl State {
         })
     }
 
-    /// Remembers them. Where that cannot be written, only this process knows.
-    pub(crate) fn keep_cut_offs(&self, cut_offs: &CutOffs) {
-        if let Err(error) = self.write_cut_offs(cut_offs) {
-            tracing::warn!("{}", chain(&error));
-        }
-    }
-
-    fn write_cut_offs(&self, cut_offs: &CutOffs) -> Result<(), Error> {
+    /// Remembers them on disk.
+    ///
+    /// # Errors
+    /// Those of writing; then only this process knows.
+    pub(crate) fn write_cut_offs(&self, cut_offs: &CutOffs) -> Result<(), Error> {
         let path = self.directory.join(NAME);
         let draft = path.with_extension("json.tmp");
         let attempt = format!("write {}", path.display());
@@ -105,7 +106,7 @@ mod tests {
             cut_offs.add(format!("policy p{number}"), "silence".into());
         }
         cut_offs.add("state 1".into(), "silence".into());
-        state.keep_cut_offs(&cut_offs);
+        state.write_cut_offs(&cut_offs).unwrap();
         let mut known = state.cut_offs();
         assert_eq!(known, cut_offs);
         assert_eq!((known.why("policy p1"), known.why("policy p2")), (None, Some("silence")));

@@ -2,6 +2,7 @@
 
 mod away;
 mod conflicts;
+mod cut_off;
 mod enactments;
 mod files;
 mod force;

@@ -201,6 +201,12 @@ impl Node {
         }
     }
 
+    /// Sends the agent a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.agent.borrow().as_ref().expect("it runs").id().to_string();
+        command("kill", &["-s", name, &pid]);
+    }
+
     /// A file of the node's.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
