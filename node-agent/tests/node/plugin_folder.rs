@@ -270,16 +270,19 @@ fn the_state_goes_when_it_is_told_to_and_nobody_needs_it() {
         node.ok("apply -f -", POLICY);
         let state = |name: &str| node.path("state").join(name);
         fs::create_dir(state("attachments")).unwrap();
-        fs::write(state("attachments/3f2a@net1.jsonl"), "").unwrap();
+        // Of the IPAM-only face, of which nobody can tell.
+        let record =
+            r#"{"version":1,"network":"n","containerId":"3f2a","ifname":"net1","netns":null,"link":null}"#;
+        fs::write(state("attachments/3f2a@net1.jsonl"), format!("{record}\n")).unwrap();
         fs::create_dir(state("cluster-tombstones")).unwrap();
         fs::write(state("cluster-tombstones/77aa@net1"), "").unwrap();
         let refusal = uninstall(node, "--state");
-        refused(&refusal, &["1 attachments are recorded (3f2a@net1)", "1 releases", "a policy is kept"]);
+        refused(&refusal, &["1 attachments are alive (3f2a@net1)", "1 releases", "a policy is kept"]);
         assert_eq!(there(node, "octavia-bridge").1, "v1", "nothing was removed");
         // The plugin alone may go, and who is left is told.
         let answer = uninstall(node, "");
         assert!(done(&answer).contains("kept; the plugin needs it to detach pods"));
-        assert!(answer.stderr.contains("1 attachments are recorded"), "{}", answer.stderr);
+        assert!(answer.stderr.contains("1 attachments are alive"), "{}", answer.stderr);
         for file in ["attachments/3f2a@net1.jsonl", "cluster-tombstones/77aa@net1"] {
             fs::remove_file(state(file)).unwrap();
         }
@@ -288,6 +291,49 @@ fn the_state_goes_when_it_is_told_to_and_nobody_needs_it() {
         assert!(node.ok("uninstall --state", "").contains("the directory itself stays"));
         assert_eq!(files(&node.path("state")).into_keys().collect::<Vec<_>>(), ["notes"]);
         fs::remove_file(state("notes")).unwrap();
+        assert!(node.ok("uninstall --state", "").contains("state: removed"));
+        assert!(!node.path("state").exists());
+    });
+}
+
+/// The node lost its pods without a DEL: nobody would come for their records.
+#[test]
+fn a_record_keeps_the_state_only_while_its_attachment_lives() {
+    on_a_node(|node| {
+        fs::create_dir_all(node.path("state/attachments")).unwrap();
+        fs::create_dir_all(node.path("state/pools")).unwrap();
+        let host_end = octavia_bridge_ipam::host_end::name("3f2a", "net1");
+        let alias = octavia_bridge_ipam::host_end::alias("3f2a", "net1", None);
+        let pair = || {
+            node.ip(&format!("link add {host_end} type veth peer name pod-end"));
+            fs::write(node.path("batch"), format!("link set {host_end} alias \"{alias}\"\n")).unwrap();
+            node.ip(&format!("-batch {}", node.path("batch").display()));
+            node.link(&host_end).unwrap()["ifindex"].clone()
+        };
+        let index = pair();
+        let intent = r#"{"version":1,"network":"n","containerId":"3f2a","ifname":"net1","link":{"bridge":"octbr"},"netns":{"path":"/run/netns/gone","device":4,"inode":7}}"#;
+        let outcome = format!(r#"{{"addresses":[],"routes":[],"hostLink":{index},"podLink":2}}"#);
+        let record = node.path("state/attachments/3f2a@net1.jsonl");
+        fs::write(&record, format!("{intent}\n{outcome}\n")).unwrap();
+        let pool = r#"{"apiVersion":"whereabouts.cni.cncf.io/v1alpha1","kind":"IPPool","metadata":{"name":"10.0.0.0-24"},"spec":{"range":"10.0.0.0/24","allocations":{"5":{"id":"3f2a","podref":"d/w","ifname":"net1"}}}}"#;
+        fs::write(node.path("state/pools/10.0.0.0-24.json"), pool).unwrap();
+        // The namespace's path is gone, and the pair is there: under its name, then under another one.
+        refused(&uninstall(node, "--state"), &["1 attachments are alive (3f2a@net1)", "1 addresses of pool"]);
+        node.ip(&format!("link set {host_end} name renamed"));
+        refused(&uninstall(node, "--state"), &["1 attachments are alive (3f2a@net1)"]);
+        node.ip("link del renamed");
+        // A plugin is at work on it.
+        let plugin = fs::File::open(&record).unwrap();
+        plugin.lock().unwrap();
+        refused(&uninstall(node, "--state"), &["1 attachments are alive (3f2a@net1)"]);
+        drop(plugin);
+        // One that cannot be understood, and an address without a record.
+        fs::write(node.path("state/attachments/77aa@net1.jsonl"), "nonsense\n").unwrap();
+        refused(&uninstall(node, "--state"), &["1 attachments are alive (77aa@net1)"]);
+        fs::remove_file(node.path("state/attachments/77aa@net1.jsonl")).unwrap();
+        fs::write(node.path("state/pools/10.0.0.0-24.json"), pool.replace("3f2a", "other")).unwrap();
+        refused(&uninstall(node, "--state"), &["1 addresses of pool"]);
+        fs::write(node.path("state/pools/10.0.0.0-24.json"), pool).unwrap();
         assert!(node.ok("uninstall --state", "").contains("state: removed"));
         assert!(!node.path("state").exists());
     });

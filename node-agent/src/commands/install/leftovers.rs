@@ -1,7 +1,9 @@
 //! What the state directory holds for pods that are still attached, and its removal when it holds nothing.
 //!
-//! The plugin's DEL goes by the records: without them it would not know what to take away, and addresses would be lost.
+//! The plugin's DEL goes by the records: without them it would not know what to take away, and addresses would be lost. A
+//! record whose attachment is gone, because the node lost its pods without a DEL, is no reason to keep the directory.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -9,9 +11,10 @@ use std::path::Path;
 use anyhow::Context;
 use octavia_bridge_ipam::conf::places::{run_dir, run_dirs};
 use octavia_bridge_ipam::file::Tombstones;
-use octavia_bridge_ipam::pool::Pool;
+use octavia_bridge_ipam::pool::{Allocation, Pool};
 use octavia_bridge_ipam::state_file;
 
+use super::alive;
 use crate::node::state::State;
 
 /// Everything that plugin and agent write in the state directory, and the plugin in its run directory.
@@ -27,13 +30,21 @@ const NAMED: usize = 5;
 /// What cannot be read.
 pub(super) fn needed(state_dir: &Path) -> anyhow::Result<Vec<String>> {
     let mut needed = Vec::new();
-    let mut attached = Vec::new();
-    for directory in run_dirs(state_dir) {
-        attached.extend(names(&directory.join("attachments"), ".jsonl")?);
+    let (mut attached, mut dead) = (Vec::new(), BTreeSet::new());
+    for records in run_dirs(state_dir).iter().map(|directory| directory.join("attachments")) {
+        for name in names(&records, ".jsonl")? {
+            let path = records.join(format!("{name}.jsonl"));
+            let lives = name.split_once('@').is_none_or(|(id, ifname)| alive::lives(&path, id, ifname));
+            if lives {
+                attached.push(name);
+            } else {
+                dead.insert(name);
+            }
+        }
     }
     if !attached.is_empty() {
         needed.push(format!(
-            "{} attachments are recorded ({}): the plugin needs these records to detach the pods; delete the pods first",
+            "{} attachments are alive ({}): the plugin needs their records to detach the pods; delete the pods first",
             attached.len(),
             some(&attached)
         ));
@@ -56,7 +67,12 @@ pub(super) fn needed(state_dir: &Path) -> anyhow::Result<Vec<String>> {
             let path = pools.join(format!("{name}.json"));
             let text = state_file::read(&path, state_file::LONGEST)
                 .with_context(|| format!("read {}", path.display()))?;
-            let held = Pool::parse(&name, &text)?.len();
+            let pool = Pool::parse(&name, &text)?;
+            // One without a record may be anybody's.
+            let is_dead = |held: &Allocation| {
+                held.ifname.as_ref().is_some_and(|ifname| dead.contains(&format!("{}@{ifname}", held.id)))
+            };
+            let held = pool.iter().filter(|(_, held)| !is_dead(held)).count();
             if held > 0 {
                 needed.push(format!(
                     "{held} addresses of pool {name} are in use: `octavia-bridge-agent pools --data-dir {}` lists the pods",

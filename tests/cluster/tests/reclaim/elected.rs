@@ -1,7 +1,11 @@
 //! What one agent of all frees: of nodes that are gone, and of pods of which only the name is known.
 
-use octavia_bridge_cluster_tests::{Agent, Claim, Ledger, Range};
-use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use octavia_bridge_cluster_tests::{Agent, Claim, Ledger, Proxy, Range};
+use serde_json::{Value, json};
 
 use crate::scene::{Scene, eventually, some_graces};
 
@@ -172,4 +176,41 @@ fn an_entry_that_whereabouts_took_over_is_not_judged_by_the_uid_of_before() {
     assert_eq!(scene.holder("172.23.0.30").map(|holder| holder.id).as_deref(), Some("new"));
     scene.delete(&new);
     scene.becomes_free("172.23.0.30", &[&agent]);
+}
+
+/// A thousand entries of whereabouts' must not be a thousand requests in each round.
+#[test]
+fn questions_for_pods_of_others_have_a_budget_and_each_has_its_turn() {
+    const PODS: usize = 100;
+    let scene = Scene::new("budget");
+    let node = scene.node("worker-1");
+    let mut allocations: BTreeMap<String, Value> = BTreeMap::new();
+    let mut names = BTreeSet::new();
+    for number in 0..PODS {
+        let pod = scene.pod(&format!("pod-{number}"), &node);
+        let entry = json!({"id": format!("container-{number}"), "podref": pod.podref, "ifname": "net1"});
+        allocations.insert((number + 1).to_string(), entry);
+        names.insert(pod.name);
+    }
+    let pool = json!({
+        "apiVersion": "whereabouts.cni.cncf.io/v1alpha1", "kind": "IPPool", "metadata": {"name": "172.23.0.0-24"},
+        "spec": {"range": "172.23.0.0/24", "allocations": allocations},
+    });
+    scene.admin.create(&scene.admin.whereabouts("ippools"), &pool);
+    let proxy = Proxy::start(&scene.admin);
+    let agent = Scene::agent_at(&proxy.access(), &node);
+    let prefix = scene.admin.core("pods/");
+    let asked = || -> Vec<String> {
+        let asked = proxy.exchanges().into_iter().filter(|one| one.method == "GET");
+        asked.filter_map(|one| one.path.strip_prefix(&prefix).map(ToOwned::to_owned)).collect()
+    };
+    eventually("it asks", &[&agent], || !asked().is_empty());
+    // What exists is due again after five seconds here, so there is always something to ask.
+    let (started, before) = (Instant::now(), asked().len());
+    thread::sleep(Duration::from_secs(8));
+    let (questions, elapsed) = (asked().len() - before, started.elapsed());
+    let budget = 5.0 * elapsed.as_secs_f64() + 2.0;
+    assert!(questions > 0 && questions as f64 <= budget, "{questions} in {elapsed:?}");
+    eventually("each was asked for", &[&agent], || names.iter().all(|name| asked().contains(name)));
+    assert_eq!(Ledger::read(&scene.admin).pools.values().map(|pool| pool.holders.len()).sum::<usize>(), PODS);
 }
