@@ -158,3 +158,22 @@ async fn names_of_pools_that_are_not_read_any_more_are_forgotten() {
     one.and(two).unwrap();
     assert!(lock(&shared.reading).is_empty());
 }
+
+/// The claimant has the entry, and the watch has not reported the reservation yet: that the server refuses a second one of the
+/// name shows that the first was there before this claim.
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_fails_leaves_the_reservation_that_its_owner_had() {
+    let server = Server::new(21);
+    let (before, after) = (agent(&server, "worker-1", 1), agent(&server, "worker-1", 2));
+    add(&after, &claim(&octavia(), 1)).await.unwrap();
+    server.lose_watches(true);
+    add(&before, &claim(&octavia(), 0)).await.unwrap();
+    let had = reservations(&server);
+    assert_eq!(had, ["172.23.0.30 c1", "172.23.0.31 c0"]);
+    after.inner.shared.read_pool("172.23.0.0-24", &Deadline::until(soon())).await.unwrap();
+    let both = json!({ "ipRanges": [octavia(), { "range": "10.9.0.0/24" }] });
+    server.fail("POST", "ippools", usize::MAX, Fault::Status(403));
+    add(&after, &claim(&both, 0)).await.unwrap_err();
+    assert_eq!(reservations(&server), had);
+    assert_eq!(entries(&server, "172.23.0.0-24"), ["30 c1", "31 c0"]);
+}

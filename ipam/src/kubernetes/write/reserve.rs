@@ -41,9 +41,7 @@ struct Attempt<'a> {
     name: &'a str,
     kept: bool,
     by: &'a By<'a>,
-    /// A request to make it was sent.
-    asked: bool,
-    /// One was, and nobody knows what became of it.
+    /// A request to make it was sent, and whether it was carried out is not known.
     doubtful: bool,
 }
 
@@ -58,7 +56,7 @@ impl Shared {
         by: &By<'_>,
         within: &mut Deadline,
     ) -> Result<Reserved, Unreserved> {
-        let mut attempt = Attempt { name, kept, by, asked: false, doubtful: false };
+        let mut attempt = Attempt { name, kept, by, doubtful: false };
         let reserved = self.reserve_now(&mut attempt, within).await;
         if let Ok(Reserved::Made | Reserved::Kept) = reserved {
             lock(&self.deletions).remove(name);
@@ -73,15 +71,17 @@ impl Shared {
             let sent = Instant::now();
             let result = match self.reservation(name) {
                 None => {
-                    attempt.asked = true;
                     let object = by.reservation(name);
                     let made = self.api.create(name, &object, within.request()).await;
                     made.map(|stored| (stored, Reserved::Made))
                 }
                 Some((_, seen)) if seen.is_of(&by.owner.container_id, &by.owner.ifname) => {
-                    // Asked for and found after a lost reply, or there from before and seen just now.
-                    if attempt.asked || confirmed {
-                        return Ok(if attempt.asked { Reserved::Made } else { Reserved::Kept });
+                    // Found after a lost reply, or there from before and seen just now.
+                    if attempt.doubtful {
+                        return Ok(Reserved::Made);
+                    }
+                    if confirmed {
+                        return Ok(Reserved::Kept);
                     }
                     self.read_again::<Reservation>(name, within).await?;
                     confirmed = true;
@@ -106,7 +106,7 @@ impl Shared {
             if error.code() == Some(409) && !kept && !attempt.doubtful {
                 return Ok(Reserved::Taken);
             }
-            attempt.doubtful |= attempt.asked && error.is_doubtful();
+            attempt.doubtful |= error.attempt == "create" && error.is_doubtful();
             // A name that is new cannot be missing; 404 then says that the API knows no reservations at all.
             let refused =
                 error.code() == Some(409) || (error.code() == Some(404) && error.attempt != "create");
