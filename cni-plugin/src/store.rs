@@ -25,7 +25,8 @@ use crate::record::{AddressingIntent, LOCK_WAIT, Records};
 const CLAIM_WAIT: Duration = Duration::from_secs(25);
 /// How long CHECK and STATUS wait for the agent.
 const QUESTION_WAIT: Duration = Duration::from_secs(5);
-/// How long DEL, GC and a failing ADD wait for an agent that does not do what it is asked to. Its tombstones last longer.
+/// How long DEL, GC and a failing ADD wait for an agent that does not do what it is asked to. After that a tombstone stands for
+/// the release.
 const RELEASE_WAIT: Duration = Duration::from_secs(5);
 
 /// A store of addresses.

@@ -23,8 +23,8 @@
 //!
 //! Nothing is decided by what is remembered. The memory ([`memory`], kept by two watches and by every reply to our own
 //! requests) only says what to try; whether it holds is decided by the server, which does two things for one writer
-//! alone: it makes an object of a new name, and it carries out a patch whose tests hold. So no lease is needed, and
-//! nothing is listed.
+//! alone: it makes an object of a new name, and it carries out a patch whose tests hold. So a claim needs neither a lease
+//! nor a request that lists objects.
 //!
 //! Of pools only the metadata are watched, because each change of a pool would bring all of it to all agents. Its content is
 //! read when it is needed. Whether what is remembered is all there is, its generation tells, which the server counts up with
@@ -40,7 +40,7 @@
 //! entry, our patch fails, and the reservation is given back. In an overlapping pool it looks for a reservation before it
 //! writes its entry; if ours comes between the two, it fails to make its own, and reports an error.
 //!
-//! A claim reads an overlapping pool first that was changed: its entries may have no reservation.
+//! Before it chooses, a claim reads each overlapping pool that has changed: an entry there may have no reservation.
 //!
 //! One hole remains, in whereabouts: the DEL that follows such an error deletes the reservation by name, without looking
 //! whose it is. The agent recreates ours as soon as it sees that it was deleted, see [`Store::repair_reservation`]. Between agents there is no hole,

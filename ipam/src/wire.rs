@@ -69,7 +69,7 @@ pub struct Claim {
     /// `K8S_POD_UID`, if the runtime said it: the proof by which an address is reclaimed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_uid: Option<String>,
-    /// How long the plugin will wait for the reply, in milliseconds.
+    /// How long the agent has to answer, in milliseconds. The plugin waits half a second longer.
     pub patience_ms: u64,
     /// What the plugin knows of other sandboxes of the same pod: empty at first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

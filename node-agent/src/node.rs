@@ -2,7 +2,7 @@
 //!
 //! `source` reads texts, `desired` understands them, `observed` reads the kernel. `plan` compares the two and is pure;
 //! `apply` takes its steps, with a journal to take them back. `state` keeps what was applied, `witness` knows which links
-//! the agent created, and `ports` where the ports of pods belong. Nothing here knows a cluster.
+//! the agent created, and `ports` where the ports of pods belong. Nothing here calls the API server.
 
 pub(crate) mod apply;
 pub(crate) mod desired;

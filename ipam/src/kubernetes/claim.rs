@@ -27,8 +27,8 @@ use crate::kubernetes::{Store, lock};
 /// So many reservations are read again before a refusal, beside the pools.
 const LOOKED_AT: usize = 32;
 
-/// So many of the lowest free addresses share those who have just lost one, at first for each that competes here, and at
-/// most.
+/// After a conflict, a claim chooses by chance among so many of the lowest free addresses for each claim that is pending on this
+/// node; doubled with each further conflict, up to the second number.
 const SPREAD: usize = 32;
 const WIDEST_SPREAD: usize = 4096;
 
@@ -125,7 +125,7 @@ impl Store {
         let _turns = self.wait_for_releases(claim, deadline).await?;
         let freed = lock(&self.inner.shared.attachments).freed_lately(podref, &by.owner.ifname);
         let mut within = Deadline::until(deadline);
-        // Whether the claim's pools were read since the last disappointment, what else was, and how many reservations.
+        // Since the last conflict: whether the claim's pools were read, which other objects were, and how many reservations.
         let (mut conflicts, mut fresh, mut looked, mut reread) = (0, false, BTreeSet::new(), 0);
         // What others were found to have.
         let mut theirs = BTreeMap::new();
@@ -143,7 +143,8 @@ impl Store {
                     continue;
                 }
                 Plan::Contested(sandboxes) => return Ok(Claimed::Contested(sandboxes)),
-                // No is said only of what was looked at just now. That an entry is gone shows that its reservation is alone.
+                // A claim is refused only after all that speaks against it was read again. Pools come first: they tell which
+                // reservations have no entry.
                 Plan::Refused(refusal, mut pools, mut reservations) => {
                     pools.retain(|name| !looked.contains(name));
                     if pools.is_empty() {
@@ -165,7 +166,7 @@ impl Store {
                 }
                 Plan::Write(assigned, plans) => (assigned, plans),
             };
-            // What is not written is read: nothing is reported that was not just confirmed.
+            // An address that the claimant has already needs no write that would confirm it: its pool is read again.
             if !fresh && plans.iter().flat_map(|plan| &plan.addresses).any(|place| place.kept) {
                 self.refresh(claim, &within).await?;
                 fresh = true;

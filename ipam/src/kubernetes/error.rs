@@ -40,7 +40,7 @@ pub enum Error {
     #[error("{}", in_short(.0))]
     Api(#[source] Arc<ApiError>),
     /// It took too long.
-    #[error("{attempt} took longer than the plugin waits")]
+    #[error("{attempt} took too long")]
     Late {
         /// What was attempted, a noun phrase.
         attempt: String,

@@ -181,7 +181,7 @@ impl Store {
     }
 
     /// Makes a reservation anew whose entry still stands, or, where the caller knows that the attachment is `alive`, one whose
-    /// entry is gone as well: [`Store::restore`] then finds it.
+    /// entry is gone as well: [`Store::repair_entry`] then writes the entry.
     ///
     /// # Errors
     /// Those of writing.

@@ -23,9 +23,9 @@ use crate::kubernetes::{Store, lock};
 /// What became of a plan.
 pub(crate) enum CarriedOut {
     Done,
-    /// Somebody else was faster somewhere; these reservations are theirs, which the cache may not know yet.
+    /// Another writer was faster somewhere; these reservations are its own, which the cache may not have yet.
     Lost(Vec<(IpAddr, String)>),
-    /// Somebody else was faster with other addresses since these were chosen, and is likely to be so with them.
+    /// Nothing was sent: another node has won addresses since these were chosen, and would probably win these, too.
     Passed,
 }
 

@@ -43,7 +43,7 @@ impl Deadline {
         self.deadline
     }
 
-    /// The latest moment at which an operation still without any answer has to give one of its own.
+    /// When to give up if the server answers nothing.
     pub(crate) fn silence(&self) -> Instant {
         self.deadline.min(self.trouble.map_or_else(Instant::now, |(since, _)| since) + TROUBLE)
     }

@@ -113,7 +113,7 @@ impl Gate {
         Self { shared, permits: Semaphore::new(BESIDE) }
     }
 
-    /// Waits for a turn. Nobody stands in line for a server of which somebody before has just found that it is away.
+    /// Waits for a permit. Fails at once when another request finds that the server is away.
     ///
     /// # Errors
     /// What that one found; [`Error::Late`].
@@ -124,7 +124,7 @@ impl Gate {
 }
 
 impl Shared {
-    /// Waits for `turn`, but not in line for a server of which somebody finds meanwhile that it is away.
+    /// Waits for `turn`, unless another request finds meanwhile that the server is away.
     ///
     /// # Errors
     /// What that one found; `late` at the deadline.

@@ -102,7 +102,7 @@ impl Shared {
                 }
                 Err(error) => error,
             };
-            // The name is somebody's, and no earlier request of ours can have made it so.
+            // Another writer has made it, and no earlier request of ours can have.
             if error.code() == Some(409) && !kept && !attempt.doubtful {
                 return Ok(Reserved::Taken);
             }
@@ -117,7 +117,7 @@ impl Shared {
             };
             let Some(pause) = pause else { return Err(self.given_up(error)) };
             conflicts += u32::from(refused);
-            // The first time there is nobody to get out of the way of: whoever was faster has it.
+            // No pause after the first conflict: the other writer has finished.
             if !refused || conflicts > 1 {
                 sleep(pause).await;
             }

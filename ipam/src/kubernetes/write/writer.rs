@@ -35,7 +35,7 @@ const STAGGER: Duration = Duration::from_millis(10);
 const LONGEST_STAGGER: Duration = Duration::from_millis(600);
 /// After a pause of this length nothing is known of how busy the server is.
 const CALM: Duration = Duration::from_secs(1);
-/// So often the server may refuse what, by its own word, it could do.
+/// So many refusals in a row that the pool, read again, does not explain.
 const UNEXPLAINED: u32 = 4;
 
 /// The pool, and the jobs for it.
@@ -136,11 +136,11 @@ impl Writer {
             if error.code() == Some(429) {
                 continue;
             }
-            // The answer tells that something is not as it was thought, or nothing: only the pool tells what.
+            // The answer does not say which of the changes failed: the pool does.
             if let Err(unreadable) = self.shared.read_pool(&self.name, &within).await {
                 return self.fail(batch, &unreadable);
             }
-            // Of a pool that cannot be made out nobody knows what it has: nothing is done and nothing lost.
+            // What became of changes in a damaged pool is not known: they fail, neither done nor lost.
             batch = match self.pool() {
                 Ok(pool) => sort_out(batch, pool.as_deref()),
                 Err(corrupt) => return self.fail(batch, &corrupt),

@@ -22,7 +22,7 @@ const CALLER: Duration = Duration::from_secs(5);
 const BUFFER: usize = 1 << 10;
 /// The longest that a claim may take, whatever deadline its plugin names.
 const LONGEST: Duration = Duration::from_secs(25);
-/// The answer is on its way this long before the plugin's deadline.
+/// The answer is on its way this long before the deadline that the plugin names, which is before its own.
 const MARGIN: Duration = Duration::from_millis(250);
 /// How long a release may take; a plugin that does not wait so long leaves a tombstone and loses nothing.
 const RELEASE: Duration = Duration::from_secs(20);
