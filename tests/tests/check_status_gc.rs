@@ -139,7 +139,12 @@ fn a_bridge_that_has_all_its_ports_says_so() {
     let node = Lab::new().node("node1");
     node.ip("link add octbr type bridge");
     let batch = node.disk().join("batch");
-    let ports: String = (0..1022).map(|n| format!("link add port{n} master octbr type dummy\n")).collect();
+    // Both ends of each pair, which are down.
+    let mut ports = String::new();
+    for n in 0..511 {
+        ports +=
+            &format!("link add a{n} master octbr type veth peer name b{n}\nlink set b{n} master octbr\n");
+    }
     fs::write(&batch, ports).unwrap();
     node.ip(&format!("-batch {}", batch.display()));
     let last = node.pod("last");
