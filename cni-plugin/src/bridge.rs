@@ -43,7 +43,10 @@ pub(crate) async fn observe(host: &Netlink, attachment: &Attachment) -> Result<O
         return Err(Error::new(
             Code::TryAgainLater,
             format!("bridge: {name:?} is down, and bridgeMode \"unmanaged\" forbids bringing it up"),
-        ));
+        )
+        .with_details(format!(
+            "bring it up on the node (ip link set {name} up), or set bridgeMode to \"managed\""
+        )));
     }
     port_vlans::check_bridge(attachment.port_vlans.as_ref(), &link)?;
     if let Some(mtu) = attachment.mtu.filter(|mtu| *mtu > link.mtu) {

@@ -12,6 +12,7 @@ mod model;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -82,6 +83,10 @@ impl fmt::Display for Exhausted {
         let Usage { pool, first, last, used, free, excluded, reserved, holders, .. } = &self.0;
         write!(f, "pool {pool} has no free address in {first}-{last}: ")?;
         write!(f, "{used} used, {free} free, {reserved} reserved, {excluded} excluded")?;
+        // Of a question, only a few are named.
+        if holders.len() as u128 >= *used && holders.len() > HOLDERS_SHOWN {
+            write!(f, "; by namespace: {}", by_namespace(holders))?;
+        }
         for (i, holder) in holders.iter().take(HOLDERS_SHOWN).enumerate() {
             write!(f, "{} {} {holder}", if i == 0 { "; held:" } else { "," }, holder.address)?;
         }
@@ -90,6 +95,20 @@ impl fmt::Display for Exhausted {
         }
         Ok(())
     }
+}
+
+/// How many addresses the pods of each namespace hold, most first.
+fn by_namespace(holders: &[Holder]) -> String {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for holder in holders {
+        let namespace = holder.pod.split_once('/').map_or("unnamed pods", |(namespace, _)| namespace);
+        *counts.entry(namespace).or_default() += 1;
+    }
+    let mut counts: Vec<(&str, usize)> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let shown: Vec<String> =
+        counts.iter().take(HOLDERS_SHOWN).map(|(namespace, count)| format!("{namespace} {count}")).collect();
+    shown.join(", ")
 }
 
 /// Gives the request's owner one address per want, in the order of the wants.

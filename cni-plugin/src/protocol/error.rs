@@ -187,13 +187,10 @@ impl From<RemoteError> for Error {
         let (code, remedy) = match &error {
             RemoteError::Away { .. } => (
                 Code::TryAgainLater,
-                "check the octavia-bridge-agent pod on this node, or set \"agentSocket\" to its socket; it allocates \
-                 the addresses (ipam.datastore is \"kubernetes\" by default)",
+                "check the octavia-bridge-agent pod on this node (kubectl get pods --namespace kube-system --output wide), or \
+                 set \"agentSocket\" to its socket; it allocates the addresses (ipam.datastore is \"kubernetes\" by default)",
             ),
-            RemoteError::Unanswered { .. } => (
-                Code::TryAgainLater,
-                "see the agent's log; `octavia-bridge-agent doctor` diagnoses this node",
-            ),
+            RemoteError::Unanswered { .. } => (Code::TryAgainLater, REMEDY_AGENT),
             RemoteError::Version { .. } => (Code::TryAgainLater, REMEDY_VERSION),
             RemoteError::Failed { failure, .. } => match failure.kind {
                 Kind::Version => (Code::TryAgainLater, REMEDY_VERSION),
@@ -206,7 +203,7 @@ impl From<RemoteError> for Error {
                     (Code::PoolCorrupt, "repair the pool by hand, or remove it once no pod uses it")
                 }
                 Kind::Unsupported => (Code::UnsupportedField, "change the configuration"),
-                Kind::Unavailable => (Code::TryAgainLater, "see the agent's log"),
+                Kind::Unavailable => (Code::TryAgainLater, REMEDY_AGENT),
             },
             RemoteError::TooLong { .. } => (Code::UnsupportedField, "change the configuration"),
             RemoteError::Tombstones(_) | RemoteError::Unreleased { .. } => (Code::Io, "DEL may be repeated"),
@@ -214,6 +211,10 @@ impl From<RemoteError> for Error {
         Self::new(code, chain(&error)).with_details(remedy)
     }
 }
+
+/// From the workstation: who reads this in a pod's event is seldom on the node.
+const REMEDY_AGENT: &str = "see the log and the readiness of this node's agent: kubectl logs --namespace kube-system POD; kubectl exec \
+     --namespace kube-system POD -- /octavia-bridge-agent health ready";
 
 const REMEDY_VERSION: &str =
     "update the older of the two: `octavia-bridge-agent install` installs the plugin of its version";

@@ -136,7 +136,7 @@ fn pods_are_numbered_in_order_until_the_range_is_full() {
     assert_eq!(
         error,
         "pool 10.10.0.0-16 has no free address in 10.10.0.11-10.10.0.22: 12 used, 0 free, 0 reserved, 0 excluded; \
-         held: 10.10.0.11 ns/pod-0 net1 (container c0), 10.10.0.12 ns/pod-1 net1 (container c1), \
+         by namespace: ns 12; held: 10.10.0.11 ns/pod-0 net1 (container c0), 10.10.0.12 ns/pod-1 net1 (container c1), \
          10.10.0.13 ns/pod-2 net1 (container c2), 10.10.0.14 ns/pod-3 net1 (container c3), \
          10.10.0.15 ns/pod-4 net1 (container c4), 10.10.0.16 ns/pod-5 net1 (container c5), \
          10.10.0.17 ns/pod-6 net1 (container c6), 10.10.0.18 ns/pod-7 net1 (container c7), and 4 more"

@@ -28,7 +28,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
 use crate::cluster::Cluster;
-use crate::cluster::reclaim::{self, ReclaimApi, Sandboxes};
+use crate::cluster::reclaim::{self, Pods, ReclaimApi, Sandboxes};
 use crate::health::{Health, Line, Requests};
 use crate::node::apply::Endpoint;
 use crate::socket::Socket;
@@ -104,11 +104,13 @@ pub(crate) async fn start(cluster: &Cluster, state_dir: &Path, health: &Health) 
     tracing::info!("pools are in {namespace} at {server}; this is node {node}");
     let shared = Access { config, server: server.clone(), requests: requests.clone(), node: node.clone() };
     let api = Api::new(client, &server);
+    let pods = Arc::<Pods>::default();
     let reclaiming = reclaim::Settings {
         node: &node.clone(),
         namespace: &namespace.clone(),
         grace: cluster.reclaim_grace,
         state_dir,
+        pods: &pods.clone(),
     };
     let store = Store::new(api.clone(), Settings { namespace, node, seed: None })?;
     let socket = Socket::bind(&cluster.socket, "--socket")?;
@@ -123,6 +125,7 @@ pub(crate) async fn start(cluster: &Cluster, state_dir: &Path, health: &Health) 
         sandboxes: Sandboxes::under(state_dir),
         api: ReclaimApi::new(api.apart()),
         grace: cluster.reclaim_grace,
+        pods,
         since: Mutex::default(),
     };
     let broker = Arc::new(Broker { store, tombstones, contested, user, metrics });

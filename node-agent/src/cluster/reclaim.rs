@@ -44,6 +44,7 @@ use election::Election;
 use metrics::ReclaimMetrics;
 pub(crate) use node::describe;
 pub(crate) use pod::{Pod, PodRef};
+pub(crate) use pods::Pods;
 pub(crate) use proof::{Basis, Death};
 pub(crate) use repair::{Freed, Lone, Repairer};
 pub(crate) use sandbox::Sandboxes;
@@ -58,12 +59,14 @@ pub(crate) struct Settings<'a> {
     pub(crate) grace: Duration,
     /// The plugin's `dataDir`.
     pub(crate) state_dir: &'a Path,
+    /// The pods of this node, which reclaim follows.
+    pub(crate) pods: &'a Arc<Pods>,
 }
 
 /// What its parts share.
 struct Reclaim {
     repairer: Repairer,
-    pods: Arc<pods::Pods>,
+    pods: Arc<Pods>,
     election: Arc<Election>,
     node: String,
     grace: Duration,
@@ -77,8 +80,7 @@ pub(crate) fn start(
     settings: &Settings<'_>,
     health: &Health,
 ) -> JoinSet<()> {
-    let Settings { node, namespace, grace, state_dir } = *settings;
-    let pods = Arc::new(pods::Pods::default());
+    let Settings { node, namespace, grace, state_dir, pods } = *settings;
     let election = Arc::new(Election::new(node, namespace, grace));
     let metrics = ReclaimMetrics::new(&health.metrics, election.clone());
     let repairer = Repairer {
@@ -88,8 +90,8 @@ pub(crate) fn start(
         tombstones: Tombstones::new(state_dir.join("cluster-tombstones")),
     };
     let (node, followed) = (node.to_owned(), pods.clone());
-    let reclaim =
-        Arc::new(Reclaim { repairer, pods, election: election.clone(), node: node.clone(), grace, metrics });
+    let (pods, elected) = (pods.clone(), election.clone());
+    let reclaim = Arc::new(Reclaim { repairer, pods, election: elected, node: node.clone(), grace, metrics });
     let mut tasks = JoinSet::new();
     tasks.spawn(pods::follow(api.clone(), node, followed));
     tasks.spawn(election.stand(ReclaimApi::new(api.clone())));

@@ -126,7 +126,10 @@ impl Broker {
             }
             Ok(Claimed::Contested(sandboxes)) => drop(reply(stream, Answer::Contested(sandboxes)).await),
             Err(Refused { error, residue }) => {
-                let failure = Failure::from(&error);
+                let mut failure = Failure::from(&error);
+                if let Error::Exhausted(full) = &error {
+                    failure.message += &self.leaked(&full.0);
+                }
                 tracing::warn!("no address for container {}: {failure}", attachment.container_id);
                 match residue {
                     None => drop(reply(stream, Answer::Failed(failure)).await),

@@ -5,17 +5,20 @@
 //! overlapping ranges do not matter have none, and those of whereabouts name none.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use octavia_bridge_cluster::lock;
+use octavia_bridge_ipam::allocate::Usage;
 use octavia_bridge_ipam::wire::{Attachment, Claim};
 use tokio::time::{Instant, timeout_at};
 
 use super::Broker;
 use super::call::of;
-use crate::cluster::reclaim::{PodRef, ReclaimApi, Sandboxes};
+use crate::cluster::reclaim::{Basis, PodRef, Pods, ReclaimApi, Sandboxes, describe};
 
+/// So many leaked addresses a message names.
+const SHOWN: usize = 4;
 /// So many sandboxes are remembered.
 const REMEMBERED: usize = 1024;
 
@@ -25,6 +28,8 @@ pub(super) struct Contested {
     pub(super) sandboxes: Sandboxes,
     pub(super) api: ReclaimApi,
     pub(super) grace: Duration,
+    /// Those of this node.
+    pub(super) pods: Arc<Pods>,
     /// Since when nothing has shown that these run.
     pub(super) since: Mutex<HashMap<Attachment, Instant>>,
 }
@@ -73,6 +78,33 @@ impl Broker {
             sandbox.alive = self.contested.may_run_elsewhere(attachment, &podref, uid, deadline).await;
         }
         claim
+    }
+
+    /// The addresses in a full range that this node's agent takes for leaked, as the end of a message; nothing if it knows none.
+    pub(super) fn leaked(&self, full: &Usage) -> String {
+        let Contested { node, pods, grace, .. } = &self.contested;
+        if !pods.are_known() {
+            return String::new();
+        }
+        let leaked = self.store.survey(|holding| {
+            let Some(entry) = &holding.entry else { return false };
+            let Basis::Uid { node: other, podref, uid } = Basis::of(holding) else { return false };
+            entry.pool.as_str() == full.pool
+                && (full.first..=full.last).contains(&entry.address)
+                && other == *node
+                && !pods.lives(podref.as_str(), &uid)
+        });
+        if leaked.is_empty() {
+            return String::new();
+        }
+        let shown: Vec<String> = leaked.iter().take(SHOWN).map(describe).collect();
+        let more = if leaked.len() > SHOWN { ", …" } else { "" };
+        format!(
+            "; {} of pods that are gone from this node: {}{more}; the agent frees them within {} s",
+            leaked.len(),
+            shown.join(", "),
+            2 * grace.as_secs()
+        )
     }
 
     /// Whether the sandbox was on this node. Then the plugin's word is enough.

@@ -17,16 +17,16 @@ const PAGE: u32 = 25;
 
 /// Pods by `namespace/name`; `None` until all were read once.
 #[derive(Debug, Default)]
-pub(super) struct Pods(Mutex<Option<HashMap<String, Pod>>>);
+pub(crate) struct Pods(Mutex<Option<HashMap<String, Pod>>>);
 
 impl Pods {
     /// Whether all were read once.
-    pub(super) fn are_known(&self) -> bool {
+    pub(crate) fn are_known(&self) -> bool {
         lock(&self.0).is_some()
     }
 
     /// Whether the pod with this uid lives, as far as is known.
-    pub(super) fn lives(&self, podref: &str, uid: &str) -> bool {
+    pub(crate) fn lives(&self, podref: &str, uid: &str) -> bool {
         lock(&self.0).as_ref().and_then(|pods| pods.get(podref)).is_some_and(|pod| pod.is_alive(uid))
     }
 

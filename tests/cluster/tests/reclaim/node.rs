@@ -72,6 +72,26 @@ fn a_pod_of_the_same_name_keeps_what_is_its_own() {
     assert_eq!(agent.figure("octavia_bridge_reclaimed_total{reason=\"pod_replaced\"}"), Some(0.0));
 }
 
+#[test]
+fn a_full_range_names_what_is_leaked() {
+    let scene = Scene::new("full");
+    let node = scene.node("worker-1");
+    let agent = Agent::start(&scene.admin, &node);
+    let range = Range::of("172.23.0", 30, 31);
+    let [lives, gone, third] = ["lives", "gone", "third"].map(|name| scene.pod(name, &node));
+    lives.claims(&agent, &range, "lives");
+    assert_eq!(gone.claims(&agent, &range, "gone"), "172.23.0.31");
+    scene.delete(&gone);
+    let said = format!(
+        "1 of pods that are gone from this node: 172.23.0.31 of {} net1 (container gone)",
+        gone.podref
+    );
+    eventually("the failure names it", &[&agent], || {
+        let answer = agent.claim_for(&range, "third", &third.podref, &third.uid, &[]);
+        answer["failed"]["message"].as_str().is_some_and(|message| message.contains(&said))
+    });
+}
+
 /// A pod was deleted by force, and its sandbox still runs; its successor on another node finds an entry that names no node, as in
 /// networks without reservations.
 #[test]
