@@ -225,6 +225,7 @@ async fn begin(
         container_id: attachment.owner.container_id.clone(),
         ifname: attachment.owner.ifname.clone(),
         netns: Some(Netns::of(&attachment.netns, inside.namespace())),
+        pod_uid: attachment.pod_uid.clone(),
         link: Some(link),
         addressing: AddressingIntent::of(&attachment.addressing, &document.raw),
     })

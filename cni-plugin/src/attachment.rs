@@ -37,6 +37,8 @@ pub(crate) struct Attachment {
     pub(crate) version: Version,
     pub(crate) data_dir: PathBuf,
     pub(crate) owner: Owner,
+    /// `K8S_POD_UID`.
+    pub(crate) pod_uid: Option<String>,
     /// Path of the pod's namespace, as the runtime wrote it.
     pub(crate) netns: String,
     pub(crate) bridge: String,
@@ -140,6 +142,7 @@ impl Attachment {
             version,
             data_dir: conf.essentials.data_dir,
             owner,
+            pod_uid: args.pod_uid,
             netns: environment.netns.clone().unwrap_or_default(),
             bridge: bridge(conf.bridge)?,
             mode: bridge_mode(conf.bridge_mode)?,

@@ -56,6 +56,7 @@ pub(crate) fn add(environment: &Environment, document: &Document) -> Result<Repl
         container_id: environment.container_id.clone(),
         ifname: environment.ifname.clone(),
         netns,
+        pod_uid: None,
         link: None,
         addressing: addressing.clone(),
     })?;

@@ -32,6 +32,9 @@ pub(crate) struct Intent {
     pub(crate) ifname: String,
     /// The pod's namespace; the IPAM-only face may be called without one.
     pub(crate) netns: Option<Netns>,
+    /// `K8S_POD_UID`, if the runtime said it. Records of earlier releases do not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pod_uid: Option<String>,
     /// The IPAM-only face makes no links.
     pub(crate) link: Option<LinkIntent>,
     pub(crate) addressing: AddressingIntent,
@@ -211,6 +214,7 @@ mod tests {
             container_id: "cid1".into(),
             ifname: "net1".into(),
             netns: None,
+            pod_uid: None,
             link: None,
             addressing: AddressingIntent::Pool,
         }

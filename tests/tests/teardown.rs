@@ -2,7 +2,7 @@
 
 use octavia_bridge_tests::traffic::{AT_ONCE, Echo, expect_answer};
 use octavia_bridge_tests::{Attached, Lab, Node, Pod, Snapshot, conf};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fs;
 
 /// A node with a bridge, and a snapshot of it, before the pod of the story is attached.
@@ -285,6 +285,33 @@ fn del_reads_what_other_plugins_read() {
     }
 }
 
+/// As multus-dynamic-networks unplugs an interface, which knows the container's id and not the sandbox's.
+#[test]
+fn del_by_another_container_id_with_the_pod_s_uid_and_the_result_ends_what_is_meant() {
+    let node = Lab::new().node("node1");
+    let pod = node.pod("worker");
+    let args = "IgnoreUnknown=1;K8S_POD_NAMESPACE=openstack;K8S_POD_NAME=worker-0;K8S_POD_UID=";
+    let attached = pod.add(&conf::octavia()).args(&format!("{args}u1")).run().attached();
+    let before = node.snapshot(&[&pod]);
+    let del = |uid: &str, conf: &Value| {
+        let del = pod.del(conf).args(&format!("{args}{uid}")).env("CNI_CONTAINERID", "sandbox2");
+        del.run().silent_success();
+    };
+    let with_result = conf::octavia_with(json!({ "prevResult": attached.result }));
+    // Another pod; a DEL after an ADD that failed, which has no result; a result of another link.
+    del("u2", &with_result);
+    del("u1", &conf::octavia());
+    let mut other = with_result.clone();
+    for interface in other["prevResult"]["interfaces"].as_array_mut().unwrap() {
+        interface["name"] = "veth0".into();
+    }
+    del("u1", &other);
+    node.snapshot(&[&pod]).assert_same_as(&before);
+    del("u1", &with_result);
+    assert!(pod.link("net1").is_none());
+    assert!(node.allocations("172.23.0.0-24").is_empty());
+}
+
 #[test]
 fn del_by_another_container_id_says_what_stays() {
     let (node, _, pod, attached) = attached_pod();
@@ -297,6 +324,10 @@ fn del_by_another_container_id_says_what_stays() {
     }
     node.snapshot(&[&pod]).assert_same_as(&before);
     assert_eq!(pod.expect_link("net1").addresses(), [attached.address()]);
+    // The pod's uid is not known, so that a result alone shows nothing.
+    let result = json!({ "prevResult": attached.result });
+    pod.del(&conf::octavia_with(result)).env("CNI_CONTAINERID", "sandbox2").run().silent_success();
+    node.snapshot(&[&pod]).assert_same_as(&before);
     // Of another namespace, and of what is gone, there is nothing to say.
     let elsewhere = node.pod("elsewhere");
     let outcome = elsewhere.del(&conf::octavia()).run();
