@@ -17,6 +17,7 @@ use crate::delegate::Delegate;
 use crate::identity;
 use crate::life;
 use crate::log;
+use crate::patience;
 use crate::pod;
 use crate::policy;
 use crate::protocol::reply::Reply;
@@ -92,6 +93,7 @@ pub(crate) async fn add(environment: &Environment, document: &Document) -> Resul
                     intent.link = None;
                 }
             }
+            patience::undo();
             match teardown.end(slot).await {
                 Ok(()) => Err(error),
                 Err(undo) => {

@@ -15,6 +15,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use crate::config::IpamKind;
+use crate::patience;
 use crate::protocol::{CniResult, Code, Error, Verb, Version};
 
 /// Longer than any address service should take, shorter than the four minutes after which kubelet gives up on a pod.
@@ -123,7 +124,7 @@ impl<'a> Delegate<'a> {
             never_started: true,
         })?;
         let group = child.id();
-        let answered = timeout(DEADLINE, exchange(&mut child, self.config)).await;
+        let answered = timeout(patience::within(DEADLINE), exchange(&mut child, self.config)).await;
         if !matches!(answered, Ok(Ok(_))) {
             end(group);
         }
@@ -131,7 +132,7 @@ impl<'a> Delegate<'a> {
             .map_err(|_| {
                 Error::new(
                     Code::TryAgainLater,
-                    format!("{attempt}: no answer after {} s, ended it", DEADLINE.as_secs()),
+                    format!("{attempt}: no answer in time ({} s at most), ended it", DEADLINE.as_secs()),
                 )
             })?
             .map_err(|cause| Error::new(Code::Delegate, format!("{attempt}: {cause}")))?;

@@ -21,6 +21,7 @@ mod identity;
 mod ipam_face;
 mod life;
 mod log;
+mod patience;
 mod places;
 mod pod;
 mod policy;
@@ -33,6 +34,7 @@ mod sysctl;
 mod takeover;
 mod teardown;
 mod verb;
+mod writer;
 
 use std::process::ExitCode;
 
@@ -40,6 +42,10 @@ use protocol::{Environment, Version, reply};
 
 /// Answers one call, which the environment and stdin describe, and gives the status to end with.
 pub fn run() -> ExitCode {
+    if let Some(done) = writer::asked() {
+        return done;
+    }
+    patience::begin();
     reply::answer_panics();
     match Environment::read(|key| std::env::var_os(key)) {
         Ok(None) => {

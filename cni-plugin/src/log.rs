@@ -3,10 +3,12 @@
 
 mod file;
 
-use std::fs::File;
+pub(crate) use file::append_to;
+
 use std::io::{self, Write};
-use std::path::Path;
-use std::sync::OnceLock;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
 
 use octavia_bridge_ipam::conf::places;
 use octavia_bridge_ipam::document::FieldError;
@@ -19,27 +21,53 @@ use tracing_subscriber::{Layer, fmt, layer::SubscriberExt, registry};
 
 use crate::config::Document;
 use crate::protocol::Version;
+use crate::writer;
 
 /// So many warnings are said; more of them are counted. A network definition has room for tens of thousands.
 const WARNINGS_SAID: usize = 10;
 
-/// `ipam.log_file` and the least severe level for it, once the configuration has been read; `None` if it cannot be written.
-static LOG_FILE: OnceLock<Option<(File, LevelFilter)>> = OnceLock::new();
+/// How long the end of the call waits for the disk of the log file.
+const LOG_WAIT: Duration = Duration::from_secs(2);
 
-/// Writes into [`LOG_FILE`], and nowhere before it is open.
+/// What goes to `ipam.log_file`, once the configuration has been read; `None` if it cannot be written.
+static LOG_FILE: OnceLock<Option<LogFile>> = OnceLock::new();
+
+/// It is written at the end of the call: its disk may not answer.
+struct LogFile {
+    path: PathBuf,
+    /// The least severe.
+    level: LevelFilter,
+    text: Mutex<Vec<u8>>,
+}
+
+impl Write for &LogFile {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let mut text = self.text.lock().map_err(|_| io::ErrorKind::Other)?;
+        if text.len() + line.len() <= writer::LOG_MOST {
+            text.extend_from_slice(line);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes into [`LOG_FILE`], and nowhere before it is known.
 struct ToLogFile;
 
 impl<'a> MakeWriter<'a> for ToLogFile {
-    type Writer = OptionalWriter<Lines<&'a File>>;
+    type Writer = OptionalWriter<Lines<&'a LogFile>>;
 
     fn make_writer(&'a self) -> Self::Writer {
-        let opened = LOG_FILE.get().and_then(Option::as_ref);
-        opened.map_or_else(OptionalWriter::none, |(file, _)| OptionalWriter::some(Lines(file)))
+        let known = LOG_FILE.get().and_then(Option::as_ref);
+        known.map_or_else(OptionalWriter::none, |file| OptionalWriter::some(Lines(file)))
     }
 
     fn make_writer_for(&'a self, event: &Metadata<'_>) -> Self::Writer {
         match LOG_FILE.get() {
-            Some(Some((file, level))) if event.level() <= level => OptionalWriter::some(Lines(file)),
+            Some(Some(file)) if event.level() <= &file.level => OptionalWriter::some(Lines(file)),
             _ => OptionalWriter::none(),
         }
     }
@@ -82,7 +110,7 @@ pub(crate) fn also_to_file_of(document: &Document) {
     }
 }
 
-/// Opens the file, unless one was tried already: the network's own comes before the flat file's, which is known later.
+/// Takes the file, unless one was tried already: the network's own comes before the flat file's, which is known later.
 pub(crate) fn also_to_file(path: &Path, level: Option<&str>) {
     if LOG_FILE.get().is_some() {
         return;
@@ -92,16 +120,26 @@ pub(crate) fn also_to_file(path: &Path, level: Option<&str>) {
         Some("verbose") => LevelFilter::INFO,
         _ => LevelFilter::DEBUG,
     };
-    // Many plugins of a node write to one file at once; each event is one write to its end.
-    let opened = match file::append_to(path) {
-        Ok(file) => Some((file, level)),
+    let file = match file::examine(path) {
+        Ok(()) => Some(LogFile { path: path.to_owned(), level, text: Mutex::default() }),
         // A pod is worth more than its log.
         Err(cause) => {
             tracing::warn!("ipam.log_file: cannot write {}: {cause}", path.display());
             None
         }
     };
-    drop(LOG_FILE.set(opened));
+    drop(LOG_FILE.set(file));
+}
+
+/// Writes the log file. Many plugins of a node write to one file at once; each call is one write to its end.
+pub(crate) fn finish() {
+    let Some(Some(file)) = LOG_FILE.get() else { return };
+    let text = file.text.lock().map(|mut text| std::mem::take(&mut *text)).unwrap_or_default();
+    if !text.is_empty()
+        && let Err(cause) = writer::append(&file.path, &text, LOG_WAIT)
+    {
+        tracing::warn!("ipam.log_file: cannot write {}: {cause}", file.path.display());
+    }
 }
 
 /// For a person who starts the program by hand. Stdout belongs to the protocol even then.

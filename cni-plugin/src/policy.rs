@@ -22,6 +22,7 @@ use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
 use crate::attachment::Attachment;
+use crate::patience;
 use crate::places::DATA_DIR;
 use crate::protocol::{Code, Error};
 
@@ -83,7 +84,7 @@ pub(crate) async fn await_bridge(host: &Netlink, attachment: &Attachment) -> Res
     };
     let Some(lack) = policy.lack(host).await? else { return Ok(()) };
     tracing::warn!("{lack}; waiting for octavia-bridge-agent, {} s at most", PATIENCE.as_secs());
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience::within(PATIENCE);
     let deaf = |cause| Error::kernel("listen for changes to the bridge", &cause);
     let groups = EventGroups { links: true, ..EventGroups::default() };
     let mut events = host.events(groups).await.map_err(deaf)?;

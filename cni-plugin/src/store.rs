@@ -16,9 +16,11 @@ use octavia_bridge_ipam::request::{Assigned, Request};
 
 use crate::attachment::PoolAddressing;
 use crate::config::{Essentials, IpamKind};
+use crate::patience;
 use crate::places::{self, AGENT_SOCKET};
 use crate::protocol::{Code, Error};
 use crate::record::{AddressingIntent, LOCK_WAIT, Records};
+use crate::writer;
 
 /// How long ADD waits for the agent, which spreads claims that collide with other nodes'. With a release after it, it
 /// stays below [`LOCK_WAIT`], which is how long a DEL waits for this ADD.
@@ -28,6 +30,9 @@ const QUESTION_WAIT: Duration = Duration::from_secs(5);
 /// How long DEL, GC and a failing ADD wait for an agent that does not do what it is asked to. After that a tombstone stands for
 /// the release.
 const RELEASE_WAIT: Duration = Duration::from_secs(5);
+
+/// How long they wait for a disk to take such a tombstone.
+const ENTOMB_WAIT: Duration = Duration::from_secs(5);
 
 /// A store of addresses.
 #[derive(Debug)]
@@ -113,7 +118,7 @@ impl Store {
                 Ok((claim.assigned().to_vec(), Some(claim)))
             }
             Self::Cluster { remote, .. } => {
-                let deadline = Instant::now() + CLAIM_WAIT;
+                let deadline = patience::until(CLAIM_WAIT);
                 let assigned = remote.claim(&pool.request, pool.pod_uid.as_deref(), deadline, &alive);
                 let assigned =
                     assigned.map_err(|error| Unclaimed { cleanly: error.is_clean(), error: error.into() })?;
@@ -127,7 +132,7 @@ impl Store {
         match self {
             Self::File(store) => Ok(store.held(container_id, ifname, ipam)?),
             Self::Cluster { remote, .. } => {
-                Ok(remote.held(container_id, ifname, ipam, Instant::now() + QUESTION_WAIT)?)
+                Ok(remote.held(container_id, ifname, ipam, patience::until(QUESTION_WAIT))?)
             }
         }
     }
@@ -136,7 +141,7 @@ impl Store {
     pub(crate) fn usage(&self, ipam: &Ipam) -> Result<Vec<Usage>, Error> {
         match self {
             Self::File(store) => Ok(store.usage(ipam)?),
-            Self::Cluster { remote, .. } => Ok(remote.usage(ipam, Instant::now() + QUESTION_WAIT)?),
+            Self::Cluster { remote, .. } => Ok(remote.usage(ipam, patience::until(QUESTION_WAIT))?),
         }
     }
 
@@ -147,7 +152,7 @@ impl Store {
     fn release(&self, container_id: &str, ifname: &str, patience: &Patience) -> Result<(), Error> {
         let entombed = match self {
             Self::File(store) => {
-                match store.release_or_entomb(container_id, ifname, Instant::now() + LOCK_WAIT)? {
+                match store.release_or_entomb(container_id, ifname, patience::until(LOCK_WAIT))? {
                     file::Released::Done(_) => None,
                     file::Released::Entombed(cause) => Some(chain(&cause)),
                 }
@@ -171,7 +176,7 @@ fn acquire(
     records: &Records,
     alive: &dyn Fn(&str, &str) -> bool,
 ) -> Result<Claim, StoreError> {
-    let deadline = Instant::now() + LOCK_WAIT;
+    let deadline = patience::until(LOCK_WAIT);
     let full = match store.acquire(request, deadline, alive) {
         Err(full @ StoreError::Exhausted(_)) => full,
         outcome => return outcome,
@@ -204,7 +209,12 @@ impl Patience {
         ifname: &str,
     ) -> Result<remote::Released, Error> {
         let began = Instant::now();
-        let released = remote.release_or_entomb(container_id, ifname, began + self.0.get());
+        let deadline = patience::until(self.0.get());
+        let released = remote.release_or(container_id, ifname, deadline, |directory, tombstone| {
+            let written = writer::entomb(directory, tombstone, ENTOMB_WAIT);
+            let path = directory.to_owned();
+            written.map_err(|source| StoreError::Io { attempt: "write tombstone in", path, source })
+        });
         if !matches!(released, Ok(remote::Released::Done(_))) {
             self.0.set(self.0.get().saturating_sub(began.elapsed()));
         }

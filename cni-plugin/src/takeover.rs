@@ -15,6 +15,7 @@ use octavia_bridge_ipam::flock::{self, Mode};
 use octavia_bridge_ipam::state_file;
 
 use crate::life;
+use crate::patience;
 use crate::protocol::{Code, Error};
 use crate::record::{AddressingIntent, LOCK_WAIT, Netns, Record, Records, Slot};
 use crate::store::Store;
@@ -38,7 +39,7 @@ pub(crate) fn take_over(data_dir: &Path, claims: bool) -> Result<(), Error> {
     if !found && !claims {
         return Ok(());
     }
-    let deadline = Instant::now() + LOCK_WAIT;
+    let deadline = patience::until(LOCK_WAIT);
     let _alone = lock(&run_dir, deadline)?;
     if pools.is_moved() {
         return Ok(());

@@ -72,7 +72,9 @@ pub(crate) fn answer(face: Face, environment: &Environment) -> ExitCode {
         Ok(_) => tracing::info!("{} {container_id} {ifname}: done in {:?}", verb.as_str(), started.elapsed()),
         Err(error) => tracing::error!("{} {container_id} {ifname}: {error}", verb.as_str()),
     }
-    reply::write(outcome, version)
+    let status = reply::write(outcome, version);
+    log::finish();
+    status
 }
 
 /// A runtime writes the configuration and closes; one that forgets to must not leave a process behind for ever.

@@ -21,7 +21,7 @@ mod tests;
 
 use std::io::{self, ErrorKind};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,7 @@ use serde::Deserialize;
 
 use crate::allocate::Usage;
 use crate::conf::Ipam;
+use crate::error::StoreError;
 use crate::file::{Tombstone, Tombstones};
 use crate::request::{Assigned, Choice, Request, Want};
 use crate::wire::{Answer, Attachment, Call, Claim, Inquiry, Lookup, Reply, Sandbox, VERSION, Verb};
@@ -141,11 +142,25 @@ impl RemoteStore {
         ifname: &str,
         deadline: Instant,
     ) -> Result<Released, RemoteError> {
+        self.release_or(id, ifname, deadline, |_, tombstone| self.tombstones.write(tombstone))
+    }
+
+    /// The same for a caller that leaves the tombstone by itself, in the directory that it is told.
+    ///
+    /// # Errors
+    /// [`RemoteError::Unreleased`]: the caller could not.
+    pub fn release_or(
+        &self,
+        id: &str,
+        ifname: &str,
+        deadline: Instant,
+        entomb: impl FnOnce(&Path, &Tombstone) -> Result<(), StoreError>,
+    ) -> Result<Released, RemoteError> {
         let cause = match self.release(id, ifname, deadline) {
             Ok(count) => return Ok(Released::Done(count)),
             Err(cause) => cause,
         };
-        match self.tombstones.write(&Tombstone::of(id, ifname)) {
+        match entomb(self.tombstones.directory(), &Tombstone::of(id, ifname)) {
             Ok(()) => Ok(Released::Entombed(cause)),
             Err(second) => Err(RemoteError::Unreleased { cause: Box::new(cause), source: second }),
         }

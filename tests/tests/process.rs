@@ -1,6 +1,6 @@
 //! The process itself: its three streams, its environment, and files that are none.
 
-use octavia_bridge_tests::{Lab, Node, Outcome, conf};
+use octavia_bridge_tests::{Lab, Node, Outcome, ScriptedAgent, conf};
 use serde_json::json;
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -178,4 +178,59 @@ fn a_stuck_store_costs_the_ipam_plugin_one_wait() {
     outcome.error(11).says(&["/run/octavia-bridge/pools/.lock"]);
     assert!(outcome.took < LONGEST_WAIT, "{:?}", outcome.took);
     node.snapshot(&[&pod]).assert_same_as(&before);
+}
+
+/// A disk that answers after so many microseconds, longer than anybody waits: strace holds up the calls that name one of the files.
+/// Processes that the plugin leaves behind are not followed.
+fn on_a_frozen_disk<'a>(files: &'a [String], words: &mut Vec<&'a str>) {
+    words.extend(["/usr/bin/strace", "-qq", "-o", "/dev/null"]);
+    words.extend(["-e", "trace=openat,open,mkdir,mkdirat,write,fsync,fdatasync,rename"]);
+    words
+        .extend(["-e", "inject=openat,open,mkdir,mkdirat,write,fsync,fdatasync,rename:delay_enter=50000000"]);
+    for file in files {
+        words.extend(["-P", file]);
+    }
+}
+
+#[test]
+fn a_log_on_a_frozen_disk_holds_nobody_up() {
+    let node = Lab::new().node("node1");
+    let pod = node.pod("worker");
+    let logs = node.disk().join("log");
+    fs::create_dir(&logs).unwrap();
+    let file = logs.join("whereabouts.log");
+    fs::write(&file, "").unwrap();
+    let mount = format!("/usr/bin/mount --bind {} /var/log && exec \"$@\"", logs.display());
+    let frozen = ["/var/log/whereabouts.log".to_owned()];
+    let mut under = vec!["/bin/sh", "-c", &mount, "sh"];
+    on_a_frozen_disk(&frozen, &mut under);
+    let conf = conf::octavia_with(json!({"ipam": {"log_file": frozen[0], "log_level": "debug"}}));
+    for (verb, call) in [("ADD", pod.add(&conf)), ("DEL", pod.del(&conf))] {
+        let outcome = call.under(&under).run();
+        outcome.success();
+        assert!(outcome.took < LONGEST_WAIT, "{verb}: {:?}", outcome.took);
+        assert!(fs::read_to_string(&file).unwrap().contains(verb), "{verb}: another process writes it");
+    }
+}
+
+#[test]
+fn a_release_owed_to_the_cluster_does_not_wait_for_a_frozen_disk() {
+    let node = Lab::new().node("node1");
+    let pod = node.pod("worker");
+    let socket = node.disk().join("agent.sock");
+    let agent = ScriptedAgent::obliging(&socket);
+    let conf = conf::without(conf::octavia_with(json!({"agentSocket": socket})), "/ipam/datastore");
+    let args = "IgnoreUnknown=1;K8S_POD_NAMESPACE=openstack;K8S_POD_NAME=worker-0";
+    pod.add(&conf).args(args).run().attached();
+    drop(agent);
+    let folder = "/var/lib/octavia-bridge/cluster-tombstones";
+    let frozen = [folder.to_owned(), format!("{folder}/{}@net1", pod.container_id())];
+    let mut under = Vec::new();
+    on_a_frozen_disk(&frozen, &mut under);
+    let outcome = pod.del(&conf).under(&under).run();
+    outcome.silent_success();
+    assert!(outcome.took < LONGEST_WAIT, "{:?}", outcome.took);
+    assert_eq!(pod.link_names(), [""; 0]);
+    let tombstone = node.data_dir().join(format!("cluster-tombstones/{}@net1", pod.container_id()));
+    assert!(tombstone.is_file(), "another process writes it");
 }

@@ -13,6 +13,7 @@ use crate::attachment::{Addressing, Attachment, MacSource, check_mtu_for};
 use crate::bridge;
 use crate::config::Document;
 use crate::identity;
+use crate::patience;
 use crate::pod;
 use crate::policy;
 use crate::port_vlans;
@@ -106,7 +107,7 @@ impl Work<'_> {
         let host_link = if attachment.leave_down {
             self.host_link().await?
         } else {
-            let wait = bridge::forwarding_wait(&bridge);
+            let wait = patience::within(bridge::forwarding_wait(&bridge));
             let host_link = pod::await_forwarding(self.host, &self.host_link_name(), wait).await?;
             pod::add_addresses(self.pod, pod_link.index, &addresses).await?;
             pod::add_routes(self.pod, &pod_link, &addressing.routes).await?;

@@ -1,6 +1,6 @@
 //! Opens a log file that a network names: root's own file in a folder of logs, whatever has been put there meanwhile.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
@@ -16,11 +16,11 @@ use octavia_bridge_ipam::conf::places;
 /// No link is followed, neither at the end nor on the way, since what lies there need not be root's: on Debian's descendants a group may write in
 /// `/var/log`. Each component is opened from the one before, as `openat2(2)` with `RESOLVE_NO_SYMLINKS` would from Linux
 /// 5.6 on. A second name of a file elsewhere is not a log file either.
-pub(super) fn append_to(path: &Path) -> io::Result<File> {
+pub(crate) fn append_to(path: &Path) -> io::Result<File> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(ErrorKind::InvalidInput.into());
     };
-    let folder = open_folder(folder)?;
+    let folder = reach_folder(folder, true)?.ok_or(ErrorKind::NotFound)?;
     let flags = OFlag::O_WRONLY
         | OFlag::O_APPEND
         | OFlag::O_CREAT
@@ -29,17 +29,43 @@ pub(super) fn append_to(path: &Path) -> io::Result<File> {
         | OFlag::O_NONBLOCK
         | OFlag::O_CLOEXEC;
     let file = File::from(openat(&folder, name, flags, Mode::from_bits_truncate(0o640)).map_err(no_link)?);
-    let there = file.metadata()?;
+    suits(&file.metadata()?)?;
+    Ok(file)
+}
+
+/// Whether [`append_to`] may open the file, without opening it: that alone may wait for its disk.
+pub(super) fn examine(path: &Path) -> io::Result<()> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(ErrorKind::InvalidInput.into());
+    };
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let Some(folder) = reach_folder(folder, false)? else { return Ok(()) };
+    match openat(&folder, name, flags, Mode::empty()) {
+        Err(Errno::ENOENT) => Ok(()),
+        Err(errno) => Err(no_link(errno)),
+        Ok(file) => {
+            let there = File::from(file).metadata()?;
+            match there.file_type() {
+                kind if kind.is_symlink() => Err(no_link(Errno::ELOOP)),
+                kind if kind.is_dir() => Err(Errno::EISDIR.into()),
+                _ => suits(&there),
+            }
+        }
+    }
+}
+
+fn suits(there: &Metadata) -> io::Result<()> {
     match there.is_file() {
         false => Err(io::Error::new(ErrorKind::InvalidData, "it is not a regular file")),
         true if there.nlink() > 1 => {
             Err(io::Error::new(ErrorKind::InvalidData, "it has another name elsewhere, by a hard link"))
         }
-        true => Ok(file),
+        true => Ok(()),
     }
 }
 
-fn open_folder(path: &Path) -> io::Result<OwnedFd> {
+/// The folder of logs. Our own is made if it is missing and `make` says so.
+fn reach_folder(path: &Path, make: bool) -> io::Result<Option<OwnedFd>> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let ours = Path::new(places::LOG_DIR);
     let mut folder = open("/", flags, Mode::empty())?;
@@ -47,6 +73,9 @@ fn open_folder(path: &Path) -> io::Result<OwnedFd> {
         let Component::Normal(name) = component else { continue };
         let mut opened = openat(&folder, name, flags, Mode::empty());
         if matches!(opened, Err(Errno::ENOENT)) && path == ours && ours.ends_with(name) {
+            if !make {
+                return Ok(None);
+            }
             match mkdirat(&folder, name, Mode::from_bits_truncate(0o750)) {
                 Ok(()) | Err(Errno::EEXIST) => opened = openat(&folder, name, flags, Mode::empty()),
                 Err(errno) => return Err(errno.into()),
@@ -54,7 +83,7 @@ fn open_folder(path: &Path) -> io::Result<OwnedFd> {
         }
         folder = opened.map_err(no_link)?;
     }
-    Ok(folder)
+    Ok(Some(folder))
 }
 
 /// The kernel's words for a link that was not to be followed do not say so.

@@ -18,6 +18,7 @@ use octavia_bridge_ipam::state_file;
 use serde::Serialize;
 
 use super::{Intent, Outcome, Record, parse};
+use crate::patience;
 use crate::protocol::{Code, Error};
 
 /// How long ADD and DEL wait for each other.
@@ -85,7 +86,7 @@ impl Records {
         let path = self.path(container_id, ifname);
         let mut options = OpenOptions::new();
         options.read(true).append(true).create(true).mode(0o600);
-        let deadline = Instant::now() + LOCK_WAIT;
+        let deadline = patience::until(LOCK_WAIT);
         while Instant::now() < deadline {
             if let Some(slot) = Self::open(&path, &options, deadline)? {
                 return Ok(slot);
@@ -99,7 +100,7 @@ impl Records {
         let path = self.path(container_id, ifname);
         let mut options = OpenOptions::new();
         options.read(true).append(true);
-        let deadline = Instant::now() + LOCK_WAIT;
+        let deadline = patience::until(LOCK_WAIT);
         while Instant::now() < deadline {
             if !path.try_exists().unwrap_or(true) {
                 return Ok(None);
@@ -191,7 +192,7 @@ impl Records {
         make_directory(&self.directory)?;
         let directory = File::open(&self.directory)
             .map_err(|cause| Error::io(format!("open {}", self.directory.display()), &cause))?;
-        lock(&directory, &self.directory, mode, Instant::now() + LOCK_WAIT)?;
+        lock(&directory, &self.directory, mode, patience::until(LOCK_WAIT))?;
         Ok(directory)
     }
 }
@@ -279,9 +280,8 @@ fn lock(file: &File, path: &Path, mode: Mode, deadline: Instant) -> Result<(), E
 }
 
 fn locked_out(path: &Path) -> Error {
-    let waited = LOCK_WAIT.as_secs();
-    Error::new(Code::TryAgainLater, format!("lock {}: not acquired within {waited} s", path.display()))
-        .with_details("another ADD or DEL is still running, or stuck")
+    let text = format!("lock {}: another process held it for too long", path.display());
+    Error::new(Code::TryAgainLater, text).with_details("another ADD or DEL is still running, or stuck")
 }
 
 fn make_directory(path: &Path) -> Result<(), Error> {

@@ -9,7 +9,7 @@
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::error::StoreError;
 use crate::state_file;
@@ -63,6 +63,11 @@ impl Tombstones {
     /// The same for a store that dies with the boot.
     pub(super) fn passing(dir: PathBuf) -> Self {
         Self { dir, lasting: false }
+    }
+
+    /// Where they are.
+    pub fn directory(&self) -> &Path {
+        &self.dir
     }
 
     /// Makes the directory. To be called while there is room: a release that finds the disk full needs one more name in

@@ -1,0 +1,133 @@
+//! A process of its own that writes where a disk may not answer.
+//!
+//! A write to a frozen or dying disk waits in the kernel and cannot be ended, and a process with such a thread does not end
+//! either: the runtime would wait for it. So this program starts itself once more, gives the work to that process, and waits for a
+//! limited time. The process stays behind, holds nothing of the runtime's, and ends when the disk answers.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use octavia_bridge_ipam::causes::chain;
+use octavia_bridge_ipam::conf::places::is_log_file;
+use octavia_bridge_ipam::file::{Tombstone, Tombstones};
+
+use crate::log;
+
+/// Says what this process is for. Runtimes do not set it.
+const WORK: &str = "OCTAVIA_BRIDGE_WRITE";
+const LOG: &str = "log";
+const TOMBSTONE: &str = "tombstone";
+/// Of a log, and so of what a killed or stuck process loses, in bytes: what a pipe holds without a reader.
+pub(crate) const LOG_MOST: usize = 60 << 10;
+
+/// Appends `text`, of at most [`LOG_MOST`] bytes, to a log file.
+///
+/// # Errors
+/// It was not done, or not within `limit`.
+pub(crate) fn append(path: &Path, text: &[u8], limit: Duration) -> io::Result<()> {
+    let mut process = start(LOG, &[path.as_os_str()])?;
+    if let Some(mut stdin) = process.stdin.take() {
+        stdin.write_all(text)?;
+    }
+    await_end(process, limit)
+}
+
+/// Leaves a tombstone in `directory`, synced. A process that is late does it when the disk answers: a pod must not wait for that.
+/// Should the node lose its power first, the agents reclaim the address.
+///
+/// # Errors
+/// It cannot be done.
+pub(crate) fn entomb(directory: &Path, tombstone: &Tombstone, limit: Duration) -> io::Result<()> {
+    let (id, ifname) = (OsStr::new(&tombstone.id), OsStr::new(&tombstone.ifname));
+    match await_end(start(TOMBSTONE, &[directory.as_os_str(), id, ifname])?, limit) {
+        Err(late) if late.kind() == io::ErrorKind::TimedOut => {
+            tracing::warn!("write tombstone in {}: {late}; a process waits for it", directory.display());
+            Ok(())
+        }
+        written => written,
+    }
+}
+
+/// What to do if this process is such a one.
+pub(crate) fn asked() -> Option<ExitCode> {
+    let work = std::env::var_os(WORK)?;
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    Some(match carry_out(&work, &arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            // The one that waits for it tells.
+            let _ = write!(io::stderr(), "{why}");
+            ExitCode::FAILURE
+        }
+    })
+}
+
+fn carry_out(work: &OsStr, arguments: &[OsString]) -> Result<(), String> {
+    match (work.to_str(), arguments) {
+        (Some(LOG), [path]) if is_log_file(Path::new(path)) => {
+            let mut text = Vec::new();
+            let written = io::stdin()
+                .read_to_end(&mut text)
+                .and_then(|_| log::append_to(Path::new(path))?.write_all(&text));
+            written.map_err(|cause| cause.to_string())
+        }
+        (Some(TOMBSTONE), [directory, id, ifname]) => {
+            let (Some(id), Some(ifname)) = (id.to_str(), ifname.to_str()) else {
+                return Err("the tombstone's name is not UTF-8".into());
+            };
+            let written = Tombstones::new(PathBuf::from(directory)).write(&Tombstone::of(id, ifname));
+            written.map_err(|cause| chain(&cause))
+        }
+        _ => Err(format!("{WORK} is {}, which this program does not know", work.to_string_lossy())),
+    }
+}
+
+fn start(work: &str, arguments: &[&OsStr]) -> io::Result<Child> {
+    // By its path: of a file that was replaced meanwhile, the link in /proc still leads to the old one.
+    let program = if fs::exists("/proc/self/exe")? {
+        PathBuf::from("/proc/self/exe")
+    } else {
+        std::env::current_exe()?
+    };
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().env(WORK, work).current_dir("/").process_group(0);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()
+}
+
+/// Its standard error closes when it ends.
+fn await_end(mut process: Child, limit: Duration) -> io::Result<()> {
+    drop(process.stdin.take());
+    let deadline = Instant::now() + limit;
+    let mut why = Vec::new();
+    let Some(mut stderr) = process.stderr.take() else { return Err(io::Error::other("it has no stderr")) };
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let mut waiting = [PollFd::new(stderr.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut waiting, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
+            Ok(0) => {
+                let text = format!("not done within {} s; the disk does not answer", limit.as_secs());
+                return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+            }
+            Err(Errno::EINTR) => continue,
+            Err(errno) => return Err(errno.into()),
+            Ok(_) => {}
+        }
+        let mut part = [0; 1024];
+        match stderr.read(&mut part)? {
+            0 => break,
+            length => why.extend_from_slice(&part[..length]),
+        }
+    }
+    match process.wait()?.success() {
+        true => Ok(()),
+        false => Err(io::Error::other(String::from_utf8_lossy(&why).into_owned())),
+    }
+}
