@@ -119,6 +119,9 @@ async fn spare_bridge(
 
 /// Keeps this process and its threads where they are. They work in turns, never side by side; waking another processor
 /// for each turn is what most of the waiting would be for.
+///
+/// A real-time task takes nothing away by that: the thread that runs here is not behind one, while the kernel wakes threads that
+/// may move on a processor that such a task has. Measured by `scripts/bench`.
 fn stay_on_this_processor() {
     let mut here = CpuSet::new();
     if let Ok(processor) = sched_getcpu()

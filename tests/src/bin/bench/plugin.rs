@@ -4,6 +4,9 @@
 //! whatever else the machine does meets both alike.
 
 use std::fs;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use octavia_bridge_tests::statistics::{self, Samples};
 use octavia_bridge_tests::table::{Row, Unit};
@@ -17,6 +20,8 @@ use crate::{WARM_UP, memory};
 const BURST: usize = 40;
 /// A burst is long enough to need few repetitions.
 const BURSTS: usize = 5;
+/// ADDs beside a real-time task, which leaves others one processor less: few.
+const BESIDE: usize = 20;
 /// Peak memory hardly varies.
 const MEMORY_RUNS: usize = 9;
 /// A start is short, hence many.
@@ -30,6 +35,7 @@ pub(crate) fn figures(options: &Options) -> Vec<Row> {
     let peer = Contestant::peer(&options.disk);
     let mut rows = attach_and_detach([&ours, &peer], options.rounds, || node.pod("pod"));
     rows.extend(start([&ours, &peer]));
+    rows.extend(beside_a_real_time_task([&ours, &peer], || node.pod("pod")));
     rows.push(burst([&ours, &peer], || node.pod("pod")));
     rows.push(peak_memory(&ours, &peer, &node.pod("pod")));
     let size = fs::metadata(ours.program()).expect("size of the plugin").len();
@@ -64,6 +70,33 @@ fn attach_and_detach(both: [&Contestant; 2], rounds: usize, pod: impl Fn() -> Po
         row("DEL, median", Samples::median, &del),
         row("DEL, 90th percentile", Samples::p90, &del),
     ]
+}
+
+/// ADDs while a task that yields to nobody has a processor: a plugin that is bound to one must not wait for it.
+fn beside_a_real_time_task(both: [&Contestant; 2], pod: impl Fn() -> Pod) -> Option<Row> {
+    let busy = ["-c", "0", "chrt", "--fifo", "50", "sh", "-c", "while :; do :; done"];
+    // A sandbox of a user, or a machine with one processor, has no such task.
+    let mut task = Command::new("taskset").args(busy).stderr(Stdio::null()).spawn().ok()?;
+    thread::sleep(Duration::from_millis(50));
+    let runs =
+        matches!(task.try_wait(), Ok(None)) && thread::available_parallelism().is_ok_and(|all| all.get() > 1);
+    let mut samples = [Samples::default(), Samples::default()];
+    if runs {
+        for _ in 0..BESIDE {
+            for (contestant, samples) in both.iter().zip(&mut samples) {
+                let pod = pod();
+                samples.push(contestant.run("ADD", &pod));
+                contestant.run("DEL", &pod);
+            }
+        }
+    }
+    // It may have ended by itself.
+    task.kill().unwrap_or_default();
+    let _status = task.wait();
+    let [ours, peer] = &samples;
+    runs.then(|| {
+        Row::new("ADD beside a real-time task, 90th percentile", Unit::Milliseconds, ours.p90(), peer.p90())
+    })
 }
 
 fn start(both: [&Contestant; 2]) -> Vec<Row> {
