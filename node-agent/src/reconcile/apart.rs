@@ -9,7 +9,7 @@ use std::time::Duration;
 use octavia_bridge_ipam::causes::chain;
 use tokio::time::Instant;
 
-use super::keeper::Keeper;
+use super::keeper::{Keeper, RETRY};
 use super::repair::why_not;
 use super::standing::Looked;
 use crate::cluster::policies::{Candidate, Outcome, Verdict};
@@ -29,6 +29,9 @@ impl Keeper<'_> {
             }
         }
         let result = self.repair().await;
+        if result.is_ok() && self.held_until.is_none() {
+            self.left_out = None;
+        }
         let mut blamed = Vec::new();
         for policy in self.wanted.untried(&self.good) {
             if let Some(why) = self.why_not(&policy, &result) {
@@ -46,7 +49,7 @@ impl Keeper<'_> {
             }
             self.wanted.hold(&policy.name, why.clone());
         }
-        self.held_until = Some(Instant::now() + HELD);
+        self.hold_on(&result);
         self.merge().await?;
         let mut all = result.unwrap_or_default().then(self.repair().await?);
         // A single one has just been tried.
@@ -99,14 +102,24 @@ impl Keeper<'_> {
         if !self.wanted.files_are_new(&self.good) {
             return result;
         }
-        self.say(vec![why.clone()]);
+        // Said once, and not at each try.
+        if self.left_out.as_ref() != Some(&why) {
+            tracing::warn!("{why}");
+            self.left_out = Some(why.clone());
+        }
         self.wanted.hold_files(why.clone(), cut_off);
         if !cut_off {
-            self.held_until = Some(Instant::now() + HELD);
+            self.hold_on(&result);
         }
         self.merge().await?;
         self.standing.left_out(why);
         Ok(result.unwrap_or_default().then(self.repair().await?))
+    }
+
+    /// Until when what is held back is not tried again. A disk may have room again soon, and a try changes no link.
+    fn hold_on(&mut self, result: &anyhow::Result<Looked>) {
+        let disk = result.as_ref().is_err_and(anyhow::Error::is::<state::Error>);
+        self.held_until = Some(Instant::now() + if disk { RETRY } else { HELD });
     }
 
     /// When to look again because of what is held back.

@@ -55,6 +55,8 @@ pub(super) struct Keeper<'a> {
     pub(super) not_in_force: Vec<NotInForce>,
     /// Until when some of them are not tried again.
     pub(super) held_until: Option<Instant>,
+    /// Why new files were left out, as the log says it.
+    pub(super) left_out: Option<String>,
     /// What is not tried again by itself.
     pub(super) cut_offs: CutOffs,
     /// What was in force as a whole last, in this process or an earlier one.
@@ -131,6 +133,7 @@ pub(super) async fn keep(job: &Arc<Job>) -> anyhow::Result<()> {
         refused: BTreeMap::new(),
         not_in_force: if in_cluster { State::not_in_force(&job.state_dir) } else { Vec::new() },
         held_until: None,
+        left_out: None,
         cut_offs: job.state.cut_offs(),
         reached: source::desired(&good).unwrap_or_default(),
         good,

@@ -1,0 +1,186 @@
+//! A node with NICs, pods' ports, and links of others that nobody may touch.
+
+use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use octavia_bridge_ipam::host_end;
+
+use crate::chance::Chance;
+use crate::policy;
+use crate::scene::{Daemon, Node};
+
+/// A good policy is in force by then, unless the agent says that it pauses because others undo what it does.
+const SOON: Duration = Duration::from_secs(30);
+/// With the longest pause.
+const AFTER_A_FIGHT: Duration = Duration::from_secs(150);
+pub(crate) const NICS: [&str; 3] = ["enp6s0", "enp7s0", "enp8s0"];
+/// Room for the agent's files, and to be filled.
+const DISK: &str = "size=512k";
+
+pub(crate) struct World<'a> {
+    pub(crate) node: &'a Node,
+    daemon: Option<Daemon>,
+    /// Names of pods' ports.
+    pub(crate) pods: Vec<String>,
+    foreign: String,
+}
+
+impl<'a> World<'a> {
+    pub(crate) fn new(node: &'a Node, chance: &mut Chance) -> Self {
+        fs::create_dir(node.path("state")).unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", DISK, "tmpfs"]).arg(node.path("state"));
+        assert!(mount.status().unwrap().success(), "mount needs the sandbox");
+        for words in [
+            "link add enp7s0 type veth peer name wire7",
+            "link add enp8s0 type veth peer name wire8",
+            // The node's own way out, and another program's bridge.
+            "link add up0 type veth peer name router0",
+            "link set up0 up",
+            "link set router0 up",
+            "addr add 10.0.0.5/24 dev up0",
+            "route add default via 10.0.0.1",
+            "link add foreign type bridge",
+            "link set foreign up alias another-program",
+            "addr add 10.8.0.1/24 dev foreign",
+            "route add 10.9.0.0/16 via 10.8.0.2 dev foreign",
+            "link add theirs type veth peer name theirs-peer",
+            "link set theirs master foreign up",
+        ] {
+            node.ip(words);
+        }
+        let mut world = Self { node, daemon: None, pods: Vec::new(), foreign: String::new() };
+        world.foreign = world.of_others();
+        world.new_policy(chance);
+        world.start();
+        for number in 0..3 {
+            world.pods.push(world.pod(number));
+        }
+        world
+    }
+
+    /// A complete attachment whose port has yet to get into its bridge.
+    fn pod(&self, number: u32) -> String {
+        let (id, node) = (format!("cid{number}"), self.node);
+        let (name, alias) = (host_end::name(&id, "net1"), host_end::alias(&id, "net1", None));
+        node.ip(&format!("link add {name} type veth peer name pod{number}"));
+        let batch = node.path("batch");
+        fs::write(&batch, format!("link set {name} alias \"{alias}\"\n")).unwrap();
+        node.ip(&format!("-batch {}", batch.display()));
+        let index = &node.link(&name).unwrap()["ifindex"];
+        let intent = format!(
+            r#"{{"version":1,"network":"octavia","containerId":"{id}","ifname":"net1","netns":null,"link":{{"bridge":"octbr","bridgeBefore":"up","bridgeMac":"","loopbackIpv6Off":false}},"addressing":"pool"}}"#
+        );
+        let outcome = format!(
+            r#"{{"addresses":[],"routes":[],"hostLink":{index},"podLink":2,"hostMtu":1500,"mtu":1500,"leftDown":false}}"#
+        );
+        fs::create_dir_all(node.path("state/attachments")).unwrap();
+        fs::write(node.path(&format!("state/attachments/{id}@net1.jsonl")), format!("{intent}\n{outcome}\n"))
+            .unwrap();
+        name
+    }
+
+    /// Writes another policy into the agent's file.
+    pub(crate) fn new_policy(&self, chance: &mut Chance) {
+        let draft = self.node.path("policy.tmp");
+        fs::write(&draft, policy::random(chance)).unwrap();
+        fs::rename(draft, self.node.path("policy.yaml")).unwrap();
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        if let Some(daemon) = &self.daemon {
+            daemon.signal(signal);
+        }
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.daemon = None;
+    }
+
+    pub(crate) fn start(&mut self) {
+        self.daemon = None;
+        let policy = self.node.path("policy.yaml");
+        self.daemon = Some(self.node.start(&format!("run --health-bind none -f {}", policy.display())));
+    }
+
+    /// Runs `ip`, whatever comes of it: links come and go.
+    pub(crate) fn try_ip(&self, words: &str) {
+        let output = Command::new("ip").args(words.split_whitespace()).output().unwrap();
+        assert!(output.status.code().is_some(), "ip {words} was killed");
+    }
+
+    /// Everything of others, which stays as it is.
+    fn of_others(&self) -> String {
+        let mut text = String::new();
+        for link in ["foreign", "theirs", "up0"] {
+            let line = self.node.ip(&format!("-o link show dev {link}"));
+            // Carrier comes and goes with others' ports.
+            let words = line.split_whitespace().skip(4).collect::<Vec<_>>().join(" ");
+            text.push_str(&words.replace("state UP", "").replace("state DOWN", ""));
+            text.push_str(&self.node.ip(&format!("-4 -o addr show dev {link}")));
+        }
+        text + &self.node.ip("-4 route show dev up0")
+            + &self.node.ip("-4 route show dev foreign").replace(" linkdown", "")
+    }
+
+    /// Ends what others hold, and waits until everything is as the policy says.
+    pub(crate) fn quiet(&self) {
+        drop(fs::remove_file(self.node.path("state/fill")));
+        self.signal(Signal::SIGCONT);
+        for link in NICS.iter().copied().chain(self.pods.iter().map(String::as_str)) {
+            if self.node.link(link).is_some_and(|link| link["master"] == "foreign") {
+                self.try_ip(&format!("link set {link} nomaster"));
+            }
+        }
+        // A link of another kind in a bridge's place is a conflict for as long as it is there.
+        for bridge in ["octbr", "ospbr"] {
+            if self.node.link(bridge).is_some_and(|link| link["linkinfo"]["info_kind"] != "bridge") {
+                self.try_ip(&format!("link del {bridge}"));
+            }
+        }
+        let started = Instant::now();
+        loop {
+            let Some(amiss) = self.amiss() else { return };
+            let log = self.node.log();
+            let fights = log.contains("time and again");
+            let limit = if fights { AFTER_A_FIGHT } else { SOON };
+            let tail: Vec<&str> = log.lines().rev().take(40).collect();
+            let tail: Vec<&str> = tail.into_iter().rev().collect();
+            assert!(
+                started.elapsed() < limit,
+                "not within {limit:?}: {amiss}\nthe agent's log:\n{}",
+                tail.join("\n")
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    fn amiss(&self) -> Option<String> {
+        let now = self.of_others();
+        assert_eq!(now, self.foreign, "what belongs to others has changed");
+        for pod in &self.pods {
+            let link = self.node.link(pod).expect("nobody deletes pods");
+            let up = link["flags"].as_array().is_some_and(|flags| flags.contains(&"UP".into()));
+            if link["master"] != "octbr" || !up {
+                return Some(format!("{pod} is not up in octbr: {link}"));
+            }
+        }
+        let plan = self.node.run(&format!("plan --check -f {}", self.node.path("policy.yaml").display()), "");
+        if plan.status != 0 {
+            return Some(format!("plan: {}{}", plan.stdout, plan.stderr));
+        }
+        let ready = self.node.run("health ready", "");
+        (ready.status != 0).then(|| format!("readiness: {}{}", ready.stdout, ready.stderr))
+    }
+}
+
+impl Drop for World<'_> {
+    fn drop(&mut self) {
+        self.signal(Signal::SIGCONT);
+        self.kill();
+        let unmounted = Command::new("umount").arg("-l").arg(self.node.path("state")).status();
+        drop(unmounted);
+    }
+}

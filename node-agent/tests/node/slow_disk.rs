@@ -1,0 +1,50 @@
+//! A disk that takes its time: repair does not wait for it.
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::scene::{AGENT, Daemon, Node, POLICY, on_a_node, until};
+
+const SOON: Duration = Duration::from_secs(60);
+
+/// An agent of which each wait for the disk takes so many seconds.
+fn start(node: &Node, seconds: u32) -> Daemon {
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync"]);
+    command.arg("-e").arg(format!("inject=fsync,fdatasync:delay_enter={seconds}000000"));
+    // Without its tracer it would go on.
+    command.args(["setpriv", "--pdeathsig", "KILL", AGENT, "run", "--health-bind", "none", "-f"]);
+    command.arg(node.path("policy.yaml")).arg("--state-dir").arg(node.path("state"));
+    command.arg("--nmstate-lock").arg(node.path("lock")).env("HEALTH_SOCKET", node.path("health.sock"));
+    let log = fs::File::create(node.path("log")).unwrap();
+    Daemon(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap())
+}
+
+fn is_up(node: &Node, name: &str) -> bool {
+    node.link(name).is_some_and(|link| link["flags"].as_array().unwrap().contains(&"UP".into()))
+}
+
+#[test]
+fn links_are_repaired_while_a_new_policy_is_on_its_way_to_the_disk() {
+    on_a_node(|node| {
+        node.ok("apply -f -", POLICY);
+        fs::write(node.path("policy.yaml"), POLICY.replace("1500", "1400")).unwrap();
+        let kept = || fs::read_to_string(node.path("state/agent/desired.json")).unwrap();
+        let journal = node.path("state/agent/journal.jsonl");
+        let _daemon = start(node, 8);
+        until(SOON, "the new one is in force", || node.link("octbr").is_some_and(|link| link["mtu"] == 1400));
+        // A process that is killed now leaves to the next what is to be kept.
+        until(SOON, "the journal says so", || {
+            fs::read_to_string(&journal).is_ok_and(|journal| journal.contains("\"reached\""))
+        });
+        for fault in ["set octbr down", "set enp6s0 nomaster", "del octbr"] {
+            node.ip(&format!("link {fault}"));
+            until(SOON, fault, || {
+                is_up(node, "octbr") && node.link("enp6s0").is_some_and(|link| link["master"] == "octbr")
+            });
+        }
+        assert!(!kept().contains("1400"), "the disk was faster than the repair, which proves nothing");
+        until(SOON * 2, "it is kept", || kept().contains("1400") && !journal.exists());
+    });
+}
