@@ -77,6 +77,39 @@ fn the_admission_component_reads_the_lease_where_the_overlay_puts_it() {
     }
 }
 
+/// What the agent writes for another program has to get to the host.
+#[test]
+fn directories_of_other_programs_are_mounted_where_the_agent_writes() {
+    let copy = TempDir::new().expect("make a folder");
+    let copied = Command::new("cp").arg("--recursive").arg(daemonset()).arg(copy.path()).status();
+    assert!(copied.is_ok_and(|status| status.success()), "copy daemonset/");
+    let folder = copy.path().join("daemonset/overlays/others");
+    std::fs::create_dir(&folder).expect("make an overlay");
+    let kustomization = json!({
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": ["../kubernetes/without-crds"],
+        "components": ["../../components/network-manager", "../../components/networkd"],
+    });
+    std::fs::write(folder.join("kustomization.yaml"), kustomization.to_string()).expect("write it");
+    let objects = build(&folder);
+    let agent = objects.iter().find(|object| object["kind"] == "DaemonSet").expect("the agents");
+    let (pod, container) = ("/spec/template/spec", "/spec/template/spec/containers/0");
+    let named = |at: &str, key: &str, value: &str| -> Value {
+        let found = list(agent, at).iter().find(|entry| entry[key] == value);
+        found.unwrap_or_else(|| panic!("{value} is not among {at}")).clone()
+    };
+    for (variable, host) in
+        [("NETWORK_MANAGER_DIR", "/etc/NetworkManager/conf.d"), ("NETWORKD_DIR", "/etc/systemd/network")]
+    {
+        let place = named(&format!("{container}/env"), "name", variable)["value"].clone();
+        let mount = named(&format!("{container}/volumeMounts"), "mountPath", place.as_str().expect("a path"));
+        let volume = named(&format!("{pod}/volumes"), "name", mount["name"].as_str().expect("a name"));
+        assert_eq!(volume["hostPath"]["path"], host);
+        assert_ne!(mount["readOnly"], true);
+    }
+}
+
 /// A patch with a selector that matches nothing is no error to kustomize.
 #[test]
 fn patches_by_selector_are_of_something_that_exists() {

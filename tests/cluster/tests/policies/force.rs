@@ -213,6 +213,17 @@ fn the_seeds_policy_is_taken_as_it_is() {
     let text = format!("Policy is progressing 0/1 nodes finished: {}: waiting: ", node.name);
     assert!(message(&waiting).expect("a message").starts_with(&text), "{waiting:#}");
     assert!(node.link("octbr").is_none(), "no bridge without its uplink");
+    // An event of this policy, and with the missing NIC.
+    until(
+        "an event says so",
+        || scene.events("octavia"),
+        |events| {
+            events.iter().any(|(kind, reason, text)| {
+                (kind.as_str(), reason.as_str()) == ("Warning", "WaitingForInterface")
+                    && text.contains("enp6s0.24: enp6s0 does not exist")
+            })
+        },
+    );
 
     node.ip("link add enp6s0 type veth peer name wire");
     if kernel_has_vlans() {
