@@ -31,7 +31,11 @@ pub(super) struct Disk {
     wanted: Wanted,
     /// What was written last, without a failure.
     written: Wanted,
-    task: Option<(Wanted, JoinHandle<Result<(), Error>>)>,
+    /// What the plugin was told, and whether others have damaged that since.
+    told: Option<Vec<u8>>,
+    is_untold: bool,
+    /// It tells whether the plugin is told so still.
+    task: Option<(Wanted, JoinHandle<Result<bool, Error>>)>,
     /// Why the last attempt failed, and when.
     failed: Option<(String, Instant)>,
     /// When the file was last compared: others may have damaged it since.
@@ -46,6 +50,8 @@ impl Disk {
             job,
             wanted: Wanted::default(),
             written: Wanted::default(),
+            told: None,
+            is_untold: false,
             task: None,
             failed: None,
             compared: Instant::now(),
@@ -65,6 +71,16 @@ impl Disk {
     pub(super) fn keep_cut_offs(&mut self, cut_offs: &CutOffs) {
         self.wanted.cut_offs = Some(cut_offs.clone());
         self.begin();
+    }
+
+    /// The plugin was told this, or that no bridge is kept.
+    pub(super) fn told(&mut self, text: Option<Vec<u8>>) {
+        self.told = text;
+    }
+
+    /// Whether the plugin has to be told again.
+    pub(super) fn is_untold(&mut self) -> bool {
+        std::mem::take(&mut self.is_untold)
     }
 
     /// The journal of earlier steps ends with the first of others, or with their recovery: there is one file.
@@ -90,11 +106,15 @@ impl Disk {
         }
         let (job, wanted) = (self.job.clone(), self.wanted.clone());
         let new_cut_offs = wanted.cut_offs != self.written.cut_offs;
+        let told = self.told.clone();
         let write = move |wanted: Wanted| {
             if let Some(cut_offs) = wanted.cut_offs.filter(|_| new_cut_offs) {
                 job.state.write_cut_offs(&cut_offs)?;
             }
-            wanted.kept.map_or(Ok(()), |kept| job.state.bring(kept.as_ref()))
+            if let Some(kept) = wanted.kept {
+                job.state.bring(kept.as_ref())?;
+            }
+            Ok(told.is_none_or(|told| job.state.tells(&told)))
         };
         self.compared = now;
         self.task = Some((wanted.clone(), spawn_blocking(move || write(wanted))));
@@ -106,8 +126,9 @@ impl Disk {
         let result = task.await.unwrap_or_else(|panic| Err(Error::panicked(&panic)));
         let Some((wanted, _)) = self.task.take() else { return };
         match result {
-            Ok(()) => {
+            Ok(is_told) => {
                 self.failed = None;
+                self.is_untold = !is_told;
                 self.written = wanted;
                 if self.written.kept == self.wanted.kept
                     && let Some(done) = self.pending.take()

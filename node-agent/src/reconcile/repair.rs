@@ -16,7 +16,7 @@ use crate::node::desired::Desired;
 use crate::node::observed::{Observed, read_scope};
 use crate::node::plan::{self, Plan};
 use crate::node::recovery;
-use crate::node::state::Bridges;
+use crate::node::state::{self, Bridges};
 
 /// A group that was begun and taken back.
 pub(super) struct RefusedGroup {
@@ -50,9 +50,14 @@ impl Keeper<'_> {
             }
         }
         // Before the first look: a bridge that the plugin makes on its own is seen here, or not made.
+        self.promised &= !self.disk.is_untold();
         if !self.promised {
-            self.state.promise(&Bridges::of(&self.desired, &self.kept).and(&self.not_in_force))?;
-            self.promised = true;
+            match self.promise() {
+                Ok(()) => self.promised = true,
+                // A full disk keeps nothing from being repaired, but something new waits: the plugin has to know of it.
+                Err(error) if self.kept == self.good => notes.push(chain(&error)),
+                Err(error) => return Err(error.into()),
+            }
         }
         let started = Instant::now();
         self.refused_groups.retain(|refused| started < refused.until);
@@ -104,6 +109,15 @@ impl Keeper<'_> {
         self.good.clone_from(&self.kept);
         self.reached.clone_from(&self.desired);
         Ok(looked)
+    }
+
+    /// Tells the plugin which bridges are kept.
+    fn promise(&mut self) -> Result<(), state::Error> {
+        let bridges = Bridges::of(&self.desired, &self.kept).and(&self.not_in_force);
+        self.state.promise(&bridges)?;
+        let text = if bridges.is_empty() { None } else { Some(bridges.text()?) };
+        self.disk.told(text);
+        Ok(())
     }
 
     /// Plans all of it, or those groups that do not stand in their own way.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use octavia_bridge_ipam::host_end;
+use serde_json::{Value, json};
 
 use crate::chance::Chance;
 use crate::policy;
@@ -25,6 +26,9 @@ pub(crate) struct World<'a> {
     /// Names of pods' ports.
     pub(crate) pods: Vec<String>,
     foreign: String,
+    /// Seconds between two full looks. With few of them damaged files are noticed soon; with many, nothing but events tells
+    /// of what others do.
+    interval: u64,
 }
 
 impl<'a> World<'a> {
@@ -51,7 +55,13 @@ impl<'a> World<'a> {
         ] {
             node.ip(words);
         }
-        let mut world = Self { node, daemon: None, pods: Vec::new(), foreign: String::new() };
+        let mut world = Self {
+            node,
+            daemon: None,
+            pods: Vec::new(),
+            foreign: String::new(),
+            interval: *chance.of(&[2, 60]),
+        };
         world.foreign = world.of_others();
         world.new_policy(chance);
         world.start();
@@ -102,7 +112,8 @@ impl<'a> World<'a> {
     pub(crate) fn start(&mut self) {
         self.daemon = None;
         let policy = self.node.path("policy.yaml");
-        self.daemon = Some(self.node.start(&format!("run --health-bind none -f {}", policy.display())));
+        let words = format!("run --health-bind none --interval {} -f {}", self.interval, policy.display());
+        self.daemon = Some(self.node.start(&words));
     }
 
     /// Runs `ip`, whatever comes of it: links come and go.
@@ -171,8 +182,29 @@ impl<'a> World<'a> {
         if plan.status != 0 {
             return Some(format!("plan: {}{}", plan.stdout, plan.stderr));
         }
+        if self.interval < 60
+            && let Some(amiss) = self.amiss_on_disk()
+        {
+            return Some(amiss);
+        }
         let ready = self.node.run("health ready", "");
         (ready.status != 0).then(|| format!("readiness: {}{}", ready.stdout, ready.stderr))
+    }
+}
+
+impl World<'_> {
+    /// What the plugin, and the next boot, would not know.
+    fn amiss_on_disk(&self) -> Option<String> {
+        let read = |name: &str| -> Value {
+            let text = fs::read_to_string(self.node.path("state/agent").join(name)).unwrap_or_default();
+            serde_json::from_str(&text).unwrap_or_default()
+        };
+        let policy = fs::read_to_string(self.node.path("policy.yaml")).unwrap();
+        if read("desired.json")["texts"][0]["yaml"] != policy.as_str() {
+            return Some("desired.json is not the policy in force".into());
+        }
+        let told = read("bridges.json")["bridges"]["octbr"] == json!(["enp6s0"]);
+        (!told).then(|| "bridges.json does not tell the plugin of octbr".into())
     }
 }
 

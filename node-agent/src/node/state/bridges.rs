@@ -101,7 +101,7 @@ impl<'a> Bridges<'a> {
     }
 
     /// Whether there is nothing to tell.
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.bridges.is_empty() && self.links.is_empty()
     }
 
@@ -110,7 +110,11 @@ impl<'a> Bridges<'a> {
         self.bridges.keys().copied().collect()
     }
 
-    fn text(&self) -> Result<Vec<u8>, Error> {
+    /// The file's bytes.
+    ///
+    /// # Errors
+    /// None that is known.
+    pub(crate) fn text(&self) -> Result<Vec<u8>, Error> {
         let text = serde_json::to_vec_pretty(self);
         let mut text = text.map_err(|cause| failed("word what the plugin is told")(cause.into()))?;
         text.push(b'\n');
@@ -144,6 +148,11 @@ impl State {
             self.unheard.store(false, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// Whether the file still has these bytes.
+    pub(crate) fn tells(&self, text: &[u8]) -> bool {
+        state_file::read(&self.promise_path(), state_file::LONGEST).is_ok_and(|now| now == text)
     }
 
     /// Leaves all bridges to the plugin.
