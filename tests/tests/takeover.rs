@@ -2,7 +2,7 @@
 
 use octavia_bridge_tests::call::DIRECTORIES;
 use octavia_bridge_tests::changes::until;
-use octavia_bridge_tests::{Attached, Call, Lab, Node, Pod, conf};
+use octavia_bridge_tests::{Agent, Attached, Call, Lab, Node, Pod, conf};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::env;
@@ -340,5 +340,30 @@ fn a_full_range_takes_back_what_attachments_had_that_are_gone() {
     assert!(outcome.stderr.contains("took back 2 addresses"), "{}", outcome.stderr);
     assert_eq!(outcome.attached().address(), "172.23.0.30/24");
     assert_eq!(held(&node), ["30", "31", "33"]);
+    drop(hidden);
+}
+
+#[test]
+fn pools_repair_frees_by_hand_what_attachments_had_that_are_gone() {
+    let node = Lab::new().node("node1");
+    node.bridge_with_uplink();
+    let agent = Agent::beside_plugin(&node);
+    fs::create_dir_all(node.data_dir()).expect("make the agent's folder");
+    let [gone, stays] = ["gone", "stays"].map(|name| node.pod(name));
+    for pod in [&gone, &stays] {
+        pod.add(&conf::octavia()).run().attached();
+    }
+    let repair = "pools repair --data-dir /var/lib/octavia-bridge";
+    assert!(agent.ok(repair, "").contains("nothing to repair"));
+    // A namespace that lost its path lives as long as its pair is there.
+    let hidden = File::open(stays.path()).unwrap();
+    for pod in [&gone, &stays] {
+        pod.remove();
+    }
+    until(SOON, "the pair goes", || node.ports("octbr").len() == 1);
+    assert!(agent.ok(&format!("{repair} --dry-run"), "").contains("would free: 172.23.0.30"));
+    assert_eq!(held(&node), ["30", "31"]);
+    assert!(agent.ok(repair, "").contains("freed: 172.23.0.30"));
+    assert_eq!(held(&node), ["31"]);
     drop(hidden);
 }
