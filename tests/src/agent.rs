@@ -32,6 +32,13 @@ pub struct Agent {
 /// Starts a program that sees the node's `/var/lib` and `/run/octavia-bridge`.
 const INSIDE: &str = r#"mkdir -p /run/octavia-bridge && mount -o bind "$0" /var/lib && mount -o bind "$1" /run/octavia-bridge && shift && exec "$@""#;
 
+/// Words before a program's own, so that it sees the node's `/var/lib` and `/run/octavia-bridge`.
+pub fn seeing_files_of(node: &Node) -> Vec<String> {
+    let mut words: Vec<String> = ["unshare", "-m", "sh", "-c", INSIDE].map(str::to_owned).into();
+    words.extend([node.disk(), node.run_dir()].map(|path| path.display().to_string()));
+    words
+}
+
 /// What a run of the agent said.
 #[derive(Debug)]
 pub struct Answer {
@@ -78,8 +85,7 @@ impl Agent {
         let program = built("octavia-bridge-agent", "OCTAVIA_BRIDGE_AGENT_BIN");
         let mut all = Vec::new();
         if self.beside_plugin {
-            all.extend(["unshare", "-m", "sh", "-c", INSIDE].map(str::to_owned));
-            all.extend([self.node.disk(), self.node.run_dir()].map(|path| path.display().to_string()));
+            all.extend(seeing_files_of(&self.node));
         }
         all.extend(before.iter().map(|&word| word.to_owned()));
         all.push(program.display().to_string());

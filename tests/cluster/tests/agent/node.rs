@@ -11,6 +11,7 @@ use std::{env, thread};
 
 use octavia_bridge_cluster_tests::{Access, Operation};
 use octavia_bridge_tests::Node as Host;
+use octavia_bridge_tests::agent::seeing_files_of;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -53,8 +54,8 @@ pub(crate) struct Node {
     name: String,
     namespace: String,
     dir: TempDir,
-    /// The network namespace, if it is not the test's, and the `dataDir` of the plugins there.
-    host: Option<(PathBuf, PathBuf)>,
+    /// With plugins, whose files it sees.
+    host: Option<Host>,
     agent: Option<Child>,
 }
 
@@ -66,10 +67,10 @@ impl Node {
 
     /// The same on a host with plugins, where the server is found by `access`.
     pub(crate) fn start_on(host: &Host, access: &Access, name: &str) -> Self {
-        Self::start_somewhere(access, name, Some((host.path().to_owned(), host.data_dir())))
+        Self::start_somewhere(access, name, Some(host.clone()))
     }
 
-    fn start_somewhere(access: &Access, name: &str, host: Option<(PathBuf, PathBuf)>) -> Self {
+    fn start_somewhere(access: &Access, name: &str, host: Option<Host>) -> Self {
         let dir = TempDir::with_prefix_in("agent-", "/run").expect("create the agent's folder in /run");
         access.write_kubeconfig(&dir.path().join("kubeconfig"));
         let namespace = access.namespace().to_owned();
@@ -83,15 +84,21 @@ impl Node {
         let log = File::options().create(true).append(true).open(self.path("log")).expect("open the log");
         let mut agent = match &self.host {
             None => Command::new(program()),
-            Some((namespace, _)) => {
-                let mut inside = Command::new("nsenter");
-                inside.arg(format!("--net={}", namespace.display())).arg("--").arg(program());
+            Some(host) => {
+                let words = seeing_files_of(host);
+                let mut inside = Command::new(&words[0]);
+                inside.args(&words[1..]).arg("nsenter").arg(format!("--net={}", host.path().display()));
+                inside.arg("--").arg(program());
                 inside
             }
         };
         agent.args(["run", "--cluster", "--node-name", &self.name, "--pool-namespace", &self.namespace]);
         agent.arg("--kubeconfig").arg(self.path("kubeconfig")).arg("--socket").arg(self.socket());
-        agent.arg("--state-dir").arg(self.state()).arg("--nmstate-lock").arg(self.path("no-rival"));
+        let state = match &self.host {
+            None => self.state(),
+            Some(_) => "/var/lib/octavia-bridge".into(),
+        };
+        agent.arg("--state-dir").arg(state).arg("--nmstate-lock").arg(self.path("no-rival"));
         // Their pods are in no API, and would be taken for gone.
         agent.args(["--reclaim-grace", "86400"]);
         self.agent = Some(agent.stderr(log).spawn().expect("start the agent"));
@@ -106,9 +113,9 @@ impl Node {
         self.dir.path().join(name)
     }
 
-    /// The agent's `--state-dir`.
+    /// The agent's `--state-dir`, as the test sees it.
     fn state(&self) -> PathBuf {
-        self.host.as_ref().map_or_else(|| self.path("state"), |(_, state)| state.clone())
+        self.host.as_ref().map_or_else(|| self.path("state"), Host::data_dir)
     }
 
     pub(crate) fn socket(&self) -> PathBuf {

@@ -19,7 +19,7 @@ use crate::scene::eventually;
 /// Where the library keeps results.
 const RESULTS: &str = "/var/lib/cni/results";
 /// Where the plugin keeps the pool.
-const POOL: &str = "/var/lib/octavia-bridge/pools/172.23.0.0-24.json";
+const POOL: &str = "/run/octavia-bridge/pools/172.23.0.0-24.json";
 
 /// Each is an ADD and a DEL.
 const CONTAINERS: usize = 15;
@@ -112,7 +112,7 @@ impl Caller {
     fn nothing_is_left(&self) {
         assert_eq!(self.taken(), 0);
         assert_eq!(self.host.node.ports("octbr"), Vec::<String>::new());
-        for folder in ["/var/lib/octavia-bridge/attachments", "/var/lib/octavia-bridge/tombstones", RESULTS] {
+        for folder in ["/run/octavia-bridge/attachments", "/run/octavia-bridge/tombstones", RESULTS] {
             assert_eq!(entries(&self.host.path(folder)), Vec::<String>::new(), "{folder}");
         }
     }

@@ -106,10 +106,10 @@ fn two_nodes_are_set_up_upgraded_rolled_back_and_cleared() {
             difference(before, &host.files()),
             [
                 "+ /run/octavia-bridge/agent folder 700",
+                "+ /run/octavia-bridge/attachments folder 700",
                 "+ /var/k8s_nmstate folder 755",
                 "+ /var/lib/octavia-bridge folder 755",
                 "+ /var/lib/octavia-bridge/agent folder 700",
-                "+ /var/lib/octavia-bridge/attachments folder 700",
                 "+ /var/lib/octavia-bridge/cluster-tombstones folder 700",
             ],
             "{}",
