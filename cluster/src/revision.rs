@@ -50,7 +50,7 @@ impl Revisions {
 
     /// Notes that the server was at `now`, after `highest` was the greatest seen version. Returns whether the server went back:
     /// then everything has to be listed again, and the lists replace the memory.
-    pub fn is_at(&self, plural: &str, now: u64, highest: u64) -> bool {
+    pub fn note(&self, plural: &str, now: u64, highest: u64) -> bool {
         if now >= highest {
             self.saw(plural, now);
             return false;
@@ -92,16 +92,16 @@ mod tests {
         let revisions = Revisions::default();
         revisions.saw_text("ippools", "622");
         revisions.saw_text("ippools", "not a number");
-        assert!(!revisions.is_at("ippools", 622, 622));
+        assert!(!revisions.note("ippools", 622, 622));
         // Another reply came while the server was asked.
         revisions.saw("ippools", 640);
-        assert!(!revisions.is_at("ippools", 630, 622));
+        assert!(!revisions.note("ippools", 630, 622));
         // Another resource may be in another etcd.
-        assert!(!revisions.is_at("pods", 7, revisions.highest("pods")));
-        assert!(revisions.is_at("ippools", 222, 640));
+        assert!(!revisions.note("pods", 7, revisions.highest("pods")));
+        assert!(revisions.note("ippools", 222, 640));
         assert_eq!((revisions.epoch(), revisions.highest("ippools")), (1, 222));
-        assert!(!revisions.is_at("ippools", 223, 640), "found out already");
-        assert!(!revisions.is_at("ippools", 225, 222));
+        assert!(!revisions.note("ippools", 223, 640), "found out already");
+        assert!(!revisions.note("ippools", 225, 222));
         assert_eq!(revisions.highest("ippools"), 225);
     }
 }

@@ -227,7 +227,7 @@ impl Following<'_> {
         match self.api.send("list", self.object(), request, Limit::of(PROBE), read).await {
             Ok(List { metadata }) => {
                 if let Ok(now) = metadata.resource_version.parse() {
-                    self.api.revisions().is_at(plural, now, highest);
+                    self.api.revisions().note(plural, now, highest);
                 }
             }
             // The next watch asks again.

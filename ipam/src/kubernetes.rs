@@ -123,7 +123,7 @@ pub struct Store {
 
 struct Inner {
     shared: Arc<Shared>,
-    stray: Gate,
+    other_requests: Gate,
     /// By the subnet, too: names are ambiguous between network names that look like IPv6 groups and ranges.
     queues: Mutex<HashMap<(PoolName, IpNet), Arc<Queue>>>,
     turns: Turns,
@@ -203,9 +203,11 @@ impl Store {
         watches.spawn(follow::<CachedPool>(shared.clone()));
         watches.spawn(follow::<Reservation>(shared.clone()));
         watches.spawn(memory::need::judge(shared.clone()));
-        let stray = Gate::new(shared.clone());
+        let other_requests = Gate::new(shared.clone());
         let (queues, turns, doubts) = (Mutex::default(), Turns::default(), Mutex::default());
-        Ok(Self { inner: Arc::new(Inner { shared, stray, queues, turns, doubts, _watches: watches }) })
+        Ok(Self {
+            inner: Arc::new(Inner { shared, other_requests, queues, turns, doubts, _watches: watches }),
+        })
     }
 
     /// Waits, in order of arrival, until nobody else works for `attachment`; nobody else does until the turn is dropped.

@@ -82,7 +82,7 @@ impl Api {
         let request = request_with(Method::POST, &path, JSON, object.to_string());
         let stored = self.api.send("create", self.describe::<T>(name), request, within, T::stored).await?;
         // What was made just now is younger than all that was seen before, unless the server went back.
-        self.api.revisions().is_at(T::PLURAL, stored.version.0, highest);
+        self.api.revisions().note(T::PLURAL, stored.version.0, highest);
         Ok(self.seen(stored, epoch))
     }
 

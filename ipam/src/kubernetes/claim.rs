@@ -15,7 +15,7 @@ use crate::name::PoolName;
 use crate::request::Assigned;
 use crate::wire::{Attachment, Claim, Sandbox};
 
-use crate::kubernetes::api::object::By;
+use crate::kubernetes::api::object::Writer;
 use crate::kubernetes::claim::carry_out::CarriedOut;
 use crate::kubernetes::claim::plan::{Plan, Preference, plan};
 use crate::kubernetes::error::Error;
@@ -62,7 +62,7 @@ struct Chosen<'a> {
     store: &'a Store,
     places: Vec<(PoolName, IpAddr)>,
     /// When they were chosen as the lowest free ones, as everybody does who thinks that nobody else is at work.
-    lowest: Option<Instant>,
+    lowest_at: Option<Instant>,
 }
 
 impl Drop for Chosen<'_> {
@@ -90,10 +90,10 @@ impl Store {
             (container_id, ifname)
         });
         let mut residue = Residue::default();
-        lock(&self.inner.shared.attachments).may_have(turn.attachment());
+        lock(&self.inner.shared.attachments).begin_claim(turn.attachment());
         let claimed = self.claim_or_leave(claim, deadline, &mut residue).await;
         if let Ok(Claimed::Assigned(_)) = &claimed {
-            lock(&self.inner.shared.attachments).has(turn.attachment());
+            lock(&self.inner.shared.attachments).note_claimed(turn.attachment());
         }
         claimed.map_err(|error| {
             let residue =
@@ -115,7 +115,7 @@ impl Store {
                     .into(),
             ));
         };
-        let by = By {
+        let by = Writer {
             owner: &claim.request.owner,
             podref,
             pod_uid: claim.pod_uid.as_deref(),
@@ -172,14 +172,14 @@ impl Store {
                 fresh = true;
                 continue;
             }
-            match self.carry_out(&by, &plans, chosen.lowest, deadline, residue).await? {
+            match self.carry_out(&by, &plans, chosen.lowest_at, deadline, residue).await? {
                 CarriedOut::Done => {
                     drop(chosen);
                     self.tidy(&by, claim, &plans, &mut within).await;
                     return Ok(Claimed::Assigned(assigned));
                 }
-                CarriedOut::Passed => {}
-                CarriedOut::Lost(found) => {
+                CarriedOut::Skipped => {}
+                CarriedOut::Taken(found) => {
                     drop(chosen);
                     theirs.extend(found);
                     self.inner.shared.conflicts.fetch_add(1, Ordering::Relaxed);
@@ -230,14 +230,14 @@ impl Store {
         let shared = &self.inner.shared;
         let pools = claim.request.pools();
         let rivals = || pools.iter().any(|(name, subnet)| self.has_rivals(name, *subnet));
-        let lowest = (conflicts == 0 && !rivals()).then(Instant::now);
+        let lowest_at = (conflicts == 0 && !rivals()).then(Instant::now);
         let cache = lock(&shared.cache);
         let unread = unread_by_claim(&cache, &claim.request, looked, shared.is_whereabouts_at_work());
         if !unread.is_empty() {
-            return Ok((Plan::Unread(unread), Chosen { store: self, places: Vec::new(), lowest }));
+            return Ok((Plan::Unread(unread), Chosen { store: self, places: Vec::new(), lowest_at }));
         }
         let mut pending = lock(&shared.pending);
-        let skip = if lowest.is_some() {
+        let skip = if lowest_at.is_some() {
             0
         } else {
             // As many as compete here compete on other nodes.
@@ -257,7 +257,7 @@ impl Store {
             }
         }
         drop(pending);
-        Ok((plan, Chosen { store: self, places, lowest }))
+        Ok((plan, Chosen { store: self, places, lowest_at }))
     }
 
     /// Reads the claim's pools again.

@@ -1,7 +1,7 @@
 //! What a fuzzer does with an object of the API. Not an interface for programs.
 
 use crate::allocate::{Refusal, allocate};
-use crate::kubernetes::api::object::{By, Object, Reservation};
+use crate::kubernetes::api::object::{Object, Reservation, Writer};
 use crate::kubernetes::memory::pool::{CachedPool, Content};
 use crate::name::PoolName;
 use crate::pool::Pool;
@@ -27,7 +27,7 @@ pub fn object(text: &str) {
         let attachment =
             Attachment { container_id: stored.object.container.to_string(), ifname: String::new() };
         let sandboxes = [Sandbox { attachment, alive: true }];
-        let by = By {
+        let by = Writer {
             owner: &owner,
             podref: "openstack/octavia-0",
             pod_uid: None,

@@ -153,7 +153,7 @@ impl Shared {
             Ok(found) => {
                 // No object ever gets an older version, unless the server went back.
                 if let (Some(stored), Some(sure)) = (&found, sure) {
-                    self.api.cluster().revisions().is_at(T::PLURAL, stored.version.0, sure.0);
+                    self.api.cluster().revisions().note(T::PLURAL, stored.version.0, sure.0);
                 }
                 if self.api.epoch() != epoch {
                     // The answer may be from before.

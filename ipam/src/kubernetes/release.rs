@@ -88,7 +88,7 @@ impl Store {
         };
         let released = released.await;
         match (&released, doubts) {
-            (Ok(_), _) => lock(&self.inner.shared.attachments).released(attachment),
+            (Ok(_), _) => lock(&self.inner.shared.attachments).note_released(attachment),
             (Err(_), Some(doubts)) => drop(lock(&self.inner.doubts).insert(attachment.clone(), doubts)),
             (Err(_), None) => {}
         }
@@ -194,7 +194,7 @@ impl Store {
         }
         self.keep_needed(&mut free);
         let deleting = free.iter().map(|(name, (queue, entry))| async move {
-            let gate = queue.as_ref().map_or(&self.inner.stray, |queue| queue.gate());
+            let gate = queue.as_ref().map_or(&self.inner.other_requests, |queue| queue.gate());
             // whereabouts does not write whose container it is, but then its entry was.
             let mine = |seen: &Reservation| {
                 seen.is_of(id, ifname)

@@ -9,7 +9,7 @@ use crate::name::PoolName;
 use crate::pool::Allocation;
 use crate::request::Owner;
 
-use crate::kubernetes::api::object::{By, Reservation};
+use crate::kubernetes::api::object::{Reservation, Writer};
 use crate::kubernetes::error::Error;
 use crate::kubernetes::memory::keep_up::unread_by_repair;
 use crate::kubernetes::survey::{Entry, Holding, home, survey};
@@ -50,7 +50,7 @@ impl Store {
         deadline: Instant,
     ) -> Result<(), Error> {
         let shared = &self.inner.shared;
-        lock(&shared.attachments).may_have(turn.attachment());
+        lock(&shared.attachments).begin_claim(turn.attachment());
         let unread = unread_by_repair(&lock(&shared.cache), pool, reservation);
         self.read_all(&unread, &[], &Deadline::until(deadline)).await
     }
@@ -80,11 +80,11 @@ impl Store {
         }
         if let Some((name, reservation)) = &dead.reservation {
             let same = |now: &Reservation| *now == **reservation;
-            let (gate, mut within) = (&self.inner.stray, Deadline::until(deadline));
+            let (gate, mut within) = (&self.inner.other_requests, Deadline::until(deadline));
             self.inner.shared.unreserve(gate, name, same, &mut within).await?;
         }
         if self.survey(|now| now.attachment() == *turn.attachment()).is_empty() {
-            lock(&self.inner.shared.attachments).has_nothing(turn.attachment());
+            lock(&self.inner.shared.attachments).note_emptied(turn.attachment());
         }
         Ok(true)
     }
@@ -212,18 +212,18 @@ impl Store {
             ifname: lost.ifname.to_string(),
             pod: Some(lost.podref.to_string()),
         };
-        let by = By {
+        let by = Writer {
             owner: &owner,
             podref: &lost.podref,
             pod_uid: Some(&*lost.pod_uid).filter(|uid| !uid.is_empty()),
             node: &lost.node,
             sandboxes: &[],
         };
-        let (gate, mut within) = (&self.inner.stray, Deadline::until(deadline));
+        let (gate, mut within) = (&self.inner.other_requests, Deadline::until(deadline));
         let turn = gate.enter(deadline).await?;
         match self.inner.shared.reserve(&turn, name, false, &by, &mut within).await {
             Ok(Reserved::Made) => Ok(Repaired::Done),
-            Ok(Reserved::Kept) => Ok(Repaired::Needless),
+            Ok(Reserved::Ours) => Ok(Repaired::Needless),
             Ok(Reserved::Taken) => Ok(Repaired::Taken),
             Err(failed) => Err(failed.error),
         }

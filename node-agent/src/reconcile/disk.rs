@@ -10,7 +10,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, timeout};
 
 use super::keeper::RETRY;
-use super::links::Job;
+use super::supervisor::Job;
 use crate::node::apply::Done;
 use crate::node::state::{CutOffs, Error, Kept};
 

@@ -10,14 +10,14 @@ use octavia_bridge_netlink::{Event, EventGroups, Events, Netlink};
 use tokio::sync::watch::Sender;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::backoff::Fights;
 use super::disk::Disk;
+use super::fights::Fights;
 use super::files::Files;
-use super::links::Job;
 use super::marks::Marks;
 use super::ports::Ports;
 use super::repair::RefusedGroup;
 use super::standing::{Looked, Standing};
+use super::supervisor::Job;
 use super::wanted::{Wanted, chosen};
 use super::watch::Watch;
 use crate::cluster::policies::{self, Outcome, Part};
@@ -45,7 +45,9 @@ pub(super) struct Keeper<'a> {
     pub(super) netlink: &'a Netlink,
     pub(super) targets: Targets,
     pub(super) wanted: Wanted,
-    pub(super) kept: Kept,
+    /// The documents of what is wanted now.
+    pub(super) texts: Kept,
+    /// The same as it was read.
     pub(super) desired: Desired,
     /// What each policy of the cluster asks for.
     pub(super) parts: BTreeMap<String, Part>,
@@ -60,9 +62,9 @@ pub(super) struct Keeper<'a> {
     /// What is not tried again by itself.
     pub(super) cut_offs: CutOffs,
     /// What was in force as a whole last, in this process or an earlier one.
-    pub(super) good: Kept,
+    pub(super) texts_in_force: Kept,
     /// The same as it was read.
-    pub(super) reached: Desired,
+    pub(super) in_force: Desired,
     /// Where to tell what became of the policies.
     pub(super) outcome: Option<Sender<Option<Outcome>>>,
     /// Nothing that an earlier process, or this one, had to leave half done is left.
@@ -108,7 +110,7 @@ pub(super) async fn keep(job: &Arc<Job>) -> anyhow::Result<()> {
         }
         None => None,
     };
-    let good = recovery::kept_last(&job.state).unwrap_or_default();
+    let texts_in_force = recovery::kept_last(&job.state).unwrap_or_default();
     let mut keeper = Keeper {
         recovered: false,
         promised: false,
@@ -127,7 +129,7 @@ pub(super) async fn keep(job: &Arc<Job>) -> anyhow::Result<()> {
         state: &job.state,
         netlink: &netlink,
         wanted,
-        kept: Kept::default(),
+        texts: Kept::default(),
         desired: Desired::default(),
         parts: BTreeMap::new(),
         refused: BTreeMap::new(),
@@ -135,8 +137,8 @@ pub(super) async fn keep(job: &Arc<Job>) -> anyhow::Result<()> {
         held_until: None,
         left_out: None,
         cut_offs: job.state.cut_offs(),
-        reached: source::desired(&good).unwrap_or_default(),
-        good,
+        in_force: source::desired(&texts_in_force).unwrap_or_default(),
+        texts_in_force,
         outcome: following.as_ref().map(|following| following.outcome.clone()),
     };
     keeper.begin().await?;

@@ -9,7 +9,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::{Instant, timeout};
 
-use super::backoff::BackOff;
+use super::fights::BackOff;
 use super::keeper::Keeper;
 use crate::health::{Health, Line, Report};
 use crate::node::ports::{self, Known, Seen, Stray};

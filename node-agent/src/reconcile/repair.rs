@@ -55,7 +55,7 @@ impl Keeper<'_> {
             match self.promise() {
                 Ok(()) => self.promised = true,
                 // A full disk keeps nothing from being repaired, but something new waits: the plugin has to know of it.
-                Err(error) if self.kept == self.good => notes.push(chain(&error)),
+                Err(error) if self.texts == self.texts_in_force => notes.push(chain(&error)),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -65,7 +65,7 @@ impl Keeper<'_> {
         let mut looked = Looked { failures, ..Looked::default() };
         looked.waits.clone_from(&plan.missing);
         looked.warnings.clone_from(&plan.warnings);
-        let goal = self.is_settled(&looked).then(|| Goal::Keep(self.kept.clone()));
+        let goal = self.is_settled(&looked).then(|| Goal::Keep(self.texts.clone()));
         // With nothing to keep there is nothing to bring about at the next boot either.
         let keeps = goal.is_some() && !self.desired.is_empty();
         // With a journal as in `apply`: killed on its way to a state that was never kept, the next start, which may
@@ -99,21 +99,21 @@ impl Keeper<'_> {
             drop(done.end());
             return Ok(looked);
         }
-        if keeps || self.good != self.kept {
-            self.disk.keep(keeps.then_some(&self.kept));
+        if keeps || self.texts_in_force != self.texts {
+            self.disk.keep(keeps.then_some(&self.texts));
         }
         // Without steps there is no journal either, and that of earlier ones stays.
         if !done.steps.is_empty() {
             self.disk.follows(done);
         }
-        self.good.clone_from(&self.kept);
-        self.reached.clone_from(&self.desired);
+        self.texts_in_force.clone_from(&self.texts);
+        self.in_force.clone_from(&self.desired);
         Ok(looked)
     }
 
     /// Tells the plugin which bridges are kept.
     fn promise(&mut self) -> Result<(), state::Error> {
-        let bridges = Bridges::of(&self.desired, &self.kept).and(&self.not_in_force);
+        let bridges = Bridges::of(&self.desired, &self.texts).and(&self.not_in_force);
         self.state.promise(&bridges)?;
         let text = if bridges.is_empty() { None } else { Some(bridges.text()?) };
         self.disk.told(text);
@@ -231,7 +231,7 @@ impl Keeper<'_> {
 
     /// What of `desired` is planned and fails by itself.
     fn groups(&self, desired: &Desired, observed: &Observed) -> Vec<Group> {
-        let untried = self.wanted.untried(&self.good);
+        let untried = self.wanted.untried(&self.texts_in_force);
         let together: Vec<&Part> = untried.iter().filter_map(|policy| self.parts.get(&policy.name)).collect();
         split(desired, observed, &together)
     }
@@ -260,13 +260,13 @@ impl Keeper<'_> {
     }
 
     fn failure(&self, group: &Group, why: String, pause: Option<Duration>) -> Failure {
-        let is_old = self.reached.has(&group.desired);
+        let is_old = self.in_force.has(&group.desired);
         Failure { names: group.names.clone(), why, pause, is_old }
     }
 
     /// Whether what is wanted may be kept on disk: all that is not brought about was in force before.
     fn is_settled(&self, looked: &Looked) -> bool {
-        if self.kept == self.good {
+        if self.texts == self.texts_in_force {
             return true;
         }
         let failed_before = looked.failures.iter().all(|failure| failure.is_old);
@@ -277,22 +277,22 @@ impl Keeper<'_> {
     fn was_wanted(&self, what: &str) -> bool {
         for entry in &self.desired.interfaces {
             let asks = entry.name == what || entry.ports().iter().any(|port| port == what);
-            if asks && !self.reached.interfaces.contains(entry) {
+            if asks && !self.in_force.interfaces.contains(entry) {
                 return false;
             }
         }
         let mut routes = self.desired.routes.iter().filter(|route| place(route) == what);
-        routes.all(|route| self.reached.routes.contains(route))
+        routes.all(|route| self.in_force.routes.contains(route))
     }
 
     /// Keeps on disk what is wanted, if only links that were in force before fail or wait.
     fn settle(&mut self, looked: &Looked) {
-        if self.kept == self.good || !self.is_settled(looked) {
+        if self.texts == self.texts_in_force || !self.is_settled(looked) {
             return;
         }
-        self.disk.keep(Some(&self.kept).filter(|_| !self.desired.is_empty()));
-        self.good.clone_from(&self.kept);
-        self.reached.clone_from(&self.desired);
+        self.disk.keep(Some(&self.texts).filter(|_| !self.desired.is_empty()));
+        self.texts_in_force.clone_from(&self.texts);
+        self.in_force.clone_from(&self.desired);
     }
 }
 

@@ -213,7 +213,7 @@ pub(super) async fn chosen(following: &mut Option<Following>) -> anyhow::Result<
 impl Keeper<'_> {
     /// Begins to keep what is wanted now. Whether that is anything else.
     pub(super) async fn merge(&mut self) -> anyhow::Result<bool> {
-        let mut merged = match self.wanted.merged(&self.good) {
+        let mut merged = match self.wanted.merged(&self.texts_in_force) {
             Ok(merged) => merged,
             Err(problems) => {
                 self.wrong_files(problems.to_string());
@@ -232,13 +232,13 @@ impl Keeper<'_> {
             }
         }
         merged.desired.own_ports.clone_from(&self.desired.own_ports);
-        if merged.desired == self.desired && merged.kept == self.kept {
+        if merged.desired == self.desired && merged.kept == self.texts {
             return Ok(false);
         }
         // First: should this fail, the next call sees the difference again.
         let names = plan::scope(&merged.desired).names;
         self.watch.set(self.netlink, names).await.context("find the links that are kept")?;
-        (self.desired, self.kept) = (merged.desired, merged.kept);
+        (self.desired, self.texts) = (merged.desired, merged.kept);
         self.promised = false;
         self.noted_at = None;
         let made = others::made_here(&self.desired);

@@ -201,7 +201,7 @@ pub(crate) fn new_pool(name: &str, subnet: IpNet, entries: &[(u128, &Allocation)
 
 /// Who reserves, and what whereabouts' fields do not say of it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct By<'a> {
+pub(crate) struct Writer<'a> {
     pub(crate) owner: &'a Owner,
     pub(crate) podref: &'a str,
     pub(crate) pod_uid: Option<&'a str>,
@@ -210,9 +210,9 @@ pub(crate) struct By<'a> {
     pub(crate) sandboxes: &'a [Sandbox],
 }
 
-impl By<'_> {
+impl Writer<'_> {
     /// Whether it is this very attachment's.
-    pub(crate) fn has(&self, seen: &Reservation) -> bool {
+    pub(crate) fn owns(&self, seen: &Reservation) -> bool {
         seen.is_of(&self.owner.container_id, &self.owner.ifname)
     }
 

@@ -11,7 +11,7 @@ use crate::wire::Claim;
 use super::Residue;
 use super::plan::{Place, PoolPlan};
 use crate::kubernetes::api::name::of_address;
-use crate::kubernetes::api::object::{By, Reservation};
+use crate::kubernetes::api::object::{Reservation, Writer};
 use crate::kubernetes::error::Error;
 use crate::kubernetes::survey::is_taken_over;
 use crate::kubernetes::write::change::Change;
@@ -24,27 +24,27 @@ use crate::kubernetes::{Store, lock};
 pub(crate) enum CarriedOut {
     Done,
     /// Another writer was faster somewhere; these reservations are its own, which the cache may not have yet.
-    Lost(Vec<(IpAddr, String)>),
+    Taken(Vec<(IpAddr, String)>),
     /// Nothing was sent: another node has won addresses since these were chosen, and would probably win these, too.
-    Passed,
+    Skipped,
 }
 
 impl Store {
     /// Writes a plan down: the reservations first, so that whoever looks for one before writing to an overlapping pool
-    /// finds it, then the entries. `lowest` says when the lowest free addresses were chosen, if they were.
+    /// finds it, then the entries. `lowest_at` says when the lowest free addresses were chosen, if they were.
     pub(crate) async fn carry_out(
         &self,
-        by: &By<'_>,
+        by: &Writer<'_>,
         plans: &[PoolPlan],
-        lowest: Option<Instant>,
+        lowest_at: Option<Instant>,
         deadline: Instant,
         residue: &mut Residue,
     ) -> Result<CarriedOut, Error> {
         let (mut taken, mut passed, mut lost, mut failure) = (Vec::new(), false, false, None);
-        for (address, name, reserved) in self.reserve_all(by, plans, lowest, deadline).await {
+        for (address, name, reserved) in self.reserve_all(by, plans, lowest_at, deadline).await {
             match reserved {
                 Ok(None) => passed = true,
-                Ok(Some(Reserved::Kept)) => {}
+                Ok(Some(Reserved::Ours)) => {}
                 Ok(Some(Reserved::Made)) => drop(residue.reservations.insert(name)),
                 Ok(Some(Reserved::Taken)) => taken.push((address, name)),
                 Err(Unreserved { error, doubtful }) => {
@@ -59,10 +59,10 @@ impl Store {
             return Err(error);
         }
         if !taken.is_empty() {
-            return Ok(CarriedOut::Lost(taken));
+            return Ok(CarriedOut::Taken(taken));
         }
         if passed {
-            return Ok(CarriedOut::Passed);
+            return Ok(CarriedOut::Skipped);
         }
         let plans_with_work = || plans.iter().filter(|plan| !plan.changes.is_empty());
         for plan in plans_with_work() {
@@ -79,7 +79,7 @@ impl Store {
                 Written::Done => {}
                 Written::Lost(addresses) => {
                     lost = true;
-                    self.queue(&plan.name, plan.subnet).rivals().met();
+                    self.queue(&plan.name, plan.subnet).rivals().note();
                     self.give_way(by, plan, &addresses, deadline).await?;
                 }
                 Written::Failed(error) => failure = Some(error),
@@ -87,7 +87,7 @@ impl Store {
         }
         match failure {
             Some(error) => Err(error),
-            None if lost => Ok(CarriedOut::Lost(Vec::new())),
+            None if lost => Ok(CarriedOut::Taken(Vec::new())),
             None => Ok(CarriedOut::Done),
         }
     }
@@ -95,9 +95,9 @@ impl Store {
     /// Makes the reservations of a choice; `None` for one that was no longer worth a request when its turn had come.
     async fn reserve_all(
         &self,
-        by: &By<'_>,
+        by: &Writer<'_>,
         plans: &[PoolPlan],
-        lowest: Option<Instant>,
+        lowest_at: Option<Instant>,
         deadline: Instant,
     ) -> Vec<(IpAddr, String, Result<Option<Reserved>, Unreserved>)> {
         let mut reserving = Vec::new();
@@ -105,7 +105,7 @@ impl Store {
             for Place { address, reservation, kept } in &plan.addresses {
                 let Some(name) = reservation.as_deref() else { continue };
                 reserving.push(async move {
-                    let reserved = self.reserve_one(by, plan, name, *kept, lowest, deadline).await;
+                    let reserved = self.reserve_one(by, plan, name, *kept, lowest_at, deadline).await;
                     (*address, name.to_owned(), reserved)
                 });
             }
@@ -116,23 +116,23 @@ impl Store {
     /// Makes one reservation, when its turn has come.
     async fn reserve_one(
         &self,
-        by: &By<'_>,
+        by: &Writer<'_>,
         plan: &PoolPlan,
         name: &str,
         kept: bool,
-        lowest: Option<Instant>,
+        lowest_at: Option<Instant>,
         deadline: Instant,
     ) -> Result<Option<Reserved>, Unreserved> {
         let queue = self.queue(&plan.name, plan.subnet);
         let turn = queue.gate().enter(deadline).await?;
         // Where another node's claims were faster, these would meet the next of them at every address.
-        if !kept && lowest.is_some_and(|chosen| queue.rivals().were_met_since(chosen)) {
+        if !kept && lowest_at.is_some_and(|chosen| queue.rivals().were_met_since(chosen)) {
             return Ok(None);
         }
         let mut within = Deadline::until(deadline);
         let reserved = self.inner.shared.reserve(&turn, name, kept, by, &mut within).await?;
         if reserved == Reserved::Taken {
-            queue.rivals().met();
+            queue.rivals().note();
         }
         Ok(Some(reserved))
     }
@@ -141,7 +141,7 @@ impl Store {
     /// too, and whereabouts fails for good when it is ours.
     async fn give_way(
         &self,
-        by: &By<'_>,
+        by: &Writer<'_>,
         plan: &PoolPlan,
         lost: &[IpAddr],
         deadline: Instant,
@@ -149,7 +149,7 @@ impl Store {
         let queue = &self.queue(&plan.name, plan.subnet);
         let theirs = plan.addresses.iter().filter(|place| lost.contains(&place.address));
         let giving = theirs.filter_map(|place| place.reservation.as_deref()).map(|name| async move {
-            let mine = |seen: &Reservation| by.has(seen);
+            let mine = |seen: &Reservation| by.owns(seen);
             self.inner.shared.unreserve(queue.gate(), name, mine, &mut Deadline::until(deadline)).await
         });
         join_all(giving).await.into_iter().collect()
@@ -157,14 +157,20 @@ impl Store {
 
     /// Deletes the reservations of addresses that the claimant had, or that an earlier try of it reserved, and does not
     /// have now. What cannot be deleted goes with the attachment's release.
-    pub(crate) async fn tidy(&self, by: &By<'_>, claim: &Claim, plans: &[PoolPlan], within: &mut Deadline) {
+    pub(crate) async fn tidy(
+        &self,
+        by: &Writer<'_>,
+        claim: &Claim,
+        plans: &[PoolPlan],
+        within: &mut Deadline,
+    ) {
         let Some(first) = plans.first() else { return };
         let places = || plans.iter().flat_map(|plan| &plan.addresses);
         let needed = |name: &str| places().any(|place| place.reservation.as_deref() == Some(name));
         let mut surplus: Vec<(String, Option<&Allocation>)> = {
             let cache = lock(&self.inner.shared.cache);
             let mine = cache.reservations.iter().filter(|(name, _, seen)| {
-                by.has(seen) && !needed(name) && !is_taken_over(&cache, name, seen)
+                by.owns(seen) && !needed(name) && !is_taken_over(&cache, name, seen)
             });
             mine.map(|(name, _, _)| (name.to_owned(), None)).collect()
         };
@@ -178,7 +184,7 @@ impl Store {
         }
         let queue = self.queue(&first.name, first.subnet);
         for (name, entry) in surplus {
-            let mine = |seen: &Reservation| by.has(seen) || entry.is_some_and(|entry| seen.goes_with(entry));
+            let mine = |seen: &Reservation| by.owns(seen) || entry.is_some_and(|entry| seen.goes_with(entry));
             if let Err(error) = self.inner.shared.unreserve(queue.gate(), &name, mine, within).await {
                 tracing::warn!("reservation {name} is not needed and stays for now: {error}");
             }

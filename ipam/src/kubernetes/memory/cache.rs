@@ -26,13 +26,13 @@ pub(crate) struct Cache {
 /// What becomes of an object in the cache when more is seen of it.
 pub(crate) trait Merge: Sized {
     /// It is a younger version of what was known.
-    fn succeed(&mut self, _earlier: Self) {}
+    fn inherit(&mut self, _earlier: Self) {}
 
     /// This was seen of it, in its version or an earlier one.
-    fn complete(&mut self, _seen: Self) {}
+    fn take_older_answer(&mut self, _seen: Self) {}
 
     /// What is known of it may be what is no longer so, whatever its version.
-    fn doubt(&mut self) {}
+    fn mark_uncertain(&mut self) {}
 
     /// It was asked for at this moment.
     fn asked_at(&mut self, _sent: Instant) {}
@@ -180,11 +180,11 @@ impl<T: Clone> Objects<T> {
         }
         let known_here = self.held.get_mut(&name).filter(|held| !held.outdated && !later);
         if let Some(held) = known_here.filter(|held| version <= held.version) {
-            Arc::make_mut(&mut held.object).complete(object);
+            Arc::make_mut(&mut held.object).take_older_answer(object);
             return;
         }
         if let Some(earlier) = self.held.remove(&name).filter(|held| !held.outdated && !later) {
-            object.succeed(Arc::unwrap_or_clone(earlier.object));
+            object.inherit(Arc::unwrap_or_clone(earlier.object));
         }
         self.puts += 1;
         let held = Held { version, outdated: false, put: self.puts, object: Arc::new(object) };
@@ -228,7 +228,7 @@ impl<T: Clone> Objects<T> {
     /// the list is there, but any version of it is younger, and what was deleted may be there again.
     ///
     /// Returns whether that is so.
-    pub(crate) fn list(&mut self, epoch: u64) -> bool
+    pub(crate) fn begin_listing(&mut self, epoch: u64) -> bool
     where
         T: Merge,
     {
@@ -240,7 +240,7 @@ impl<T: Clone> Objects<T> {
         self.gone.clear();
         for held in self.held.values_mut() {
             held.outdated = true;
-            Arc::make_mut(&mut held.object).doubt();
+            Arc::make_mut(&mut held.object).mark_uncertain();
         }
         true
     }
@@ -254,7 +254,7 @@ impl<T: Clone> Objects<T> {
 
     /// These were all objects there are, some time since [`Objects::list`]. What was known before that and is not among them
     /// ended.
-    pub(crate) fn listed(&mut self, names: &BTreeSet<String>) -> Unlisted<T> {
+    pub(crate) fn end_listing(&mut self, names: &BTreeSet<String>) -> Unlisted<T> {
         let (mut ended, mut doubtful) = (Vec::new(), Vec::new());
         let unlisted: Vec<String> = self.held.keys().filter(|name| !names.contains(*name)).cloned().collect();
         for name in unlisted {
@@ -326,15 +326,15 @@ mod tests {
     #[tokio::test]
     async fn a_list_ends_what_it_does_not_name_unless_it_came_meanwhile() {
         let mut objects = Objects::default();
-        objects.list(0);
+        objects.begin_listing(0);
         objects.put(at(7, 'b'));
-        let unlisted = objects.listed(&BTreeSet::new());
+        let unlisted = objects.end_listing(&BTreeSet::new());
         assert_eq!((unlisted.ended.len(), unlisted.doubtful), (0, vec!["a".to_owned()]));
         assert_eq!(objects.get("a"), Some(&'b'));
-        objects.list(0);
-        objects.listed(&BTreeSet::from(["a".to_owned()]));
+        objects.begin_listing(0);
+        objects.end_listing(&BTreeSet::from(["a".to_owned()]));
         assert_eq!(objects.get("a"), Some(&'b'));
-        let unlisted = objects.listed(&BTreeSet::new());
+        let unlisted = objects.end_listing(&BTreeSet::new());
         assert_eq!((unlisted.ended, unlisted.doubtful.len()), (vec![("a".to_owned(), 'b')], 0));
         // A reply that was under way does not bring it back.
         objects.put(at(7, 'b'));
@@ -347,7 +347,7 @@ mod tests {
         let mut objects = Objects::default();
         objects.put(at(700, 'c'));
         objects.ended("x", Version(650));
-        objects.list(1);
+        objects.begin_listing(1);
         assert_eq!(objects.get("a"), Some(&'c'), "it stays until the list is there");
         // A reply from before.
         objects.put(at(701, 'd'));
@@ -357,7 +357,7 @@ mod tests {
         objects.put(Stored { name: "x".into(), epoch: 1, ..at(301, 'x') });
         assert_eq!(objects.get("x"), Some(&'x'));
         // What the restore has lost is ended.
-        objects.list(2);
-        assert_eq!(objects.listed(&BTreeSet::from(["x".to_owned()])).ended, [("a".to_owned(), 'b')]);
+        objects.begin_listing(2);
+        assert_eq!(objects.end_listing(&BTreeSet::from(["x".to_owned()])).ended, [("a".to_owned(), 'b')]);
     }
 }

@@ -56,17 +56,17 @@ struct FreedLately {
 
 impl Attachments {
     /// Something is about to be made for it.
-    pub(crate) fn may_have(&mut self, attachment: &Attachment) {
+    pub(crate) fn begin_claim(&mut self, attachment: &Attachment) {
         self.released.remove(attachment);
     }
 
     /// Its claim succeeded.
-    pub(crate) fn has(&mut self, attachment: &Attachment) {
+    pub(crate) fn note_claimed(&mut self, attachment: &Attachment) {
         self.claimed.insert(attachment.clone());
     }
 
     /// The last that it had was taken back, as from one that is dead. Others may have made something for it meanwhile.
-    pub(crate) fn has_nothing(&mut self, attachment: &Attachment) {
+    pub(crate) fn note_emptied(&mut self, attachment: &Attachment) {
         self.claimed.remove(attachment);
     }
 
@@ -75,7 +75,7 @@ impl Attachments {
         self.released.clear();
     }
 
-    pub(crate) fn released(&mut self, attachment: &Attachment) {
+    pub(crate) fn note_released(&mut self, attachment: &Attachment) {
         self.claimed.remove(attachment);
         if self.released.len() >= REMEMBERED {
             self.released.clear();

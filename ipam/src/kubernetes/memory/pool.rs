@@ -144,14 +144,14 @@ impl CachedPool {
 }
 
 impl Merge for CachedPool {
-    fn succeed(&mut self, earlier: Self) {
+    fn inherit(&mut self, earlier: Self) {
         if self.known.is_none() && self.uid == earlier.uid {
             (self.known, self.was_read) = (earlier.known, earlier.was_read);
             self.settle();
         }
     }
 
-    fn complete(&mut self, mut seen: Self) {
+    fn take_older_answer(&mut self, mut seen: Self) {
         let read = |pool: &Self| pool.known.as_ref().map(|known| known.read);
         if self.uid != seen.uid || seen.known.is_none() || read(&seen) < read(self) {
             return;
@@ -164,7 +164,7 @@ impl Merge for CachedPool {
         (self.known, self.was_read) = (seen.known, true);
     }
 
-    fn doubt(&mut self) {
+    fn mark_uncertain(&mut self) {
         if let Some(known) = &mut self.known {
             known.generation = None;
         }

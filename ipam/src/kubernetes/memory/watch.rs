@@ -104,7 +104,7 @@ fn take_in<T: Cached>(shared: &Shared, change: Change<T>) -> Vec<String> {
         Change::Listing => {
             let mut cache = lock(&shared.cache);
             let part = T::part(&mut cache);
-            if part.list(shared.api.epoch()) {
+            if part.begin_listing(shared.api.epoch()) {
                 T::went_back(part, shared);
             }
         }
@@ -117,7 +117,7 @@ fn take_in<T: Cached>(shared: &Shared, change: Change<T>) -> Vec<String> {
             let older =
                 items.iter().find_map(|item| Some((item.version, part.went_back(&item.name, item.version)?)));
             if let Some((now, before)) = older
-                && shared.api.cluster().revisions().is_at(T::PLURAL, now.0, before.0)
+                && shared.api.cluster().revisions().note(T::PLURAL, now.0, before.0)
             {
                 // All is listed again, and replaces what is remembered.
                 return Vec::new();
@@ -126,7 +126,7 @@ fn take_in<T: Cached>(shared: &Shared, change: Change<T>) -> Vec<String> {
                 T::seen(&stored.object, shared);
                 part.put(stored);
             }
-            let Unlisted { ended, mut doubtful } = part.listed(&names);
+            let Unlisted { ended, mut doubtful } = part.end_listing(&names);
             drop(cache);
             if went_back {
                 doubtful.extend(T::listed_again(shared));

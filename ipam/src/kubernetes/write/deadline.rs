@@ -56,7 +56,7 @@ impl Deadline {
     }
 
     /// The server answered.
-    pub(crate) fn well(&mut self) {
+    pub(crate) fn note_answer(&mut self) {
         self.trouble = None;
     }
 
@@ -68,14 +68,14 @@ impl Deadline {
         let now = Instant::now();
         if error.code() == Some(429) {
             // It is alive, and knows when it will have time.
-            self.well();
+            self.note_answer();
             let pause = error.retry_after().unwrap_or(Duration::from_secs(1));
             let pause = pause.saturating_add(jitter.spread(Duration::from_millis(100)));
             return ends_by(now, pause, self.deadline);
         }
         if matches!(error.why, Why::Busy(_)) {
             // Of many writers to one object the server lets some starve; another attempt begins with the object as it is.
-            self.well();
+            self.note_answer();
             let pause = jitter.spread(TROUBLE_PAUSE);
             return ends_by(now, pause, self.deadline);
         }

@@ -87,7 +87,7 @@ pub(crate) struct Rivals {
 
 impl Rivals {
     /// One of them was faster.
-    pub(crate) fn met(&self) {
+    pub(crate) fn note(&self) {
         *lock(&self.faster) = Some(Instant::now());
     }
 

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use super::deadline::Deadline;
 use super::queue::Gate;
-use crate::kubernetes::api::object::{By, Reservation, Version};
+use crate::kubernetes::api::object::{Reservation, Version, Writer};
 use crate::kubernetes::error::Error;
 use crate::kubernetes::{Shared, lock};
 
@@ -26,7 +26,7 @@ pub(crate) enum Reserved {
     /// It did not exist, and is the claimant's now.
     Made,
     /// It was the claimant's, or an earlier sandbox' of its pod, and is the claimant's now.
-    Kept,
+    Ours,
     /// It is somebody else's.
     Taken,
 }
@@ -40,7 +40,7 @@ impl From<Error> for Unreserved {
 struct Attempt<'a> {
     name: &'a str,
     kept: bool,
-    by: &'a By<'a>,
+    by: &'a Writer<'a>,
     /// A request to make it was sent, and whether it was carried out is not known.
     doubtful: bool,
 }
@@ -53,12 +53,12 @@ impl Shared {
         _turn: &SemaphorePermit<'_>,
         name: &str,
         kept: bool,
-        by: &By<'_>,
+        by: &Writer<'_>,
         within: &mut Deadline,
     ) -> Result<Reserved, Unreserved> {
         let mut attempt = Attempt { name, kept, by, doubtful: false };
         let reserved = self.reserve_now(&mut attempt, within).await;
-        if let Ok(Reserved::Made | Reserved::Kept) = reserved {
+        if let Ok(Reserved::Made | Reserved::Ours) = reserved {
             lock(&self.deletions).remove(name);
         }
         reserved.map_err(|error| Unreserved { error, doubtful: attempt.doubtful })
@@ -81,7 +81,7 @@ impl Shared {
                         return Ok(Reserved::Made);
                     }
                     if confirmed {
-                        return Ok(Reserved::Kept);
+                        return Ok(Reserved::Ours);
                     }
                     self.read_again::<Reservation>(name, within).await?;
                     confirmed = true;
@@ -90,7 +90,7 @@ impl Shared {
                 Some((version, seen)) if kept && by.may_take(&seen) => {
                     let part = by.takeover(&seen.uid, version);
                     let taken = self.api.merge(name, &part, within.request()).await;
-                    taken.map(|stored| (stored, Reserved::Kept))
+                    taken.map(|stored| (stored, Reserved::Ours))
                 }
                 Some(_) => return Ok(Reserved::Taken),
             };

@@ -125,7 +125,7 @@ impl Writer {
                 _ => false,
             };
             let pause = if refused {
-                within.well();
+                within.note_answer();
                 conflicts += 1;
                 within.conflict(conflicts, &self.shared.jitter)
             } else {
@@ -224,7 +224,7 @@ impl Writer {
             let stored = api.patch(&self.name, text, within).await?;
             // What was changed just now is younger than what was known of it, unless the server went back.
             if let Some(before) = before {
-                api.cluster().revisions().is_at(POOLS, stored.version.0, before.0);
+                api.cluster().revisions().note(POOLS, stored.version.0, before.0);
             }
             return Ok(stored);
         }

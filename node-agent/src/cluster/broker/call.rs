@@ -58,12 +58,12 @@ impl Broker {
             }
         };
         match read(&line) {
-            Ok(verb) => self.carry_out(verb, &mut stream).await,
+            Ok(verb) => self.answer_verb(verb, &mut stream).await,
             Err(failure) => drop(reply(&mut stream, Answer::Failed(failure)).await),
         }
     }
 
-    async fn carry_out(&self, verb: Verb, stream: &mut BufReader<UnixStream>) {
+    async fn answer_verb(&self, verb: Verb, stream: &mut BufReader<UnixStream>) {
         let answer = match verb {
             Verb::Claim(claim) => return self.claim(&claim, stream).await,
             Verb::Release(attachment) => self.release(&attachment).await,

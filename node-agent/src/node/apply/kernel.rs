@@ -58,7 +58,7 @@ impl Error {
 ///
 /// # Errors
 /// The kernel's; a link half made is removed again.
-pub(crate) async fn carry_out(netlink: &Netlink, step: &Step) -> Result<bool, Error> {
+pub(crate) async fn take(netlink: &Netlink, step: &Step) -> Result<bool, Error> {
     let name = step.link().unwrap_or_default();
     let change = async |change: LinkChange| Ok(netlink.change_link(name, &change).await?);
     let done = match step {
@@ -143,13 +143,13 @@ async fn carry_out_alone(netlink: &Netlink, step: &Step) -> Result<(), Error> {
         let now = observed::read(netlink).await?;
         for taken in now.taken_along(step) {
             let planned = taken.planned(&now);
-            carry_out(netlink, &planned.apply).await?;
+            take(netlink, &planned.apply).await?;
             owed.push(planned.undo);
         }
     }
-    let result = carry_out(netlink, step).await.map(|_| ());
+    let result = take(netlink, step).await.map(|_| ());
     for step in owed.iter().rev() {
-        match carry_out(netlink, step).await {
+        match take(netlink, step).await {
             Err(error) if !error.is_outdated() => tracing::warn!("{step}: {}", chain(&error)),
             _ => {}
         }

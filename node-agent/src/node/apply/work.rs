@@ -173,7 +173,7 @@ impl<'a> Work<'a> {
         let failed = |source| Failure::Step { step: planned.apply.to_string(), source };
         planned.index = kernel::index_of(self.netlink, &planned.apply).await.map_err(failed)?;
         self.write(|journal| journal.about_to(&planned));
-        match kernel::carry_out(self.netlink, &planned.apply).await {
+        match kernel::take(self.netlink, &planned.apply).await {
             Ok(true) => self.done.push(planned),
             // Somebody else has done it: theirs to take back.
             Ok(false) => self.write(Journal::not_done),
@@ -192,7 +192,7 @@ impl<'a> Work<'a> {
     /// Gives back to others what is theirs. What cannot be given back any more is named.
     async fn pay(&mut self) {
         for step in std::mem::take(&mut self.owed).into_iter().rev() {
-            match kernel::carry_out(self.netlink, &step).await {
+            match kernel::take(self.netlink, &step).await {
                 Ok(_) => tracing::info!("{step}"),
                 Err(kernel::Error::Netlink(error)) if error.is_exists() => {}
                 Err(error) => self.notes.push(format!("{step}, which somebody else made: {}", chain(&error))),

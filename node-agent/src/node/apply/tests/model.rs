@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use octavia_bridge_netlink::Netlink;
 
 use super::{in_a_namespace, ip};
-use crate::node::apply::kernel::{carry_out, take_back};
+use crate::node::apply::kernel::{take, take_back};
 use crate::node::desired;
 use crate::node::observed::{self, Address, Hop, Ipv6, Kind, Observed, Route, Setting};
 use crate::node::plan::{NewLink, Planned, Step, plan};
@@ -62,7 +62,7 @@ async fn walk(seed: u64) {
         let mtu = matches!(kind, Kind::Bridge { .. }).then_some(1500);
         let ipv6 = Some(Ipv6::OF_NEW_LINK);
         let new = NewLink { name: name.into(), kind, mac: None, mtu, alias: None, ipv6, token: None };
-        let made = carry_out(&netlink, &Step::Create(new)).await;
+        let made = take(&netlink, &Step::Create(new)).await;
         assert!(made.is_ok() || name != "br0", "{made:?}");
     }
     let mut chance = Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
@@ -75,7 +75,7 @@ async fn walk(seed: u64) {
         let mut planned: Vec<Planned> = Vec::new();
         let mut refused = false;
         for step in steps {
-            if let Err(error) = carry_out(&netlink, &step).await {
+            if let Err(error) = take(&netlink, &step).await {
                 let is_last = matches!(
                     step,
                     Step::AddRoute(_)

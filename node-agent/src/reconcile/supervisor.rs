@@ -72,7 +72,7 @@ pub(crate) async fn keep(job: Arc<Job>) -> anyhow::Result<()> {
     let mut pause = PAUSE;
     loop {
         let begun = Instant::now();
-        let why = match ended(&job).await {
+        let why = match run_on_thread(&job).await {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) if job.api.is_none() => return Err(error),
             Ok(Err(error)) => chain(&*error),
@@ -94,7 +94,7 @@ pub(crate) async fn keep(job: Arc<Job>) -> anyhow::Result<()> {
 }
 
 /// Runs it on its thread until it ends; how, and why if that was a panic.
-async fn ended(job: &Arc<Job>) -> Result<anyhow::Result<()>, String> {
+async fn run_on_thread(job: &Arc<Job>) -> Result<anyhow::Result<()>, String> {
     let (tell, told) = oneshot::channel::<()>();
     let job = job.clone();
     let work = move || {

@@ -33,7 +33,7 @@ impl Keeper<'_> {
             self.left_out = None;
         }
         let mut blamed = Vec::new();
-        for policy in self.wanted.untried(&self.good) {
+        for policy in self.wanted.untried(&self.texts_in_force) {
             if let Some(why) = self.why_not(&policy, &result) {
                 blamed.push((policy, why));
             }
@@ -99,7 +99,7 @@ impl Keeper<'_> {
                 None => return result,
             },
         };
-        if !self.wanted.files_are_new(&self.good) {
+        if !self.wanted.files_are_new(&self.texts_in_force) {
             return result;
         }
         // Said once, and not at each try.
