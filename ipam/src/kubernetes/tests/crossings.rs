@@ -177,3 +177,39 @@ async fn a_claim_that_fails_leaves_the_reservation_that_its_owner_had() {
     assert_eq!(reservations(&server), had);
     assert_eq!(entries(&server, "172.23.0.0-24"), ["30 c1", "31 c0"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_that_the_server_asks_one_reader_for_keeps_no_other_waiting() {
+    let server = Server::new(9);
+    let store = agent(&server, "w1", 9);
+    add(&store, &claim(&octavia(), 0)).await.unwrap();
+    server.fail("GET", "/ippools/", 1, Fault::Status(429));
+    let (shared, within, begun) = (&store.inner.shared, Deadline::until(soon()), Instant::now());
+    let first = async {
+        shared.read_pool(POOL, &within).await.unwrap();
+        begun.elapsed()
+    };
+    let second = async {
+        sleep(Duration::from_millis(100)).await;
+        shared.read_pool(POOL, &within).await.unwrap();
+        begun.elapsed()
+    };
+    let (first, second) = tokio::join!(first, second);
+    assert!(first >= Duration::from_secs(1), "{first:?}");
+    assert!(second < Duration::from_millis(500), "{second:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn queues_of_pools_that_are_not_used_any_more_end() {
+    let server = Server::new(10);
+    let store = agent(&server, "w1", 10);
+    let other = json!({ "range": "10.0.0.0/24" });
+    add(&store, &claim(&octavia(), 0)).await.unwrap();
+    add(&store, &claim(&other, 1)).await.unwrap();
+    assert_eq!(lock(&store.inner.queues).len(), 2);
+    sleep(Duration::from_secs(61)).await;
+    add(&store, &claim(&other, 2)).await.unwrap();
+    assert_eq!(lock(&store.inner.queues).len(), 1);
+    // Back again, it works as before.
+    assert_eq!(del(&store, &attachment(0)).await.unwrap(), 1);
+}
