@@ -61,7 +61,7 @@ async fn reconcile(
     for note in notes {
         tracing::warn!("{note}");
     }
-    desired.own_ports = own_ports(state.kept().as_ref(), attached);
+    desired.own_ports = own_ports(netlink, state.kept().as_ref(), attached).await;
     let plan = apply::plan_now(netlink, &desired).await?;
     if !plan.missing.is_empty() {
         return Err(Incomplete(plan.missing).into());

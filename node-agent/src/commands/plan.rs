@@ -33,7 +33,7 @@ pub(crate) async fn plan(cli: &Cli, input: &Input, as_json: bool, check: bool) -
         Ok(witness) => (witness, None),
         Err(why) => (Witness::default(), Some(why)),
     };
-    desired.own_ports = own_ports(before.as_ref(), witness.ports(&links));
+    desired.own_ports = own_ports(&netlink, before.as_ref(), witness.ports(&links)).await;
     let scope = Scope { whole: true, ..plan::scope(&desired) };
     let mut observed = read_scope(&netlink, &scope).await.map_err(Error::Observe)?;
     witness.lend(&links, &mut observed);

@@ -34,7 +34,7 @@ pub(crate) async fn remove(cli: &Cli, safety: &Safety) -> anyhow::Result<ExitCod
     let ours = observed.links.iter().filter(|(_, link)| link.is_ours());
     let mut desired = Desired {
         interfaces: ours.map(|(name, _)| absent(name)).collect(),
-        own_ports: own_ports(state.kept().as_ref(), attached),
+        own_ports: own_ports(&netlink, state.kept().as_ref(), attached).await,
         ..Desired::default()
     };
     desired.routes = observed.routes.iter().filter(|route| route.is_ours()).flat_map(absent_route).collect();
@@ -52,10 +52,18 @@ pub(crate) async fn remove(cli: &Cli, safety: &Safety) -> anyhow::Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-/// Ports that the agent `attached`, and those of the policy that is kept: they are not a stranger's.
-pub(super) fn own_ports(kept: Option<&Kept>, mut attached: BTreeSet<String>) -> BTreeSet<String> {
-    if let Some(desired) = kept.and_then(|kept| source::desired(kept).ok()) {
-        attached.extend(desired.interfaces.iter().flat_map(Interface::ports).cloned());
+/// Ports that the agent `attached`, and those of the policy that is kept: they are not a stranger's. By the links' own names.
+pub(super) async fn own_ports(
+    netlink: &Netlink,
+    kept: Option<&Kept>,
+    mut attached: BTreeSet<String>,
+) -> BTreeSet<String> {
+    let Some(desired) = kept.and_then(|kept| source::desired(kept).ok()) else { return attached };
+    for port in desired.interfaces.iter().flat_map(Interface::ports) {
+        // The kernel knows a link by its alternative names, too.
+        if let Ok(Some(link)) = netlink.link(port.as_str()).await {
+            attached.insert(link.name);
+        }
     }
     attached
 }

@@ -137,10 +137,11 @@ impl Witness {
             });
             let Some(bridge) = bridge else { continue };
             for port in entry.ports() {
-                let link = by_name.get(port.as_str()).filter(|link| link.master == Some(bridge.index));
-                if let Some(link) = link {
+                // A policy may use an alternative name.
+                let is_port = |link: &&Link| link.is_called(port) && link.master == Some(bridge.index);
+                if let Some(link) = links.iter().find(is_port) {
                     let attached = Attached { index: link.index, master: bridge.index };
-                    self.ports.insert(port.clone(), attached);
+                    self.ports.insert(link.name.clone(), attached);
                 }
             }
         }

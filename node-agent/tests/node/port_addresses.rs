@@ -121,7 +121,7 @@ fn pod_answers(node: &Node) {
     until(SOON, "the pod reaches the router", reached);
     pod.kill().unwrap();
     pod.wait().unwrap();
-    node.ip("link del veth1");
+    until(SOON, "the pair goes with the pod", || node.link("veth1").is_none());
 }
 
 #[test]

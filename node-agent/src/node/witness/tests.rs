@@ -66,20 +66,16 @@ fn ports_are_known_while_they_are_where_a_policy_put_them() {
         "interfaces: [{name: octbr, type: linux-bridge, bridge: {port: [{name: eth0}, {name: eth1}]}}]";
     let desired = read(&[Text { origin: "-".into(), yaml: yaml.into() }], &Choice::default()).unwrap();
     let port = |index, name, master| Link { master, ..link(index, name, 3, None) };
-    let links = [
-        link(7, "octbr", 1, None),
-        port(8, "eth0", Some(7)),
-        port(9, "eth1", None),
-        port(10, "veth1", Some(7)),
-    ];
+    let other_name = Link { alternative_names: vec!["eth0".into()], ..port(8, "enp6s0", Some(7)) };
+    let links = [link(7, "octbr", 1, None), other_name, port(9, "eth1", None), port(10, "veth1", Some(7))];
     let mut witness = Witness::default();
     witness.learn(&links, &desired);
-    assert_eq!(witness.ports(&links), ["eth0".to_owned()].into());
+    assert_eq!(witness.ports(&links), ["enp6s0".to_owned()].into());
     // The policy is gone, the port is not.
     witness.learn(&links, &Desired::default());
-    assert_eq!(witness.ports(&links), ["eth0".to_owned()].into());
-    assert!(witness.ports(&[port(8, "eth0", Some(6))]).is_empty());
-    witness.learn(&[port(8, "eth0", Some(6))], &Desired::default());
+    assert_eq!(witness.ports(&links), ["enp6s0".to_owned()].into());
+    assert!(witness.ports(&[port(8, "enp6s0", Some(6))]).is_empty());
+    witness.learn(&[port(8, "enp6s0", Some(6))], &Desired::default());
     assert_eq!(witness, Witness::default());
 }
 
