@@ -94,11 +94,11 @@ pub(crate) fn plan(desired: &Desired, observed: &Observed) -> Result<Plan, Confl
     planner.note_mtus();
     planner.note_ports();
     if !planner.conflicts.is_empty() {
-        return Err(Conflicts(with_both(planner.conflicts, &names)));
+        return Err(Conflicts(with_both(&planner.conflicts, &names)));
     }
     let cuts = danger(observed, &planner.steps).map(|danger| danger.step);
     let Planner { steps, missing, warnings, .. } = planner;
-    Ok(Plan { steps, missing, warnings: with_both(warnings, &names), cuts, names })
+    Ok(Plan { steps, missing, warnings: with_both(&warnings, &names), cuts, names })
 }
 
 /// The alternative names in `desired`, by the links' own.
@@ -112,7 +112,7 @@ fn alternatives(desired: &Desired, observed: &Observed) -> BTreeMap<String, Stri
     names
 }
 
-fn with_both(texts: Vec<String>, names: &BTreeMap<String, String>) -> Vec<String> {
+fn with_both(texts: &[String], names: &BTreeMap<String, String>) -> Vec<String> {
     texts.iter().map(|text| with_alternatives(text, names)).collect()
 }
 
