@@ -38,6 +38,12 @@ impl Desired {
                 changed |= rename(link, names);
             }
         }
+        for port in &self.own_ports {
+            if let Some(own) = names.get(port) {
+                state.own_ports.insert(own.clone());
+                changed = true;
+            }
+        }
         if !changed {
             return Ok(None);
         }
