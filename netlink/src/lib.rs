@@ -61,4 +61,4 @@ pub use namespace::{Identity, Namespace};
 pub use neighbour::NeighbourState;
 pub use netlink::Netlink;
 pub use port_vlan::VlanRange;
-pub use route::{Family, NextHop, Route, RouteFilter, RouteKind};
+pub use route::{Family, NextHop, Route, RouteAttribute, RouteFilter, RouteKind};

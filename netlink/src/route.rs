@@ -18,6 +18,16 @@ const NEXT_HOP_HEADER: usize = 8;
 const RTA_VIA: u16 = 18;
 const RTAX_MTU: u16 = 2;
 const RTAX_ADVMSS: u16 = 8;
+const RTA_FLOW: u16 = 11;
+const RTA_PREF: u16 = 20;
+const RTA_ENCAP_TYPE: u16 = 21;
+const RTA_ENCAP: u16 = 22;
+const RTA_TTL_PROPAGATE: u16 = 26;
+const RTA_NH_ID: u16 = 30;
+/// An encapsulation by a BPF program, of which the kernel tells the name and takes the descriptor (`linux/lwtunnel.h`).
+const LWTUNNEL_ENCAP_BPF: u16 = 6;
+/// Where `struct rta_cacheinfo` has the lifetime, in hundredths of a second; 0 for a route that stays.
+const LIFETIME: std::ops::Range<usize> = 8..12;
 
 /// A route, to be added, deleted, or as the kernel reports it.
 ///
@@ -38,6 +48,19 @@ pub struct Route {
     pub mtu: Option<u32>,
     /// TCP segment size to advertise, in bytes.
     pub advmss: Option<u32>,
+    /// Metrics of connections by the route that have no field of their own, such as `initcwnd` (`RTAX_*`).
+    pub metrics: Vec<RouteAttribute>,
+    /// IPv4: type of service of the packets that take the route; 0 for all.
+    pub tos: u8,
+    /// IPv6: sources of the packets that take the route; all if `None`.
+    pub from: Option<IpNet>,
+    /// Further attributes of a route with one next hop that can be added again as they were read: router preference,
+    /// realms, and an encapsulation (`RTA_*`).
+    pub others: Vec<RouteAttribute>,
+    /// The nexthop object that has the next hops. It is sent in place of those.
+    pub object: Option<u32>,
+    /// What else the route has, in words: it cannot be added again with this. Not sent.
+    pub unkept: Vec<String>,
     /// Origin of the route; if `None`, 4 (`static`).
     pub protocol: Option<u8>,
     /// Source address the kernel prefers.
@@ -46,6 +69,15 @@ pub struct Route {
     pub kind: RouteKind,
     /// Next hops: none for routes that drop, several to share the load.
     pub next_hops: Vec<NextHop>,
+}
+
+/// One value as the kernel states it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteAttribute {
+    /// The kernel's number for it.
+    pub kind: u16,
+    /// Its bytes, in the machine's order.
+    pub value: Vec<u8>,
 }
 
 /// What a route does with a packet (`RTN_*`).
@@ -161,6 +193,7 @@ impl Route {
             scope: Some(header.scope.into()),
             protocol: Some(header.protocol.into()),
             kind: RouteKind::from(u8::from(header.kind)),
+            tos: header.tos,
             ..Self::default()
         };
         for nla in NlasIterator::new(&payload[ROUTE_HEADER..]) {
@@ -176,8 +209,14 @@ impl Route {
                 libc::RTA_GATEWAY => hop.gateway = Some(ip(&nla).with_context(context)?),
                 RTA_VIA => hop.gateway = via(nla.value()).with_context(context)?,
                 libc::RTA_METRICS => route.read_metrics(nla.value()).with_context(context)?,
-                libc::RTA_MULTIPATH => route.next_hops = next_hops(nla.value()).with_context(context)?,
-                _ => {}
+                libc::RTA_MULTIPATH => {
+                    route.next_hops = next_hops(nla.value(), &mut route.unkept).with_context(context)?;
+                }
+                libc::RTA_SRC => {
+                    let source = ip(&nla).with_context(context)?;
+                    route.from = IpNet::new(source, header.source_prefix_length).ok();
+                }
+                kind => route.read_other(kind, nla.value()),
             }
         }
         // A route that drops has no next hop; any other has at least a link.
@@ -189,13 +228,34 @@ impl Route {
         Ok(route)
     }
 
+    /// Attributes that are given back as they are, and those that cannot be.
+    fn read_other(&mut self, kind: u16, value: &[u8]) {
+        match kind {
+            // Medium, which every route of IPv6 has.
+            RTA_PREF if value == [0] => {}
+            RTA_ENCAP_TYPE if value == LWTUNNEL_ENCAP_BPF.to_ne_bytes() => {
+                self.unkept.push("its BPF program".to_owned());
+            }
+            RTA_FLOW | RTA_PREF | RTA_ENCAP_TYPE | RTA_ENCAP | RTA_TTL_PROPAGATE => {
+                self.others.push(RouteAttribute { kind, value: value.to_vec() });
+            }
+            RTA_NH_ID => {
+                self.object = value.try_into().map(u32::from_ne_bytes).ok().filter(|object| *object != 0);
+            }
+            libc::RTA_CACHEINFO if value.get(LIFETIME).is_some_and(|ticks| ticks != [0; 4]) => {
+                self.unkept.push("its lifetime".to_owned());
+            }
+            _ => {}
+        }
+    }
+
     fn read_metrics(&mut self, metrics: &[u8]) -> Result<(), DecodeError> {
         for nla in NlasIterator::new(metrics) {
             let nla = nla?;
             match nla.kind() {
                 RTAX_MTU => self.mtu = Some(parse_u32(nla.value())?),
                 RTAX_ADVMSS => self.advmss = Some(parse_u32(nla.value())?),
-                _ => {}
+                kind => self.metrics.push(RouteAttribute { kind, value: nla.value().to_vec() }),
             }
         }
         Ok(())
@@ -212,7 +272,7 @@ fn via(value: &[u8]) -> Result<Option<IpAddr>, DecodeError> {
 }
 
 /// Reads `RTA_MULTIPATH`: each next hop is a `struct rtnexthop` with attributes behind it.
-fn next_hops(mut value: &[u8]) -> Result<Vec<NextHop>, DecodeError> {
+fn next_hops(mut value: &[u8], unkept: &mut Vec<String>) -> Result<Vec<NextHop>, DecodeError> {
     let mut hops = Vec::new();
     while let Some(([l0, l1, flags, weight, i0, i1, i2, i3], _)) = value.split_first_chunk() {
         let length = usize::from(u16::from_ne_bytes([*l0, *l1]));
@@ -230,6 +290,8 @@ fn next_hops(mut value: &[u8]) -> Result<Vec<NextHop>, DecodeError> {
             match nla.kind() {
                 libc::RTA_GATEWAY => hop.gateway = Some(ip(&nla)?),
                 RTA_VIA => hop.gateway = via(nla.value())?,
+                RTA_FLOW => unkept.push("the realm of a next hop".to_owned()),
+                RTA_ENCAP => unkept.push("the encapsulation of a next hop".to_owned()),
                 _ => {}
             }
         }

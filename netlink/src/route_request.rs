@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use nix::errno::Errno;
-use rtnetlink::packet_core::NLM_F_CREATE;
+use rtnetlink::packet_core::{DefaultNla, NLM_F_CREATE};
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteNextHop,
     RouteNextHopFlags, RouteProtocol, RouteScope, RouteVia,
@@ -143,12 +143,26 @@ pub(crate) fn message(route: &Route, attempt: impl Fn() -> String) -> Result<Rou
     }
     message.attributes.extend(route.priority.map(RouteAttribute::Priority));
     message.attributes.extend(route.source.map(|ip| RouteAttribute::PrefSource(ip.into())));
-    let metrics: Vec<_> = [route.mtu.map(RouteMetric::Mtu), route.advmss.map(RouteMetric::Advmss)]
-        .into_iter()
-        .flatten()
-        .collect();
+    message.header.tos = route.tos;
+    if let Some(from) = route.from {
+        message.header.source_prefix_length = from.prefix_len();
+        message.attributes.push(RouteAttribute::Source(from.trunc().addr().into()));
+    }
+    for other in &route.others {
+        message.attributes.push(RouteAttribute::Other(DefaultNla::new(other.kind, other.value.clone())));
+    }
+    let mut metrics: Vec<RouteMetric> = Vec::new();
+    metrics.extend(route.mtu.map(RouteMetric::Mtu));
+    metrics.extend(route.advmss.map(RouteMetric::Advmss));
+    for metric in &route.metrics {
+        metrics.push(RouteMetric::Other(DefaultNla::new(metric.kind, metric.value.clone())));
+    }
     if !metrics.is_empty() {
         message.attributes.push(RouteAttribute::Metrics(metrics));
+    }
+    if let Some(object) = route.object {
+        message.attributes.push(RouteAttribute::NhId(object));
+        return Ok(message);
     }
     match route.next_hops.as_slice() {
         [] => {}

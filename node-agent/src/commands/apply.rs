@@ -68,7 +68,8 @@ async fn reconcile(
     }
     warn(&desired, &plan);
     let draft = state.draft(&kept)?;
-    let targets = Targets::named(&safety.reach);
+    let mut cut_offs = state.cut_offs();
+    let targets = Targets { lost: cut_offs.lost(), ..Targets::named(&safety.reach) };
     let goal = Goal::Keep(kept);
     match apply::carry_out(netlink, &desired, plan, &targets, state.journal(), Some(&goal)).await {
         Ok(done) => {
@@ -85,6 +86,12 @@ async fn reconcile(
         Err(error) => {
             if let Err(left) = state.discard(draft) {
                 tracing::warn!("{}", chain(&left));
+            }
+            if !error.lost_defaults().is_empty() {
+                cut_offs.lose(error.lost_defaults());
+                if let Err(left) = state.write_cut_offs(&cut_offs) {
+                    tracing::warn!("{}", chain(&left));
+                }
             }
             Err(error.into())
         }

@@ -105,7 +105,10 @@ fn interface(observed: &Observed, name: &str, link: &Link) -> Option<Value> {
 
 /// Whether a policy can say all that the route is.
 fn can_be_described(route: &Route) -> bool {
-    route.hops.iter().all(|hop| !hop.onlink) && route.source.is_none() && route.mtu.is_none()
+    route.hops.iter().all(|hop| !hop.onlink)
+        && route.source.is_none()
+        && route.mtu.is_none()
+        && route.detail.is_none()
 }
 
 /// A port that no policy describes: not ours, no VLAN, no address.

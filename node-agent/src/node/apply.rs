@@ -14,7 +14,7 @@ use std::path::Path;
 use octavia_bridge_netlink::{self as nl, Netlink};
 
 use crate::node::desired::Desired;
-use crate::node::observed::{self, Observed, Scope};
+use crate::node::observed::{self, DefaultRoute, Observed, Scope};
 use crate::node::plan::{self, Conflicts, Plan, Planned};
 use work::{Failure, Work};
 
@@ -47,6 +47,14 @@ pub(crate) enum Error {
 }
 
 impl Error {
+    /// Default routes that the node had before and has no more.
+    pub(crate) fn lost_defaults(&self) -> &[DefaultRoute] {
+        match self {
+            Self::Observe(_) | Self::Conflicts(_) | Self::Unreachable(_) => &[],
+            Self::TakenBack { undone, .. } | Self::CutOff { undone, .. } => undone.lost(),
+        }
+    }
+
     /// Whether the node is not as it was before.
     pub(crate) fn has_changed_the_node(&self) -> bool {
         match self {

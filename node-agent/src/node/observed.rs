@@ -6,17 +6,18 @@
 mod address;
 mod ipv6;
 mod read;
+mod route;
 mod scope;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use address::{Address, Detail};
 pub(crate) use ipv6::{Ipv6, Setting, find_below as find_settings_below, write as write_ipv6};
 pub(crate) use read::{MAIN_TABLE, read};
+pub(crate) use route::{Hop, Route, RouteDetail};
 pub(crate) use scope::{Scope, read_scope};
 
 use crate::node::marker;
@@ -74,21 +75,6 @@ pub(crate) enum Kind {
     Other(String),
 }
 
-/// A unicast route that somebody configured.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) struct Route {
-    pub(crate) destination: IpNet,
-    pub(crate) table: u32,
-    pub(crate) metric: u32,
-    pub(crate) protocol: u8,
-    pub(crate) source: Option<IpAddr>,
-    /// Path MTU in bytes.
-    pub(crate) mtu: Option<u32>,
-    /// In order, so that two routes can be compared.
-    pub(crate) hops: Vec<Hop>,
-}
-
 /// One way by which a default route leaves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -98,17 +84,6 @@ pub(crate) struct DefaultRoute {
     pub(crate) link: String,
     /// `None` if every host is taken to be on the link.
     pub(crate) gateway: Option<IpAddr>,
-}
-
-/// One way to go on.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) struct Hop {
-    pub(crate) link: String,
-    pub(crate) gateway: Option<IpAddr>,
-    /// 1 to 256.
-    pub(crate) weight: u16,
-    pub(crate) onlink: bool,
 }
 
 impl Observed {
@@ -162,21 +137,5 @@ impl Kind {
             Self::Vrf { .. } => "vrf",
             Self::Other(kind) => kind,
         }
-    }
-}
-
-impl Route {
-    pub(crate) fn is_ours(&self) -> bool {
-        self.protocol == marker::ROUTE_PROTOCOL
-    }
-
-    /// Whether packets leave by no other links than these.
-    pub(crate) fn uses_only(&self, links: &BTreeSet<&str>) -> bool {
-        !self.hops.is_empty() && self.hops.iter().all(|hop| links.contains(hop.link.as_str()))
-    }
-
-    /// Whether a packet could leave by this link.
-    pub(crate) fn uses(&self, link: &str) -> bool {
-        self.hops.iter().any(|hop| hop.link == link)
     }
 }

@@ -93,6 +93,7 @@ pub(crate) fn plan(desired: &Desired, observed: &Observed) -> Result<Plan, Confl
     planner.restore_routes();
     planner.note_mtus();
     planner.note_ports();
+    planner.note_unkept();
     if !planner.conflicts.is_empty() {
         return Err(Conflicts(with_both(&planner.conflicts, &names)));
     }

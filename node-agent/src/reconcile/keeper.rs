@@ -111,11 +111,13 @@ pub(super) async fn keep(job: &Arc<Job>) -> anyhow::Result<()> {
         None => None,
     };
     let texts_in_force = recovery::kept_last(&job.state).unwrap_or_default();
+    let cut_offs = job.state.cut_offs();
+    let targets = Targets { lost: cut_offs.lost(), ..job.targets.clone() };
     let mut keeper = Keeper {
         recovered: false,
         promised: false,
         watch: Watch::default(),
-        targets: job.targets.clone(),
+        targets,
         fights: Fights::default(),
         refused_groups: Vec::new(),
         told: Vec::new(),
@@ -136,7 +138,7 @@ pub(super) async fn keep(job: &Arc<Job>) -> anyhow::Result<()> {
         not_in_force: if in_cluster { State::not_in_force(&job.state_dir) } else { Vec::new() },
         held_until: None,
         left_out: None,
-        cut_offs: job.state.cut_offs(),
+        cut_offs,
         in_force: source::desired(&texts_in_force).unwrap_or_default(),
         texts_in_force,
         outcome: following.as_ref().map(|following| following.outcome.clone()),

@@ -83,6 +83,7 @@ impl Keeper<'_> {
                     return Err(error.into());
                 }
                 let desired = desired.clone();
+                self.remember_lost(&error);
                 looked.waits.clear();
                 looked.warnings = notes;
                 self.one_by_one(&desired, &error, &mut looked).await?;
@@ -169,6 +170,15 @@ impl Keeper<'_> {
         }
     }
 
+    /// What a change has cost the node, so that the next one is guarded as well.
+    fn remember_lost(&mut self, error: &Error) {
+        if !error.lost_defaults().is_empty() {
+            self.cut_offs.lose(error.lost_defaults());
+            self.disk.keep_cut_offs(&self.cut_offs);
+            self.targets.lost = self.cut_offs.lost();
+        }
+    }
+
     /// Notes that a group was taken back because of `error`. One that cut the node off is not tried again by itself.
     fn taken_back(&mut self, group: Group, error: &Error, looked: &mut Looked) {
         let why = why_taken_back(error);
@@ -218,7 +228,10 @@ impl Keeper<'_> {
                     looked.steps.extend(done.end().into_iter().map(|planned| planned.apply));
                 }
                 Err(error @ Error::Observe(_)) => return Err(error),
-                Err(error) => self.taken_back(group, &error, looked),
+                Err(error) => {
+                    self.remember_lost(&error);
+                    self.taken_back(group, &error, looked);
+                }
             }
         }
         Ok(())

@@ -21,9 +21,29 @@ fn uplink(node: &Node) -> Router {
     node.ip("addr add fd00::5/64 dev enp6s0 nodad");
     node.ip("route add default via 10.0.0.1 proto dhcp metric 100");
     node.ip("route add 192.168.0.0/16 via 10.0.0.1 src 10.0.0.7 mtu 1400");
-    node.ip("-6 route add fd02::/64 via fd00::1");
+    node.ip("-6 route add fd02::/64 via fd00::1 pref high");
+    node.ip("route add 10.20.0.0/16 via 10.0.0.1 initcwnd 20 initrwnd 30 advmss 1300 hoplimit 7 mtu lock 1350 quickack 1");
+    node.ip("route add 10.21.0.0/16 via 10.0.0.1 tos 0x10 metric 7");
+    node.ip("route add 10.21.0.0/16 via 10.0.0.1 metric 7 table 77");
+    node.ip("route add 10.22.0.0/16 dev enp6s0 scope site");
+    // As far as the kernel has them.
+    for words in [
+        "-6 route add fd03::/64 from fd00:5::/64 via fd00::1",
+        "route add 10.23.0.0/16 via 10.0.0.1 realms 5",
+        "route add 10.24.0.0/16 encap ip id 42 dst 10.9.9.9 dev enp6s0",
+        "route add 10.25.0.0/16 via 10.0.0.1 congctl reno",
+    ] {
+        try_ip(words);
+    }
+    if try_ip("nexthop add id 7 via 10.0.0.1 dev enp6s0") {
+        node.ip("route add 10.30.0.0/16 nhid 7");
+    }
     until(SOON, "the router answers", || answers("10.0.0.1"));
     router
+}
+
+fn try_ip(words: &str) -> bool {
+    Command::new("ip").args(words.split_whitespace()).output().unwrap().status.success()
 }
 
 /// Nothing listens there, and the router says so.
@@ -35,8 +55,9 @@ fn answers(address: &str) -> bool {
 
 /// Everything but the seconds that are left of lifetimes.
 fn snapshot(node: &Node) -> String {
-    let text =
-        node.snapshot() + &node.ip("-6 -o addr show scope global") + &node.ip("-6 route show proto boot");
+    let text = node.snapshot()
+        + &node.ip("-6 -o addr show scope global")
+        + &node.ip("-6 route show table all proto boot");
     let mut words = Vec::new();
     for line in text.lines() {
         let timeless: Vec<&str> = line.split(' ').filter(|word| !word.ends_with("sec")).collect();
@@ -66,9 +87,14 @@ fn the_bridge_takes_the_address_and_the_nic_has_none() {
             "set disable_ipv6 of enp6s0 to 1",
             "could disconnect the node",
             "warning: enp6s0: it becomes a port of octbr, which has no addresses, and loses ",
-            "warning: enp6s0: as a port of octbr it carries no routes, and no other one takes the place of the route 192.168.0.0/16",
+            "warning: enp6s0: as a port of octbr it carries no routes, and no other one takes the place of the route 10.2",
+            ", the route 192.168.0.0/16 via 10.0.0.1 dev enp6s0 metric 0 table 254",
         ] {
             assert!(planned.contains(line), "{line}: {planned}");
+        }
+        if !node.ip("nexthop show").is_empty() {
+            let line = "enp6s0: the route to 10.30.0.0/16 is removed, and cannot be added again with its nexthop object 7";
+            assert!(planned.contains(line), "{planned}");
         }
         let answer = node.run("apply -f -", &policy("10.0.0.5"));
         assert_eq!(answer.status, 0, "{}", answer.stderr);

@@ -100,7 +100,43 @@ fn what_cannot_be_put_back_is_told_and_has_a_status_of_its_own() {
         );
         assert!(stderr.contains("the state of enp6s0 is down, not up"), "{stderr}");
         assert!(!node.path("state/agent/journal.jsonl").exists(), "one attempt");
-        node.ok("apply -f -", POLICY);
+        // What has nothing to do with the lost route is done.
+        node.ip("link add eth1 type veth peer name eth1-wire");
+        node.ok("apply -f -", &POLICY.replace("enp6s0", "eth1"));
+    });
+}
+
+/// What answered before the first try has to answer after the next.
+#[test]
+fn a_second_try_after_a_lost_default_route_is_guarded_as_well() {
+    on_a_node(|node| {
+        let router = uplink(node);
+        let policy = node.path("policy.yaml");
+        std::fs::write(&policy, WITHOUT_IPV4).unwrap();
+        let mut agent = node.agent(&format!("apply -f {}", policy.display()));
+        agent.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let agent = agent.spawn().unwrap();
+        until(Duration::from_secs(10), "the change", || {
+            !node.ip("-4 addr show dev enp6s0").contains("inet ")
+        });
+        node.ip("link set enp6s0 down");
+        assert_eq!(agent.wait_with_output().unwrap().status.code(), Some(4));
+        assert_eq!(node.ip("route show default"), "");
+        node.ip("link set enp6s0 up");
+        let before = snapshot(node);
+        let again = node.run("apply -f -", WITHOUT_IPV4);
+        assert_eq!(again.status, 1, "{}{}", again.stdout, again.stderr);
+        assert!(again.stderr.contains("no answer from the gateway 10.0.0.1 within"), "{}", again.stderr);
+        assert_eq!(snapshot(node), before);
+        // One that heals the node passes, although nobody answers before it.
+        router.ip("addr del 10.0.0.1/24 dev wire");
+        router.ip("addr add 10.0.0.1/25 dev wire");
+        node.ip("addr flush dev enp6s0");
+        let heals = "{interfaces: [{name: enp6s0, type: ethernet, state: up, mtu: 1400,
+              ipv4: {enabled: true, address: [{ip: 10.0.0.5, prefix-length: 25}]}}],
+              routes: {config: [{destination: 0.0.0.0/0, next-hop-address: 10.0.0.1, next-hop-interface: enp6s0}]}}";
+        node.ok("apply -f -", heals);
+        assert!(node.ip("route show default").contains("via 10.0.0.1"));
     });
 }
 

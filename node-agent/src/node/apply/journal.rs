@@ -272,6 +272,7 @@ mod tests {
             source: None,
             mtu: None,
             hops: (1..=4200).map(hop).collect(),
+            detail: None,
         };
         assert!(route.hops.len() > nl::Route::MAX_NEXT_HOPS);
         let state = TempDir::new().unwrap();

@@ -91,7 +91,7 @@ pub(crate) async fn take(netlink: &Netlink, step: &Step) -> Result<bool, Error> 
         Step::RemoveAddress { address, .. } => {
             return Ok(netlink.delete_address(index(netlink, name).await?, *address).await?);
         }
-        Step::AddRoute(route) => Ok(netlink.add_route(&wire(netlink, route).await?).await?),
+        Step::AddRoute(route) => add_route(netlink, &wire(netlink, route).await?).await,
         Step::RemoveRoute(route) => return Ok(netlink.delete_route(&wire(netlink, route).await?).await?),
     };
     done.map(|()| true)
@@ -296,6 +296,16 @@ async fn delete_made(netlink: &Netlink, new: &NewLink) -> Result<(), Error> {
     Ok(())
 }
 
+/// By its nexthop object, if it has one that is there, else by next hops of its own.
+async fn add_route(netlink: &Netlink, route: &nl::Route) -> Result<(), Error> {
+    match netlink.add_route(route).await {
+        Err(nl::Error::Refused { .. }) if route.object.is_some() => {
+            Ok(netlink.add_route(&nl::Route { object: None, ..route.clone() }).await?)
+        }
+        other => Ok(other?),
+    }
+}
+
 async fn wire(netlink: &Netlink, route: &Route) -> Result<nl::Route, Error> {
     let alone = route.hops.len() == 1;
     let mut next_hops = Vec::new();
@@ -304,7 +314,7 @@ async fn wire(netlink: &Netlink, route: &Route) -> Result<nl::Route, Error> {
         let weight = if alone { 0 } else { hop.weight };
         next_hops.push(NextHop { gateway: hop.gateway, link, weight, onlink: hop.onlink });
     }
-    Ok(nl::Route {
+    let mut wire = nl::Route {
         destination: route.destination,
         table: Some(route.table),
         priority: Some(route.metric).filter(|metric| *metric != 0),
@@ -313,5 +323,9 @@ async fn wire(netlink: &Netlink, route: &Route) -> Result<nl::Route, Error> {
         mtu: route.mtu,
         next_hops,
         ..nl::Route::default()
-    })
+    };
+    if let Some(detail) = &route.detail {
+        detail.put(&mut wire);
+    }
+    Ok(wire)
 }

@@ -7,6 +7,7 @@
 mod endpoint;
 mod witness;
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -46,6 +47,9 @@ pub(crate) struct Targets {
     pub(crate) named: Vec<Endpoint>,
     /// The API server, besides.
     pub(crate) server: Option<Endpoint>,
+    /// Default routes that an earlier change has cost the node. Their gateways answered before that, so they have to after a
+    /// change of their links.
+    pub(crate) lost: Vec<DefaultRoute>,
 }
 
 /// Those that answered before the change.
@@ -61,7 +65,18 @@ struct Found {
 impl Targets {
     /// What the user named.
     pub(crate) fn named(named: &[Endpoint]) -> Self {
-        Self { named: named.to_vec(), server: None }
+        Self { named: named.to_vec(), ..Self::default() }
+    }
+
+    /// With the default routes that were lost, of families that have none now.
+    fn with_lost<'a>(&self, before: &'a Observed) -> Cow<'a, Observed> {
+        let mut all = Cow::Borrowed(before);
+        for lost in &self.lost {
+            if !before.defaults.iter().any(|default| default.is_v4 == lost.is_v4) {
+                all.to_mut().defaults.push(lost.clone());
+            }
+        }
+        all
     }
 
     /// Whether these steps could cut the node off, or the way to one of those who are asked.
@@ -71,6 +86,7 @@ impl Targets {
         before: &Observed,
         steps: &[Planned],
     ) -> bool {
+        let before = &*self.with_lost(before);
         if !plan::may_cut(before, steps) {
             return false;
         }
@@ -92,6 +108,7 @@ impl Targets {
         before: &Observed,
         steps: &[Planned],
     ) -> Result<Option<Watch>, Error> {
+        let before = &*self.with_lost(before);
         if !plan::may_cut(before, steps) {
             return Ok(None);
         }
@@ -113,7 +130,13 @@ impl Targets {
         }
         if self.named.is_empty() {
             for default in danger.iter().flat_map(|danger| &danger.defaults) {
-                match of_gateway(netlink, default).await {
+                let witness = match self.lost.contains(default) {
+                    true => default
+                        .gateway
+                        .map(|gateway| Witness::Neighbour { gateway, link: default.link.clone() }),
+                    false => of_gateway(netlink, default).await,
+                };
+                match witness {
                     Some(witness) => witnesses.push(witness),
                     None => silent.extend(default.gateway.map(|gateway| format!("the gateway {gateway}"))),
                 }

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use super::{difference, kernel, observe};
 use crate::node::desired::Desired;
-use crate::node::observed::Observed;
+use crate::node::observed::{DefaultRoute, Observed};
 use crate::node::plan::Planned;
 
 /// Pause before what could not be taken back is tried once more: an IPv6 address that is given back is no source address
@@ -22,9 +22,16 @@ pub(crate) struct Undone {
     failures: Vec<String>,
     /// What differs from before, read from the kernel; why that could not be read, if so.
     differences: Result<Vec<String>, String>,
+    /// Default routes that were there before.
+    lost: Vec<DefaultRoute>,
 }
 
 impl Undone {
+    /// Default routes that did not come back.
+    pub(super) fn lost(&self) -> &[DefaultRoute] {
+        &self.lost
+    }
+
     /// Everything is as it was before, as was read afterwards.
     pub(crate) fn is_complete(&self) -> bool {
         self.differences.as_ref().is_ok_and(Vec::is_empty)
@@ -55,11 +62,15 @@ pub(super) async fn put_back(
     before: &Observed,
 ) -> Undone {
     let failures = take_back(netlink, done).await;
+    let mut lost = Vec::new();
     let differences = match observe(netlink, desired).await {
-        Ok(now) => Ok(difference::between(before, &now, done)),
+        Ok(now) => {
+            lost.extend(before.defaults.iter().filter(|one| !now.defaults.contains(one)).cloned());
+            Ok(difference::between(before, &now, done))
+        }
         Err(error) => Err(chain(&error)),
     };
-    Undone { failures, differences }
+    Undone { failures, differences, lost }
 }
 
 /// Takes back `done`, the last first. Returns what could not be taken back, each with its cause.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use nl::{LinkKind, Netlink, RouteFilter, RouteKind};
 use octavia_bridge_netlink as nl;
 
-use super::{Address, DefaultRoute, Hop, Ipv6, Kind, Link, Observed, Route};
+use super::{Address, DefaultRoute, Hop, Ipv6, Kind, Link, Observed, Route, RouteDetail};
 
 /// Protocol of routes the kernel makes with an address (`RTPROT_KERNEL`); they come and go with it.
 const KERNEL: u8 = 2;
@@ -73,7 +73,11 @@ pub(super) fn default_links(routes: &[nl::Route]) -> impl Iterator<Item = u32> {
 }
 
 fn is_default(route: &nl::Route) -> bool {
-    route.destination.prefix_len() == 0 && route.table == Some(MAIN_TABLE) && route.kind == RouteKind::Unicast
+    let is_for_all = route.tos == 0 && route.from.is_none();
+    is_for_all
+        && route.destination.prefix_len() == 0
+        && route.table == Some(MAIN_TABLE)
+        && route.kind == RouteKind::Unicast
 }
 
 fn defaults(routes: &[nl::Route], named: impl Fn(u32) -> Option<String>) -> Vec<DefaultRoute> {
@@ -136,5 +140,6 @@ fn configured(route: &nl::Route, named: impl Fn(u32) -> Option<String>) -> Optio
         source: route.source,
         mtu: route.mtu,
         hops,
+        detail: RouteDetail::of(route),
     })
 }

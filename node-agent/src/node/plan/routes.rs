@@ -91,6 +91,7 @@ fn wanted(entries: &[desired::Route]) -> Vec<Route> {
             source: None,
             mtu: None,
             hops: vec![hop],
+            detail: None,
         });
     }
     for route in &mut routes {
@@ -117,6 +118,7 @@ fn same(wanted: &Route, now: &Route) -> bool {
         one.link == other.link && one.gateway == other.gateway && (alone || one.weight == other.weight)
     };
     same_place(wanted, now)
+        && !now.is_selective()
         && wanted.hops.len() == now.hops.len()
         && wanted.hops.iter().all(|one| now.hops.iter().any(|other| hop(one, other)))
 }

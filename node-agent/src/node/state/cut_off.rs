@@ -7,6 +7,7 @@ use std::io::Write;
 use serde::{Deserialize, Serialize};
 
 use super::{Error, State, failed, read, set_aside};
+use crate::node::observed::DefaultRoute;
 
 const NAME: &str = "cut-off.json";
 /// How many are remembered; the oldest goes first.
@@ -23,6 +24,9 @@ struct CutOff {
     what: String,
     /// How it ended.
     why: String,
+    /// Default routes that did not come back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    defaults: Vec<DefaultRoute>,
 }
 
 impl CutOffs {
@@ -36,8 +40,12 @@ impl CutOffs {
     }
 
     pub(crate) fn add(&mut self, what: String, why: String) {
-        self.0.retain(|one| one.what != what);
-        self.0.push(CutOff { what, why });
+        self.put(CutOff { what, why, defaults: Vec::new() });
+    }
+
+    fn put(&mut self, one: CutOff) {
+        self.0.retain(|other| other.what != one.what);
+        self.0.push(one);
         let surplus = self.0.len().saturating_sub(MOST);
         self.0.drain(..surplus);
     }
@@ -47,12 +55,32 @@ impl CutOffs {
         self.0.iter().any(|one| one.what.starts_with(prefix))
     }
 
+    /// A change has cost the node these default routes. It is remembered until the next boot.
+    pub(crate) fn lose(&mut self, defaults: &[DefaultRoute]) {
+        let why = "default routes that could not be put back".to_owned();
+        self.put(CutOff { what: lost_at(), why, defaults: defaults.to_vec() });
+    }
+
+    /// What a change has cost since the last boot.
+    pub(crate) fn lost(&self) -> Vec<DefaultRoute> {
+        let what = lost_at();
+        let one = self.0.iter().find(|one| one.what == what);
+        one.map(|one| one.defaults.clone()).unwrap_or_default()
+    }
+
     /// Forgets those whose name begins so; whether there were any.
     pub(crate) fn forget(&mut self, prefix: &str) -> bool {
         let before = self.0.len();
         self.0.retain(|one| !one.what.starts_with(prefix));
         before != self.0.len()
     }
+}
+
+/// Under what lost default routes are kept: those of an earlier boot are none.
+fn lost_at() -> String {
+    // Without procfs there is one boot only.
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    format!("default routes, boot {}", boot.trim())
 }
 
 impl State {

@@ -201,7 +201,16 @@ fn route(chance: &mut Chance, observed: &Observed, link: &str) -> Route {
     let sourced = table == 254 && !sources.is_empty() && chance.below(3) == 0;
     let source = sourced.then(|| chance.of(&sources));
     let metric = if v4 { chance.of(&[0, 50]) } else { chance.of(&[50, 1024]) };
-    Route { destination: destination.parse().unwrap(), table, metric, protocol: 4, source, mtu: None, hops }
+    Route {
+        destination: destination.parse().unwrap(),
+        table,
+        metric,
+        protocol: 4,
+        source,
+        mtu: None,
+        hops,
+        detail: None,
+    }
 }
 
 fn same(model: &Observed, kernel: &Observed, when: &str) {

@@ -15,6 +15,7 @@ fn route(destination: &str, gateway: Option<&str>, link: &str) -> Route {
         source: None,
         mtu: None,
         hops: vec![Hop { link: link.into(), gateway, weight: 1, onlink: false }],
+        detail: None,
     }
 }
 

@@ -87,6 +87,7 @@ prop_compose! {
             source: None,
             mtu: None,
             hops: vec![Hop { link: link.clone(), gateway: None, weight: 1, onlink: false }],
+            detail: None,
         }).collect();
         node
     }
