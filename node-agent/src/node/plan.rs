@@ -6,6 +6,7 @@
 
 mod addresses;
 mod create;
+mod defaults;
 mod delete;
 mod guard;
 mod link;
@@ -91,6 +92,7 @@ pub(crate) fn plan(desired: &Desired, observed: &Observed) -> Result<Plan, Confl
     planner.restore_addresses();
     planner.routes();
     planner.restore_routes();
+    planner.keep_defaults();
     planner.note_mtus();
     planner.note_ports();
     planner.note_unkept();

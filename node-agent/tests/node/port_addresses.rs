@@ -155,15 +155,39 @@ fn what_the_nic_had_comes_back_if_the_bridge_does_not_reach_the_gateway() {
     on_a_node(|node| {
         let _router = uplink(node);
         let before = snapshot(node);
-        let wrong = policy("10.0.0.5").replace("prefix-length: 24", "prefix-length: 32").replace(
-            "{destination: 0.0.0.0/0, next-hop-address: 10.0.0.1, next-hop-interface: octbr}",
-            "{destination: 10.77.0.0/16, next-hop-interface: octbr}",
-        );
+        let wrong = policy("10.0.1.5").replace("next-hop-address: 10.0.0.1", "next-hop-address: 10.0.1.1");
         let cut = node.run("apply -f -", &wrong);
         assert_eq!(cut.status, 1, "{}{}", cut.stdout, cut.stderr);
+        assert!(cut.stderr.contains("no answer from the gateway 10.0.0.1 within"), "{}", cut.stderr);
         assert!(cut.stderr.contains("everything was put back as it was"), "{}", cut.stderr);
         assert_eq!(snapshot(node), before);
         assert!(answers("10.0.0.1"));
+    });
+}
+
+/// The gateway would still answer as a neighbour.
+#[test]
+fn a_policy_that_forgets_the_default_route_is_refused_before_any_step() {
+    on_a_node(|node| {
+        let _router = uplink(node);
+        let before = snapshot(node);
+        let bare = |routes: &str| {
+            format!(
+                "{{interfaces: [{{name: octbr, type: linux-bridge, bridge: {{port: [{{name: enp6s0}}]}},
+                  ipv4: {{enabled: true, address: [{{ip: 10.0.0.10, prefix-length: 24}}]}}}}]{routes}}}"
+            )
+        };
+        let text = "enp6s0: as a port of octbr it carries no routes, and the node would lose its last IPv4 default route, via 10.0.0.1; \
+                    list a route to 0.0.0.0/0 by octbr in the policy";
+        for words in ["plan -f -", "apply -f -", "apply -f - --reach 10.0.0.1:9"] {
+            let refused = node.run(words, &bare(""));
+            assert_eq!(refused.status, 1, "{words}: {}{}", refused.stdout, refused.stderr);
+            assert!(refused.stderr.contains(text), "{words}: {}", refused.stderr);
+            assert_eq!(snapshot(node), before);
+        }
+        let told = bare(", routes: {config: [{destination: 0.0.0.0/0, state: absent}]}");
+        node.ok("apply -f -", &told);
+        assert_eq!(node.ip("route show default"), "");
     });
 }
 

@@ -125,7 +125,7 @@ fn same(wanted: &Route, now: &Route) -> bool {
 
 /// What an entry to be absent does not state matches anything, but for the table, which is the main one:
 /// "remove the default route" is not meant for every VRF.
-fn matches(entry: &desired::Route, route: &Route) -> bool {
+pub(super) fn matches(entry: &desired::Route, route: &Route) -> bool {
     let hop = |hop: &Hop| {
         entry.interface.as_ref().is_none_or(|link| *link == hop.link)
             && (entry.gateway.is_none() || entry.gateway == hop.gateway)

@@ -161,8 +161,12 @@ fn a_base_of_open_vswitch_is_warned_of() {
 fn only_steps_on_the_default_routes_way_can_cut_the_node_off() {
     let mut observed = node(&[("enp1s0", nic(1500)), ("enp6s0", nic(1500))]);
     observed.defaults.push(default("enp1s0", 100));
-    let cuts =
-        |interfaces: &str| checked(&want(&format!("interfaces: {interfaces}")), &observed).unwrap().cuts;
+    let cuts = |interfaces: &str| {
+        let yaml = format!(
+            "{{interfaces: {interfaces}, routes: {{config: [{{destination: 0.0.0.0/0, state: absent}}]}}}}"
+        );
+        checked(&want(&yaml), &observed).unwrap().cuts
+    };
     assert_eq!(cuts("[{name: v, vlan: {base-iface: enp1s0, id: 24}}]"), None);
     assert_eq!(cuts("[{name: enp6s0, mtu: 9000}]"), None);
     assert_eq!(cuts("[{name: enp1s0, mtu: 9000}]").as_deref(), Some("set the MTU of enp1s0 to 9000"));
@@ -195,7 +199,10 @@ fn a_default_route_that_takes_no_packets_from_another_cuts_nothing() {
     observed.defaults.remove(0);
     let port = want("interfaces: [{name: octbr, type: linux-bridge, bridge: {port: [{name: enp7s0}]}}]");
     assert_eq!(cuts(&observed, &port), None);
-    let port = want("interfaces: [{name: octbr, type: linux-bridge, bridge: {port: [{name: enp1s0}]}}]");
+    let port = want(
+        "{interfaces: [{name: octbr, type: linux-bridge, bridge: {port: [{name: enp1s0}]}}],
+          routes: {config: [{destination: 0.0.0.0/0, state: absent}]}}",
+    );
     let danger = danger(&observed, &plan(&port, &observed).unwrap().steps).unwrap();
     assert_eq!(danger.defaults, [default("enp1s0", 100)]);
 }

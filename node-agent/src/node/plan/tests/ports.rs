@@ -34,9 +34,11 @@ fn uplinked(link: Link) -> Observed {
     observed
 }
 
+const GONE: &str = "routes: {config: [{destination: 0.0.0.0/0, state: absent}]}";
+
 #[test]
 fn addresses_routes_and_ipv6_are_taken_off_once_and_told() {
-    let desired = want(&format!("interfaces: [{BRIDGE}]"));
+    let desired = want(&format!("{{interfaces: [{BRIDGE}], {GONE}}}"));
     let plan = checked(&desired, &uplinked(dressed())).unwrap();
     assert_eq!(
         words(&plan),
@@ -57,7 +59,6 @@ fn addresses_routes_and_ipv6_are_taken_off_once_and_told() {
         [
             "eth0: it becomes a port of octbr, which has no addresses, and loses 10.0.0.5/24, 10.0.0.6/24, fd00::5/64",
             "eth0: as a port of octbr it carries no routes, and no other one takes the place of \
-             the route 0.0.0.0/0 via 10.0.0.1 dev eth0 metric 100 table 254, \
              the route fd02::/64 via fd00::1 dev eth0 metric 100 table 254",
         ]
     );
@@ -127,4 +128,64 @@ fn a_route_by_a_port_is_refused_before_any_step() {
     let told = plan(&desired, &uplinked(dressed())).unwrap_err().0;
     let text = "route to 10.8.0.0/16: its interface eth0 is a port of octbr and carries no routes; name octbr instead";
     assert_eq!(told, [text]);
+}
+
+fn bridged(more: &str) -> String {
+    format!(
+        "{{interfaces: [{{name: octbr, type: linux-bridge, bridge: {{port: [{{name: eth0}}]}},
+           ipv4: {{enabled: true, address: [{{ip: 10.0.0.10, prefix-length: 24}}]}}}}{more}}}"
+    )
+}
+
+#[test]
+fn the_last_default_route_goes_only_if_the_policy_says_so() {
+    let observed = uplinked(dressed());
+    let refused = |yaml: &str, observed: &Observed| plan(&want(yaml), observed).unwrap_err().0;
+    let text = "eth0: as a port of octbr it carries no routes, and the node would lose its last IPv4 default route, via 10.0.0.1; \
+                list a route to 0.0.0.0/0 by octbr in the policy, or that route with state: absent";
+    assert_eq!(refused(&bridged("]"), &observed), [text]);
+    // As nmstate's documents have it of every port.
+    let off = ", {name: eth0, type: ethernet, ipv4: {enabled: false}, ipv6: {enabled: false}}]";
+    assert_eq!(refused(&bridged(off), &observed), [text]);
+    let route = |rest: &str| bridged(&format!("], routes: {{config: [{{destination: 0.0.0.0/0, {rest}}}]}}"));
+    checked(&want(&route("next-hop-address: 10.0.0.9, next-hop-interface: octbr")), &observed).unwrap();
+    checked(&want(&route("next-hop-interface: eth0, state: absent")), &observed).unwrap();
+    let other = route("next-hop-interface: eth0, next-hop-address: 10.0.0.2, state: absent");
+    assert_eq!(refused(&other, &observed), [text]);
+    // Another NIC has one as well, which stays.
+    let mut two = uplinked(dressed());
+    two.links.insert("eth1".into(), nic(1500));
+    two.routes.push(route_by("eth1"));
+    two.defaults.push(default("eth1", 200));
+    checked(&want(&bridged("]")), &two).unwrap();
+    let told = refused(&bridged(", {name: eth1, type: ethernet, state: down}]"), &two);
+    assert_eq!(told, [text]);
+    for entry in ["state: down", "ipv4: {enabled: false}"] {
+        let yaml = format!("interfaces: [{{name: eth0, type: ethernet, {entry}}}]");
+        checked(&want(&yaml), &observed).unwrap();
+    }
+}
+
+fn route_by(link: &str) -> Route {
+    Route { metric: 200, ..route("0.0.0.0/0", Some("10.0.0.1"), link) }
+}
+
+/// The kernel makes it, and no step is about it.
+#[test]
+fn a_default_route_of_a_router_advertisement_comes_again_where_the_bridge_takes_them() {
+    let mut observed = uplinked(dressed());
+    observed.routes.clear();
+    observed.defaults = vec![DefaultRoute {
+        is_v4: false,
+        metric: 1024,
+        link: "eth0".into(),
+        gateway: Some("fe80::1".parse().unwrap()),
+    }];
+    let with = |ipv6: &str| {
+        format!("interfaces: [{{name: octbr, type: linux-bridge, bridge: {{port: [{{name: eth0}}]}}{ipv6}}}]")
+    };
+    let told = plan(&want(&with("")), &observed).unwrap_err().0;
+    assert!(told[0].contains("its last IPv6 default route, via fe80::1"), "{told:?}");
+    plan(&want(&with(", ipv6: {enabled: true, autoconf: true}")), &observed).unwrap();
+    plan(&want("interfaces: [{name: eth0, type: ethernet, mtu: 1400}]"), &observed).unwrap();
 }
