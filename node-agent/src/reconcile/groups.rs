@@ -15,7 +15,7 @@ use crate::node::observed::{self, Observed};
 #[derive(Debug, Default)]
 pub(super) struct Group {
     pub(super) desired: Desired,
-    /// Of its interfaces, and of its routes as the plan calls them.
+    /// Of its interfaces, the links' own ones as well, and of its routes as the plan calls them.
     pub(super) names: BTreeSet<String>,
 }
 
@@ -100,6 +100,10 @@ pub(super) fn split(desired: &Desired, observed: &Observed, together: &[&Part]) 
         group.desired.routes.push(route.clone());
     }
     for group in groups.values_mut() {
+        // Steps have links' own names, and so has what is remembered of them.
+        let own: Vec<String> =
+            group.names.iter().filter_map(|name| observed.alternatives.get(name).cloned()).collect();
+        group.names.extend(own);
         group.desired.own_ports.clone_from(&desired.own_ports);
     }
     groups.into_values().collect()
@@ -193,6 +197,17 @@ routes:
         let observed = Observed { links: [("eth1".to_owned(), port("octbr"))].into(), ..Observed::default() };
         let split = groups(&TWO.replace("- {name: eth1, type: ethernet}", ""), &observed);
         assert_eq!(split, [["eth0", "eth0.24", "eth1", "octbr", "ospbr"]]);
+    }
+
+    #[test]
+    fn a_link_of_a_policy_s_name_has_its_own_one_too() {
+        let yaml = "interfaces: [{name: octbr, type: linux-bridge, bridge: {port: [{name: ens3}]}}]";
+        let observed = Observed {
+            links: [("enp6s0".to_owned(), Link::default())].into(),
+            alternatives: [("ens3".to_owned(), "enp6s0".to_owned())].into(),
+            ..Observed::default()
+        };
+        assert_eq!(groups(yaml, &observed), [["enp6s0", "ens3", "octbr"]]);
     }
 
     #[test]
