@@ -117,11 +117,6 @@ fn wants_addresses(ip: Option<&Ip>) -> bool {
     })
 }
 
-/// Said so, without addresses.
-fn is_enabled(ip: Option<&Ip>) -> bool {
-    ip.is_some_and(|ip| ip.enabled.or(ip.autoconf) == Some(true))
-}
-
 fn check_port(index: &Index<'_>, controller: &Interface, port: &str, invalid: &impl Fn(&str, String)) {
     let rivals = index.controllers.get(port);
     let rival = rivals.into_iter().flatten().find(|name| **name != controller.name);
@@ -140,8 +135,6 @@ fn check_port(index: &Index<'_>, controller: &Interface, port: &str, invalid: &i
     // What arrives at the port goes to the bridge: an address would never answer.
     if bridge && (wants_addresses(entry.ipv4.as_ref()) || wants_addresses(entry.ipv6.as_ref())) {
         invalid("port", format!("{port} has addresses, which a port of a bridge cannot have"));
-    } else if bridge && (is_enabled(entry.ipv4.as_ref()) || is_enabled(entry.ipv6.as_ref())) {
-        invalid("port", format!("{port} has IPv4 or IPv6 enabled, which a port of a bridge cannot have"));
     }
 }
 

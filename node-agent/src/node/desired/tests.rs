@@ -143,10 +143,6 @@ fn what_contradicts_itself_is_refused() {
             "interfaces[0].port: p has addresses",
         ),
         (
-            "[{name: x, bridge: {port: [{name: p}]}}, {name: p, ipv6: {enabled: true}}]",
-            "interfaces[0].port: p has IPv4 or IPv6 enabled",
-        ),
-        (
             "[{name: x, bridge: {port: [{name: v}]}}, {name: v, vlan: {base-iface: x, id: 3}}]",
             "interfaces[0].name: x stands on itself",
         ),

@@ -116,7 +116,7 @@ impl Planner<'_> {
         let mac = wanted.mac.map(|mac| mac.to_string());
         let mac =
             mac.or_else(|| wanted.ports().iter().filter(|_| bridge).find_map(|port| self.mac_beneath(port)));
-        let ipv6 = self.has_ipv6().then(|| wanted_ipv6(wanted.ipv6.as_ref(), true, Ipv6::OF_NEW_LINK));
+        let ipv6 = self.has_ipv6().then(|| wanted_ipv6(self.ipv6_of(wanted), true, Ipv6::OF_NEW_LINK));
         let new = NewLink {
             mtu: wanted.mtu.or(bridge.then_some(ETHERNET_MTU)),
             mac,

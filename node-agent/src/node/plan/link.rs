@@ -30,7 +30,7 @@ impl Planner<'_> {
         }
         self.mtu(wanted, &link);
         self.stp(wanted, &link);
-        self.ipv6_settings(name, wanted.ipv6.as_ref(), ours);
+        self.ipv6_settings(name, self.ipv6_of(wanted), ours);
         self.master(wanted);
         self.set_up(name, &link);
         self.addresses(wanted);

@@ -51,6 +51,7 @@ impl Planner<'_> {
             }
             for port in entry.ports() {
                 self.note_addresses(entry, port);
+                self.note_enabled(entry, port);
             }
         }
     }
@@ -92,6 +93,24 @@ impl Planner<'_> {
         self.model.routes.iter().any(same) || routes::is_unwanted(&self.desired.routes, route)
     }
 
+    /// What the policy says of the IPv6 of an interface. Of a bridge's port it has nothing to say but that there is none.
+    pub(super) fn ipv6_of<'w>(&self, wanted: &'w Interface) -> Option<&'w Ip> {
+        let controller = self.controllers.get(wanted.name.as_str());
+        let entry = controller.and_then(|controller| self.declared.get(controller));
+        let is_port = entry.is_some_and(|entry| matches!(entry.kind, Some(Kind::Bridge { .. })));
+        wanted.ipv6.as_ref().filter(|ip| !is_port || !is_enabled(Some(ip)))
+    }
+
+    fn note_enabled(&mut self, bridge: &Interface, port: &str) {
+        let Some(entry) = self.declared.get(port) else { return };
+        if is_enabled(entry.ipv4.as_ref()) || is_enabled(entry.ipv6.as_ref()) {
+            self.warnings.push(format!(
+                "{port}: the policy enables IPv4 or IPv6 on it, which a port of {} cannot have; this is ignored: write enabled: false",
+                bridge.name
+            ));
+        }
+    }
+
     fn note_addresses(&mut self, bridge: &Interface, port: &str) {
         let Some(link) = self.model.links.get(port) else { return };
         if link.master.as_deref() != Some(&bridge.name) || link.addresses.is_empty() {
@@ -105,6 +124,11 @@ impl Planner<'_> {
             addresses.join(", ")
         ));
     }
+}
+
+/// Said so, without addresses.
+fn is_enabled(ip: Option<&Ip>) -> bool {
+    ip.is_some_and(|ip| ip.enabled.or(ip.autoconf) == Some(true))
 }
 
 /// Whether the policy itself says that the link has no addresses of this family.

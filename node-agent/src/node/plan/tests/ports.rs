@@ -189,3 +189,22 @@ fn a_default_route_of_a_router_advertisement_comes_again_where_the_bridge_takes_
     plan(&want(&with(", ipv6: {enabled: true, autoconf: true}")), &observed).unwrap();
     plan(&want("interfaces: [{name: eth0, type: ethernet, mtu: 1400}]"), &observed).unwrap();
 }
+
+/// An earlier release took it, and it is on nodes' disks.
+#[test]
+fn a_port_that_is_to_have_ip_and_no_address_is_told_and_has_none() {
+    let vlan = "{name: eth0.24, type: vlan, vlan: {base-iface: eth0, id: 24}";
+    let ip = "ipv4: {enabled: true}, ipv6: {enabled: true, autoconf: true}";
+    let yaml = format!(
+        "interfaces: [{{name: octbr, type: linux-bridge, bridge: {{port: [{{name: eth1}}, {{name: eth0.24}}]}}}},
+          {{name: eth1, type: ethernet, {ip}}}, {vlan}, {ip}}}]"
+    );
+    let plan = checked(&want(&yaml), &node(&[("eth0", nic(1500)), ("eth1", nic(1500))])).unwrap();
+    for port in ["eth1", "eth0.24"] {
+        let text = format!(
+            "{port}: the policy enables IPv4 or IPv6 on it, which a port of octbr cannot have; this is ignored: write enabled: false"
+        );
+        assert!(plan.warnings.contains(&text), "{:?}", plan.warnings);
+    }
+    assert!(words(&plan).contains(&"set disable_ipv6 of eth1 to 1".to_owned()), "{:?}", words(&plan));
+}
