@@ -59,6 +59,10 @@ pub(crate) fn cuts(observed: &Observed, steps: &[Planned], way: &Way) -> Option<
             let is_default = route.destination.prefix_len() == 0;
             route.table == MAIN_TABLE && !is_default && route.destination.contains(&way.to)
         }
+        // The subnet's route comes with it, and the address itself is the node's own from then on.
+        Step::AddAddress { link, address, .. } => {
+            address.addr() == way.to || (address.contains(&way.to) && !way.links.contains(link))
+        }
         other => touches(other, &carriers),
     };
     steps.iter().map(|planned| &planned.apply).find(cuts).map(ToString::to_string)
@@ -78,6 +82,7 @@ pub(crate) fn may_cut(observed: &Observed, steps: &[Planned]) -> bool {
     let carriers = carriers(observed, carrying);
     steps.iter().map(|planned| &planned.apply).any(|step| match step {
         Step::AddRoute(route) | Step::RemoveRoute(route) => route.table == MAIN_TABLE,
+        Step::AddAddress { .. } => !carriers.is_empty(),
         other => touches(other, &carriers),
     })
 }
@@ -114,9 +119,14 @@ fn is_default(route: &Route, default: &DefaultRoute) -> bool {
     route.destination.prefix_len() == 0 && route.table == MAIN_TABLE && is_v4 == default.is_v4
 }
 
-/// Packets take a new route from then on if its metric is not higher.
+/// Packets take a new route from then on if its metric is not higher, or it is for a large part of all addresses: 0.0.0.0/1
+/// and 128.0.0.0/1 together are a default route, and so is 2000::/3.
 fn overtakes(route: &Route, default: &DefaultRoute) -> bool {
-    is_default(route, default) && route.metric <= default.metric
+    let is_v4 = route.destination.addr().is_ipv4();
+    let is_most = (1..=3).contains(&route.destination.prefix_len())
+        && route.table == MAIN_TABLE
+        && is_v4 == default.is_v4;
+    is_most || (is_default(route, default) && route.metric <= default.metric)
 }
 
 fn is_it(route: &Route, default: &DefaultRoute) -> bool {

@@ -195,6 +195,12 @@ fn a_default_route_that_takes_no_packets_from_another_cuts_nothing() {
     let overtakes = "add the route 0.0.0.0/0 via 10.1.0.1 dev enp6s0 metric 50 table 254";
     assert_eq!(cuts(&observed, &config(50)).as_deref(), Some(overtakes));
     assert!(cuts(&observed, &config(100)).is_some(), "in front of the present one");
+    for (half, is_v6) in [("0.0.0.0/1", false), ("128.0.0.0/1", false), ("2000::/3", true)] {
+        let yaml = format!("{{destination: '{half}', next-hop-interface: enp6s0, metric: 500}}");
+        let steps = plan(&want(&format!("routes: {{config: [{yaml}]}}")), &observed).unwrap().steps;
+        let danger = danger(&observed, &steps).unwrap();
+        assert!(danger.defaults.iter().all(|default| default.is_v4 != is_v6), "{half}");
+    }
     // The NIC of a worse default route, as DHCP gives one to each NIC.
     observed.defaults.remove(0);
     let port = want("interfaces: [{name: octbr, type: linux-bridge, bridge: {port: [{name: enp7s0}]}}]");
@@ -230,6 +236,19 @@ fn an_address_can_be_cut_off_by_its_links_and_by_routes_to_it() {
         (true, Some("add the route 10.50.0.0/16 dev eth0 metric 0 table 254".into()))
     );
     assert_eq!(cuts(&route("10.51.0.0/16")), (true, None));
+    observed.links.get_mut("br0").unwrap().addresses.push(Address::plain("10.50.0.9/24".parse().unwrap()));
+    let cuts = |link: &str, address: &str, length: u8| {
+        let yaml = format!(
+            "interfaces: [{{name: {link}, ipv4: {{enabled: true, address: [{{ip: {address}, prefix-length: {length}}}]}}}}]"
+        );
+        let steps = plan(&want(&yaml), &observed).unwrap().steps;
+        assert!(may_cut(&observed, &steps));
+        super::cuts(&observed, &steps, &way)
+    };
+    assert_eq!(cuts("eth0", "10.50.0.2", 28).as_deref(), Some("add 10.50.0.2/28 to eth0"), "another subnet");
+    assert_eq!(cuts("br0", "10.50.0.1", 32).as_deref(), Some("add 10.50.0.1/32 to br0"), "its own address");
+    assert_eq!(cuts("br0", "10.50.0.2", 28), None);
+    assert_eq!(cuts("eth0", "10.50.0.33", 28), None);
 }
 
 #[test]
