@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use octavia_bridge_ipam::state_file;
 use octavia_bridge_ipam::visible::visible;
-use octavia_bridge_netlink::{Event, EventGroups, Events, LinkKind, Netlink};
+use octavia_bridge_netlink::{Event, EventGroups, Events, Link, LinkKind, Netlink};
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
@@ -209,11 +209,16 @@ impl Policy {
         Error::new(Code::TryAgainLater, lack).with_details(details)
     }
 
+    /// Whether it is the bridge or an uplink, which a policy may call by an alternative name.
+    fn concerns(&self, link: &Link) -> bool {
+        link.is_called(&self.bridge) || self.uplinks.iter().any(|name| link.is_called(name))
+    }
+
     /// Returns at the next event that may bring what is missing.
     async fn next_change(&self, events: &mut Events) -> octavia_bridge_netlink::Result<()> {
         loop {
             match events.next().await? {
-                Event::Link(link) if link.name == self.bridge || self.uplinks.contains(&link.name) => break,
+                Event::Link(link) if self.concerns(&link) => break,
                 Event::Overrun => break,
                 _ => {}
             }
@@ -300,5 +305,24 @@ mod tests {
         assert!(matches!(on("octbr"), Word::Nothing));
         let Word::Link(refusal) = on("eth0") else { panic!("made in its place") };
         assert_eq!(refusal.code, Code::InvalidConfig);
+    }
+
+    #[test]
+    fn an_uplink_is_known_by_each_of_its_names() {
+        let policy = Policy {
+            origin: "octavia.yaml".into(),
+            bridge: "octbr".into(),
+            uplinks: vec!["ens3".into()],
+            why: None,
+        };
+        let link = |name: &str, alternative: &str| Link {
+            name: name.into(),
+            alternative_names: vec![alternative.into()],
+            ..Link::default()
+        };
+        assert!(policy.concerns(&link("ens3", "enp6s0")));
+        assert!(policy.concerns(&link("enp6s0", "ens3")));
+        assert!(policy.concerns(&link("octbr", "br7")));
+        assert!(!policy.concerns(&link("enp7s0", "ens4")));
     }
 }
