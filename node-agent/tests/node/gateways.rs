@@ -95,8 +95,10 @@ fn gateways_of_both_families_have_to_answer_also_link_local_ones() {
         is_taken_back(node, "apply -f -", NO_IPV4, "the gateway 10.0.0.1");
         // Its link is another one afterwards.
         until(SOON, "duplicate address detection", has_link_local);
-        let bridge = "interfaces: [{name: br0, type: linux-bridge, bridge: {port: [{name: enp6s0}]},
-            ipv4: {enabled: true, address: [{ip: 10.0.0.5, prefix-length: 24}]}, ipv6: {enabled: true}}]";
+        let bridge = "{interfaces: [{name: br0, type: linux-bridge, bridge: {port: [{name: enp6s0}]},
+              ipv4: {enabled: true, address: [{ip: 10.0.0.5, prefix-length: 24}]}, ipv6: {enabled: true}}],
+            routes: {config: [{destination: 0.0.0.0/0, next-hop-address: 10.0.0.1, next-hop-interface: br0},
+              {destination: '::/0', next-hop-address: 'fe80::1', next-hop-interface: br0}]}}";
         node.ok("apply -f -", bridge);
         assert_eq!(node.link("enp6s0").unwrap()["master"], "br0");
     });
