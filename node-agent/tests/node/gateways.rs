@@ -48,6 +48,20 @@ fn a_gateway_with_a_firewall_answers_as_a_neighbour() {
     });
 }
 
+/// As providers have it that give a node one address and no subnet.
+#[test]
+fn a_gateway_that_no_address_reaches_is_asked_on_the_link_of_its_route() {
+    on_a_node(|node| {
+        let router = Router::new(node, "10.0.0.1/24");
+        drop_tcp(&router, 9);
+        node.ip("link set enp6s0 up");
+        node.ip("addr add 10.0.0.5/32 dev enp6s0");
+        node.ip("route add default via 10.0.0.1 dev enp6s0 onlink");
+        node.ok("apply -f -", MTU);
+        is_taken_back(node, "apply -f -", NO_IPV4, "the gateway 10.0.0.1");
+    });
+}
+
 /// Both ends have stated each other's hardware address.
 #[test]
 fn a_gateway_that_does_not_speak_arp_is_asked_by_tcp() {

@@ -77,8 +77,11 @@ async fn answers_as_neighbour(netlink: &Netlink, gateway: IpAddr, link: &str) ->
 /// The link on which the gateway is now. A change may have moved it: from a NIC to the bridge that has become the NIC's.
 async fn place(netlink: &Netlink, gateway: IpAddr, link: &str) -> nl::Result<Option<Link>> {
     if !is_link_local(gateway) {
-        let route = netlink.route_to(gateway).await?;
-        let direct = route.and_then(|route| route.next_hops.into_iter().find(|hop| hop.gateway.is_none()));
+        // A node without an address gets an answer as well, and no more than that.
+        let route = netlink.route_to(gateway).await?.filter(|route| route.source.is_some());
+        // No address reaches one that its route states to be on the link: then its route is the way to itself.
+        let leads_there = |gateway_of: Option<IpAddr>| gateway_of.is_none_or(|other| other == gateway);
+        let direct = route.and_then(|route| route.next_hops.into_iter().find(|hop| leads_there(hop.gateway)));
         return match direct {
             Some(hop) => netlink.link(hop.link).await,
             None => Ok(None),
