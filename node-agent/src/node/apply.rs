@@ -130,8 +130,8 @@ pub(crate) async fn carry_out(
     let before = observe(netlink, desired).await?;
     let watched = targets.watch(netlink, &before, &plan.steps).await.map_err(Error::Unreachable)?;
     let mut work = Work::begin(netlink, desired, &before, directory);
-    let mut result = work.rounds(plan, watched.is_some()).await;
-    if let (Ok(()), Some(watched)) = (&result, watched) {
+    let mut result = work.rounds(plan, targets, &watched).await;
+    if result.is_ok() && !watched.is_empty() {
         result = watched.wait(netlink).await.map_err(Failure::CutOff);
     }
     match result {

@@ -17,7 +17,7 @@ use octavia_bridge_netlink::{self as nl, Netlink, RouteKind};
 use tokio::time::{Instant, sleep};
 
 use crate::node::observed::{DefaultRoute, Observed};
-use crate::node::plan::{self, Planned, Way};
+use crate::node::plan::{self, Planned, Step, Way};
 use witness::Witness;
 
 pub(crate) use endpoint::Endpoint;
@@ -52,9 +52,18 @@ pub(crate) struct Targets {
     pub(crate) lost: Vec<DefaultRoute>,
 }
 
-/// Those that answered before the change.
-#[derive(Debug)]
-pub(crate) struct Watch(Vec<Witness>);
+/// What is watched over a change.
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    /// Those that answered before the change.
+    witnesses: Vec<Witness>,
+    /// Default routes that the change could cut.
+    defaults: Vec<DefaultRoute>,
+    /// Endpoints to which it could cut the way, as they are called.
+    endpoints: BTreeSet<String>,
+    /// Whether one answered that the user named.
+    by_name: bool,
+}
 
 /// An address of an endpoint, and the step that could cut the way to it.
 struct Found {
@@ -98,7 +107,7 @@ impl Targets {
         endangered
     }
 
-    /// What answers now and has to answer after these steps; `None` if they can cut nothing off.
+    /// What answers now and has to answer after these steps; nothing if they can cut nothing off.
     ///
     /// # Errors
     /// [`Error::Untestable`]: nothing answers, so that silence afterwards would prove nothing.
@@ -107,14 +116,15 @@ impl Targets {
         netlink: &Netlink,
         before: &Observed,
         steps: &[Planned],
-    ) -> Result<Option<Watch>, Error> {
+    ) -> Result<Watch, Error> {
         let before = &*self.with_lost(before);
+        let mut watch = Watch::default();
         if !plan::may_cut(before, steps) {
-            return Ok(None);
+            return Ok(watch);
         }
         let danger = plan::danger(before, steps);
         let mut step = danger.as_ref().map(|danger| danger.step.clone());
-        let mut witnesses = Vec::new();
+        watch.defaults = danger.map(|danger| danger.defaults).unwrap_or_default();
         let mut silent = Vec::new();
         for endpoint in &self.named {
             let found = find(endpoint, netlink, before, steps).await;
@@ -123,13 +133,17 @@ impl Targets {
                 continue;
             }
             step = step.or(cut);
+            watch.endpoints.insert(endpoint.to_string());
             match first_answering(endpoint, netlink, &found).await {
-                Some(witness) => witnesses.push(witness),
+                Some(witness) => {
+                    watch.by_name = true;
+                    watch.witnesses.push(witness);
+                }
                 None => silent.push(endpoint.to_string()),
             }
         }
         if self.named.is_empty() {
-            for default in danger.iter().flat_map(|danger| &danger.defaults) {
+            for default in &watch.defaults {
                 let witness = match self.lost.contains(default) {
                     true => default
                         .gateway
@@ -137,7 +151,7 @@ impl Targets {
                     false => of_gateway(netlink, default).await,
                 };
                 match witness {
-                    Some(witness) => witnesses.push(witness),
+                    Some(witness) => watch.witnesses.push(witness),
                     None => silent.extend(default.gateway.map(|gateway| format!("the gateway {gateway}"))),
                 }
             }
@@ -145,31 +159,79 @@ impl Targets {
         if let Some(server) = &self.server {
             let found = find(server, netlink, before, steps).await;
             if step.is_some() || found.iter().any(|found| found.cut.is_some()) {
-                witnesses.extend(first_answering(server, netlink, &found).await);
+                watch.endpoints.insert(server.to_string());
+                watch.witnesses.extend(first_answering(server, netlink, &found).await);
             }
         }
         match step {
-            Some(step) if witnesses.is_empty() => {
+            Some(step) if watch.witnesses.is_empty() => {
                 let why = match silent.is_empty() {
                     true => "its default route has no gateway".to_owned(),
                     false => format!("{} does not answer even before the change", silent.join(", ")),
                 };
                 Err(Error::Untestable { step, why })
             }
-            _ if witnesses.is_empty() => Ok(None),
-            _ => Ok(Some(Watch(witnesses))),
+            _ => Ok(watch),
         }
+    }
+
+    /// The first of these steps that could cut off what is not watched, in words. `done` are the steps since the watch began.
+    pub(crate) async fn unwatched(
+        &self,
+        netlink: &Netlink,
+        now: &Observed,
+        steps: &[Planned],
+        watch: &Watch,
+        done: &[Planned],
+    ) -> Option<String> {
+        if let Some(danger) = plan::danger(now, steps) {
+            let is_watched = match self.named.is_empty() {
+                true => watch.covers(&danger.defaults, done),
+                false => watch.by_name,
+            };
+            if !is_watched {
+                return Some(danger.step);
+            }
+        }
+        if !plan::may_cut(now, steps) {
+            return None;
+        }
+        for endpoint in self.named.iter().chain(&self.server) {
+            if watch.endpoints.contains(&endpoint.to_string()) {
+                continue;
+            }
+            let found = find(endpoint, netlink, now, steps).await;
+            if let Some(step) = found.into_iter().find_map(|found| found.cut) {
+                return Some(step);
+            }
+        }
+        None
     }
 }
 
 impl Watch {
+    /// Whether nobody has to answer.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.witnesses.is_empty()
+    }
+
+    /// Whether all these default routes are watched: each gateway by whichever link, and those that the change itself has
+    /// brought.
+    fn covers(&self, defaults: &[DefaultRoute], done: &[Planned]) -> bool {
+        let is_watched = |default: &DefaultRoute| {
+            let same = |other: &DefaultRoute| (other.is_v4, other.gateway) == (default.is_v4, default.gateway);
+            self.defaults.iter().any(same) || done.iter().any(|planned| brings(&planned.apply, default))
+        };
+        defaults.iter().all(is_watched)
+    }
+
     /// Waits until all of them have answered again.
     ///
     /// # Errors
     /// [`Error::Silent`] after the deadline.
     pub(crate) async fn wait(&self, netlink: &Netlink) -> Result<(), Error> {
         let deadline = Instant::now() + DEADLINE;
-        let mut left: Vec<&Witness> = self.0.iter().collect();
+        let mut left: Vec<&Witness> = self.witnesses.iter().collect();
         loop {
             let mut answers = join_all(left.iter().map(|witness| witness.answers(netlink))).await.into_iter();
             left.retain(|_| !answers.next().unwrap_or_default());
@@ -183,6 +245,14 @@ impl Watch {
             sleep(PAUSE).await;
         }
     }
+}
+
+/// Whether the step has added the default route.
+fn brings(step: &Step, default: &DefaultRoute) -> bool {
+    let Step::AddRoute(route) = step else { return false };
+    let is_default =
+        route.destination.prefix_len() == 0 && route.destination.addr().is_ipv4() == default.is_v4;
+    is_default && route.hops.iter().any(|hop| hop.gateway == default.gateway)
 }
 
 /// A gateway as a neighbour, or by TCP where it does not answer as one: an administrator may have stated its hardware
@@ -233,4 +303,38 @@ async fn first_answering(endpoint: &Endpoint, netlink: &Netlink, found: &[Found]
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::observed::{Hop, MAIN_TABLE, Route};
+
+    fn default(is_v4: bool, gateway: &str, link: &str) -> DefaultRoute {
+        DefaultRoute { is_v4, metric: 100, link: link.into(), gateway: Some(gateway.parse().unwrap()) }
+    }
+
+    #[test]
+    fn a_later_plan_may_touch_what_is_watched_or_was_brought_and_nothing_else() {
+        let eth0 = default(true, "10.0.0.1", "eth0");
+        let watch = Watch { defaults: vec![eth0.clone()], ..Watch::default() };
+        assert!(watch.covers(&[eth0], &[]));
+        assert!(watch.covers(&[default(true, "10.0.0.1", "octbr")], &[]), "it has moved");
+        let other = default(true, "10.9.0.1", "eth1");
+        assert!(!watch.covers(std::slice::from_ref(&other), &[]), "another gateway");
+        assert!(!watch.covers(&[default(false, "fd00::1", "eth0")], &[]), "another family");
+        let hop = Hop { link: "eth1".into(), gateway: other.gateway, weight: 1, onlink: false };
+        let route = Route {
+            destination: "0.0.0.0/0".parse().unwrap(),
+            table: MAIN_TABLE,
+            metric: 0,
+            protocol: 79,
+            source: None,
+            mtu: None,
+            detail: None,
+            hops: vec![hop],
+        };
+        let step = Step::AddRoute(route).planned(&Observed::default());
+        assert!(watch.covers(std::slice::from_ref(&other), &[step]), "of the policy");
+    }
 }

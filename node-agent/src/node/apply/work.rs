@@ -8,6 +8,7 @@ use octavia_bridge_ipam::causes::chain;
 use octavia_bridge_netlink::Netlink;
 
 use super::journal::{Goal, Journal};
+use super::reach::{Targets, Watch};
 use super::undo::Undone;
 use super::{Error, kernel, observe, plan_now, reach};
 use crate::node::desired::Desired;
@@ -98,8 +99,13 @@ impl<'a> Work<'a> {
         self.write(|journal| journal.reached(goal));
     }
 
-    /// Does the plan, and what is left to do after it. Unless it is `guarded`, nothing that could cut the node off.
-    pub(super) async fn rounds(&mut self, mut plan: Plan, guarded: bool) -> Result<(), Failure> {
+    /// Does the plan, and what is left to do after it, but nothing that could cut off what is not `watched`.
+    pub(super) async fn rounds(
+        &mut self,
+        mut plan: Plan,
+        targets: &Targets,
+        watched: &Watch,
+    ) -> Result<(), Failure> {
         let mut outdated = None;
         for _ in 0..ROUNDS {
             outdated = self.round(plan).await?;
@@ -108,7 +114,9 @@ impl<'a> Work<'a> {
                 self.pay().await;
                 return Ok(());
             }
-            if let Some(step) = plan.cuts.as_ref().filter(|_| !guarded) {
+            let now = observe(self.netlink, self.desired).await.map_err(Failure::Other)?;
+            let unwatched = targets.unwatched(self.netlink, &now, &plan.steps, watched, &self.done).await;
+            if let Some(step) = unwatched {
                 return Err(Failure::NotReached(format!("{step}, which could cut this node off by now")));
             }
         }

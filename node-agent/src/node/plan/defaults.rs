@@ -127,6 +127,7 @@ fn as_route(default: &DefaultRoute) -> Route {
         protocol: 0,
         source: None,
         mtu: None,
+        detail: None,
         hops: vec![hop],
     }
 }
