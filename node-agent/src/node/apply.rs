@@ -127,8 +127,12 @@ pub(crate) async fn carry_out(
     if plan.steps.is_empty() {
         return Ok(Done::default());
     }
-    let before = observe(netlink, desired).await?;
+    let mut before = observe(netlink, desired).await?;
     let watched = targets.watch(netlink, &before, &plan.steps).await.map_err(Error::Unreachable)?;
+    // To ask takes seconds if there is no answer, and what others have changed meanwhile is theirs.
+    if !watched.is_empty() {
+        before = observe(netlink, desired).await?;
+    }
     let mut work = Work::begin(netlink, desired, &before, directory);
     let mut result = work.rounds(plan, targets, &watched).await;
     if result.is_ok() && !watched.is_empty() {

@@ -217,3 +217,26 @@ fn in_a_cluster_the_api_server_has_to_answer_by_a_new_connection() {
         assert_eq!(daemon.stop(), Some(0));
     });
 }
+
+#[test]
+fn what_others_do_while_gateways_are_asked_is_theirs() {
+    on_a_node(|node| {
+        let _router = uplink(node);
+        node.ip("route add default via 10.0.0.1");
+        node.ip("addr add fd00::5/64 dev enp6s0 nodad");
+        // Nobody has this address, which takes seconds to find out.
+        node.ip("-6 route add default via fd00::9 dev enp6s0");
+        let policy = NO_IPV4.replace("type: ethernet", "type: ethernet, mtu: 1400");
+        fs::write(node.path("policy.yaml"), policy).unwrap();
+        let mut agent = node.agent(&format!("apply -f {}", node.path("policy.yaml").display()));
+        let agent = agent.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        until(SOON, "it is asked", || node.ip("neigh show fd00::9 dev enp6s0").contains("INCOMPLETE"));
+        node.ip("addr add fd00::77/64 dev enp6s0 nodad");
+        let output = agent.wait_with_output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        let text = format!("no answer from the gateway 10.0.0.1 {SILENT}; everything was put back as it was");
+        assert!(stderr.contains(&text), "{stderr}");
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(node.ip("-6 addr show dev enp6s0").contains("fd00::77"));
+    });
+}
