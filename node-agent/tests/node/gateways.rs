@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::router::Router;
-use crate::scene::{AGENT, Node, on_a_node, until};
+use crate::scene::{AGENT, Daemon, Node, on_a_node, until};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -189,24 +189,27 @@ fn what_the_user_names_is_asked_wherever_the_way_to_it_could_be_cut() {
     });
 }
 
+/// The agent of a cluster whose API server is 10.50.0.1.
+fn in_a_cluster(node: &Node, policy: &str) -> Daemon {
+    let kubeconfig = "{apiVersion: v1, kind: Config, current-context: c, \
+        clusters: [{name: k, cluster: {server: 'http://10.50.0.1:6443'}}], \
+        contexts: [{name: c, context: {cluster: k, user: u}}], users: [{name: u, user: {}}]}";
+    fs::write(node.path("kubeconfig"), kubeconfig).unwrap();
+    fs::write(node.path("policy.yaml"), policy).unwrap();
+    node.start(&format!(
+        "run --cluster --node-name n --kubeconfig {} --socket {} --health-bind none -f {}",
+        node.path("kubeconfig").display(),
+        node.path("agent.sock").display(),
+        node.path("policy.yaml").display(),
+    ))
+}
+
 #[test]
 fn in_a_cluster_the_api_server_has_to_answer_by_a_new_connection() {
     on_a_node(|node| {
         let _router = far(node);
-        let kubeconfig = "{apiVersion: v1, kind: Config, current-context: c, \
-            clusters: [{name: k, cluster: {server: 'http://10.50.0.1:6443'}}], \
-            contexts: [{name: c, context: {cluster: k, user: u}}], users: [{name: u, user: {}}]}";
-        fs::write(node.path("kubeconfig"), kubeconfig).unwrap();
-        fs::write(node.path("policy.yaml"), "interfaces: []").unwrap();
-        let words = format!(
-            "run --cluster --node-name n --kubeconfig {} --socket {} --health-bind none -f {}",
-            node.path("kubeconfig").display(),
-            node.path("agent.sock").display(),
-            node.path("policy.yaml").display(),
-        );
-        fs::write(node.path("policy.yaml"), DETOUR).unwrap();
         let before = node.snapshot();
-        let mut daemon = node.start(&words);
+        let mut daemon = in_a_cluster(node, DETOUR);
         let text = format!("no answer from 10.50.0.1:6443 {SILENT}");
         until(Duration::from_secs(60), "it is taken back", || node.log().contains(&text));
         until(SOON, "as before", || node.snapshot() == before);
@@ -214,6 +217,24 @@ fn in_a_cluster_the_api_server_has_to_answer_by_a_new_connection() {
         std::thread::sleep(Duration::from_secs(8));
         assert_eq!(node.snapshot(), before);
         assert!(node.log().contains("not tried again"), "{}", node.log());
+        assert_eq!(daemon.stop(), Some(0));
+    });
+}
+
+/// It may be on this node, or its service's address may be translated to one that is.
+#[test]
+fn the_api_server_alone_is_not_enough() {
+    on_a_node(|node| {
+        let router = uplink(node);
+        router.ip("addr add 10.50.0.1/32 dev lo");
+        node.ip("route add 10.50.0.0/16 via 10.0.0.1");
+        // Nobody has this address.
+        node.ip("route add default via 10.0.0.9");
+        let before = node.snapshot();
+        let mut daemon = in_a_cluster(node, MTU);
+        let text = "the gateway 10.0.0.9 does not answer even before the change";
+        until(Duration::from_secs(60), "it is refused", || node.log().contains(text));
+        assert_eq!(node.snapshot(), before);
         assert_eq!(daemon.stop(), Some(0));
     });
 }

@@ -1,7 +1,7 @@
 //! Whether the node can still reach the rest of the world after its own uplink was touched.
 //!
 //! Only what answered before the change is asked after it, and all of that has to answer: the gateways of the default routes
-//! that the change could cut, or what the user named instead, and in a cluster the API server. A gateway is asked as a
+//! that the change could cut, or what the user named instead, and in a cluster the API server besides. A gateway is asked as a
 //! neighbour, by ARP or neighbour discovery, which no firewall of its own keeps it from answering.
 
 mod endpoint;
@@ -104,7 +104,8 @@ impl Targets {
             let found = find(endpoint, netlink, before, steps).await;
             endangered |= found.iter().any(|found| found.cut.is_some());
         }
-        endangered
+        // Which is asked in any case.
+        endangered || self.server.is_some()
     }
 
     /// What answers now and has to answer after these steps; nothing if they can cut nothing off.
@@ -156,13 +157,6 @@ impl Targets {
                 }
             }
         }
-        if let Some(server) = &self.server {
-            let found = find(server, netlink, before, steps).await;
-            if step.is_some() || found.iter().any(|found| found.cut.is_some()) {
-                watch.endpoints.insert(server.to_string());
-                watch.witnesses.extend(first_answering(server, netlink, &found).await);
-            }
-        }
         match step {
             Some(step) if watch.witnesses.is_empty() => {
                 let why = match silent.is_empty() {
@@ -171,7 +165,13 @@ impl Targets {
                 };
                 Err(Error::Untestable { step, why })
             }
-            _ => Ok(watch),
+            _ => {
+                if let Some(server) = &self.server {
+                    watch.endpoints.insert(server.to_string());
+                    watch.witnesses.extend(ask_server(server, netlink).await);
+                }
+                Ok(watch)
+            }
         }
     }
 
@@ -219,7 +219,8 @@ impl Watch {
     /// brought.
     fn covers(&self, defaults: &[DefaultRoute], done: &[Planned]) -> bool {
         let is_watched = |default: &DefaultRoute| {
-            let same = |other: &DefaultRoute| (other.is_v4, other.gateway) == (default.is_v4, default.gateway);
+            let same =
+                |other: &DefaultRoute| (other.is_v4, other.gateway) == (default.is_v4, default.gateway);
             self.defaults.iter().any(same) || done.iter().any(|planned| brings(&planned.apply, default))
         };
         defaults.iter().all(is_watched)
@@ -293,6 +294,19 @@ async fn way(netlink: &Netlink, address: SocketAddr) -> nl::Result<Option<Way>> 
         links.extend(netlink.link(hop.link).await?.map(|link| link.name));
     }
     Ok(Some(Way { to: address.ip(), links }))
+}
+
+/// By which way a service's address is reached is not for the routes to tell: kube-proxy translates it, or has it as an
+/// address of the node's own. So the API server is asked whatever the steps do, and since it may be on this node, its answer
+/// alone says nothing about the rest of the world.
+async fn ask_server(server: &Endpoint, netlink: &Netlink) -> Option<Witness> {
+    for address in server.resolve().await {
+        let witness = Witness::Connection { name: server.to_string(), address };
+        if witness.answers(netlink).await {
+            return Some(witness);
+        }
+    }
+    None
 }
 
 async fn first_answering(endpoint: &Endpoint, netlink: &Netlink, found: &[Found]) -> Option<Witness> {
