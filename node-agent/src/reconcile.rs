@@ -29,6 +29,7 @@ mod groups;
 mod keeper;
 mod marks;
 mod ports;
+mod refusals;
 mod repair;
 mod standing;
 mod supervisor;

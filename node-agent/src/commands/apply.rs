@@ -69,7 +69,7 @@ async fn reconcile(
     warn(&desired, &plan);
     let draft = state.draft(&kept)?;
     let mut cut_offs = state.cut_offs();
-    let targets = Targets { lost: cut_offs.lost(), ..Targets::named(&safety.reach) };
+    let targets = Targets::named(&safety.reach).and_lost(cut_offs.lost());
     let goal = Goal::Keep(kept);
     match apply::carry_out(netlink, &desired, plan, &targets, state.journal(), Some(&goal)).await {
         Ok(done) => {

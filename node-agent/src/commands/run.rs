@@ -67,7 +67,7 @@ pub(crate) async fn run(cli: &Cli, options: &Run) -> anyhow::Result<ExitCode> {
         state_dir: cli.state_dir.clone(),
         nmstate_lock: cli.nmstate_lock.clone(),
         input: input.clone(),
-        targets: Targets { server, ..Targets::named(&safety.reach) },
+        targets: Targets::named(&safety.reach).and_server(server),
         interval: keeping.interval,
         api,
         standing,

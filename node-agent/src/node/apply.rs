@@ -55,6 +55,11 @@ impl Error {
         }
     }
 
+    /// Whether any step was begun.
+    pub(crate) fn was_begun(&self) -> bool {
+        matches!(self, Self::TakenBack { .. } | Self::CutOff { .. })
+    }
+
     /// Whether the node is not as it was before.
     pub(crate) fn has_changed_the_node(&self) -> bool {
         match self {
@@ -102,6 +107,11 @@ pub(crate) struct Done {
 }
 
 impl Done {
+    /// Whether there is, or would be, a journal of it.
+    pub(crate) fn is_begun(&self) -> bool {
+        !self.steps.is_empty() || self.journal.is_some()
+    }
+
     /// What was to follow is done as well. A process killed before this leaves it to the next.
     pub(crate) fn end(self) -> Vec<Planned> {
         finish(self.journal);

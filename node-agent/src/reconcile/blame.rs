@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::keeper::{Keeper, RETRY};
 use super::repair::why_not;
-use super::standing::Looked;
+use super::standing::{Failure, Looked};
 use crate::cluster::policies::{Candidate, Outcome, Verdict};
 use crate::node::state;
 
@@ -89,13 +89,14 @@ impl Keeper<'_> {
         }
     }
 
-    /// Keeps what was in force before, if files that are new cut the node off, or cannot be kept.
+    /// Keeps what was in force before, if files that are new cut the node off, could do so unseen, or
+    /// cannot be kept.
     async fn without_new_files(&mut self, result: anyhow::Result<Looked>) -> anyhow::Result<Looked> {
         let (why, cut_off) = match &result {
             Err(error) if error.is::<state::Error>() => (chain(&**error), false),
             Err(_) => return result,
-            Ok(looked) => match looked.failures.iter().find(|failure| self.cut_offs.has(&failure.why)) {
-                Some(failure) => (failure.why.clone(), true),
+            Ok(looked) => match looked.failures.iter().find(|failure| self.leaves_files_out(failure)) {
+                Some(failure) => (failure.why.clone(), !failure.is_untestable),
                 None => return result,
             },
         };
@@ -114,6 +115,13 @@ impl Keeper<'_> {
         self.merge().await?;
         self.standing.left_out(why);
         Ok(result.unwrap_or_default().then(self.repair().await?))
+    }
+
+    /// Whether new files are left out because of it. What nobody can vouch for waits only where something else is in force:
+    /// with nothing to fall back to, its harmless parts are kept.
+    fn leaves_files_out(&self, failure: &Failure) -> bool {
+        let is_new = !failure.is_old && !self.in_force.is_empty();
+        self.cut_offs.has(&failure.why) || failure.is_untestable && is_new
     }
 
     /// Until when what is held back is not tried again. A disk may have room again soon, and a try changes no link.

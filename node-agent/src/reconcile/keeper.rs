@@ -15,7 +15,7 @@ use super::fights::Fights;
 use super::files::Files;
 use super::marks::Marks;
 use super::ports::Ports;
-use super::repair::RefusedGroup;
+use super::refusals::Refusals;
 use super::standing::{Looked, Standing};
 use super::supervisor::Job;
 use super::wanted::{Wanted, chosen};
@@ -73,8 +73,8 @@ pub(super) struct Keeper<'a> {
     pub(super) promised: bool,
     pub(super) watch: Watch,
     pub(super) fights: Fights,
-    /// What was begun and taken back just now.
-    pub(super) refused_groups: Vec<RefusedGroup>,
+    /// Groups that are not tried for a while.
+    pub(super) refusals: Refusals,
     /// Said once, not at every look.
     pub(super) told: Vec<String>,
     pub(super) standing: Standing,
@@ -112,14 +112,14 @@ pub(super) async fn keep(job: &Arc<Job>) -> anyhow::Result<()> {
     };
     let texts_in_force = recovery::kept_last(&job.state).unwrap_or_default();
     let cut_offs = job.state.cut_offs();
-    let targets = Targets { lost: cut_offs.lost(), ..job.targets.clone() };
+    let targets = job.targets.clone().and_lost(cut_offs.lost());
     let mut keeper = Keeper {
         recovered: false,
         promised: false,
         watch: Watch::default(),
         targets,
         fights: Fights::default(),
-        refused_groups: Vec::new(),
+        refusals: Refusals::default(),
         told: Vec::new(),
         standing: job.standing.clone(),
         disk: Disk::new(job.clone()),

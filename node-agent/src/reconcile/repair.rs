@@ -7,24 +7,16 @@ use octavia_bridge_ipam::causes::chain;
 use tokio::time::Instant;
 
 use super::groups::{Group, place, split};
-use super::keeper::{Keeper, RETRY};
+use super::keeper::Keeper;
 use super::standing::{Failure, Looked};
 use super::wanted::WHOLE;
 use crate::cluster::policies::{Part, RETRY_ANNOTATION};
-use crate::node::apply::{self, Error, Goal};
+use crate::node::apply::{self, Done, Error, Goal};
 use crate::node::desired::Desired;
 use crate::node::observed::{Observed, read_scope};
 use crate::node::plan::{self, Plan};
 use crate::node::recovery;
 use crate::node::state::{self, Bridges};
-
-/// A group that was begun and taken back.
-pub(super) struct RefusedGroup {
-    desired: Desired,
-    why: String,
-    /// It is not tried again before.
-    until: Instant,
-}
 
 /// What can be brought about now.
 struct Round {
@@ -60,29 +52,26 @@ impl Keeper<'_> {
             }
         }
         let started = Instant::now();
-        self.refused_groups.retain(|refused| started < refused.until);
-        let Round { part, plan, failures } = self.plan_apart().await?;
+        self.refusals.tidy(started);
+        let Round { part, mut plan, failures } = self.plan_apart().await?;
         let mut looked = Looked { failures, ..Looked::default() };
+        let desired = part.as_ref().unwrap_or(&self.desired).clone();
+        if self.harmless_first(&desired, &plan, &mut looked).await? {
+            plan = apply::plan_now(self.netlink, &desired).await?;
+        }
         looked.waits.clone_from(&plan.missing);
-        looked.warnings.clone_from(&plan.warnings);
+        looked.warnings.extend(plan.warnings.iter().cloned());
         let goal = self.is_settled(&looked).then(|| Goal::Keep(self.texts.clone()));
         // With nothing to keep there is nothing to bring about at the next boot either.
         let keeps = goal.is_some() && !self.desired.is_empty();
         // With a journal as in `apply`: killed on its way to a state that was never kept, the next start, which may
         // know only the kept one, would not know what of the other to take away.
-        let journal = self.state.journal();
-        let desired = part.as_ref().unwrap_or(&self.desired);
-        if !plan.steps.is_empty() {
-            self.disk.begins_steps();
-        }
-        let done = apply::carry_out(self.netlink, desired, plan, &self.targets, journal, goal.as_ref()).await;
-        let done = match done {
+        let done = match self.carry_out(&desired, plan, goal.as_ref()).await {
             Ok(done) => done,
             Err(error) => {
                 if matches!(error, Error::Observe(_)) {
                     return Err(error.into());
                 }
-                let desired = desired.clone();
                 self.remember_lost(&error);
                 looked.waits.clear();
                 looked.warnings = notes;
@@ -95,7 +84,7 @@ impl Keeper<'_> {
         looked.took = started.elapsed();
         looked.warnings.extend(notes);
         looked.warnings.extend(done.notes.iter().cloned());
-        looked.steps = done.steps.iter().map(|planned| planned.apply.clone()).collect();
+        looked.steps.extend(done.steps.iter().map(|planned| planned.apply.clone()));
         if goal.is_none() {
             drop(done.end());
             return Ok(looked);
@@ -104,7 +93,7 @@ impl Keeper<'_> {
             self.disk.keep(keeps.then_some(&self.texts));
         }
         // Without steps there is no journal either, and that of earlier ones stays.
-        if !done.steps.is_empty() {
+        if done.is_begun() {
             self.disk.follows(done);
         }
         self.texts_in_force.clone_from(&self.texts);
@@ -145,8 +134,9 @@ impl Keeper<'_> {
             };
             if plan.steps.is_empty() {
                 part.extend(group.desired);
-            } else if let Some(why) = self.was_refused(&group) {
-                failures.push(self.failure(&group, why.to_owned(), None));
+            } else if let Some(refusal) = self.refusals.of(&group.desired, now) {
+                let is_untestable = refusal.is_untestable;
+                failures.push(Failure { is_untestable, ..self.failure(&group, refusal.why.clone(), None) });
             } else if let Some(why) = self.cut_offs.why(&self.wanted.identity(&group, &self.parts))
                 && self.endangers(&observed, &plan).await
             {
@@ -182,12 +172,13 @@ impl Keeper<'_> {
     /// Notes that a group was taken back because of `error`. One that cut the node off is not tried again by itself.
     fn taken_back(&mut self, group: Group, error: &Error, looked: &mut Looked) {
         let why = why_taken_back(error);
-        looked.failures.push(self.failure(&group, why.clone(), None));
+        let is_untestable = matches!(error, Error::Unreachable(_));
+        looked.failures.push(Failure { is_untestable, ..self.failure(&group, why.clone(), None) });
         if matches!(error, Error::CutOff { .. }) {
             self.cut_offs.add(self.wanted.identity(&group, &self.parts), why.clone());
             self.disk.keep_cut_offs(&self.cut_offs);
         }
-        self.refuse(group, why);
+        self.refusals.add(group.desired, why, is_untestable, Instant::now());
     }
 
     /// After all groups together have failed and were taken back, because of `whole`.
@@ -197,9 +188,17 @@ impl Keeper<'_> {
         whole: &Error,
         looked: &mut Looked,
     ) -> Result<(), Error> {
-        let cut = matches!(whole, Error::CutOff { .. } | Error::Unreachable(_));
-        let groups = self.groups(desired, &self.read(desired).await?);
+        let observed = self.read(desired).await?;
+        let groups = self.groups(desired, &observed);
         let only = groups.len() == 1;
+        let is_sure = match whole {
+            // Nobody answers who could tell of one of them either.
+            Error::Unreachable(_) => true,
+            // Once is enough for what takes the node's connection away. Of several that may have done it, each is tried
+            // by itself, so that none is remembered for what another did.
+            Error::CutOff { .. } => self.suspects(&groups, &observed).await == 1,
+            _ => false,
+        };
         for group in groups {
             let plan = match apply::plan_now(self.netlink, &group.desired).await {
                 Ok(plan) => plan,
@@ -211,18 +210,11 @@ impl Keeper<'_> {
             };
             looked.waits.extend(plan.missing.iter().cloned());
             looked.warnings.extend(plan.warnings.iter().cloned());
-            // Once is enough for what takes the node's connection away.
-            if only || cut && self.endangers(&self.read(&group.desired).await?, &plan).await {
+            if only || is_sure && self.endangers(&self.read(&group.desired).await?, &plan).await {
                 self.taken_back(group, whole, looked);
                 continue;
             }
-            let journal = self.state.journal();
-            if !plan.steps.is_empty() {
-                self.disk.begins_steps();
-            }
-            let done =
-                apply::carry_out(self.netlink, &group.desired, plan, &self.targets, journal, None).await;
-            match done {
+            match self.carry_out(&group.desired, plan, None).await {
                 Ok(done) => {
                     looked.warnings.extend(done.notes.iter().cloned());
                     looked.steps.extend(done.end().into_iter().map(|planned| planned.apply));
@@ -237,6 +229,70 @@ impl Keeper<'_> {
         Ok(())
     }
 
+    /// Carries a plan out. The journal of earlier steps ends with the first of these.
+    async fn carry_out(&mut self, desired: &Desired, plan: Plan, goal: Option<&Goal>) -> Result<Done, Error> {
+        let journal = self.state.journal();
+        let done = apply::carry_out(self.netlink, desired, plan, &self.targets, journal, goal).await;
+        let is_begun = match &done {
+            Ok(done) => done.is_begun(),
+            Err(error) => error.was_begun(),
+        };
+        if is_begun {
+            self.disk.begins_steps();
+        }
+        done
+    }
+
+    /// Brings about the groups that cannot cut the node off, before anybody is asked about the others: asking takes
+    /// seconds, and there may be no answer. Whether it has changed anything.
+    async fn harmless_first(
+        &mut self,
+        desired: &Desired,
+        plan: &Plan,
+        looked: &mut Looked,
+    ) -> Result<bool, Error> {
+        if plan.steps.is_empty() || plan.cuts.is_none() && self.targets.named.is_empty() {
+            return Ok(false);
+        }
+        let observed = self.read(desired).await?;
+        let mut harmless = Desired::default();
+        for group in self.groups(desired, &observed) {
+            let Ok(plan) = plan::plan(&group.desired, &observed) else { continue };
+            if !plan.steps.is_empty() && !self.endangers(&observed, &plan).await {
+                harmless.extend(group.desired);
+            }
+        }
+        if harmless.is_empty() {
+            return Ok(false);
+        }
+        let plan = match apply::plan_now(self.netlink, &harmless).await {
+            Ok(plan) => plan,
+            Err(Error::Conflicts(_)) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        match self.carry_out(&harmless, plan, None).await {
+            Ok(done) => {
+                looked.warnings.extend(done.notes.iter().cloned());
+                looked.steps.extend(done.end().into_iter().map(|planned| planned.apply));
+            }
+            Err(error @ Error::Observe(_)) => return Err(error),
+            // It fails once more with the rest, which tells whose fault it is.
+            Err(error) => tracing::debug!("{}", chain(&error)),
+        }
+        Ok(true)
+    }
+
+    /// How many of the groups could have cut the node off.
+    async fn suspects(&self, groups: &[Group], observed: &Observed) -> usize {
+        let mut suspects = 0;
+        for group in groups {
+            if let Ok(plan) = plan::plan(&group.desired, observed) {
+                suspects += usize::from(self.endangers(observed, &plan).await);
+            }
+        }
+        suspects
+    }
+
     /// Whether the plan could cut the node off.
     async fn endangers(&self, observed: &Observed, plan: &Plan) -> bool {
         !plan.steps.is_empty() && self.targets.is_endangered(self.netlink, observed, &plan.steps).await
@@ -249,21 +305,9 @@ impl Keeper<'_> {
         split(desired, observed, &together)
     }
 
-    /// Notes that a group was begun and taken back. The events of that would have it tried again at once, for ever.
-    fn refuse(&mut self, group: Group, why: String) {
-        let until = Instant::now() + RETRY;
-        self.refused_groups.push(RefusedGroup { desired: group.desired, why, until });
-    }
-
     /// Whether a group of the plan may have to be left as it is.
     fn may_be_refused(&self, plan: &Plan) -> bool {
-        !self.refused_groups.is_empty() || !plan.steps.is_empty() && self.cut_offs.any(WHOLE)
-    }
-
-    /// Why the group was taken back just now, if it asks for the same still.
-    fn was_refused(&self, group: &Group) -> Option<&str> {
-        let same = self.refused_groups.iter().find(|refused| refused.desired == group.desired);
-        same.map(|refused| refused.why.as_str())
+        self.refusals.any(Instant::now()) || !plan.steps.is_empty() && self.cut_offs.any(WHOLE)
     }
 
     async fn read(&self, desired: &Desired) -> Result<Observed, Error> {
@@ -274,7 +318,7 @@ impl Keeper<'_> {
 
     fn failure(&self, group: &Group, why: String, pause: Option<Duration>) -> Failure {
         let is_old = self.in_force.has(&group.desired);
-        Failure { names: group.names.clone(), why, pause, is_old }
+        Failure { names: group.names.clone(), why, pause, is_old, is_untestable: false }
     }
 
     /// Whether what is wanted may be kept on disk: all that is not brought about was in force before.

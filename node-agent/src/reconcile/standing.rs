@@ -59,6 +59,8 @@ pub(super) struct Failure {
     pub(super) pause: Option<Duration>,
     /// It was in force once, as it is wanted now.
     pub(super) is_old: bool,
+    /// It was not begun: nobody answers who could tell afterwards whether it has cut the node off.
+    pub(super) is_untestable: bool,
 }
 
 impl fmt::Display for Failure {

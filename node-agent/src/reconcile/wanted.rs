@@ -293,6 +293,7 @@ impl Keeper<'_> {
                     self.disk.keep_cut_offs(&self.cut_offs);
                 }
                 self.wanted.hold_cut_offs(&self.cut_offs);
+                self.refusals.clear();
                 self.standing.accepted();
                 self.held_until = None;
                 self.begin().await

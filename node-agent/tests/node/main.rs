@@ -31,4 +31,5 @@ mod set_aside;
 mod slow_disk;
 mod taking_back;
 mod two_threads;
+mod unanswered;
 mod witness;

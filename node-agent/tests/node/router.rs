@@ -25,6 +25,11 @@ impl Router {
         router
     }
 
+    /// Takes a link of the node.
+    pub(crate) fn take(&self, node: &Node, link: &str) {
+        node.ip(&format!("link set {link} netns {}", self.0.id()));
+    }
+
     pub(crate) fn ip(&self, words: &str) {
         self.text(words);
     }

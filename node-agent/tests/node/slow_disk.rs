@@ -48,3 +48,31 @@ fn links_are_repaired_while_a_new_policy_is_on_its_way_to_the_disk() {
         until(SOON * 2, "it is kept", || kept().contains("1400") && !journal.exists());
     });
 }
+
+/// The journal of the one, which is not on the disk yet, must not be left behind: the next start would keep the older one.
+#[test]
+fn a_change_that_is_not_begun_leaves_the_journal_of_the_one_before_to_its_end() {
+    on_a_node(|node| {
+        node.ok("apply -f -", POLICY);
+        node.ip("link add nic-a type veth peer name wire-a");
+        node.ip("link set nic-a up");
+        node.ip("link set wire-a up");
+        node.ip("addr add 10.1.1.1/24 dev nic-a");
+        node.ip("route add default via 10.1.1.9");
+        let first = POLICY.replace("1500", "1400");
+        fs::write(node.path("policy.yaml"), &first).unwrap();
+        let journal = node.path("state/agent/journal.jsonl");
+        let _daemon = start(node, 8);
+        until(SOON, "the journal says that it is in force", || {
+            fs::read_to_string(&journal).is_ok_and(|journal| journal.contains("\"reached\""))
+        });
+        let second = format!("{first}- {{name: nic-a, type: ethernet, mtu: 1300}}\n");
+        fs::write(node.path("policy.yaml"), second).unwrap();
+        until(SOON, "the next is refused", || {
+            fs::read_to_string(node.path("log")).unwrap().contains("does not answer even before the change")
+        });
+        assert!(journal.exists(), "the disk was faster, which proves nothing");
+        let kept = || fs::read_to_string(node.path("state/agent/desired.json")).unwrap();
+        until(SOON * 2, "the first is kept", || kept().contains("1400") && !journal.exists());
+    });
+}

@@ -5,11 +5,13 @@
 //! neighbour, by ARP or neighbour discovery, which no firewall of its own keeps it from answering.
 
 mod endpoint;
+mod names;
 mod witness;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -18,6 +20,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::node::observed::{DefaultRoute, Observed};
 use crate::node::plan::{self, Planned, Step, Way};
+use names::Names;
 use witness::Witness;
 
 pub(crate) use endpoint::Endpoint;
@@ -43,6 +46,8 @@ pub(crate) enum Error {
 /// Whom to ask.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Targets {
+    /// Their addresses as they were known last.
+    names: Arc<Names>,
     /// What the user named, instead of the default gateways.
     pub(crate) named: Vec<Endpoint>,
     /// The API server, besides.
@@ -88,6 +93,16 @@ impl Targets {
         all
     }
 
+    /// The same, and default routes that an earlier change has cost the node.
+    pub(crate) fn and_lost(self, lost: Vec<DefaultRoute>) -> Self {
+        Self { lost, ..self }
+    }
+
+    /// The same, and the API server.
+    pub(crate) fn and_server(self, server: Option<Endpoint>) -> Self {
+        Self { server, ..self }
+    }
+
     /// Whether these steps could cut the node off, or the way to one of those who are asked.
     pub(crate) async fn is_endangered(
         &self,
@@ -101,7 +116,7 @@ impl Targets {
         }
         let mut endangered = plan::danger(before, steps).is_some();
         for endpoint in self.named.iter().chain(&self.server) {
-            let found = find(endpoint, netlink, before, steps).await;
+            let found = self.find(endpoint, netlink, before, steps).await;
             endangered |= found.iter().any(|found| found.cut.is_some());
         }
         // Which is asked in any case.
@@ -128,7 +143,7 @@ impl Targets {
         watch.defaults = danger.map(|danger| danger.defaults).unwrap_or_default();
         let mut silent = Vec::new();
         for endpoint in &self.named {
-            let found = find(endpoint, netlink, before, steps).await;
+            let found = self.find(endpoint, netlink, before, steps).await;
             let cut = found.iter().find_map(|found| found.cut.clone());
             if step.is_none() && cut.is_none() {
                 continue;
@@ -168,7 +183,9 @@ impl Targets {
             _ => {
                 if let Some(server) = &self.server {
                     watch.endpoints.insert(server.to_string());
-                    watch.witnesses.extend(ask_server(server, netlink).await);
+                    watch
+                        .witnesses
+                        .extend(ask_server(server, self.names.resolve(server).await, netlink).await);
                 }
                 Ok(watch)
             }
@@ -200,12 +217,31 @@ impl Targets {
             if watch.endpoints.contains(&endpoint.to_string()) {
                 continue;
             }
-            let found = find(endpoint, netlink, now, steps).await;
+            let found = self.find(endpoint, netlink, now, steps).await;
             if let Some(step) = found.into_iter().find_map(|found| found.cut) {
                 return Some(step);
             }
         }
         None
+    }
+
+    /// The addresses of an endpoint that are not this node's own.
+    async fn find(
+        &self,
+        endpoint: &Endpoint,
+        netlink: &Netlink,
+        before: &Observed,
+        steps: &[Planned],
+    ) -> Vec<Found> {
+        let mut all = Vec::new();
+        for address in self.names.resolve(endpoint).await {
+            match way(netlink, address).await {
+                Ok(Some(way)) => all.push(Found { address, cut: plan::cuts(before, steps, &way) }),
+                Ok(None) => {}
+                Err(error) => tracing::debug!("{error}"),
+            }
+        }
+        all
     }
 }
 
@@ -272,19 +308,6 @@ async fn of_gateway(netlink: &Netlink, default: &DefaultRoute) -> Option<Witness
     connection.answers(netlink).await.then_some(connection)
 }
 
-/// The addresses of an endpoint that are not this node's own.
-async fn find(endpoint: &Endpoint, netlink: &Netlink, before: &Observed, steps: &[Planned]) -> Vec<Found> {
-    let mut all = Vec::new();
-    for address in endpoint.resolve().await {
-        match way(netlink, address).await {
-            Ok(Some(way)) => all.push(Found { address, cut: plan::cuts(before, steps, &way) }),
-            Ok(None) => {}
-            Err(error) => tracing::debug!("{error}"),
-        }
-    }
-    all
-}
-
 /// By which links packets leave to the address; `None` for one of this node's own, or one that there is no route to.
 async fn way(netlink: &Netlink, address: SocketAddr) -> nl::Result<Option<Way>> {
     let route = netlink.route_to(address.ip()).await?;
@@ -299,8 +322,8 @@ async fn way(netlink: &Netlink, address: SocketAddr) -> nl::Result<Option<Way>> 
 /// By which way a service's address is reached is not for the routes to tell: kube-proxy translates it, or has it as an
 /// address of the node's own. So the API server is asked whatever the steps do, and since it may be on this node, its answer
 /// alone says nothing about the rest of the world.
-async fn ask_server(server: &Endpoint, netlink: &Netlink) -> Option<Witness> {
-    for address in server.resolve().await {
+async fn ask_server(server: &Endpoint, addresses: Vec<SocketAddr>, netlink: &Netlink) -> Option<Witness> {
+    for address in addresses {
         let witness = Witness::Connection { name: server.to_string(), address };
         if witness.answers(netlink).await {
             return Some(witness);

@@ -27,21 +27,21 @@ impl Endpoint {
         Self { host: bare.unwrap_or(host).to_owned(), port }
     }
 
-    /// Its addresses now; none if the name cannot be resolved.
-    pub(super) async fn resolve(&self) -> Vec<SocketAddr> {
-        if let Ok(address) = self.host.parse::<IpAddr>() {
-            return vec![SocketAddr::new(address, self.port)];
-        }
+    /// Its address, if it is given by one.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        self.host.parse::<IpAddr>().ok().map(|address| SocketAddr::new(address, self.port))
+    }
+
+    /// Its addresses now.
+    ///
+    /// # Errors
+    /// The attempt and its cause, in words.
+    pub(super) async fn resolve(&self) -> Result<Vec<SocketAddr>, String> {
+        let failed = |why: String| format!("resolve {}: {why}", self.host);
         match timeout(RESOLVING, lookup_host((self.host.as_str(), self.port))).await {
-            Ok(Ok(addresses)) => addresses.take(MOST).collect(),
-            Ok(Err(error)) => {
-                tracing::warn!("resolve {}: {error}", self.host);
-                Vec::new()
-            }
-            Err(_) => {
-                tracing::warn!("resolve {}: no answer within {} s", self.host, RESOLVING.as_secs());
-                Vec::new()
-            }
+            Ok(Ok(addresses)) => Ok(addresses.take(MOST).collect()),
+            Ok(Err(error)) => Err(failed(error.to_string())),
+            Err(_) => Err(failed(format!("no answer within {} s", RESOLVING.as_secs()))),
         }
     }
 }

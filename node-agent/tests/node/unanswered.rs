@@ -1,0 +1,77 @@
+//! Changes that could cut the node off, and `run`: what is in force is kept meanwhile.
+
+use std::fs;
+use std::time::Duration;
+
+use crate::router::Router;
+use crate::scene::{Daemon, Node, on_a_node, until};
+
+const SOON: Duration = Duration::from_secs(60);
+
+const KEPT: &str = "interfaces: [{name: br-a, type: linux-bridge, bridge: {port: [{name: enp6s0}]}}]";
+
+fn start(node: &Node, policy: &str) -> Daemon {
+    fs::write(node.path("policy.yaml"), policy).unwrap();
+    node.start(&format!("run --health-bind none -f {}", node.path("policy.yaml").display()))
+}
+
+fn is_up(node: &Node, name: &str) -> bool {
+    node.link(name).is_some_and(|link| link["flags"].as_array().unwrap().contains(&"UP".into()))
+}
+
+#[test]
+fn while_nobody_answers_what_is_in_force_is_kept_and_the_new_file_waits() {
+    on_a_node(|node| {
+        node.ip("link add nic-a type veth peer name wire-a");
+        node.ip("link set nic-a up");
+        node.ip("link set wire-a up");
+        node.ip("addr add 10.1.1.1/24 dev nic-a");
+        node.ip("route add default via 10.1.1.9");
+        node.ok("apply -f -", KEPT);
+        let _daemon = start(node, &KEPT.replace("{name: enp6s0}", "{name: enp6s0}, {name: nic-a}"));
+        until(SOON, "it is told", || {
+            let told = node.run("health ready", "").stdout;
+            told.contains("a newer one has no effect: ")
+                && told.contains("does not answer even before the change")
+        });
+        // Of the same links as the change that waits.
+        for fault in ["set br-a down", "set enp6s0 nomaster", "del br-a"] {
+            node.ip(&format!("link {fault}"));
+            until(SOON, fault, || {
+                is_up(node, "br-a") && node.link("enp6s0").is_some_and(|link| link["master"] == "br-a")
+            });
+        }
+        assert!(node.link("nic-a").unwrap()["master"].is_null());
+        assert_eq!(node.log().matches("does not answer even before the change").count(), 1, "{}", node.log());
+    });
+}
+
+#[test]
+fn of_two_that_may_have_cut_the_node_off_only_the_one_that_did_is_left_out() {
+    on_a_node(|node| {
+        let router = Router::new(node, "10.0.0.1/24");
+        node.ip("link set enp6s0 up");
+        node.ip("addr add 10.0.0.5/24 dev enp6s0");
+        node.ip("route add default via 10.0.0.1");
+        node.ip("link add nic-b type veth peer name wire-b");
+        router.take(node, "wire-b");
+        router.ip("link set wire-b up");
+        router.ip("addr add fd00::1/64 dev wire-b nodad");
+        node.ip("link set nic-b up");
+        node.ip("addr add fd00::5/64 dev nic-b nodad");
+        node.ip("-6 route add default via fd00::1 dev nic-b");
+        let _daemon = start(
+            node,
+            "interfaces:
+- {name: enp6s0, type: ethernet, ipv4: {enabled: false}}
+- {name: nic-b, type: ethernet, mtu: 1400}
+",
+        );
+        until(SOON, "the other one is in force", || node.link("nic-b").unwrap()["mtu"] == 1400);
+        let cut_offs = node.path("state/agent/cut-off.json");
+        until(SOON, "it is remembered", || cut_offs.exists());
+        let cut_offs = fs::read_to_string(cut_offs).unwrap();
+        assert_eq!(cut_offs.matches("no answer from the gateway 10.0.0.1").count(), 1, "{cut_offs}");
+        assert_eq!(node.ip("-4 -o addr show dev enp6s0").matches("10.0.0.5/24").count(), 1);
+    });
+}
