@@ -107,6 +107,11 @@ pub(crate) struct Done {
 }
 
 impl Done {
+    /// What an earlier process has done, of which only the journal is left.
+    pub(crate) fn left(journal: Journal) -> Self {
+        Self { journal: Some(journal), ..Self::default() }
+    }
+
     /// Whether there is, or would be, a journal of it.
     pub(crate) fn is_begun(&self) -> bool {
         !self.steps.is_empty() || self.journal.is_some()

@@ -3,7 +3,7 @@
 use octavia_bridge_ipam::causes::chain;
 use octavia_bridge_netlink::Netlink;
 
-use super::apply::{self, Goal, LeftBehind};
+use super::apply::{self, Goal, Journal, LeftBehind};
 use super::source;
 use super::state::{Bridges, Kept, State};
 
@@ -39,23 +39,42 @@ pub(crate) fn kept_last(state: &State) -> Option<Kept> {
 /// # Errors
 /// A state that was reached and cannot be kept; that is tried again.
 pub(crate) async fn recover(netlink: &Netlink, state: &State) -> anyhow::Result<()> {
-    for directory in state.journals() {
-        let Some(mut left) = apply::left_behind(directory) else { continue };
-        match &left.reached {
-            Some(Goal::Keep(kept)) => state.keep(kept)?,
-            Some(Goal::Forget) => state.forget()?,
-            None if left.begun.is_empty() => {}
-            None => {
-                // A process that dies of it is the last to try.
-                left.begins();
-                take_back(netlink, &left).await;
-            }
+    for (number, (goal, journal)) in take_back_begun(netlink, state).await.into_iter().enumerate() {
+        // As `kept_last` has it, the first one counts.
+        match goal {
+            _ if number > 0 => {}
+            Goal::Keep(kept) => state.keep(&kept)?,
+            Goal::Forget => state.forget()?,
         }
-        if let Err(text) = left.journal.end() {
-            tracing::warn!("{text}");
-        }
+        end(journal);
     }
     Ok(())
+}
+
+/// Takes back the steps half-way. Returns what was left complete, with the journals that end when the first of these goals
+/// is on the disk.
+pub(crate) async fn take_back_begun(netlink: &Netlink, state: &State) -> Vec<(Goal, Journal)> {
+    let mut reached = Vec::new();
+    for directory in state.journals() {
+        let Some(mut left) = apply::left_behind(directory) else { continue };
+        if let Some(goal) = left.reached.take() {
+            reached.push((goal, left.journal));
+            continue;
+        }
+        if !left.begun.is_empty() {
+            // A process that dies of it is the last to try.
+            left.begins();
+            take_back(netlink, &left).await;
+        }
+        end(left.journal);
+    }
+    reached
+}
+
+fn end(journal: Journal) {
+    if let Err(text) = journal.end() {
+        tracing::warn!("{text}");
+    }
 }
 
 async fn take_back(netlink: &Netlink, left: &LeftBehind) {

@@ -1,21 +1,25 @@
-//! What is kept for the next boot, brought to the disk beside the work on the links: a disk may take seconds, or answer no
-//! more at all, and repair never waits for it.
+//! What is kept for the next boot, and what the plugin is told, brought to the disk beside the work on the links: a disk may
+//! take seconds, or answer no more at all, and repair does not wait for it.
 
+use std::io;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use octavia_bridge_ipam::causes::chain;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::{Instant, timeout};
 
 use super::keeper::RETRY;
 use super::supervisor::Job;
-use crate::node::apply::Done;
-use crate::node::state::{CutOffs, Error, Kept};
+use crate::node::apply::{Done, Goal, Journal};
+use crate::node::state::{CutOffs, Error, Kept, State};
 
 /// How long an agent that ends waits for the disk.
 const LAST: Duration = Duration::from_secs(10);
+/// How long a new policy waits until the plugin is told of it, before what is in force goes on without it.
+const TELLING: Duration = Duration::from_secs(2);
 
 /// What is to be on the disk.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -23,6 +27,25 @@ struct Wanted {
     /// A state, or none; nothing as long as none was reached.
     kept: Option<Option<Kept>>,
     cut_offs: Option<CutOffs>,
+}
+
+/// How it went, and what was found beside.
+#[derive(Debug)]
+struct Outcome {
+    kept: Result<(), Error>,
+    cut_offs: Result<(), Error>,
+    /// The plugin is told so still.
+    is_told: bool,
+    /// Files that could not be used.
+    aside: Vec<PathBuf>,
+}
+
+/// The plugin on its way to being told something, or that no bridge is kept.
+struct Telling {
+    text: Option<Vec<u8>>,
+    task: JoinHandle<Result<(), Error>>,
+    /// It was waited for already.
+    is_late: bool,
 }
 
 /// The disk as the loop sees it.
@@ -34,12 +57,15 @@ pub(super) struct Disk {
     /// What the plugin was told, and whether others have damaged that since.
     told: Option<Vec<u8>>,
     is_untold: bool,
-    /// It tells whether the plugin is told so still.
-    task: Option<(Wanted, JoinHandle<Result<bool, Error>>)>,
+    telling: Option<Telling>,
+    /// How a telling went that ended when nobody waited for it.
+    answer: Option<(Option<Vec<u8>>, Result<(), Error>)>,
+    task: Option<(Wanted, JoinHandle<Outcome>)>,
     /// Why the last attempt failed, and when.
     failed: Option<(String, Instant)>,
     /// When the file was last compared: others may have damaged it since.
-    compared: Instant,
+    compared: Option<Instant>,
+    aside: Vec<PathBuf>,
     /// What was done for a state that is not on the disk yet. Its journal says so to the next process.
     pending: Option<Done>,
 }
@@ -52,9 +78,12 @@ impl Disk {
             written: Wanted::default(),
             told: None,
             is_untold: false,
+            telling: None,
+            answer: None,
             task: None,
             failed: None,
-            compared: Instant::now(),
+            compared: None,
+            aside: Vec::new(),
             pending: None,
         }
     }
@@ -73,9 +102,68 @@ impl Disk {
         self.begin();
     }
 
-    /// The plugin was told this, or that no bridge is kept.
-    pub(super) fn told(&mut self, text: Option<Vec<u8>>) {
-        self.told = text;
+    /// Tells the plugin this, or that no bridge is kept. Waits for a moment; then it goes on beside the work on the links.
+    ///
+    /// # Errors
+    /// Those of writing, and that it is not done yet.
+    pub(super) async fn tell(&mut self, text: Option<Vec<u8>>) -> Result<(), Error> {
+        loop {
+            if let Some((told, result)) = self.answer.take()
+                && told == text
+            {
+                if result.is_ok() {
+                    self.told = told;
+                }
+                return result;
+            }
+            let telling = self.telling.get_or_insert_with(|| {
+                let (job, text) = (self.job.clone(), text.clone());
+                let told = text.clone();
+                let task = spawn_blocking(move || job.state.promise_text(told.as_deref()));
+                Telling { text, task, is_late: false }
+            });
+            let patience = if telling.is_late { Duration::ZERO } else { TELLING };
+            telling.is_late = true;
+            if timeout(patience, self.heard()).await.is_err() {
+                let attempt = "tell the plugin which bridges are kept".to_owned();
+                let late = format!("not done within {} s; it goes on", TELLING.as_secs());
+                return Err(Error::Io { attempt, source: io::Error::new(io::ErrorKind::TimedOut, late) });
+            }
+        }
+    }
+
+    /// Waits until the plugin is told what it is being told. May be given up at any time.
+    async fn heard(&mut self) {
+        let Some(telling) = &mut self.telling else { return std::future::pending().await };
+        let result = (&mut telling.task).await;
+        self.was_heard(result);
+    }
+
+    fn was_heard(&mut self, result: Result<Result<(), Error>, JoinError>) {
+        let result = result.unwrap_or_else(|panic| Err(Error::panicked(&panic)));
+        self.answer = self.telling.take().map(|telling| (telling.text, result));
+    }
+
+    /// Files of ours that could not be used, as they were found last.
+    pub(super) fn aside(&self) -> &[PathBuf] {
+        &self.aside
+    }
+
+    /// An earlier process has left this complete, and its journal.
+    pub(super) fn recovers(&mut self, goal: Goal, journal: Journal) {
+        // What this process has reached since is newer.
+        if self.wanted.kept.is_none() {
+            self.wanted.kept = Some(match goal {
+                Goal::Keep(kept) => Some(kept),
+                Goal::Forget => None,
+            });
+        }
+        let done = Done::left(journal);
+        match self.pending {
+            Some(_) => drop(done.end()),
+            None => self.follows(done),
+        }
+        self.begin();
     }
 
     /// Whether the plugin has to be told again.
@@ -100,44 +188,79 @@ impl Disk {
     pub(super) fn begin(&mut self) {
         let now = Instant::now();
         let waits = self.failed.as_ref().is_some_and(|(_, at)| now < *at + RETRY);
-        let due = self.wanted != self.written || now >= self.compared + self.job.interval;
+        let is_old = self.compared.is_none_or(|at| now >= at + self.job.interval);
+        let due = self.wanted != self.written || is_old;
         if self.task.is_some() || waits || !due {
             return;
         }
         let (job, wanted) = (self.job.clone(), self.wanted.clone());
         let new_cut_offs = wanted.cut_offs != self.written.cut_offs;
         let told = self.told.clone();
-        let write = move |wanted: Wanted| {
-            if let Some(cut_offs) = wanted.cut_offs.filter(|_| new_cut_offs) {
-                job.state.write_cut_offs(&cut_offs)?;
-            }
-            if let Some(kept) = wanted.kept {
-                job.state.bring(kept.as_ref())?;
-            }
-            Ok(told.is_none_or(|told| job.state.tells(&told)))
+        // One that cannot be written is none of the other's.
+        let write = move |wanted: Wanted| Outcome {
+            kept: wanted.kept.map_or(Ok(()), |kept| job.state.bring(kept.as_ref())),
+            cut_offs: wanted
+                .cut_offs
+                .filter(|_| new_cut_offs)
+                .map_or(Ok(()), |cut_offs| job.state.write_cut_offs(&cut_offs)),
+            is_told: told.is_none_or(|told| job.state.tells(&told)),
+            aside: State::put_aside(&job.state_dir),
         };
-        self.compared = now;
+        self.compared = Some(now);
         self.task = Some((wanted.clone(), spawn_blocking(move || write(wanted))));
     }
 
-    /// Waits until what is under way is written. May be given up at any time.
+    /// Waits until something that is under way is done. May be given up at any time.
     pub(super) async fn done(&mut self) {
+        let (task, telling) = (&mut self.task, &mut self.telling);
+        let written = async {
+            match task {
+                Some((_, task)) => task.await,
+                None => std::future::pending().await,
+            }
+        };
+        let heard = async {
+            match telling {
+                Some(telling) => (&mut telling.task).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            outcome = written => self.ended(outcome),
+            result = heard => self.was_heard(result),
+        }
+    }
+
+    /// Waits until what is being written is written. May be given up at any time.
+    async fn written(&mut self) {
         let Some((_, task)) = &mut self.task else { return std::future::pending().await };
-        let result = task.await.unwrap_or_else(|panic| Err(Error::panicked(&panic)));
+        let outcome = task.await;
+        self.ended(outcome);
+    }
+
+    fn ended(&mut self, outcome: Result<Outcome, JoinError>) {
         let Some((wanted, _)) = self.task.take() else { return };
-        match result {
-            Ok(is_told) => {
-                self.failed = None;
-                self.is_untold = !is_told;
-                self.written = wanted;
+        let mut failed = Vec::new();
+        match outcome {
+            Ok(Outcome { kept, cut_offs, is_told, aside }) => {
+                match kept {
+                    Ok(()) => self.written.kept = wanted.kept,
+                    Err(error) => failed.push(chain(&error)),
+                }
+                match cut_offs {
+                    Ok(()) => self.written.cut_offs = wanted.cut_offs,
+                    Err(error) => failed.push(chain(&error)),
+                }
+                (self.is_untold, self.aside) = (!is_told, aside);
                 if self.written.kept == self.wanted.kept
                     && let Some(done) = self.pending.take()
                 {
                     drop(done.end());
                 }
             }
-            Err(error) => self.failed = Some((chain(&error), Instant::now())),
+            Err(panic) => failed.push(chain(&Error::panicked(&panic))),
         }
+        self.failed = (!failed.is_empty()).then(|| (failed.join("; "), Instant::now()));
         self.begin();
     }
 
@@ -159,7 +282,7 @@ impl Disk {
     pub(super) async fn finish(&mut self) {
         let done = async {
             while self.task.is_some() {
-                self.done().await;
+                self.written().await;
             }
         };
         if timeout(LAST, pin!(done)).await.is_err() {

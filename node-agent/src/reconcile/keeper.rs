@@ -177,7 +177,7 @@ fn changes_owners(step: &Step) -> bool {
 impl Keeper<'_> {
     /// Reads, plans and repairs. Returns when to look again if not all is well.
     async fn look(&mut self) -> Option<Duration> {
-        self.standing.put_aside(&State::put_aside(&self.job.state_dir));
+        self.standing.put_aside(self.disk.aside());
         if let Err(rival) = nmstate_lock::stand_down(&self.job.nmstate_lock) {
             self.standing.stood_down(rival.to_string());
             self.say(vec![rival.to_string()]);

@@ -35,18 +35,17 @@ impl Keeper<'_> {
         let mut notes = Vec::new();
         // Only now that nobody else keeps these links: taking back is changing, too.
         if !self.recovered {
-            match recovery::recover(self.netlink, self.state).await {
-                Ok(()) => self.recovered = true,
-                // A full disk keeps nothing from being repaired.
-                Err(error) => notes.push(chain(&*error)),
+            for (goal, journal) in recovery::take_back_begun(self.netlink, self.state).await {
+                self.disk.recovers(goal, journal);
             }
+            self.recovered = true;
         }
         // Before the first look: a bridge that the plugin makes on its own is seen here, or not made.
         self.promised &= !self.disk.is_untold();
         if !self.promised {
-            match self.promise() {
+            match self.promise().await {
                 Ok(()) => self.promised = true,
-                // A full disk keeps nothing from being repaired, but something new waits: the plugin has to know of it.
+                // A full or slow disk keeps nothing from being repaired, but something new waits: the plugin has to know of it.
                 Err(error) if self.texts == self.texts_in_force => notes.push(chain(&error)),
                 Err(error) => return Err(error.into()),
             }
@@ -102,12 +101,9 @@ impl Keeper<'_> {
     }
 
     /// Tells the plugin which bridges are kept.
-    fn promise(&mut self) -> Result<(), state::Error> {
-        let bridges = Bridges::of(&self.desired, &self.texts).and(&self.not_in_force);
-        self.state.promise(&bridges)?;
-        let text = if bridges.is_empty() { None } else { Some(bridges.text()?) };
-        self.disk.told(text);
-        Ok(())
+    async fn promise(&mut self) -> Result<(), state::Error> {
+        let text = Bridges::of(&self.desired, &self.texts).and(&self.not_in_force).told()?;
+        self.disk.tell(text).await
     }
 
     /// Plans all of it, or those groups that do not stand in their own way.

@@ -10,9 +10,17 @@ const SOON: Duration = Duration::from_secs(60);
 
 /// An agent of which each wait for the disk takes so many seconds.
 fn start(node: &Node, seconds: u32) -> Daemon {
+    start_slowly(node, "fsync,fdatasync", seconds, &[])
+}
+
+/// An agent of which each of these calls takes so many seconds, of any file or of these.
+fn start_slowly(node: &Node, calls: &str, seconds: u32, files: &[&str]) -> Daemon {
     let mut command = Command::new("strace");
-    command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync"]);
-    command.arg("-e").arg(format!("inject=fsync,fdatasync:delay_enter={seconds}000000"));
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e"]).arg(format!("trace={calls}"));
+    command.arg("-e").arg(format!("inject={calls}:delay_enter={seconds}000000"));
+    for file in files {
+        command.arg("-P").arg(node.path(file));
+    }
     // Without its tracer it would go on.
     command.args(["setpriv", "--pdeathsig", "KILL", AGENT, "run", "--health-bind", "none", "-f"]);
     command.arg(node.path("policy.yaml")).arg("--state-dir").arg(node.path("state"));
@@ -74,5 +82,51 @@ fn a_change_that_is_not_begun_leaves_the_journal_of_the_one_before_to_its_end() 
         assert!(journal.exists(), "the disk was faster, which proves nothing");
         let kept = || fs::read_to_string(node.path("state/agent/desired.json")).unwrap();
         until(SOON * 2, "the first is kept", || kept().contains("1400") && !journal.exists());
+    });
+}
+
+/// Longer than any test waits.
+const FOR_EVER: u32 = 3600;
+
+#[test]
+fn links_are_repaired_while_the_disk_does_not_take_what_the_plugin_is_told() {
+    on_a_node(|node| {
+        node.ok("apply -f -", POLICY);
+        let second = format!("{POLICY}- {{name: br-new, type: linux-bridge}}\n");
+        fs::write(node.path("policy.yaml"), second).unwrap();
+        let files = ["state/agent/bridges.json", "state/agent/bridges.json.tmp"];
+        let _daemon = start_slowly(node, "rename,renameat,renameat2", FOR_EVER, &files);
+        until(SOON, "it is told", || {
+            node.run("health ready", "")
+                .stdout
+                .contains("tell the plugin which bridges are kept: not done within")
+        });
+        for fault in ["set octbr down", "set enp6s0 nomaster", "del octbr"] {
+            node.ip(&format!("link {fault}"));
+            until(SOON, fault, || {
+                is_up(node, "octbr") && node.link("enp6s0").is_some_and(|link| link["master"] == "octbr")
+            });
+        }
+        assert!(node.link("br-new").is_none(), "the plugin does not know of it");
+    });
+}
+
+#[test]
+fn links_are_repaired_while_a_policy_that_was_reached_before_is_on_its_way_to_the_disk() {
+    on_a_node(|node| {
+        node.ok("apply -f -", POLICY);
+        let second = POLICY.replace("1500", "1400");
+        fs::write(node.path("policy.yaml"), &second).unwrap();
+        let journal = node.path("state/agent/journal.jsonl");
+        let is_reached = || fs::read_to_string(&journal).is_ok_and(|journal| journal.contains("\"reached\""));
+        let first = start(node, FOR_EVER);
+        until(SOON, "the journal says that it is in force", is_reached);
+        drop(first);
+        node.ip("link set octbr down");
+        let _second = start(node, FOR_EVER);
+        until(SOON, "repaired", || is_up(node, "octbr"));
+        node.ip("link del octbr");
+        until(SOON, "repaired", || is_up(node, "octbr"));
+        assert_eq!(node.link("octbr").unwrap()["mtu"], 1400);
     });
 }

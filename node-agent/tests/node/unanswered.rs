@@ -67,7 +67,11 @@ fn of_two_that_may_have_cut_the_node_off_only_the_one_that_did_is_left_out() {
 - {name: nic-b, type: ethernet, mtu: 1400}
 ",
         );
-        until(SOON, "the other one is in force", || node.link("nic-b").unwrap()["mtu"] == 1400);
+        until(SOON, "it is told", || {
+            let told = node.run("health ready", "").stdout;
+            told.contains("not in force: no answer from the gateway 10.0.0.1")
+        });
+        assert_eq!(node.link("nic-b").unwrap()["mtu"], 1400, "the other one stays");
         let cut_offs = node.path("state/agent/cut-off.json");
         until(SOON, "it is remembered", || cut_offs.exists());
         let cut_offs = fs::read_to_string(cut_offs).unwrap();

@@ -110,11 +110,19 @@ impl<'a> Bridges<'a> {
         self.bridges.keys().copied().collect()
     }
 
+    /// What the plugin is told; `None` if there is nothing to tell.
+    ///
+    /// # Errors
+    /// None that is known.
+    pub(crate) fn told(&self) -> Result<Option<Vec<u8>>, Error> {
+        if self.is_empty() { Ok(None) } else { self.text().map(Some) }
+    }
+
     /// The file's bytes.
     ///
     /// # Errors
     /// None that is known.
-    pub(crate) fn text(&self) -> Result<Vec<u8>, Error> {
+    fn text(&self) -> Result<Vec<u8>, Error> {
         let text = serde_json::to_vec_pretty(self);
         let mut text = text.map_err(|cause| failed("word what the plugin is told")(cause.into()))?;
         text.push(b'\n');
@@ -130,16 +138,21 @@ impl State {
     /// # Errors
     /// Those of writing, and a plugin that does not let go of its lock.
     pub(crate) fn promise(&self, bridges: &Bridges<'_>) -> Result<(), Error> {
-        if bridges.is_empty() {
-            return self.promise_nothing();
-        }
+        self.promise_text(bridges.told()?.as_deref())
+    }
+
+    /// The same of what [`Bridges::told`] says.
+    ///
+    /// # Errors
+    /// Those of [`State::promise`].
+    pub(crate) fn promise_text(&self, text: Option<&[u8]>) -> Result<(), Error> {
+        let Some(text) = text else { return self.promise_nothing() };
         let path = self.promise_path();
         let attempt = format!("write {}", path.display());
-        let text = bridges.text()?;
         // What cannot be read is written anew.
         if !state_file::read(&path, state_file::LONGEST).is_ok_and(|now| now == text) {
             let draft = path.with_extension("json.tmp");
-            fs::write(&draft, &text).and_then(|()| fs::rename(&draft, &path)).map_err(failed(attempt))?;
+            fs::write(&draft, text).and_then(|()| fs::rename(&draft, &path)).map_err(failed(attempt))?;
             self.unheard.store(true, Ordering::Relaxed);
         }
         // Also when an earlier try has written the file and then waited in vain.
