@@ -12,7 +12,7 @@ use std::path::{Component, Path, PathBuf};
 
 use octavia_bridge_ipam::causes::chain;
 pub(crate) use octavia_bridge_ipam::conf::places::DATA_DIR;
-use octavia_bridge_ipam::conf::places::{ELSEWHERE, RUN_DIR, run_dir};
+use octavia_bridge_ipam::conf::places::{ELSEWHERE, RUN_DIR, run_dir, usual};
 use octavia_bridge_ipam::document::FieldError;
 use octavia_bridge_ipam::{state_file, trust};
 use serde::Deserialize;
@@ -20,6 +20,7 @@ use serde::Deserialize;
 use crate::protocol::{Code, Error};
 
 mod network_fs;
+mod same;
 
 /// Where the node's agent listens unless `agentSocket` says otherwise.
 pub(crate) const AGENT_SOCKET: &str = "/run/octavia-bridge/agent.sock";
@@ -68,6 +69,12 @@ fn keep_apart(field: &str, path: &Path) -> Result<(), Error> {
 /// what is written there stays on this node.
 pub(crate) fn require_own(field: &str, path: &Path) -> Result<(), Error> {
     keep_apart(field, path)?;
+    if is_among_run_dirs(path) {
+        let remedy = format!(
+            "is in {RUN_DIR}, where the files of all networks and of the agent are; choose a directory below {DATA_DIR}"
+        );
+        return Err(FieldError::text(field, &path.to_string_lossy(), remedy).into());
+    }
     in_roots_hands(field, &run_dir(path))?;
     match network_fs::kind(path) {
         None => Ok(()),
@@ -81,6 +88,16 @@ pub(crate) fn require_own(field: &str, path: &Path) -> Result<(), Error> {
     }
 }
 
+/// Whether a `dataDir` leads to the run directories of other networks.
+fn is_among_run_dirs(path: &Path) -> bool {
+    same::is_below(&usual(path), Path::new(RUN_DIR)) && !same::is_same(path, &run_dir(path))
+}
+
+/// Whether a `dataDir` is where its run directory is: then an older release left nothing there that is not in use.
+pub(crate) fn is_in_memory(data_dir: &Path) -> bool {
+    same::is_same(data_dir, &run_dir(data_dir)) || same::is_below(&usual(data_dir), Path::new(RUN_DIR))
+}
+
 /// Whether the network may name `path` in `field`: below a place of ours or the administrator's, and in the hands of root alone.
 pub(crate) fn require(field: &str, path: &Path) -> Result<(), Error> {
     let wrong = |remedy: String| Error::from(FieldError::text(field, &path.to_string_lossy(), remedy));
@@ -88,10 +105,13 @@ pub(crate) fn require(field: &str, path: &Path) -> Result<(), Error> {
         return Err(wrong("must not contain \"..\"".into()));
     }
     if place_of(path)?.is_none() {
+        let own = match field {
+            "dataDir" => DATA_DIR.to_owned(),
+            _ => format!("{RUN_DIR} or {DATA_DIR}"),
+        };
         return Err(wrong(format!(
-            "is not below {} or {DATA_DIR}; to use another directory, the node's administrator lists it in {ALLOWED} as \
-             {{\"directories\": [...]}}",
-            OWN[0]
+            "is not below {own}; to use another directory, the node's administrator lists it in {ALLOWED} as \
+             {{\"directories\": [...]}}"
         )));
     }
     in_roots_hands(field, path)
@@ -156,15 +176,39 @@ mod tests {
             require("dataDir", Path::new(path)).unwrap();
         }
         for path in ["/var/lib/octavia-bridge2", "/var/lib", "/", "/srv/x"] {
-            let error = require("dataDir", Path::new(path)).unwrap_err();
-            assert_eq!(error.code, Code::InvalidConfig);
-            assert!(
-                error.msg.contains("is not below /run/octavia-bridge or /var/lib/octavia-bridge"),
-                "{error}"
-            );
+            for (field, words) in [
+                ("dataDir", "is not below /var/lib/octavia-bridge"),
+                ("agentSocket", "is not below /run/octavia-bridge or /var/lib/octavia-bridge"),
+            ] {
+                let error = require(field, Path::new(path)).unwrap_err();
+                assert_eq!(error.code, Code::InvalidConfig);
+                assert!(error.msg.contains(words), "{error}");
+            }
         }
         let error = require("dataDir", Path::new("/var/lib/octavia-bridge/../kubelet")).unwrap_err();
         assert!(error.msg.contains("must not contain"), "{error}");
+    }
+
+    #[test]
+    fn a_network_has_no_files_of_its_own_in_the_run_directory_of_all() {
+        for path in [
+            "/run/octavia-bridge",
+            "/run//octavia-bridge/blue",
+            "/var/run/octavia-bridge/",
+            "/var/run/octavia-bridge/blue/b",
+        ] {
+            let error = require_own("dataDir", Path::new(path)).unwrap_err();
+            let words = ["dataDir", path, "choose a directory below /var/lib/octavia-bridge"];
+            assert!(words.iter().all(|words| error.msg.contains(words)), "{error}");
+            assert_eq!(error.code, Code::InvalidConfig);
+            assert!(is_in_memory(Path::new(path)), "{path}");
+        }
+        for (path, expected) in
+            [("/run/blue", true), ("/var/run/blue/", true), ("/var/lib/octavia-bridge/blue", false)]
+        {
+            assert_eq!(is_in_memory(Path::new(path)), expected, "{path}");
+            assert!(!is_among_run_dirs(Path::new(path)), "{path}");
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ use octavia_bridge_ipam::state_file;
 
 use crate::life;
 use crate::patience;
+use crate::places::is_in_memory;
 use crate::protocol::{Code, Error};
 use crate::record::{AddressingIntent, LOCK_WAIT, Netns, Record, Records, Slot};
 use crate::store::Store;
@@ -30,8 +31,8 @@ const LOCK: &str = "takeover.lock";
 pub(crate) fn take_over(data_dir: &Path, claims: bool) -> Result<(), Error> {
     let run_dir = run_dir(data_dir);
     let pools = Former::below(data_dir);
-    // A directory in memory is its own run directory.
-    if data_dir == run_dir || pools.is_moved() {
+    // What is in a directory in memory is in use.
+    if pools.is_moved() || is_in_memory(data_dir) {
         return Ok(());
     }
     let records = Records::former(data_dir);

@@ -298,7 +298,6 @@ fn a_directory_of_another_name_has_files_of_its_own() {
     let directories = [
         ("/var/lib/octavia-bridge", ""),
         ("/var/lib/octavia-bridge/blue", "blue"),
-        ("/run/octavia-bridge/blue", "elsewhere/run/octavia-bridge/blue"),
         ("/var/lib/blue", "elsewhere/var/lib/blue"),
     ];
     for (data_dir, run_dir) in directories {
@@ -310,6 +309,67 @@ fn a_directory_of_another_name_has_files_of_its_own() {
     }
     let taken: Value = of("/var/lib/octavia-bridge/elsewhere/x");
     node.pod("worker").add(&taken).run().error(7).says(&["elsewhere", "choose another name"]);
+}
+
+#[test]
+fn a_network_that_names_the_run_directory_of_all_takes_nothing_from_others() {
+    let node = Lab::new().node("node1");
+    node.bridge_with_uplink();
+    let first = node.pod("first");
+    first.add(&conf::octavia()).run().attached();
+    fs::create_dir_all(node.data_dir()).expect("make the data directory");
+    symlink("/run/octavia-bridge", node.data_dir().join("link")).expect("link to the run directory");
+    let other = |data_dir: &str| {
+        let keys = json!({"cniVersion": "1.1.0", "name": "other", "dataDir": data_dir});
+        conf::with(conf::octavia_with(keys), json!({"cni.dev/valid-attachments": []}))
+    };
+    for data_dir in [
+        "/run/octavia-bridge",
+        "/run/octavia-bridge/blue",
+        "/var/run/octavia-bridge",
+        "/var/lib/octavia-bridge/link",
+    ] {
+        let pod = node.pod("other");
+        let words = ["dataDir", data_dir, "choose a directory below /var/lib/octavia-bridge"];
+        pod.add(&other(data_dir)).run().error(7).says(&words);
+        node.gc(&other(data_dir)).run().error(7).says(&words);
+        pod.del(&other(data_dir)).run().silent_success();
+        node.pod("next").add(&conf::octavia()).plugin("octavia-ipam").run().success();
+        assert!(exists(node.run_dir(), &first), "{data_dir}");
+    }
+    assert_eq!(held(&node), ["30", "31", "32", "33", "34"]);
+    first.del(&conf::octavia()).run().silent_success();
+    assert_eq!(held(&node), ["31", "32", "33", "34"]);
+}
+
+#[test]
+fn a_data_directory_that_is_its_run_directory_by_another_name_stays_as_it_is() {
+    // By the alias of /run, and by a link of the administrator.
+    for linked in [false, true] {
+        let node = Lab::new().node("node1");
+        node.bridge_with_uplink();
+        let (data_dir, run_dir) = match linked {
+            true => {
+                symlink("/run/octavia-bridge", node.data_dir()).expect("link to the run directory");
+                ("/var/lib/octavia-bridge".to_owned(), node.run_dir().to_owned())
+            }
+            false => {
+                let run_dir = node.disk().join("blue");
+                (format!("/var{}", run_dir.display()), run_dir)
+            }
+        };
+        let conf = conf::octavia_with(json!({"dataDir": data_dir}));
+        let pods = ["one", "two"].map(|name| node.pod(name));
+        for (pod, address) in pods.iter().zip(["172.23.0.30/24", "172.23.0.31/24"]) {
+            let add = pod.add(&conf).env(DIRECTORIES, "/var/run");
+            assert_eq!(add.run().attached().address(), address, "{data_dir}");
+            assert!(exists(&run_dir, pod), "{data_dir}");
+        }
+        for pod in &pods {
+            pod.del(&conf).env(DIRECTORIES, "/var/run").run().silent_success();
+            assert!(!run_dir.join(record(pod)).exists() && pod.link_names().is_empty(), "{data_dir}");
+        }
+    }
 }
 
 fn exists(run_dir: &Path, pod: &Pod) -> bool {

@@ -21,7 +21,7 @@ const MEMORY: [&str; 2] = ["/run", "/var/run"];
 /// | `dataDir` | run directory |
 /// |---|---|
 /// | `/var/lib/octavia-bridge/X` | `/run/octavia-bridge/X` |
-/// | `/run/X`, and not below `/run/octavia-bridge` | itself |
+/// | `/run/X`, which is not below `/run/octavia-bridge` | itself |
 /// | any other `/X` | `/run/octavia-bridge/elsewhere/X` |
 ///
 /// Different directories have different run directories: no network gets into the files of another by the name that it chooses.
@@ -29,23 +29,28 @@ pub fn run_dir(data_dir: &Path) -> PathBuf {
     if let Ok(below) = data_dir.strip_prefix(DATA_DIR) {
         return joined(Path::new(RUN_DIR), below);
     }
-    let mut path = data_dir.components().collect::<PathBuf>();
-    for memory in MEMORY {
-        if let Ok(below) = data_dir.strip_prefix(memory) {
-            path = joined(Path::new(MEMORY[0]), below);
-            if !path.starts_with(RUN_DIR) {
-                return path;
-            }
-        }
+    let path = usual(data_dir);
+    if path.starts_with(MEMORY[0]) && !path.starts_with(RUN_DIR) {
+        return path;
     }
     joined(&Path::new(RUN_DIR).join(ELSEWHERE), path.strip_prefix("/").unwrap_or(&path))
+}
+
+/// The path in its usual spelling, with `/run` for `/var/run`.
+pub fn usual(path: &Path) -> PathBuf {
+    for memory in MEMORY {
+        if let Ok(below) = path.strip_prefix(memory) {
+            return joined(Path::new(MEMORY[0]), below);
+        }
+    }
+    path.components().collect()
 }
 
 /// Where records, `file` pools and their tombstones of a `dataDir` may be: its run directory, and the directory itself, where an older
 /// release has left them until the plugin runs for the first time.
 pub fn run_dirs(data_dir: &Path) -> Vec<PathBuf> {
     let run_dir = run_dir(data_dir);
-    if run_dir == data_dir { vec![run_dir] } else { vec![run_dir, data_dir.to_owned()] }
+    if run_dir == usual(data_dir) { vec![run_dir] } else { vec![run_dir, data_dir.to_owned()] }
 }
 
 /// Without a slash at its end, also when there is nothing below.
@@ -107,6 +112,9 @@ mod tests {
             ("/var/run/octavia-bridge", "/run/octavia-bridge"),
         ] {
             assert_eq!(run_dir(Path::new(spelling)), run_dir(Path::new(data_dir)), "{spelling}");
+        }
+        for (data_dir, places) in [("/run/blue", 1), ("/var/run/blue/", 1), ("/srv/blue", 2)] {
+            assert_eq!(run_dirs(Path::new(data_dir)).len(), places, "{data_dir}");
         }
     }
 
