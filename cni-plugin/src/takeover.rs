@@ -2,7 +2,8 @@
 //!
 //! The first run that finds such files moves what lives, and leaves the old place so that the older release gives no address
 //! there any more. After a reboot nothing lives. A fresh node's old place is closed by the first claim, lest an older release that
-//! comes later takes the range for free. From then on a run looks once whether the old place says so.
+//! comes later takes the range for free. From then on a run looks whether the old place says so, and whether an older release that came
+//! back has made its other directories again: it still ends pods, and attaches those of networks without such pools.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -37,7 +38,7 @@ pub(crate) fn take_over(data_dir: &Path, claims: bool) -> Result<(), Error> {
     }
     let records = Records::former(data_dir);
     let found = !records.list()?.is_empty() || pools.has_any()?;
-    if !found && !claims {
+    if !found && (!claims || pools.is_finished()) {
         return Ok(());
     }
     let deadline = patience::until(LOCK_WAIT);

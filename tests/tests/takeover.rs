@@ -272,6 +272,32 @@ fn a_rollback_by_the_book_and_an_upgrade_after_it_keep_all_addresses() {
 }
 
 #[test]
+fn what_an_older_release_leaves_after_the_move_is_moved_as_well() {
+    let node = Lab::new().node("node1");
+    node.bridge_with_uplink();
+    let [ended, attached, stays] = ["ended", "attached", "stays"].map(|name| node.pod(name));
+    let link = ended.add(&conf::octavia()).run().attached().host_link().to_owned();
+    stays.add(&conf::octavia()).run().attached();
+    attached.add(&conf::layer2()).run().attached();
+    // The older release came back: it ended one pod, whose address it could not release, and attached another.
+    let data_dir = node.data_dir();
+    node.ip(&format!("link del {link}"));
+    fs::create_dir(data_dir.join("tombstones")).expect("make the older release's directory");
+    fs::write(data_dir.join(format!("tombstones/{}@net1", ended.container_id())), "").expect("a tombstone");
+    fs::create_dir(data_dir.join("attachments")).expect("make the older release's directory");
+    fs::rename(node.run_dir().join(record(&attached)), data_dir.join(record(&attached))).expect("a record");
+
+    let next = node.pod("next");
+    assert_eq!(next.add(&conf::octavia()).run().attached().address(), "172.23.0.30/24");
+    assert_eq!(held(&node), ["30", "31"]);
+    assert!(node.run_dir().join(record(&attached)).is_file());
+    assert!(!data_dir.join("attachments").exists() && !data_dir.join("tombstones").exists());
+    attached.remove();
+    attached.del(&conf::layer2()).run().silent_success();
+    assert!(!node.run_dir().join(record(&attached)).exists());
+}
+
+#[test]
 fn a_pool_that_cannot_be_read_keeps_its_addresses_after_the_move() {
     let host = Host::new();
     let node = &host.node;

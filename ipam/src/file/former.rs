@@ -35,17 +35,29 @@ const NOTE: &str = "The pools are in /run/octavia-bridge since a release that ke
 pub struct Former {
     pools: PathBuf,
     tombstones: Tombstones,
+    /// The plugin's records.
+    records: PathBuf,
 }
 
 impl Former {
     /// Those below a `dataDir`.
     pub fn below(data_dir: &Path) -> Self {
-        Self { pools: data_dir.join("pools"), tombstones: Tombstones::passing(data_dir.join("tombstones")) }
+        Self {
+            pools: data_dir.join("pools"),
+            tombstones: Tombstones::passing(data_dir.join("tombstones")),
+            records: data_dir.join("attachments"),
+        }
     }
 
-    /// Whether nothing is left to move, and an older release is kept out.
-    pub fn is_moved(&self) -> bool {
+    /// Whether the older release is kept out, and what it left was moved once.
+    pub fn is_finished(&self) -> bool {
         self.pools.join(CLOSED).join(MOVED).symlink_metadata().is_ok()
+    }
+
+    /// The same, and nothing came afterwards. The older release still attaches pods of other networks, and leaves tombstones; for
+    /// that it makes the directories that [`Self::finish`] removes.
+    pub fn is_moved(&self) -> bool {
+        self.is_finished() && !is_there(&self.records) && !is_there(self.tombstones.directory())
     }
 
     /// Whether there are documents or tombstones.
@@ -100,13 +112,18 @@ impl Former {
                 self.move_pool(name, store, &released, alive, &lock)?;
             }
         }
+        // An older release that came back releases what was moved before.
+        let owed = !disk::names(&store.pools)?.is_empty();
         for tombstone in &released {
+            if owed {
+                store.tombstones.write(tombstone)?;
+            }
             self.tombstones.remove(tombstone)?;
         }
         Ok(())
     }
 
-    /// Says that nothing is left to move.
+    /// Says that nothing is left to move, and removes the directories that are empty.
     ///
     /// # Errors
     /// The disk cannot be written.
@@ -119,6 +136,10 @@ impl Former {
         // Drafts of killed writers.
         for name in disk::entries(&self.pools)?.iter().filter(|name| name.ends_with(".tmp")) {
             disk::remove(&self.pools.join(name)).ok();
+        }
+        // Should the older release write there meanwhile, the next run looks again.
+        for emptied in [self.records.as_path(), self.tombstones.directory()] {
+            fs::remove_dir(emptied).ok();
         }
         Ok(())
     }
@@ -150,6 +171,10 @@ impl Former {
         }
         disk::remove(&from).map_err(io_error("remove", &from))
     }
+}
+
+fn is_there(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
 }
 
 /// The older release's entries, and those that are in the new place by now, which count where both know an address.
