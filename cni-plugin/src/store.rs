@@ -1,6 +1,7 @@
 //! Where the addresses of the built-in pools are written down: on this host, or in the cluster through the node's agent.
 
 use std::cell::Cell;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -31,8 +32,8 @@ const QUESTION_WAIT: Duration = Duration::from_secs(5);
 /// the release.
 const RELEASE_WAIT: Duration = Duration::from_secs(5);
 
-/// How long they wait for a disk to take such a tombstone.
-const ENTOMB_WAIT: Duration = Duration::from_secs(5);
+/// How long they wait for a disk to take such a tombstone, and ADD for the directory of tombstones.
+const DISK_WAIT: Duration = Duration::from_secs(5);
 
 /// A store of addresses.
 #[derive(Debug)]
@@ -119,7 +120,8 @@ impl Store {
             }
             Self::Cluster { remote, .. } => {
                 let deadline = patience::until(CLAIM_WAIT);
-                let assigned = remote.claim(&pool.request, pool.pod_uid.as_deref(), deadline, &alive);
+                let pod_uid = pool.pod_uid.as_deref();
+                let assigned = remote.claim_with(&pool.request, pod_uid, deadline, &alive, &prepare);
                 let assigned =
                     assigned.map_err(|error| Unclaimed { cleanly: error.is_clean(), error: error.into() })?;
                 Ok((assigned, None))
@@ -169,6 +171,20 @@ impl Store {
     }
 }
 
+/// Makes the directory of tombstones. A claim does not wait for a disk that does not answer: a process makes it later.
+fn prepare(directory: &Path) -> Result<(), StoreError> {
+    match writer::prepare(directory, DISK_WAIT) {
+        Err(late) if late.kind() == ErrorKind::TimedOut => {
+            tracing::warn!("make {}: {late}; a process waits for it", directory.display());
+            Ok(())
+        }
+        made => {
+            let path = directory.to_owned();
+            made.map_err(|source| StoreError::Io { attempt: "create directory", path, source })
+        }
+    }
+}
+
 /// Claims, if need be after the entries of attachments that are gone were taken back: a node that lost its runtime calls no DEL.
 fn acquire(
     store: &FileStore,
@@ -211,7 +227,7 @@ impl Patience {
         let began = Instant::now();
         let deadline = patience::until(self.0.get());
         let released = remote.release_or(container_id, ifname, deadline, |directory, tombstone| {
-            let written = writer::entomb(directory, tombstone, ENTOMB_WAIT);
+            let written = writer::entomb(directory, tombstone, DISK_WAIT);
             let path = directory.to_owned();
             written.map_err(|source| StoreError::Io { attempt: "write tombstone in", path, source })
         });

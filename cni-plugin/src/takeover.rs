@@ -6,9 +6,10 @@
 //! back has made its other directories again: it still ends pods, and attaches those of networks without such pools.
 
 use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use octavia_bridge_ipam::conf::places::run_dir;
 use octavia_bridge_ipam::file::Former;
@@ -21,9 +22,12 @@ use crate::places::is_in_memory;
 use crate::protocol::{Code, Error};
 use crate::record::{AddressingIntent, LOCK_WAIT, Netns, Record, Records, Slot};
 use crate::store::Store;
+use crate::writer;
 
 /// Excludes other runs that find the same.
 const LOCK: &str = "takeover.lock";
+/// How long is waited for the disk, and for the older release's lock.
+const CLOSE_WAIT: Duration = Duration::from_secs(5);
 
 /// Moves what an older release left below `data_dir`, if anything. `claims`: this run is about to claim addresses there.
 ///
@@ -41,18 +45,23 @@ pub(crate) fn take_over(data_dir: &Path, claims: bool) -> Result<(), Error> {
     if !found && (!claims || pools.is_finished()) {
         return Ok(());
     }
+    if !found {
+        // A disk that cannot be written keeps an older release out as well, as long as that lasts.
+        if let Err(cause) = writer::close(data_dir, patience::within(CLOSE_WAIT)) {
+            tracing::debug!("{} is not closed to older releases: {cause}", data_dir.display());
+            return Ok(());
+        }
+        if pools.is_moved() {
+            return Ok(());
+        }
+    }
     let deadline = patience::until(LOCK_WAIT);
     let _alone = lock(&run_dir, deadline)?;
     if pools.is_moved() {
         return Ok(());
     }
-    match pools.close(deadline) {
-        // A disk that cannot be written keeps an older release out as well, as long as that lasts.
-        Err(cause) if !found => {
-            tracing::debug!("{} is not closed to older releases: {cause}", data_dir.display());
-            return Ok(());
-        }
-        closed => closed.map_err(|cause| failed(data_dir, cause.into()))?,
+    if !pools.is_closed() {
+        writer::close(data_dir, patience::within(CLOSE_WAIT)).map_err(|cause| unclosed(data_dir, &cause))?;
     }
     let present = Records::new(data_dir);
     move_records(&records, &present).map_err(|cause| failed(data_dir, cause))?;
@@ -69,7 +78,28 @@ pub(crate) fn take_over(data_dir: &Path, claims: bool) -> Result<(), Error> {
     Ok(())
 }
 
-/// The same for a verb that must not fail.
+/// Keeps the older release out, and says at once that nothing is left to move if that is so. For a process that may wait for the
+/// disk: all else that is done there comes after this.
+///
+/// # Errors
+/// The disk cannot be written, the older release holds its lock, or another process is at it.
+pub(crate) fn close(data_dir: &Path) -> Result<(), Error> {
+    let deadline = Instant::now() + CLOSE_WAIT;
+    let run_dir = run_dir(data_dir);
+    let directory = make(&run_dir).and_then(|()| File::open(&run_dir));
+    let directory = directory.map_err(|cause| Error::io(format!("open {}", run_dir.display()), &cause))?;
+    if directory.try_lock().is_err() {
+        return Err(Error::new(Code::TryAgainLater, "another process waits for the disk"));
+    }
+    let pools = Former::below(data_dir);
+    pools.close(deadline)?;
+    if Records::former(data_dir).list()?.is_empty() && !pools.has_any()? {
+        pools.finish()?;
+    }
+    Ok(())
+}
+
+/// [`take_over`] for a verb that must not fail.
 pub(crate) fn try_to_take_over(data_dir: &Path) {
     if let Err(error) = take_over(data_dir, false) {
         tracing::warn!("{error}; the name of the link tells what to remove");
@@ -104,7 +134,7 @@ fn is_needed(slot: &Slot) -> bool {
 fn lock(run_dir: &Path, deadline: Instant) -> Result<File, Error> {
     let path = run_dir.join(LOCK);
     let taken = || {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(run_dir)?;
+        make(run_dir)?;
         let mut options = OpenOptions::new();
         options.read(true).append(true).create(true).mode(0o600);
         let file = state_file::open(&path, &options)?;
@@ -117,6 +147,18 @@ fn lock(run_dir: &Path, deadline: Instant) -> Result<File, Error> {
         Error::new(Code::TryAgainLater, format!("lock {}: not acquired within {waited} s", path.display()))
             .with_details("another run moves what an older release left")
     })
+}
+
+fn make(run_dir: &Path) -> std::io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(run_dir)
+}
+
+fn unclosed(data_dir: &Path, cause: &std::io::Error) -> Error {
+    let error = Error::io("keep the older release out", cause);
+    match cause.kind() {
+        ErrorKind::TimedOut => failed(data_dir, Error { code: Code::TryAgainLater, ..error }),
+        _ => failed(data_dir, error),
+    }
 }
 
 fn failed(data_dir: &Path, cause: Error) -> Error {

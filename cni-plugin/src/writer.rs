@@ -15,16 +15,20 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
 use octavia_bridge_ipam::causes::chain;
 use octavia_bridge_ipam::conf::places::is_log_file;
 use octavia_bridge_ipam::file::{Tombstone, Tombstones};
 
-use crate::log;
+use crate::{log, takeover};
 
 /// Says what this process is for. Runtimes do not set it.
 const WORK: &str = "OCTAVIA_BRIDGE_WRITE";
 const LOG: &str = "log";
 const TOMBSTONE: &str = "tombstone";
+const DIRECTORY: &str = "directory";
+const CLOSE: &str = "close";
 /// Of a log, and so of what a killed or stuck process loses, in bytes: what a pipe holds without a reader.
 pub(crate) const LOG_MOST: usize = 60 << 10;
 
@@ -47,7 +51,7 @@ pub(crate) fn append(path: &Path, text: &[u8], limit: Duration) -> io::Result<()
 /// It cannot be done.
 pub(crate) fn entomb(directory: &Path, tombstone: &Tombstone, limit: Duration) -> io::Result<()> {
     let (id, ifname) = (OsStr::new(&tombstone.id), OsStr::new(&tombstone.ifname));
-    match await_end(start(TOMBSTONE, &[directory.as_os_str(), id, ifname])?, limit) {
+    match run(TOMBSTONE, &[directory.as_os_str(), id, ifname], limit) {
         Err(late) if late.kind() == io::ErrorKind::TimedOut => {
             tracing::warn!("write tombstone in {}: {late}; a process waits for it", directory.display());
             Ok(())
@@ -56,9 +60,29 @@ pub(crate) fn entomb(directory: &Path, tombstone: &Tombstone, limit: Duration) -
     }
 }
 
+/// Makes a directory of tombstones, synced.
+///
+/// # Errors
+/// It cannot be done, or not within `limit` ([`io::ErrorKind::TimedOut`]): then the process goes on.
+pub(crate) fn prepare(directory: &Path, limit: Duration) -> io::Result<()> {
+    run(DIRECTORY, &[directory.as_os_str()], limit)
+}
+
+/// Does [`takeover::close`] for a `dataDir`. The process ends with this one, unless it waits for the disk.
+///
+/// # Errors
+/// It cannot be done, or not within `limit` ([`io::ErrorKind::TimedOut`]).
+pub(crate) fn close(data_dir: &Path, limit: Duration) -> io::Result<()> {
+    run(CLOSE, &[data_dir.as_os_str()], limit)
+}
+
 /// What to do if this process is such a one.
 pub(crate) fn asked() -> Option<ExitCode> {
     let work = std::env::var_os(WORK)?;
+    if work == CLOSE {
+        // Nobody needs it any more then, and the next claim does it.
+        let _ = prctl::set_pdeathsig(Signal::SIGKILL);
+    }
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     Some(match carry_out(&work, &arguments) {
         Ok(()) => ExitCode::SUCCESS,
@@ -86,7 +110,23 @@ fn carry_out(work: &OsStr, arguments: &[OsString]) -> Result<(), String> {
             let written = Tombstones::new(PathBuf::from(directory)).write(&Tombstone::of(id, ifname));
             written.map_err(|cause| chain(&cause))
         }
+        (Some(DIRECTORY), [directory]) => {
+            Tombstones::new(PathBuf::from(directory)).prepare().map_err(|cause| chain(&cause))
+        }
+        (Some(CLOSE), [data_dir]) => takeover::close(Path::new(data_dir)).map_err(|error| error.to_string()),
         _ => Err(format!("{WORK} is {}, which this program does not know", work.to_string_lossy())),
+    }
+}
+
+/// Lets a process do the work. It is done here if there can be none: that may wait, but it is owed.
+fn run(work: &str, arguments: &[&OsStr], limit: Duration) -> io::Result<()> {
+    match start(work, arguments) {
+        Ok(process) => await_end(process, limit),
+        Err(cause) => {
+            tracing::debug!("cannot start a process to write: {cause}");
+            let arguments: Vec<OsString> = arguments.iter().map(|argument| argument.into()).collect();
+            carry_out(OsStr::new(work), &arguments).map_err(io::Error::other)
+        }
     }
 }
 
@@ -126,8 +166,9 @@ fn await_end(mut process: Child, limit: Duration) -> io::Result<()> {
             length => why.extend_from_slice(&part[..length]),
         }
     }
-    match process.wait()?.success() {
-        true => Ok(()),
-        false => Err(io::Error::other(String::from_utf8_lossy(&why).into_owned())),
+    match process.wait()? {
+        ended if ended.success() => Ok(()),
+        ended if why.is_empty() => Err(io::Error::other(format!("the process for it ended with {ended}"))),
+        _ => Err(io::Error::other(String::from_utf8_lossy(&why).into_owned())),
     }
 }

@@ -88,12 +88,29 @@ impl RemoteStore {
         deadline: Instant,
         alive: &dyn Fn(&str, &str) -> bool,
     ) -> Result<Vec<Assigned>, RemoteError> {
+        self.claim_with(request, pod_uid, deadline, alive, &|_| self.tombstones.prepare())
+    }
+
+    /// The same for a caller that makes the directory of the tombstones by itself, which is told if it is missing.
+    ///
+    /// # Errors
+    /// As [`RemoteStore::claim`], and the caller's own.
+    pub fn claim_with(
+        &self,
+        request: &Request,
+        pod_uid: Option<&str>,
+        deadline: Instant,
+        alive: &dyn Fn(&str, &str) -> bool,
+        prepare: &dyn Fn(&Path) -> Result<(), StoreError>,
+    ) -> Result<Vec<Assigned>, RemoteError> {
         let owner = &request.owner;
         let mut sandboxes: Vec<Sandbox> = Vec::new();
         for _ in 0..ROUNDS {
             let stream = self.reach(deadline)?;
             // Not before there is an agent: a node that never had one gathers no tombstones of releases either.
-            self.tombstones.prepare()?;
+            if !self.kept.is_dir() {
+                prepare(&self.kept)?;
+            }
             let patience = deadline.saturating_duration_since(Instant::now()).saturating_sub(AHEAD);
             let claim = Claim {
                 request: request.clone(),

@@ -184,9 +184,12 @@ fn a_stuck_store_costs_the_ipam_plugin_one_wait() {
 /// Processes that the plugin leaves behind are not followed.
 fn on_a_frozen_disk<'a>(files: &'a [String], words: &mut Vec<&'a str>) {
     words.extend(["/usr/bin/strace", "-qq", "-o", "/dev/null"]);
-    words.extend(["-e", "trace=openat,open,mkdir,mkdirat,write,fsync,fdatasync,rename"]);
     words
-        .extend(["-e", "inject=openat,open,mkdir,mkdirat,write,fsync,fdatasync,rename:delay_enter=50000000"]);
+        .extend(["-e", "trace=openat,open,mkdir,mkdirat,write,fsync,fdatasync,rename,unlink,unlinkat,rmdir"]);
+    words.extend([
+        "-e",
+        "inject=openat,open,mkdir,mkdirat,write,fsync,fdatasync,rename,unlink,unlinkat,rmdir:delay_enter=50000000",
+    ]);
     for file in files {
         words.extend(["-P", file]);
     }
@@ -233,4 +236,34 @@ fn a_release_owed_to_the_cluster_does_not_wait_for_a_frozen_disk() {
     assert_eq!(pod.link_names(), [""; 0]);
     let tombstone = node.data_dir().join(format!("cluster-tombstones/{}@net1", pod.container_id()));
     assert!(tombstone.is_file(), "another process writes it");
+}
+
+#[test]
+fn an_add_does_not_wait_for_a_frozen_disk() {
+    let node = Lab::new().node("node1");
+    let socket = node.disk().join("agent.sock");
+    let _agent = ScriptedAgent::obliging(&socket);
+    let cluster = conf::without(conf::octavia_with(json!({"agentSocket": socket})), "/ipam/datastore");
+    let args = "IgnoreUnknown=1;K8S_POD_NAMESPACE=openstack;K8S_POD_NAME=worker-0";
+    let pods = [node.pod("worker"), node.pod("worker")];
+    let folder = "/var/lib/octavia-bridge";
+    let mut frozen: Vec<String> = ["", "/pools", "/pools/.lock", "/pools/.lock/moved", "/cluster-tombstones"]
+        .map(|name| format!("{folder}{name}"))
+        .into();
+    frozen.extend(pods.iter().map(|pod| format!("{folder}/cluster-tombstones/{}@net1", pod.container_id())));
+    let mut under = Vec::new();
+    on_a_frozen_disk(&frozen, &mut under);
+    for pod in &pods {
+        // One thread does it all there: strace follows no other.
+        let add = pod.add(&cluster).args(args).plugin("octavia-ipam");
+        let outcome = add.under(&under).run();
+        outcome.success();
+        assert!(outcome.took < LONGEST_WAIT, "{:?}", outcome.took);
+    }
+    let pod = node.pod("of-file");
+    let outcome = pod.add(&conf::octavia()).under(&under).run();
+    outcome.attached();
+    assert!(outcome.took < LONGEST_WAIT, "{:?}", outcome.took);
+    assert!(node.data_dir().join("pools/.lock/moved").is_file(), "another process closes it");
+    assert!(node.data_dir().join("cluster-tombstones").is_dir(), "another process makes it");
 }

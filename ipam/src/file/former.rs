@@ -60,6 +60,11 @@ impl Former {
         self.is_finished() && !is_there(&self.records) && !is_there(self.tombstones.directory())
     }
 
+    /// Whether the older release is kept out.
+    pub fn is_closed(&self) -> bool {
+        self.pools.join(CLOSED).symlink_metadata().is_ok_and(|there| there.is_dir())
+    }
+
     /// Whether there are documents or tombstones.
     ///
     /// # Errors
@@ -80,7 +85,7 @@ impl Former {
         loop {
             match directory.create(&path) {
                 Ok(()) => return Ok(()),
-                Err(_) if path.symlink_metadata().is_ok_and(|there| there.is_dir()) => return Ok(()),
+                Err(_) if self.is_closed() => return Ok(()),
                 Err(cause) if cause.kind() == ErrorKind::AlreadyExists => {}
                 Err(cause) => return Err(io_error("close", &self.pools)(cause)),
             }
