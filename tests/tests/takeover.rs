@@ -241,14 +241,38 @@ fn an_older_release_is_refused_and_gives_no_address_twice() {
 fn rollback(node: &Node) {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/install.md");
     let docs = fs::read_to_string(docs).expect("read docs/install.md");
-    let start =
-        docs.find("    rm -rf /var/lib/octavia-bridge/pools/.lock").expect("the commands of a rollback");
-    let length = docs[start..].find("    done\n").expect("their end") + "    done\n".len();
+    let last = "rm -rf /var/lib/octavia-bridge/pools/.lock\n";
+    let start = docs.find("    for d in attachments").expect("the commands of a rollback");
+    let length = docs[start..].find(last).expect("their end") + last.len();
     let script =
         docs[start..start + length].replace("/run/octavia-bridge", &node.run_dir().display().to_string());
     let script = script.replace("/var/lib/octavia-bridge", &node.data_dir().display().to_string());
-    let status = Command::new("sh").args(["-ec", &script]).status().expect("run the commands");
+    // As people paste it: a command that fails does not end it.
+    let status = Command::new("sh").args(["-c", &script]).status().expect("run the commands");
     assert!(status.success(), "{script}");
+}
+
+#[test]
+fn a_rollback_that_cannot_copy_loses_nothing_and_may_be_repeated() {
+    let node = Lab::new().node("node1");
+    node.bridge_with_uplink();
+    let pod = node.pod("worker");
+    pod.add(&conf::octavia()).run().attached();
+    let in_the_way = node.data_dir().join(record(&pod));
+    fs::create_dir_all(in_the_way.join("x")).expect("make a directory in place of the record");
+    rollback(&node);
+    assert!(exists(node.run_dir(), &pod), "nothing was copied");
+    assert!(node.data_dir().join("pools/.lock").is_dir(), "the older release would give its address");
+    fs::remove_dir_all(in_the_way).expect("remove the cause");
+    rollback(&node);
+    assert!(exists(&node.data_dir(), &pod) && !node.data_dir().join("pools/.lock").exists());
+    assert!(!node.run_dir().join("pools").exists());
+    // A directory that is its own run directory.
+    for folder in ["attachments", "pools"] {
+        symlink(node.data_dir().join(folder), node.run_dir().join(folder)).expect("link");
+    }
+    rollback(&node);
+    assert!(exists(&node.data_dir(), &pod));
 }
 
 #[test]
