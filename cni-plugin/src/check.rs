@@ -21,7 +21,7 @@ use crate::protocol::reply::Reply;
 use crate::protocol::result::Route;
 use crate::protocol::{CniResult, Code, Environment, Error, Verb};
 use crate::record::{LinkIntent, Outcome, Record, Records};
-use crate::takeover::take_over;
+use crate::takeover::try_to_take_over;
 
 pub(crate) async fn check(environment: &Environment, document: &Document) -> Result<Reply, Error> {
     let attachment = Attachment::new(environment, document)?;
@@ -30,7 +30,7 @@ pub(crate) async fn check(environment: &Environment, document: &Document) -> Res
     };
     let (id, ifname) = (attachment.owner.container_id.as_str(), attachment.owner.ifname.as_str());
 
-    take_over(&attachment.data_dir, false)?;
+    try_to_take_over(&attachment.data_dir);
     let slot = Records::new(&attachment.data_dir).lock_existing(id, ifname)?;
     // Read, and unlocked: a delegated plugin may take longer to answer than DEL would wait.
     let record = slot.and_then(|slot| slot.record);

@@ -7,14 +7,14 @@ use crate::delegate::Delegate;
 use crate::protocol::reply::Reply;
 use crate::protocol::{Code, Environment, Error, Verb};
 use crate::record::Records;
-use crate::takeover::take_over;
+use crate::takeover::try_to_take_over;
 use crate::teardown::{Teardown, all};
 
 /// Goes on after a failure and reports all of them, as the specification demands.
 pub(crate) async fn gc(environment: &Environment, document: &Document) -> Result<Reply, Error> {
     let essentials = Essentials::read(document)?;
     let valid = document.valid_attachments()?;
-    take_over(&essentials.data_dir, false)?;
+    try_to_take_over(&essentials.data_dir);
     let records = Records::new(&essentials.data_dir);
     let host = Netlink::open().await.map_err(|cause| Error::kernel("open netlink on the node", &cause))?;
     let teardown = Teardown::new(&host, &essentials.data_dir, &environment.path);

@@ -134,7 +134,7 @@ pub(crate) fn del(environment: &Environment, document: &Document) -> Result<Repl
 pub(crate) fn check(environment: &Environment, document: &Document) -> Result<Reply, Error> {
     let (essentials, pool) = read(environment, document)?;
     let (id, ifname) = (environment.container_id.as_str(), environment.ifname.as_str());
-    take_over(&essentials.data_dir, false)?;
+    try_to_take_over(&essentials.data_dir);
     let slot = Records::new(&essentials.data_dir).lock_existing(id, ifname)?;
     let outcome = slot.and_then(|slot| slot.record).and_then(|record| record.outcome);
     let held = pool.store.held(id, ifname, &pool.ipam)?;

@@ -99,10 +99,10 @@ pub(crate) fn close(data_dir: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// [`take_over`] for a verb that must not fail.
+/// [`take_over`] for a verb that gives no address: it goes on with what is in the run directory.
 pub(crate) fn try_to_take_over(data_dir: &Path) {
     if let Err(error) = take_over(data_dir, false) {
-        tracing::warn!("{error}; the name of the link tells what to remove");
+        tracing::warn!("{error}; the files in the run directory count, and the name of the link");
     }
 }
 

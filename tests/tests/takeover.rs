@@ -296,6 +296,21 @@ fn a_rollback_by_the_book_and_an_upgrade_after_it_keep_all_addresses() {
 }
 
 #[test]
+fn what_cannot_be_moved_stops_claims_alone() {
+    let node = Lab::new().node("node1");
+    node.bridge_with_uplink();
+    let pod = node.pod("worker");
+    let conf = conf::octavia_with(json!({"cniVersion": "1.1.0"}));
+    let attached = pod.add(&conf).run().attached();
+    fs::write(node.data_dir().join("attachments"), "").expect("put a file in place of the directory");
+    node.pod("next").add(&conf).run().error(5).says(&["/var/lib/octavia-bridge/attachments"]);
+    pod.check(&conf, &attached.result).run().silent_success();
+    node.gc(&conf::with(conf.clone(), json!({"cni.dev/valid-attachments": []}))).run().silent_success();
+    assert_eq!((held(&node), pod.link_names()), (vec![], vec![]));
+    pod.del(&conf).run().silent_success();
+}
+
+#[test]
 fn what_an_older_release_leaves_after_the_move_is_moved_as_well() {
     let node = Lab::new().node("node1");
     node.bridge_with_uplink();
