@@ -21,9 +21,18 @@ impl Records {
     /// Whether the attachment still exists. Without an interface, whether any attachment of the container does. What cannot
     /// be told counts as alive.
     pub(crate) fn is_alive(&self, container_id: &str, ifname: &str) -> bool {
+        self.is_alive_after(container_id, ifname, KERNEL_LAG)
+    }
+
+    /// The same for a caller that asks about many and must not wait for each: a pair that is about to go counts.
+    pub(crate) fn is_alive_now(&self, container_id: &str, ifname: &str) -> bool {
+        self.is_alive_after(container_id, ifname, Duration::ZERO)
+    }
+
+    fn is_alive_after(&self, container_id: &str, ifname: &str, lag: Duration) -> bool {
         if ifname.is_empty() {
             let Ok(all) = self.list() else { return true };
-            return all.iter().any(|(id, ifname)| id == container_id && self.is_alive(id, ifname));
+            return all.iter().any(|(id, name)| id == container_id && self.is_alive_after(id, name, lag));
         }
         match self.look(container_id, ifname) {
             // Without a record its writer was killed before it did anything, or the power went, and all links with it.
@@ -33,7 +42,7 @@ impl Records {
                 let Record { intent, outcome } = *record;
                 match &intent.link {
                     // Another ADD or DEL is at it, so there may be a pair in a moment.
-                    Some(_) => locked || pair_stays(&intent, outcome.as_ref()),
+                    Some(_) => locked || pair_stays_after(&intent, outcome.as_ref(), lag),
                     // Other plugins made the links. Nothing is known of them, and nothing at all without a namespace.
                     None => intent.netns.as_ref().is_none_or(Netns::may_exist),
                 }
@@ -49,15 +58,24 @@ impl Records {
         let Kept::Record { record, locked: false } = self.look(container_id, ifname) else { return false };
         let Record { intent, outcome } = *record;
         let namespace_is_gone = intent.netns.as_ref().is_some_and(|netns| !netns.may_exist());
-        namespace_is_gone && (intent.link.is_none() || !pair_stays(&intent, outcome.as_ref()))
+        namespace_is_gone && (intent.link.is_none() || !pair_is_here(&intent, outcome.as_ref()))
     }
 }
 
 /// Whether there is a pair. One whose namespace has ended goes by itself, and is waited for where the path says so.
 pub(crate) fn pair_stays(intent: &Intent, outcome: Option<&Outcome>) -> bool {
-    let deadline = Instant::now() + KERNEL_LAG;
+    pair_stays_after(intent, outcome, KERNEL_LAG)
+}
+
+/// Whether there is a pair now, be it about to go. What cannot be told counts as there.
+pub(crate) fn pair_is_here(intent: &Intent, outcome: Option<&Outcome>) -> bool {
+    ask(async |host| pair_is_there(host, intent, outcome).await).unwrap_or(true)
+}
+
+fn pair_stays_after(intent: &Intent, outcome: Option<&Outcome>, lag: Duration) -> bool {
+    let deadline = Instant::now() + lag;
     loop {
-        let there = ask(async |host| pair_is_there(host, intent, outcome).await).unwrap_or(true);
+        let there = pair_is_here(intent, outcome);
         let ending = intent.netns.as_ref().and_then(Netns::open).is_none();
         if !there || !ending || Instant::now() >= deadline {
             return there;

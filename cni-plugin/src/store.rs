@@ -198,7 +198,9 @@ fn acquire(
         outcome => return outcome,
     };
     let pools: Vec<String> = request.pools().iter().map(|(name, _)| name.to_string()).collect();
-    let gone = |container_id: &str, ifname: &str| records.is_gone(container_id, ifname);
+    // All others wait for the lock meanwhile.
+    let gone =
+        |container_id: &str, ifname: &str| Instant::now() < deadline && records.is_gone(container_id, ifname);
     let taken = match store.take_back(&pools, deadline, &gone) {
         Ok(taken) if !taken.is_empty() => taken,
         _ => return Err(full),

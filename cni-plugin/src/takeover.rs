@@ -65,7 +65,7 @@ pub(crate) fn take_over(data_dir: &Path, claims: bool) -> Result<(), Error> {
     }
     let present = Records::new(data_dir);
     move_records(&records, &present).map_err(|cause| failed(data_dir, cause))?;
-    let alive = |container_id: &str, ifname: &str| present.is_alive(container_id, ifname);
+    let alive = |container_id: &str, ifname: &str| present.is_alive_now(container_id, ifname);
     let moved = pools.move_to(&Store::pools(data_dir), deadline, &alive).and_then(|()| pools.finish());
     moved.map_err(|cause| failed(data_dir, cause.into()))?;
     if found {
@@ -126,7 +126,7 @@ fn is_needed(slot: &Slot) -> bool {
         outcome.is_none() || matches!(intent.addressing, AddressingIntent::Delegated { .. });
     told_nowhere_else
         || match &intent.link {
-            Some(_) => life::pair_stays(intent, outcome.as_ref()),
+            Some(_) => life::pair_is_here(intent, outcome.as_ref()),
             None => intent.netns.as_ref().is_none_or(Netns::may_exist),
         }
 }

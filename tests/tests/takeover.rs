@@ -469,6 +469,29 @@ fn a_full_range_takes_back_what_attachments_had_that_are_gone() {
 }
 
 #[test]
+fn a_full_range_does_not_wait_for_each_pair_that_lost_its_namespaces_path() {
+    let node = Lab::new().node("node1");
+    node.bridge_with_uplink();
+    let small = conf::with(conf::octavia(), json!({"ipam": {"range_end": "172.23.0.49"}}));
+    let pods: Vec<Pod> = (0..20).map(|_| node.pod("hidden")).collect();
+    // Held open, so that the pairs stay.
+    let mut hidden = Vec::new();
+    for pod in &pods {
+        pod.add(&small).run().attached();
+        hidden.push(File::open(pod.path()).expect("open a namespace"));
+        pod.remove();
+    }
+    let trace = node.disk().join("trace");
+    let words = ["/usr/bin/strace", "-f", "-qq", "-e", "trace=clock_nanosleep,nanosleep", "-o"];
+    let mut under = words.to_vec();
+    under.push(trace.to_str().expect("a plain path"));
+    node.pod("next").add(&small).under(&under).run().error(101);
+    let sleeps = fs::read_to_string(&trace).expect("read the trace");
+    assert_eq!(sleeps, "", "the pool's lock is held meanwhile");
+    drop(hidden);
+}
+
+#[test]
 fn pools_repair_frees_by_hand_what_attachments_had_that_are_gone() {
     let node = Lab::new().node("node1");
     node.bridge_with_uplink();
