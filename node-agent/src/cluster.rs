@@ -3,6 +3,7 @@
 mod backoff;
 pub(crate) mod broker;
 mod options;
+pub(crate) mod pending;
 pub(crate) mod policies;
 pub(crate) mod reclaim;
 

@@ -82,6 +82,16 @@ impl Tombstones {
         Ok(entries(&self.dir)?.iter().filter_map(|name| Tombstone::from_file_name(name)).collect())
     }
 
+    /// Whether a tombstone is there.
+    pub fn has(&self, tombstone: &Tombstone) -> Result<bool, StoreError> {
+        let path = self.dir.join(tombstone.file_name());
+        match path.symlink_metadata() {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(io_error("look at tombstone", &path)(error)),
+        }
+    }
+
     /// Writes a tombstone. A lasting one will survive a power cut when this returns.
     pub fn write(&self, tombstone: &Tombstone) -> Result<(), StoreError> {
         self.prepare()?;

@@ -28,6 +28,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
 use crate::cluster::Cluster;
+use crate::cluster::pending::Pending;
 use crate::cluster::reclaim::{self, Pods, ReclaimApi, Sandboxes};
 use crate::health::{Health, Line, Requests};
 use crate::node::apply::Endpoint;
@@ -43,7 +44,7 @@ const LAST: Duration = Duration::from_secs(5);
 /// What every connection needs.
 struct Broker {
     store: Store,
-    tombstones: Tombstones,
+    pending: Pending,
     contested: Contested,
     /// Who may ask, beside root: the user who runs the agent.
     user: u32,
@@ -105,12 +106,14 @@ pub(crate) async fn start(cluster: &Cluster, state_dir: &Path, health: &Health) 
     let shared = Access { config, server: server.clone(), requests: requests.clone(), node: node.clone() };
     let api = Api::new(client, &server);
     let pods = Arc::<Pods>::default();
+    let pending = Pending::new(Tombstones::new(state_dir.join("cluster-tombstones")));
     let reclaiming = reclaim::Settings {
         node: &node.clone(),
         namespace: &namespace.clone(),
         grace: cluster.reclaim_grace,
         state_dir,
         pods: &pods.clone(),
+        pending: &pending.clone(),
     };
     let store = Store::new(api.clone(), Settings { namespace, node, seed: None })?;
     let socket = Socket::bind(&cluster.socket, "--socket")?;
@@ -118,7 +121,6 @@ pub(crate) async fn start(cluster: &Cluster, state_dir: &Path, health: &Health) 
     // The kernel's word on who we are is the one it gives on others.
     let user =
         UnixStream::pair().and_then(|(ours, _)| ours.peer_cred()).context("find out who runs this")?.uid();
-    let tombstones = Tombstones::new(state_dir.join("cluster-tombstones"));
     let metrics = BrokerMetrics::new(&health.metrics);
     let contested = Contested {
         node: reclaiming.node.to_owned(),
@@ -128,7 +130,7 @@ pub(crate) async fn start(cluster: &Cluster, state_dir: &Path, health: &Health) 
         pods,
         since: Mutex::default(),
     };
-    let broker = Arc::new(Broker { store, tombstones, contested, user, metrics });
+    let broker = Arc::new(Broker { store, pending, contested, user, metrics });
     health.metrics.collect(Pools(broker.clone()));
     health.readiness.ask("api", move || requests.lines());
     let asked = broker.clone();

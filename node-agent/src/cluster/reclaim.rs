@@ -33,11 +33,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use octavia_bridge_cluster as cluster;
-use octavia_bridge_ipam::file::Tombstones;
 use octavia_bridge_ipam::kubernetes::{Store, Watching};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::cluster::pending::Pending;
 use crate::health::Health;
 pub(crate) use api::ReclaimApi;
 use election::Election;
@@ -61,6 +61,8 @@ pub(crate) struct Settings<'a> {
     pub(crate) state_dir: &'a Path,
     /// The pods of this node, which reclaim follows.
     pub(crate) pods: &'a Arc<Pods>,
+    /// Releases of this node that are pending.
+    pub(crate) pending: &'a Pending,
 }
 
 /// What its parts share.
@@ -80,14 +82,14 @@ pub(crate) fn start(
     settings: &Settings<'_>,
     health: &Health,
 ) -> JoinSet<()> {
-    let Settings { node, namespace, grace, state_dir, pods } = *settings;
+    let Settings { node, namespace, grace, state_dir, pods, pending } = *settings;
     let election = Arc::new(Election::new(node, namespace, grace));
     let metrics = ReclaimMetrics::new(&health.metrics, election.clone());
     let repairer = Repairer {
         store: store.clone(),
         api: ReclaimApi::new(api.clone()),
         sandboxes: Sandboxes::under(state_dir),
-        tombstones: Tombstones::new(state_dir.join("cluster-tombstones")),
+        pending: pending.clone(),
     };
     let (node, followed) = (node.to_owned(), pods.clone());
     let (pods, elected) = (pods.clone(), election.clone());

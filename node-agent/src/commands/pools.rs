@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use super::cli::{Cli, Pools, PoolsAct, PoolsPlace};
 use super::output::{print_json, print_text};
 use crate::cluster::broker::client;
+use crate::cluster::pending::Pending;
 use crate::cluster::reclaim::{ReclaimApi, Repairer, Sandboxes};
 use crate::health::{Metrics, Requests};
 
@@ -62,6 +63,6 @@ async fn connect(cli: &Cli, place: &PoolsPlace) -> anyhow::Result<Repairer> {
     store.synced(deadline).await.context("read the pools")?;
     store.keep_up(true, &HashSet::new(), Duration::ZERO, deadline).await.context("read the pools")?;
     let sandboxes = Sandboxes::under(&cli.state_dir);
-    let tombstones = Tombstones::new(cli.state_dir.join("cluster-tombstones"));
-    Ok(Repairer { store, api: ReclaimApi::new(api), sandboxes, tombstones })
+    let pending = Pending::new(Tombstones::new(cli.state_dir.join("cluster-tombstones")));
+    Ok(Repairer { store, api: ReclaimApi::new(api), sandboxes, pending })
 }

@@ -9,7 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::file::{Stamp, stamp};
 use super::{Error, Installation, Look};
@@ -19,6 +19,8 @@ use crate::health::{Health, Line, Report};
 const POLL: Duration = Duration::from_secs(2);
 /// Pause before what failed is tried again.
 const RETRY: Duration = Duration::from_secs(5);
+/// How long a stopping agent waits for the disk.
+const LAST: Duration = Duration::from_secs(5);
 
 /// A task at work.
 #[derive(Debug)]
@@ -28,11 +30,14 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Ends it when what it has begun is done, so that no other agent finds a file half written.
+    /// Ends it when what it has begun is done, so that no other agent finds a file half written. A disk that does not answer is
+    /// not waited for.
     pub(crate) async fn stop(self) {
         self.stop.send_replace(true);
-        if let Err(error) = self.task.await {
-            tracing::error!("installing the plugin ended badly: {error}");
+        match timeout(LAST, self.task).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!("installing the plugin ended badly: {error}"),
+            Err(_) => tracing::warn!("stopping while the plugin is still being installed"),
         }
     }
 }
@@ -68,7 +73,13 @@ async fn keep(installation: Installation, mut reporter: Reporter, mut stopped: w
 
 /// Waits until a place is not as it was seen.
 async fn change(seen: &[(PathBuf, Stamp)]) {
-    while seen.iter().all(|(path, was)| stamp(path) == *was) {
+    loop {
+        let places = seen.to_owned();
+        let same = move || places.iter().all(|(path, was)| stamp(path) == *was);
+        // As slow as the disk of that directory.
+        if !spawn_blocking(same).await.is_ok_and(|same| same) {
+            return;
+        }
         sleep(POLL).await;
     }
 }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use octavia_bridge_ipam::causes::chain;
-use octavia_bridge_ipam::file::Tombstone;
 use octavia_bridge_ipam::kubernetes::{Claimed, Error, Refused, Residue, Turn};
 use octavia_bridge_ipam::wire::{
     Answer, Attachment, Call, Claim, Failure, Kind, MAX_LINE, Reply, VERSION, Verb,
@@ -104,9 +103,9 @@ impl Broker {
         match claimed {
             Ok(Claimed::Assigned(assigned)) => {
                 // An earlier release that could not be done must not be done from now on.
-                if let Err(error) = self.tombstones.remove(&of(&attachment)) {
+                if let Err(error) = self.pending.remove(&attachment).await {
                     let answer =
-                        failed(Kind::Unavailable, format!("the addresses were released again: {error}"));
+                        failed(Kind::Unavailable, format!("the addresses were released again: {error:#}"));
                     self.take_back(&turn).await;
                     reply(stream, answer).await;
                     return;
@@ -149,12 +148,13 @@ impl Broker {
         stream: &mut BufReader<UnixStream>,
     ) {
         let attachment = turn.attachment();
-        let stood = self.tombstones.list().is_ok_and(|all| all.contains(&of(attachment)));
+        // One of which nothing is known is replayed once more, and finds nothing.
+        let stood = self.pending.has(attachment).await.unwrap_or(true);
         self.write_tombstone(attachment).await;
         reply(stream, Answer::Failed(failure)).await;
         match self.store.undo(turn, residue, Instant::now() + RELEASE).await {
             // One from before asks for more than this claim's.
-            Ok(()) if !stood => self.remove_tombstone(attachment),
+            Ok(()) if !stood => self.remove_tombstone(attachment).await,
             Ok(()) => {}
             Err(error) => later(attachment, &error),
         }
@@ -164,7 +164,7 @@ impl Broker {
     async fn take_back(&self, turn: &Turn) {
         self.write_tombstone(turn.attachment()).await;
         match self.store.release(turn, Instant::now() + RELEASE).await {
-            Ok(_) => self.remove_tombstone(turn.attachment()),
+            Ok(_) => self.remove_tombstone(turn.attachment()).await,
             Err(error) => later(turn.attachment(), &error),
         }
     }
@@ -178,7 +178,7 @@ impl Broker {
             Ok(released) => {
                 let Attachment { container_id, ifname } = attachment;
                 tracing::info!("released {released} addresses of container {container_id} {ifname}");
-                self.remove_tombstone(attachment);
+                self.remove_tombstone(attachment).await;
                 Answer::Released(released)
             }
             Err(error) => {
@@ -194,22 +194,20 @@ impl Broker {
         timeout_at(deadline, self.store.turn(attachment)).await.ok()
     }
 
-    /// Leaves a tombstone. Writing one waits for the disk, for which no other call may wait.
+    /// Leaves a tombstone. One that is late finds nothing to release.
     async fn write_tombstone(&self, attachment: &Attachment) {
-        let (tombstones, tombstone) = (self.tombstones.clone(), of(attachment));
-        let written = tokio::task::spawn_blocking(move || tombstones.write(&tombstone)).await;
-        if let Ok(Err(error)) = written {
+        if let Err(error) = self.pending.write(attachment).await {
             tracing::error!(
-                "cannot note that container {} is to be released: {error}",
+                "cannot note that container {} is to be released: {error:#}",
                 attachment.container_id
             );
         }
     }
 
     /// Removes a tombstone whose release is done. One that stays finds nothing the next time.
-    pub(super) fn remove_tombstone(&self, attachment: &Attachment) {
-        if let Err(error) = self.tombstones.remove(&of(attachment)) {
-            tracing::warn!("{error}");
+    pub(super) async fn remove_tombstone(&self, attachment: &Attachment) {
+        if let Err(error) = self.pending.remove(attachment).await {
+            tracing::warn!("the release of container {} stays noted: {error:#}", attachment.container_id);
         }
     }
 }
@@ -217,10 +215,6 @@ impl Broker {
 fn later(attachment: &Attachment, error: &Error) {
     let failure = Failure::from(error);
     tracing::warn!("cannot release container {} now, and will retry: {failure}", attachment.container_id);
-}
-
-pub(super) fn of(attachment: &Attachment) -> Tombstone {
-    Tombstone::of(&attachment.container_id, &attachment.ifname)
 }
 
 fn busy(attachment: &Attachment) -> Answer {

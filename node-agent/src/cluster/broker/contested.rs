@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use octavia_bridge_cluster::lock;
 use octavia_bridge_ipam::allocate::Usage;
+use octavia_bridge_ipam::file::Tombstones;
 use octavia_bridge_ipam::wire::{Attachment, Claim};
 use tokio::time::{Instant, timeout_at};
 
 use super::Broker;
-use super::call::of;
+use crate::cluster::pending::of;
 use crate::cluster::reclaim::{Basis, PodRef, Pods, ReclaimApi, Sandboxes, describe};
 
 /// So many leaked addresses a message names.
@@ -69,7 +70,7 @@ impl Broker {
         let podref = claim.request.owner.pod.clone().unwrap_or_default();
         for sandbox in claim.sandboxes.iter_mut().filter(|sandbox| !sandbox.alive) {
             let attachment = &sandbox.attachment;
-            if self.was_here(attachment) {
+            if self.was_here(attachment).await {
                 continue;
             }
             let known = self.store.survey(|holding| holding.attachment() == *attachment);
@@ -108,9 +109,14 @@ impl Broker {
     }
 
     /// Whether the sandbox was on this node. Then the plugin's word is enough.
-    fn was_here(&self, attachment: &Attachment) -> bool {
-        self.store.was_here(attachment)
-            || self.contested.sandboxes.has_record(attachment)
-            || self.tombstones.list().is_ok_and(|all| all.contains(&of(attachment)))
+    async fn was_here(&self, attachment: &Attachment) -> bool {
+        if self.store.was_here(attachment) {
+            return true;
+        }
+        let (sandboxes, attachment) = (self.contested.sandboxes.clone(), attachment.clone());
+        let look = move |tombstones: &Tombstones| {
+            sandboxes.has_record(&attachment) || tombstones.has(&of(&attachment)).is_ok_and(|has| has)
+        };
+        self.pending.look(look).await.is_ok_and(|was_here| was_here)
     }
 }

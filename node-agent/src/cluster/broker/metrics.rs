@@ -172,7 +172,7 @@ impl fmt::Debug for Pools {
 
 impl Collector for Pools {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Broker { store, tombstones, metrics, .. } = &*self.0;
+        let Broker { store, pending, metrics, .. } = &*self.0;
         let synced = matches!(store.watching(), Watching::Well | Watching::Unneeded);
         plain(
             &mut encoder,
@@ -222,7 +222,7 @@ impl Collector for Pools {
         }
 
         // The replay reports a directory that cannot be read.
-        let waiting = tombstones.list().map_or(f64::NAN, |all| all.len() as f64);
+        let waiting = pending.count().map_or(f64::NAN, |count| count as f64);
         plain(&mut encoder, "tombstones", "Releases that are pending.", waiting)?;
         let help = "Claims that found their address taken by another node, and chose another one.";
         let conflicts = encoder.encode_descriptor("allocation_conflicts", help, None, MetricType::Counter)?;

@@ -12,8 +12,8 @@ use octavia_bridge_ipam::wire::{Attachment, Failure};
 use tokio::time::{Instant, sleep};
 
 use super::Broker;
-use super::call::of;
 use crate::cluster::backoff;
+use crate::cluster::pending::of;
 
 /// Between two looks into the directory. Only the pool waits for these addresses.
 const LOOK: Duration = Duration::from_secs(2);
@@ -48,7 +48,7 @@ impl Replay {
     /// Replays every tombstone that is due; the first failure in words. One that fails does not keep the others waiting, unless
     /// the API server is away: then this round is over.
     async fn round(&mut self, broker: &Broker) -> Result<(), String> {
-        let all = broker.tombstones.list().map_err(|error| error.to_string())?;
+        let all = broker.pending.list().await.map_err(|error| format!("{error:#}"))?;
         self.retries.retain(|attachment| all.contains(&of(attachment)));
         let mut failure = Ok(());
         for Tombstone { id, ifname } in all {
@@ -92,7 +92,7 @@ impl Broker {
             return Err(Unreleased::Busy);
         };
         // Attached again while we waited, it has addresses in use.
-        if !self.tombstones.list().is_ok_and(|all| all.contains(&of(attachment))) {
+        if !self.pending.has(attachment).await.unwrap_or(true) {
             return Ok(());
         }
         let released = self.store.release(&turn, deadline).await.map_err(Unreleased::Failed)?;
@@ -100,7 +100,7 @@ impl Broker {
         tracing::info!(
             "released {released} addresses of container {container_id} {ifname}, which were pending"
         );
-        self.remove_tombstone(attachment);
+        self.remove_tombstone(attachment).await;
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use octavia_bridge_ipam::kubernetes::{Entry, Holding, Repaired, Reservation};
 use tokio::time::sleep;
 
 use super::repair::Failures;
-use super::sandbox::Recorded;
+use super::sandbox::{Recorded, Sandboxes};
 use super::{Reclaim, Seen, WarnOnce};
 
 /// Looks again and again, for ever.
@@ -47,7 +47,7 @@ impl Reclaim {
         let mut failures = Failures::default();
         for holding in &bare {
             seen.forget(&key(holding));
-            let Some((name, lost)) = self.lost_by(holding) else { continue };
+            let Some((name, lost)) = self.lost_by(holding).await else { continue };
             let repaired = match self.repairer.repair_reservation(&name, &lost, false).await {
                 Ok(repaired) => repaired,
                 // In another grace period. Others are not kept waiting.
@@ -74,13 +74,16 @@ impl Reclaim {
     }
 
     /// The reservation that an entry should have, if its attachment stands on this node and its pod lives.
-    fn lost_by(&self, holding: &Holding) -> Option<(String, Reservation)> {
-        let Entry { allocation, .. } = holding.entry.as_ref()?;
+    async fn lost_by(&self, holding: &Holding) -> Option<(String, Reservation)> {
+        let Entry { allocation, address: meant, .. } = holding.entry.as_ref()?;
         let name = holding.entry.as_ref()?.reservation_name()?;
         let attachment = holding.attachment();
-        self.repairer.sandboxes.standing(&attachment)?;
-        let is_it = |address| holding.entry.as_ref().is_some_and(|entry| entry.address == address);
-        if self.repairer.sandboxes.recorded(&attachment, is_it) != Recorded::Has {
+        let meant = *meant;
+        let has = move |sandboxes: &Sandboxes| {
+            sandboxes.standing(&attachment).is_some()
+                && sandboxes.recorded(&attachment, |address| address == meant) == Recorded::Has
+        };
+        if !self.repairer.look(move |sandboxes, _| has(sandboxes)).await.is_ok_and(|has| has) {
             return None;
         }
         let lost = Reservation {

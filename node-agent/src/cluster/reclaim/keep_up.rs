@@ -24,9 +24,12 @@ pub(super) async fn run(reclaim: Arc<Reclaim>) {
     let (mut backoff, jitter) = (backoff::repair(), Jitter::fresh());
     loop {
         let mut pause = LOOK;
-        let here = reclaim.repairer.sandboxes.containers();
         let repairer = &reclaim.repairer;
-        if !here.is_empty() || reclaim.election.is_won() || repairer.has_tombstones() {
+        let looked = repairer.look(|sandboxes, _| sandboxes.containers()).await;
+        let unknown = looked.is_err();
+        let here = looked.unwrap_or_default();
+        let is_busy = unknown || !here.is_empty() || reclaim.election.is_won();
+        if is_busy || repairer.has_tombstones().await {
             repairer.store.need();
         }
         if !reclaim.can_judge() {

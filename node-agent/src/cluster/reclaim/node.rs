@@ -75,10 +75,10 @@ async fn keep_reservation(reclaim: Arc<Reclaim>, name: String, lost: Reservation
     }
     let begun = Instant::now();
     // An ADD that has not come to its end may have chosen another address.
-    while begun.elapsed() < LONGEST_ADD && reclaim.repairer.recorded(&name, &lost) != Recorded::Lacks {
+    while begun.elapsed() < LONGEST_ADD && reclaim.repairer.recorded(&name, &lost).await != Recorded::Lacks {
         // Of a DEL that is about to end it may come to nothing.
         sleep(AFTER_RELEASE).await;
-        if reclaim.repairer.recorded(&name, &lost) == Recorded::Has {
+        if reclaim.repairer.recorded(&name, &lost).await == Recorded::Has {
             reclaim.keep_reservation(&name, &lost, true).await;
             return;
         }

@@ -1,10 +1,11 @@
 //! The acts: proving that a holder is gone and freeing its address, or putting back what one that lives has lost.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use octavia_bridge_cluster::ApiError;
-use octavia_bridge_ipam::file::{Tombstone, Tombstones};
+use octavia_bridge_ipam::file::Tombstones;
 use octavia_bridge_ipam::kubernetes::{
     Entry, Error, Holding, Repaired, Reservation, Store, Turn, names_address,
 };
@@ -15,6 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use super::api::ReclaimApi;
 use super::proof::{Basis, Death};
 use super::sandbox::{Recorded, Sandboxes};
+use crate::cluster::pending::{self, Pending};
 
 /// How long one act may take.
 const ACT: Duration = Duration::from_secs(20);
@@ -25,7 +27,7 @@ pub(crate) struct Repairer {
     pub(crate) api: ReclaimApi,
     /// This node's.
     pub(crate) sandboxes: Sandboxes,
-    pub(crate) tombstones: Tombstones,
+    pub(crate) pending: Pending,
 }
 
 /// How a try to free an address ended.
@@ -56,6 +58,12 @@ pub(crate) struct Failed {
     pub(crate) why: String,
     /// The server answers nothing: what comes next would find the same.
     pub(crate) away: bool,
+}
+
+impl From<anyhow::Error> for Failed {
+    fn from(error: anyhow::Error) -> Self {
+        Self { why: format!("look at the records of this node: {error:#}"), away: false }
+    }
 }
 
 impl From<ApiError> for Failed {
@@ -107,7 +115,8 @@ impl Repairer {
             Basis::Nothing => None,
         };
         let Some(death) = death else { return Ok(Freed::Lives) };
-        if let Some(namespace) = self.sandboxes.standing(&attachment) {
+        let holder = attachment.clone();
+        if let Some(namespace) = self.look(move |sandboxes, _| sandboxes.standing(&holder)).await? {
             return Ok(Freed::Stands(namespace));
         }
         let freed = self.store.reclaim(&turn, holding, deadline).await?;
@@ -123,10 +132,10 @@ impl Repairer {
         let (attachment, deadline) = (lone.attachment(), Instant::now() + ACT);
         let turn = self.turn(&attachment, deadline).await?;
         let Some((name, reservation)) = &lone.reservation else { return Ok(None) };
-        match self.recorded(name, reservation) {
+        match self.recorded(name, reservation).await {
             Recorded::Has => Ok(Some(Lone::Repaired(self.store.repair_entry(&turn, lone, deadline).await?))),
             // A claim gave it up, and could not delete it.
-            Recorded::Lacks if self.lives(&attachment) => {
+            Recorded::Lacks if self.look(move |here, owed| lives(here, owed, &attachment)).await? => {
                 Ok(self.store.reclaim(&turn, lone, deadline).await?.then_some(Lone::Released))
             }
             Recorded::Lacks | Recorded::Open => Ok(None),
@@ -142,8 +151,8 @@ impl Repairer {
         let attachment = Attachment { container_id: id.clone(), ifname: ifname.clone().unwrap_or_default() };
         let deadline = Instant::now() + ACT;
         let turn = self.turn(&attachment, deadline).await?;
-        let is_it = |address| address == entry.address;
-        if !self.lives(&attachment) || self.sandboxes.recorded(&attachment, is_it) != Recorded::Has {
+        let meant = entry.address;
+        if self.recorded_if_alive(attachment, move |address| address == meant).await? != Recorded::Has {
             return Ok(None);
         }
         Ok(Some(self.store.repair_lost_entry(&turn, entry, deadline).await?))
@@ -162,29 +171,44 @@ impl Repairer {
     ) -> Result<Repaired, Failed> {
         let deadline = Instant::now() + ACT;
         let turn = self.turn(&attachment_of(lost), deadline).await?;
-        let alive = bare && self.recorded(name, lost) == Recorded::Has;
+        let alive = bare && self.recorded(name, lost).await == Recorded::Has;
         Ok(self.store.repair_reservation(&turn, name, lost, alive, deadline).await?)
     }
 
     /// Whether the attachment of reservation `name` has its address. One that is not known to live on this node has none.
-    pub(super) fn recorded(&self, name: &str, reservation: &Reservation) -> Recorded {
-        let attachment = attachment_of(reservation);
-        if !self.lives(&attachment) {
-            return Recorded::Lacks;
-        }
-        self.sandboxes.recorded(&attachment, |address| names_address(name, address))
+    pub(super) async fn recorded(&self, name: &str, reservation: &Reservation) -> Recorded {
+        let name = name.to_owned();
+        let is_it = move |address| names_address(&name, address);
+        self.recorded_if_alive(attachment_of(reservation), is_it).await.unwrap_or(Recorded::Open)
     }
 
-    /// Whether the attachment is known to live on this node. One whose release waits is not to get anything back.
-    fn lives(&self, attachment: &Attachment) -> bool {
-        let Attachment { container_id, ifname } = attachment;
-        let waits = self.tombstones.list().map(|all| all.contains(&Tombstone::of(container_id, ifname)));
-        !waits.unwrap_or(true) && self.sandboxes.standing(attachment).is_some()
+    async fn recorded_if_alive(
+        &self,
+        attachment: Attachment,
+        is_it: impl Fn(IpAddr) -> bool + Send + 'static,
+    ) -> anyhow::Result<Recorded> {
+        self.look(move |sandboxes, tombstones| match lives(sandboxes, tombstones, &attachment) {
+            true => sandboxes.recorded(&attachment, is_it),
+            false => Recorded::Lacks,
+        })
+        .await
+    }
+
+    /// Looks at the files of this node.
+    ///
+    /// # Errors
+    /// The disk does not answer.
+    pub(super) async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Sandboxes, &Tombstones) -> T + Send + 'static,
+    ) -> anyhow::Result<T> {
+        let sandboxes = self.sandboxes.clone();
+        self.pending.look(move |tombstones| look(&sandboxes, tombstones)).await
     }
 
     /// Whether releases wait. A directory that cannot be read may have some.
-    pub(super) fn has_tombstones(&self) -> bool {
-        self.tombstones.list().map_or(true, |all| !all.is_empty())
+    pub(super) async fn has_tombstones(&self) -> bool {
+        self.pending.list().await.map_or(true, |all| !all.is_empty())
     }
 
     async fn turn(&self, attachment: &Attachment, deadline: Instant) -> Result<Turn, Failed> {
@@ -194,6 +218,12 @@ impl Repairer {
             Failed { why, away: false }
         })
     }
+}
+
+/// Whether the attachment is known to live on this node. One whose release waits is not to get anything back.
+fn lives(sandboxes: &Sandboxes, tombstones: &Tombstones, attachment: &Attachment) -> bool {
+    let waits = tombstones.has(&pending::of(attachment));
+    !waits.unwrap_or(true) && sandboxes.standing(attachment).is_some()
 }
 
 fn attachment_of(reservation: &Reservation) -> Attachment {

@@ -3,6 +3,7 @@
 
 mod boot;
 mod crowd;
+mod disk;
 mod faults;
 mod life;
 mod node;

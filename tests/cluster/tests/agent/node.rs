@@ -140,6 +140,28 @@ impl Node {
         fs::write(folder.join(format!("{}@net1", pod.id)), "").expect("write a tombstone");
     }
 
+    /// From now on nothing in the directory of tombstones is written, as far as these pods' are concerned, and who tries waits:
+    /// as on a frozen file system, reading goes on. Until the result is dropped.
+    pub(crate) fn freeze_tombstones(&self, pods: &[&Pod]) -> Frozen {
+        let agent = self.agent.as_ref().expect("the agent runs").id();
+        let folder = self.state().join("cluster-tombstones");
+        let changes = "unlink,unlinkat,mkdir,mkdirat,fsync";
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-qq", "-o", "/dev/null", "-p", &agent.to_string()]);
+        strace.args(["-e", &format!("trace={changes}")]);
+        strace.args(["-e", &format!("inject={changes}:delay_enter=900000000")]);
+        for pod in pods {
+            strace.arg("-P").arg(folder.join(format!("{}@net1", pod.id)));
+        }
+        let frozen = Frozen(strace.arg("-P").arg(folder).spawn().expect("run strace"));
+        let traced = || {
+            let status = fs::read_to_string(format!("/proc/{agent}/status")).unwrap_or_default();
+            !status.contains("TracerPid:\t0\n")
+        };
+        eventually("strace holds up the agent", traced);
+        frozen
+    }
+
     /// SIGKILL.
     pub(crate) fn kill(&mut self) {
         let mut agent = self.agent.take().expect("the agent runs");
@@ -217,6 +239,17 @@ impl Node {
         let error = answer["failed"]["message"].as_str().map(str::to_owned);
         let (id, podref) = (pod.id.clone(), pod.name.clone());
         Operation { id, podref, add, address: address(&answer), error, began, ended: Operation::now() }
+    }
+}
+
+/// A file system that is frozen until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Frozen(Child);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        self.0.kill().expect("end strace");
+        self.0.wait().expect("wait for strace");
     }
 }
 
