@@ -47,7 +47,7 @@ pub(crate) use pod::{Pod, PodRef};
 pub(crate) use pods::Pods;
 pub(crate) use proof::{Basis, Death};
 pub(crate) use repair::{Freed, Lone, Repairer};
-pub(crate) use sandbox::Sandboxes;
+pub(crate) use sandbox::{Sandboxes, Use};
 
 /// What reclaim has to know.
 pub(crate) struct Settings<'a> {

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep};
 use super::Broker;
 use crate::cluster::backoff;
 use crate::cluster::pending::of;
+use crate::cluster::reclaim::Use;
 
 /// Between two looks into the directory. Only the pool waits for these addresses.
 const LOOK: Duration = Duration::from_secs(2);
@@ -79,7 +80,7 @@ impl Replay {
 
 /// Why a tombstone stays.
 enum Unreleased {
-    /// Another call for the attachment is at work.
+    /// Another call for the attachment is at work, or it is not known whether one is.
     Busy,
     Failed(Error),
 }
@@ -94,6 +95,20 @@ impl Broker {
         // Attached again while we waited, it has addresses in use.
         if !self.pending.has(attachment).await.unwrap_or(true) {
             return Ok(());
+        }
+        let (sandboxes, meant) = (self.contested.sandboxes.clone(), attachment.clone());
+        match self.pending.look(move |_| sandboxes.usage(&meant)).await {
+            Ok(Use::Unused) => {}
+            // A tombstone may come late, from a process that waited for the disk.
+            Ok(Use::Used) => {
+                let Attachment { container_id, ifname } = attachment;
+                tracing::info!(
+                    "container {container_id} {ifname} was attached again, and keeps its addresses"
+                );
+                self.remove_tombstone(attachment).await;
+                return Ok(());
+            }
+            Ok(Use::Unsettled) | Err(_) => return Err(Unreleased::Busy),
         }
         let released = self.store.release(&turn, deadline).await.map_err(Unreleased::Failed)?;
         let Attachment { container_id, ifname } = attachment;

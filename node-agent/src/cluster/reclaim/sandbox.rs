@@ -5,7 +5,7 @@
 //! use, whatever the API says. A namespace may have lost its path and live on.
 
 use std::collections::HashSet;
-use std::fs;
+use std::fs::{self, OpenOptions, TryLockError};
 use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
@@ -18,6 +18,7 @@ use octavia_bridge_ipam::state_file;
 use octavia_bridge_ipam::wire::Attachment;
 use octavia_bridge_netlink::ask;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 /// The plugin's records of this node, by the directories where they may be.
 #[derive(Debug, Clone)]
@@ -32,6 +33,9 @@ const FORMAT: u32 = 1;
 struct Record {
     version: u32,
     netns: Option<Netns>,
+    /// The IPAM-only face makes none.
+    #[serde(default)]
+    link: Option<IgnoredAny>,
 }
 
 /// The part of its second line that matters here.
@@ -53,12 +57,35 @@ pub(crate) enum Recorded {
     Open,
 }
 
+/// Whether an attachment uses its addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// Its DEL, which goes by the record, is still to come.
+    Used,
+    /// An ADD or a DEL is at work.
+    Unsettled,
+    Unused,
+}
+
 /// A namespace, by device and inode since paths are used again.
 #[derive(Deserialize)]
 struct Netns {
     path: PathBuf,
     device: u64,
     inode: u64,
+}
+
+impl Netns {
+    /// Whether nothing or another one is at its path. A path below `/proc` may be out of sight only.
+    fn is_gone(&self) -> bool {
+        if self.path.starts_with("/proc") {
+            return false;
+        }
+        match fs::metadata(&self.path) {
+            Ok(there) => (there.dev(), there.ino()) != (self.device, self.inode),
+            Err(cause) => cause.kind() == ErrorKind::NotFound,
+        }
+    }
 }
 
 impl Sandboxes {
@@ -91,14 +118,10 @@ impl Sandboxes {
     }
 
     /// Whether the attachment is provably gone: a record says where its namespace was, nothing or another one is there, and no
-    /// link of this node is its host end. A path below `/proc` may be out of sight only.
+    /// link of this node is its host end.
     pub(crate) fn is_gone(&self, attachment: &Attachment) -> bool {
         let Some((record, outcome)) = self.record(attachment) else { return false };
-        let Some(netns) = record.netns.filter(|netns| !netns.path.starts_with("/proc")) else { return false };
-        let missing = match fs::metadata(&netns.path) {
-            Ok(there) => (there.dev(), there.ino()) != (netns.device, netns.inode),
-            Err(cause) => cause.kind() == ErrorKind::NotFound,
-        };
+        let missing = record.netns.is_some_and(|netns| netns.is_gone());
         let Attachment { container_id, ifname } = attachment;
         let named = || ask(async |host| host.link(host_end::name(container_id, ifname).as_str()).await);
         missing
@@ -117,6 +140,36 @@ impl Sandboxes {
         has_pair(attachment, outcome?.host_link).then_some(path)
     }
 
+    /// Whether the attachment uses its addresses, so that a release which was asked for earlier must not be done.
+    ///
+    /// A pair tells, and not the namespace: a DEL that was killed has removed the pair before it asked for the release.
+    pub(crate) fn usage(&self, attachment: &Attachment) -> Use {
+        if self.is_locked(attachment) {
+            return Use::Unsettled;
+        }
+        let Some((record, outcome)) = self.record(attachment) else { return Use::Unused };
+        let used = match record.link {
+            Some(_) => {
+                has_named_pair(attachment) || outcome.is_some_and(|it| has_pair(attachment, it.host_link))
+            }
+            // Other plugins made the links; nothing at all is known without a namespace.
+            None => outcome.is_some() && record.netns.is_none_or(|netns| !netns.is_gone()),
+        };
+        if used { Use::Used } else { Use::Unused }
+    }
+
+    /// Whether an ADD or a DEL holds the lock of the attachment's record.
+    fn is_locked(&self, attachment: &Attachment) -> bool {
+        let Some(name) = file_name(attachment) else { return false };
+        for directory in &self.0 {
+            let file = state_file::open(&directory.join(&name), OpenOptions::new().read(true));
+            if file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))) {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Whether this node has a record of the attachment; without an interface, of any of the container's.
     pub(crate) fn has_record(&self, attachment: &Attachment) -> bool {
         match attachment.ifname.as_str() {
@@ -127,12 +180,7 @@ impl Sandboxes {
 
     /// What the attachment's record says, the second part only of an ADD that has come to its end.
     fn record(&self, attachment: &Attachment) -> Option<(Record, Option<Outcome>)> {
-        let Attachment { container_id, ifname } = attachment;
-        // The ids come from objects that others write.
-        if container_id.is_empty() || container_id.contains('/') || ifname.contains('/') {
-            return None;
-        }
-        let name = format!("{container_id}@{ifname}.jsonl");
+        let name = file_name(attachment)?;
         let mut texts =
             self.0.iter().map(|directory| state_file::read(&directory.join(&name), state_file::LONGEST));
         let text = texts.find_map(Result::ok)?;
@@ -141,6 +189,23 @@ impl Sandboxes {
         let outcome = lines.next().and_then(|line| serde_json::from_slice(line).ok());
         (record.version == FORMAT).then_some((record, outcome))
     }
+}
+
+/// The name of the attachment's record. The ids come from objects that others write.
+fn file_name(attachment: &Attachment) -> Option<String> {
+    let Attachment { container_id, ifname } = attachment;
+    let is_name = !container_id.is_empty() && !container_id.contains('/') && !ifname.contains('/');
+    is_name.then(|| format!("{container_id}@{ifname}.jsonl"))
+}
+
+/// Whether the host's end of the attachment's pair is on this node under the name that it was made with.
+fn has_named_pair(attachment: &Attachment) -> bool {
+    let Attachment { container_id, ifname } = attachment;
+    let named = ask(async |host| host.link(host_end::name(container_id, ifname).as_str()).await);
+    let Ok(link) = named else { return true };
+    link.is_some_and(|link| {
+        host_end::is_of(link.alias.as_deref(), link.mac.map(|mac| mac.octets()), container_id, ifname)
+    })
 }
 
 /// Whether the host's end of the attachment's pair is on this node. The alias, which the plugin gives it, tells it from a link
@@ -208,6 +273,30 @@ mod tests {
             fs::write(dir.path().join("attachments/c1@net1.jsonl"), format!("{intent}{outcome}")).unwrap();
             assert_eq!((of(30), of(31)), (of_30, of_31), "{outcome}");
         }
+    }
+
+    #[test]
+    fn without_a_pair_an_attachment_uses_its_addresses_until_its_namespace_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let sandboxes = Sandboxes::under(dir.path());
+        let attachment = Attachment { container_id: "c1".into(), ifname: "net1".into() };
+        assert_eq!(sandboxes.usage(&attachment), Use::Unused, "no record");
+        fs::create_dir(dir.path().join("attachments")).unwrap();
+        let gone = r#"{"path":"/run/netns/gone","device":4,"inode":4026532603}"#;
+        let hidden = r#"{"path":"/proc/0/ns/net","device":4,"inode":4026532603}"#;
+        for (netns, outcome, usage) in [
+            ("null", "", Use::Unused),
+            ("null", "{}\n", Use::Used),
+            (hidden, "{}\n", Use::Used),
+            (gone, "{}\n", Use::Unused),
+        ] {
+            let text = format!("{{\"version\":1,\"netns\":{netns},\"link\":null}}\n{outcome}");
+            fs::write(dir.path().join("attachments/c1@net1.jsonl"), text).unwrap();
+            assert_eq!(sandboxes.usage(&attachment), usage, "{netns} {outcome}");
+        }
+        let record = fs::File::open(dir.path().join("attachments/c1@net1.jsonl")).unwrap();
+        record.lock().unwrap();
+        assert_eq!(sandboxes.usage(&attachment), Use::Unsettled);
     }
 
     /// In a namespace of its own, which goes with the thread.
