@@ -101,6 +101,7 @@ use memory::pool::CachedPool;
 use memory::watch::{Watches, follow};
 use write::queue::{Gate, Queue};
 use write::turn::Turns;
+use write::waits::Waits;
 
 /// Where the pools are, and who asks.
 #[derive(Debug)]
@@ -127,6 +128,7 @@ struct Inner {
     /// By the subnet, too: names are ambiguous between network names that look like IPv6 groups and ranges.
     queues: Mutex<HashMap<(PoolName, IpNet), Arc<Queue>>>,
     turns: Turns,
+    waits: Waits,
     /// What failed claims may have written, for their release.
     doubts: Mutex<HashMap<Attachment, Residue>>,
     _watches: JoinSet<()>,
@@ -204,9 +206,18 @@ impl Store {
         watches.spawn(follow::<Reservation>(shared.clone()));
         watches.spawn(memory::need::judge(shared.clone()));
         let other_requests = Gate::new(shared.clone());
-        let (queues, turns, doubts) = (Mutex::default(), Turns::default(), Mutex::default());
+        let (queues, doubts) = (Mutex::default(), Mutex::default());
+        let (turns, waits) = (Turns::default(), Waits::default());
         Ok(Self {
-            inner: Arc::new(Inner { shared, other_requests, queues, turns, doubts, _watches: watches }),
+            inner: Arc::new(Inner {
+                shared,
+                other_requests,
+                queues,
+                turns,
+                waits,
+                doubts,
+                _watches: watches,
+            }),
         })
     }
 

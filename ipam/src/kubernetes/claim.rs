@@ -12,7 +12,7 @@ use octavia_bridge_cluster::api::TROUBLE;
 use tokio::time::{Instant, sleep};
 
 use crate::name::PoolName;
-use crate::request::Assigned;
+use crate::request::{Assigned, Owner};
 use crate::wire::{Attachment, Claim, Sandbox};
 
 use crate::kubernetes::api::object::Writer;
@@ -22,6 +22,7 @@ use crate::kubernetes::error::Error;
 use crate::kubernetes::memory::keep_up::unread_by_claim;
 use crate::kubernetes::write::deadline::Deadline;
 use crate::kubernetes::write::turn::Turn;
+use crate::kubernetes::write::waits::Waiter;
 use crate::kubernetes::{Store, lock};
 
 /// So many reservations are read again before a refusal, beside the pools.
@@ -199,23 +200,34 @@ impl Store {
     /// Waits for releases of earlier sandboxes of the claimant's pod, such as those that an outage of the API has delayed, and
     /// keeps others from beginning while the turns are held: what they would free is the claimant's. Without, the release and
     /// the takeover of one entry would meet, and the pod would get another address.
-    async fn wait_for_releases(&self, claim: &Claim, deadline: Instant) -> Result<Vec<Turn>, Error> {
+    async fn wait_for_releases(
+        &self,
+        claim: &Claim,
+        deadline: Instant,
+    ) -> Result<(Vec<Turn>, Waiter), Error> {
         let mut turns = Vec::<Turn>::new();
         let until = deadline.min(Instant::now() + TROUBLE);
         let owner = &claim.request.owner;
+        let Owner { container_id, ifname, .. } = owner.clone();
+        let waiter = self.inner.waits.waiter(Attachment { container_id, ifname });
         for Sandbox { attachment, alive } in &claim.sandboxes {
             let own = attachment.container_id == owner.container_id && attachment.ifname == owner.ifname;
             if *alive || own || turns.iter().any(|turn| turn.attachment() == attachment) {
                 continue;
             }
-            match self.turn_unless_away(attachment, until).await {
+            // Where two claims take each other for gone, the tests in the patches decide, as between agents.
+            if !waiter.want(attachment) {
+                continue;
+            }
+            let turn = self.turn_unless_away(attachment, until).await;
+            waiter.end(attachment, turn.is_ok());
+            match turn {
                 Ok(turn) => turns.push(turn),
-                // The tests in the patches decide, as between agents.
                 Err(Error::Late { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(turns)
+        Ok((turns, waiter))
     }
 
     /// Decides by what is known, and keeps others of this agent from choosing the same.

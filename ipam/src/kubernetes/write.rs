@@ -6,4 +6,5 @@ pub(crate) mod job;
 pub(crate) mod queue;
 pub(crate) mod reserve;
 pub(crate) mod turn;
+pub(crate) mod waits;
 pub(crate) mod writer;

@@ -101,6 +101,23 @@ async fn what_whereabouts_wrote_is_taken_over_and_released() {
     assert_eq!(entries(&server, "172.23.0.0-24"), ["30 d1"]);
 }
 
+/// Each plugin has found that the other one's sandbox is gone.
+#[tokio::test(start_paused = true)]
+async fn two_claims_that_take_each_other_for_gone_do_not_wait_for_each_other() {
+    let server = Server::new(28);
+    let store = agent(&server, "node-1", 28);
+    add(&store, &claim(&octavia(), 9)).await.unwrap();
+    let mut first = claim(&octavia(), 1);
+    let gone = Attachment { container_id: "d1".into(), ifname: "net1".into() };
+    first.sandboxes = vec![Sandbox { attachment: gone, alive: false }];
+    let began = Instant::now();
+    let (first, other) = (first, second(1, &[("c1", false)]));
+    let (one, two) = tokio::join!(add(&store, &first), add(&store, &other));
+    // In virtual time.
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(one.is_ok() || two.is_ok());
+}
+
 /// The agent was killed between its two requests, and the runtime tries again.
 #[tokio::test(start_paused = true)]
 async fn half_a_claim_is_completed_or_released() {
