@@ -128,7 +128,7 @@ pub(crate) async fn start(cluster: &Cluster, state_dir: &Path, health: &Health) 
         api: ReclaimApi::new(api.apart()),
         grace: cluster.reclaim_grace,
         pods,
-        since: Mutex::default(),
+        doubts: Mutex::default(),
     };
     let broker = Arc::new(Broker { store, pending, contested, user, metrics });
     health.metrics.collect(Pools(broker.clone()));

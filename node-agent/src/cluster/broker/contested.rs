@@ -20,7 +20,7 @@ use crate::cluster::reclaim::{Basis, PodRef, Pods, ReclaimApi, Sandboxes, descri
 
 /// So many leaked addresses a message names.
 const SHOWN: usize = 4;
-/// So many sandboxes are remembered.
+/// So many sandboxes are remembered, those that were asked about last.
 const REMEMBERED: usize = 1024;
 
 /// What is needed to judge sandboxes that other writers recorded.
@@ -31,8 +31,37 @@ pub(super) struct Contested {
     pub(super) grace: Duration,
     /// Those of this node.
     pub(super) pods: Arc<Pods>,
-    /// Since when nothing has shown that these run.
-    pub(super) since: Mutex<HashMap<Attachment, Instant>>,
+    pub(super) doubts: Mutex<Doubts>,
+}
+
+/// Since when nothing has shown that sandboxes run, and when they were last asked about.
+#[derive(Debug, Default)]
+pub(super) struct Doubts(HashMap<Attachment, Doubt>);
+
+#[derive(Debug)]
+struct Doubt {
+    since: Instant,
+    asked: Instant,
+}
+
+impl Doubts {
+    /// Notes a question; how long the sandbox has been in doubt. What nobody asked about for a grace period begins anew: it
+    /// may have been seen meanwhile.
+    fn ask(&mut self, attachment: &Attachment, grace: Duration) -> Duration {
+        let now = Instant::now();
+        if !self.0.contains_key(attachment) && self.0.len() >= REMEMBERED {
+            let oldest = self.0.iter().min_by_key(|(_, doubt)| doubt.asked);
+            if let Some(oldest) = oldest.map(|(attachment, _)| attachment.clone()) {
+                self.0.remove(&oldest);
+            }
+        }
+        let doubt = self.0.entry(attachment.clone()).or_insert(Doubt { since: now, asked: now });
+        if now - doubt.asked > grace {
+            doubt.since = now;
+        }
+        doubt.asked = now;
+        now - doubt.since
+    }
 }
 
 impl Contested {
@@ -50,15 +79,12 @@ impl Contested {
         let is_known = pod.is_some_and(|pod| {
             (!pod.node.is_empty() && *pod.node != *self.node) || pod_uid == Some(&*pod.uid)
         });
-        let mut since = lock(&self.since);
+        let mut doubts = lock(&self.doubts);
         if is_known {
-            since.remove(attachment);
+            doubts.0.remove(attachment);
             return true;
         }
-        if since.len() >= REMEMBERED {
-            since.clear();
-        }
-        since.entry(attachment.clone()).or_insert_with(Instant::now).elapsed() < self.grace
+        doubts.ask(attachment, self.grace) < self.grace
     }
 }
 
@@ -118,5 +144,45 @@ impl Broker {
             sandboxes.has_record(&attachment) || tombstones.has(&of(&attachment)).is_ok_and(|has| has)
         };
         self.pending.look(look).await.is_ok_and(|was_here| was_here)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    const GRACE: Duration = Duration::from_secs(60);
+
+    fn sandbox(number: usize) -> Attachment {
+        Attachment { container_id: format!("c{number}"), ifname: "net1".into() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_doubt_lasts_as_long_as_somebody_asks_within_the_grace_period() {
+        let mut doubts = Doubts::default();
+        assert_eq!(doubts.ask(&sandbox(1), GRACE), Duration::ZERO);
+        advance(GRACE / 2).await;
+        assert_eq!(doubts.ask(&sandbox(1), GRACE), GRACE / 2);
+        advance(GRACE).await;
+        assert_eq!(doubts.ask(&sandbox(1), GRACE), GRACE * 3 / 2, "seen by none in between");
+        advance(GRACE * 2).await;
+        assert_eq!(doubts.ask(&sandbox(1), GRACE), Duration::ZERO, "nobody looked for a while");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_doubt_that_was_asked_about_first_makes_room() {
+        let mut doubts = Doubts::default();
+        for number in 0..REMEMBERED {
+            doubts.ask(&sandbox(number), GRACE);
+            advance(Duration::from_millis(1)).await;
+        }
+        doubts.ask(&sandbox(0), GRACE);
+        doubts.ask(&sandbox(REMEMBERED), GRACE);
+        assert_eq!(doubts.0.len(), REMEMBERED);
+        assert!(doubts.ask(&sandbox(0), GRACE) > Duration::ZERO);
+        assert!(doubts.ask(&sandbox(2), GRACE) > Duration::ZERO);
+        assert_eq!(doubts.ask(&sandbox(1), GRACE), Duration::ZERO, "forgotten");
     }
 }
