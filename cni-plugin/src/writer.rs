@@ -124,7 +124,7 @@ fn run(work: &str, arguments: &[&OsStr], limit: Duration) -> io::Result<()> {
         Ok(process) => await_end(process, limit),
         Err(cause) => {
             tracing::debug!("cannot start a process to write: {cause}");
-            let arguments: Vec<OsString> = arguments.iter().map(|argument| argument.into()).collect();
+            let arguments: Vec<OsString> = arguments.iter().map(Into::into).collect();
             carry_out(OsStr::new(work), &arguments).map_err(io::Error::other)
         }
     }

@@ -145,11 +145,11 @@ fn what_was_installed_goes_and_pods_stay_as_they_are() {
     let uninstall = format!("uninstall --cni-bin-dir {}", host.bin.display());
     let answer = host.agent.run(&uninstall, "");
     assert_eq!(answer.status, Some(0), "{answer:#?}");
-    let record = format!("1 attachments are recorded ({}@net1)", pod.container_id());
+    let record = format!("1 attachments are alive ({}@net1)", pod.container_id());
     assert!(answer.stderr.contains(&record), "{answer:#?}");
     assert_eq!(fs::read_dir(&host.bin).expect("list the CNI folder").count(), 0);
     assert_eq!((links(), host.node.allocations(POOL)), before);
-    host.agent.fails(1, "uninstall --state", "", &["1 attachments are recorded", "a policy is kept"]);
+    host.agent.fails(1, "uninstall --state", "", &["1 attachments are alive", "a policy is kept"]);
     // Installed again, the plugin ends what it began.
     let install =
         format!("install --cni-bin-dir {} --plugin {}", host.bin.display(), host.releases[1].display());

@@ -48,6 +48,9 @@ struct Telling {
     is_late: bool,
 }
 
+/// What the plugin was to be told, and how that went.
+type Answer = (Option<Vec<u8>>, Result<(), Error>);
+
 /// The disk as the loop sees it.
 pub(super) struct Disk {
     job: Arc<Job>,
@@ -59,7 +62,7 @@ pub(super) struct Disk {
     is_untold: bool,
     telling: Option<Telling>,
     /// How a telling went that ended when nobody waited for it.
-    answer: Option<(Option<Vec<u8>>, Result<(), Error>)>,
+    answer: Option<Answer>,
     task: Option<(Wanted, JoinHandle<Outcome>)>,
     /// Why the last attempt failed, and when.
     failed: Option<(String, Instant)>,
