@@ -120,7 +120,7 @@ fn is_default(route: &Route, default: &DefaultRoute) -> bool {
 }
 
 /// Packets take a new route from then on if its metric is not higher, or it is for a large part of all addresses: 0.0.0.0/1
-/// and 128.0.0.0/1 together are a default route, and so is 2000::/3.
+/// and 128.0.0.0/1 together are a default route, and so is `2000::/3`.
 fn overtakes(route: &Route, default: &DefaultRoute) -> bool {
     let is_v4 = route.destination.addr().is_ipv4();
     let is_most = (1..=3).contains(&route.destination.prefix_len())
