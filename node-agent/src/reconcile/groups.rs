@@ -74,6 +74,12 @@ pub(super) fn split(desired: &Desired, observed: &Observed, together: &[&Part]) 
         if let Some(link) = &route.interface {
             forest.join(place, link);
         }
+        // Whether a link may lose the node's default route depends on it.
+        if route.destination.is_none_or(|destination| destination.prefix_len() == 0) {
+            for default in &observed.defaults {
+                forest.join(place, &default.link);
+            }
+        }
         if let Some(vrf) = route.table.and_then(|table| tables.get(&table)) {
             forest.join(place, vrf);
         }
@@ -128,7 +134,7 @@ mod tests {
     use super::*;
     use crate::cluster::policies::Candidate;
     use crate::node::desired::{Choice, Text, read};
-    use crate::node::observed::Link;
+    use crate::node::observed::{DefaultRoute, Link};
 
     fn groups(yaml: &str, observed: &Observed) -> Vec<Vec<String>> {
         let text = Text { origin: "-".into(), yaml: yaml.into() };
@@ -197,6 +203,18 @@ routes:
         let observed = Observed { links: [("eth1".to_owned(), port("octbr"))].into(), ..Observed::default() };
         let split = groups(&TWO.replace("- {name: eth1, type: ethernet}", ""), &observed);
         assert_eq!(split, [["eth0", "eth0.24", "eth1", "octbr", "ospbr"]]);
+    }
+
+    #[test]
+    fn what_is_said_of_default_routes_goes_with_the_links_that_have_them() {
+        let yaml = "{interfaces: [{name: octbr, type: linux-bridge, bridge: {port: [{name: eth0}]}},
+              {name: ospbr, type: linux-bridge, bridge: {port: [{name: eth1}]}}],
+            routes: {config: [{destination: 0.0.0.0/0, next-hop-interface: eth7}]}}";
+        assert_eq!(groups(yaml, &Observed::default()).len(), 3);
+        let default = DefaultRoute { is_v4: true, metric: 0, link: "eth0".into(), gateway: None };
+        let observed = Observed { defaults: vec![default], ..Observed::default() };
+        let wanted = [vec!["eth0", "eth7", "octbr", "route to 0.0.0.0/0"], vec!["eth1", "ospbr"]];
+        assert_eq!(groups(yaml, &observed), wanted);
     }
 
     #[test]
