@@ -95,8 +95,7 @@ impl Keeper<'_> {
         if done.is_begun() {
             self.disk.follows(done);
         }
-        self.texts_in_force.clone_from(&self.texts);
-        self.in_force.clone_from(&self.desired);
+        self.comes_into_force();
         Ok(looked)
     }
 
@@ -344,8 +343,16 @@ impl Keeper<'_> {
             return;
         }
         self.disk.keep(Some(&self.texts).filter(|_| !self.desired.is_empty()));
+        self.comes_into_force();
+    }
+
+    fn comes_into_force(&mut self) {
+        let is_new = self.texts_in_force != self.texts;
         self.texts_in_force.clone_from(&self.texts);
         self.in_force.clone_from(&self.desired);
+        if is_new {
+            self.publish(false);
+        }
     }
 }
 

@@ -241,16 +241,24 @@ impl Keeper<'_> {
         (self.desired, self.texts) = (merged.desired, merged.kept);
         self.promised = false;
         self.noted_at = None;
-        let made = others::made_here(&self.desired);
+        self.publish(true);
+        self.standing.begins();
+        Ok(true)
+    }
+
+    /// Tells files of other programs which links are, or may be, created here: those in force, and those that are tried.
+    /// With `stay` those told before stay: a policy that is refused again and again has no file written again.
+    pub(super) fn publish(&self, stay: bool) {
+        let mut now = others::made_here(&self.desired);
+        now.extend(others::made_here(&self.in_force));
         self.job.made.send_if_modified(|before| {
+            let made = merged_names(if stay { before.as_slice() } else { &[] }, &now);
             let is_new = !made.is_empty() && *before != made;
             if is_new {
                 *before = made;
             }
             is_new
         });
-        self.standing.begins();
-        Ok(true)
     }
 
     /// Policies of the cluster have come, changed or gone.
@@ -263,7 +271,10 @@ impl Keeper<'_> {
 
     /// Begins to keep what is wanted now, and says so.
     pub(super) async fn begin(&mut self) -> anyhow::Result<()> {
-        if !self.merge().await? {
+        let is_new = self.merge().await?;
+        // Something else may have been tried before, and is not wanted any more.
+        self.publish(false);
+        if !is_new {
             return Ok(());
         }
         match self.desired.interfaces.len() {
@@ -310,6 +321,17 @@ impl Keeper<'_> {
         tracing::error!("the desired state stays as it was: {why}");
         self.standing.refused(why);
     }
+}
+
+/// These names, and those of `more` that are not among them.
+fn merged_names(names: &[String], more: &[String]) -> Vec<String> {
+    let mut all = names.to_vec();
+    for name in more {
+        if !all.contains(name) {
+            all.push(name.clone());
+        }
+    }
+    all
 }
 
 /// The files' texts, if they can be read. What is kept of them was taken with the words of an earlier command line.

@@ -79,3 +79,41 @@ fn of_two_that_may_have_cut_the_node_off_only_the_one_that_did_is_left_out() {
         assert_eq!(node.ip("-4 -o addr show dev enp6s0").matches("10.0.0.5/24").count(), 1);
     });
 }
+
+#[test]
+fn files_of_other_programs_are_written_once_for_what_is_tried_in_vain() {
+    on_a_node(|node| {
+        node.ip("link add nic-a type veth peer name wire-a");
+        node.ip("link set nic-a up");
+        node.ip("link set wire-a up");
+        node.ip("addr add 10.1.1.1/24 dev nic-a");
+        node.ip("route add default via 10.1.1.9");
+        node.ok("apply -f -", KEPT);
+        let networkd = node.path("networkd");
+        fs::create_dir(&networkd).unwrap();
+        let policy = node.path("policy.yaml");
+        let new = "interfaces:
+- {name: br-a, type: linux-bridge, bridge: {port: [{name: enp6s0}]}}
+- {name: br-new, type: linux-bridge, bridge: {port: [{name: nic-a}]}}
+";
+        fs::write(&policy, new).unwrap();
+        let (policy, dir) = (policy.display(), networkd.display());
+        let _daemon = node.start(&format!("run --health-bind none -f {policy} --networkd-dir {dir}"));
+        let is_told = || node.run("health ready", "").stdout.contains("a newer one has no effect: ");
+        until(SOON, "it is refused", is_told);
+        let files = || {
+            let mut text = String::new();
+            for entry in fs::read_dir(&networkd).unwrap() {
+                text += &fs::read_to_string(entry.unwrap().path()).unwrap();
+            }
+            text
+        };
+        until(SOON, "written", || files().contains("br-a"));
+        // Also after the next look.
+        node.ip("link set br-a down");
+        until(SOON, "repaired", || is_up(node, "br-a"));
+        assert!(files().contains("br-new"), "{}", files());
+        fs::write(node.path("policy.yaml"), KEPT).unwrap();
+        until(SOON, "it is not wanted any more", || !files().contains("br-new"));
+    });
+}
