@@ -44,7 +44,7 @@ impl Records {
                     // Another ADD or DEL is at it, so there may be a pair in a moment.
                     Some(_) => locked || pair_stays_after(&intent, outcome.as_ref(), lag),
                     // Other plugins made the links. Nothing is known of them, and nothing at all without a namespace.
-                    None => intent.netns.as_ref().is_none_or(Netns::may_exist),
+                    None => intent.netns.as_ref().is_none_or(Netns::may_exist_unseen),
                 }
             }
         }
@@ -57,8 +57,11 @@ impl Records {
     pub(crate) fn is_gone(&self, container_id: &str, ifname: &str) -> bool {
         let Kept::Record { record, locked: false } = self.look(container_id, ifname) else { return false };
         let Record { intent, outcome } = *record;
-        let namespace_is_gone = intent.netns.as_ref().is_some_and(|netns| !netns.may_exist());
-        namespace_is_gone && (intent.link.is_none() || !pair_is_here(&intent, outcome.as_ref()))
+        let Some(netns) = &intent.netns else { return false };
+        match &intent.link {
+            None => !netns.may_exist_unseen(),
+            Some(_) => !netns.may_exist() && !pair_is_here(&intent, outcome.as_ref()),
+        }
     }
 }
 

@@ -7,7 +7,7 @@
 
 mod slot;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use octavia_bridge_netlink::{Namespace, VlanRange, validate_link_name};
 use serde::{Deserialize, Serialize};
@@ -92,6 +92,17 @@ impl Netns {
         match Namespace::open(&self.path) {
             Ok(netns) => self.is(&netns),
             Err(cause) => !cause.is_not_found(),
+        }
+    }
+
+    /// The same where not even a link of ours tells. A path in `/proc` ends with the process, and the namespace may live on; a directory
+    /// that is missing may be one that is not mounted here.
+    pub(crate) fn may_exist_unseen(&self) -> bool {
+        let path = Path::new(&self.path);
+        let tells = !path.starts_with("/proc") && path.parent().is_some_and(Path::is_dir);
+        match Namespace::open(&self.path) {
+            Err(cause) if cause.is_not_found() => !tells,
+            _ => self.may_exist(),
         }
     }
 
@@ -265,6 +276,19 @@ mod tests {
             again.push(b'\n');
             assert_eq!(String::from_utf8(again).unwrap(), line(text));
             assert_eq!(parse(line(text).as_bytes()).unwrap().intent, written);
+        }
+    }
+
+    #[test]
+    fn a_missing_path_is_proof_only_where_namespaces_have_names() {
+        for (path, may_exist, unseen) in [
+            ("/run/no-such-namespace", false, false),
+            ("/proc/4194304/ns/net", false, true),
+            ("/run/no-such-directory/x", false, true),
+            ("/run", true, true),
+        ] {
+            let netns = Netns { path: path.into(), device: 1, inode: 1 };
+            assert_eq!((netns.may_exist(), netns.may_exist_unseen()), (may_exist, unseen), "{path}");
         }
     }
 

@@ -127,7 +127,7 @@ fn is_needed(slot: &Slot) -> bool {
     told_nowhere_else
         || match &intent.link {
             Some(_) => life::pair_is_here(intent, outcome.as_ref()),
-            None => intent.netns.as_ref().is_none_or(Netns::may_exist),
+            None => intent.netns.as_ref().is_none_or(Netns::may_exist_unseen),
         }
 }
 
