@@ -150,7 +150,7 @@ pub(crate) fn check(environment: &Environment, document: &Document) -> Result<Re
 pub(crate) fn status(environment: &Environment, document: &Document) -> Result<Reply, Error> {
     let (essentials, pool) = read(environment, document)?;
     status::writable(&essentials.data_dir, Some(&pool.store))?;
-    status::pools(&pool).map(|()| Reply::Nothing)
+    status::pools(&pool, &essentials.data_dir).map(|()| Reply::Nothing)
 }
 
 fn read(environment: &Environment, document: &Document) -> Result<(Essentials, PoolAddressing), Error> {

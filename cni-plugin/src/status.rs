@@ -3,10 +3,11 @@
 //! Runtimes ask every few seconds, so nothing is touched, and nothing waited for but a delegated plugin and the agent.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, access};
-use octavia_bridge_ipam::allocate::Exhausted;
+use octavia_bridge_ipam::allocate::{Exhausted, Usage};
 use octavia_bridge_ipam::conf::places::run_dir;
 use octavia_bridge_netlink::Netlink;
 
@@ -17,8 +18,12 @@ use crate::delegate::Delegate;
 use crate::policy;
 use crate::protocol::reply::Reply;
 use crate::protocol::{Code, Environment, Error, Verb};
+use crate::record::Records;
 use crate::store::Store;
 use crate::sysctl;
+
+/// How long STATUS looks for an attachment that is gone, in a full range.
+const SEARCH: Duration = Duration::from_secs(1);
 
 pub(crate) async fn status(environment: &Environment, document: &Document) -> Result<Reply, Error> {
     let attachment = Attachment::new(environment, document)?;
@@ -36,7 +41,7 @@ pub(crate) async fn status(environment: &Environment, document: &Document) -> Re
     writable(&attachment.data_dir, pool)?;
     match &attachment.addressing {
         Addressing::None => Ok(()),
-        Addressing::Pool(pool) => pools(pool),
+        Addressing::Pool(pool) => pools(pool, &attachment.data_dir),
         Addressing::Delegated(program) => {
             Delegate::find(program, &environment.path, &document.raw)?.call(Verb::Status).await
         }
@@ -44,13 +49,30 @@ pub(crate) async fn status(environment: &Environment, document: &Document) -> Re
     Ok(Reply::Nothing)
 }
 
-/// The built-in pools' part: readable, and not full.
-pub(crate) fn pools(pool: &PoolAddressing) -> Result<(), Error> {
+/// The built-in pools' part: readable, and not full of attachments that live.
+pub(crate) fn pools(pool: &PoolAddressing, data_dir: &Path) -> Result<(), Error> {
     let usage = pool.store.usage(&pool.ipam).map_err(|error| Error { code: Code::NotAvailable, ..error })?;
-    match usage.into_iter().find(|usage| usage.free == 0) {
-        None => Ok(()),
-        Some(full) => Err(unavailable(Exhausted(full).to_string())),
+    for full in usage.into_iter().filter(|usage| usage.free == 0) {
+        if !(pool.store.is_file() && has_gone(&full, data_dir)) {
+            return Err(unavailable(Exhausted(full).to_string()));
+        }
     }
+    Ok(())
+}
+
+/// Whether ADD would take an address back from an attachment that is gone. Looked for no longer than [`SEARCH`].
+fn has_gone(full: &Usage, data_dir: &Path) -> bool {
+    let records = Records::new(data_dir);
+    let deadline = Instant::now() + SEARCH;
+    for holder in &full.holders {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        if !holder.ifname.is_empty() && records.is_gone(&holder.id, &holder.ifname) {
+            return true;
+        }
+    }
+    false
 }
 
 /// Whether the plugin can write where it has to: its files in the run directory, and what it owes to the cluster in `dataDir`.

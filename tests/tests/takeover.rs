@@ -454,12 +454,15 @@ fn a_full_range_takes_back_what_attachments_had_that_are_gone() {
     let nameless = node.pod("nameless");
     nameless.add(&small).plugin("octavia-ipam").env("CNI_NETNS", "/run/nowhere").run().success();
     node.pod("late").add(&small).run().error(101);
+    let newest = conf::with(small.clone(), json!({"cniVersion": "1.1.0"}));
+    node.status(&newest).run().error(50);
     // A namespace that lost its path lives as long as its pair is there.
     let hidden = File::open(stays.path()).unwrap();
     for pod in [&gone, &stays, &of_ipam] {
         pod.remove();
     }
     until(SOON, "the pair goes", || node.ports("octbr").len() == 1);
+    node.status(&newest).run().silent_success();
     let next = node.pod("next");
     let outcome = next.add(&small).run();
     assert!(outcome.stderr.contains("took back 2 addresses"), "{}", outcome.stderr);
