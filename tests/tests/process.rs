@@ -180,19 +180,20 @@ fn a_stuck_store_costs_the_ipam_plugin_one_wait() {
     node.snapshot(&[&pod]).assert_same_as(&before);
 }
 
+/// Calls that wait on a frozen disk. Opening waits only in order to write, which strace cannot tell from reading.
+const CHANGES: &str = "mkdir,mkdirat,write,fsync,fdatasync,rename,unlink,unlinkat,rmdir";
+
 /// A disk that answers after so many microseconds, longer than anybody waits: strace holds up the calls that name one of the files.
 /// Processes that the plugin leaves behind are not followed.
-fn on_a_frozen_disk<'a>(files: &'a [String], words: &mut Vec<&'a str>) {
-    words.extend(["/usr/bin/strace", "-qq", "-o", "/dev/null"]);
-    words
-        .extend(["-e", "trace=openat,open,mkdir,mkdirat,write,fsync,fdatasync,rename,unlink,unlinkat,rmdir"]);
-    words.extend([
-        "-e",
-        "inject=openat,open,mkdir,mkdirat,write,fsync,fdatasync,rename,unlink,unlinkat,rmdir:delay_enter=50000000",
-    ]);
+fn on_a_frozen_disk(calls: &str, files: &[String]) -> Vec<String> {
+    let inject = format!("inject={calls}:delay_enter=50000000");
+    let trace = format!("trace={calls}");
+    let mut words: Vec<String> =
+        ["/usr/bin/strace", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject].map(str::to_owned).into();
     for file in files {
-        words.extend(["-P", file]);
+        words.extend(["-P".to_owned(), file.clone()]);
     }
+    words
 }
 
 #[test]
@@ -205,8 +206,9 @@ fn a_log_on_a_frozen_disk_holds_nobody_up() {
     fs::write(&file, "").unwrap();
     let mount = format!("/usr/bin/mount --bind {} /var/log && exec \"$@\"", logs.display());
     let frozen = ["/var/log/whereabouts.log".to_owned()];
+    let strace = on_a_frozen_disk(&format!("openat,open,{CHANGES}"), &frozen);
     let mut under = vec!["/bin/sh", "-c", &mount, "sh"];
-    on_a_frozen_disk(&frozen, &mut under);
+    under.extend(wrapped(&strace));
     let conf = conf::octavia_with(json!({"ipam": {"log_file": frozen[0], "log_level": "debug"}}));
     for (verb, call) in [("ADD", pod.add(&conf)), ("DEL", pod.del(&conf))] {
         let outcome = call.under(&under).run();
@@ -228,9 +230,8 @@ fn a_release_owed_to_the_cluster_does_not_wait_for_a_frozen_disk() {
     drop(agent);
     let folder = "/var/lib/octavia-bridge/cluster-tombstones";
     let frozen = [folder.to_owned(), format!("{folder}/{}@net1", pod.container_id())];
-    let mut under = Vec::new();
-    on_a_frozen_disk(&frozen, &mut under);
-    let outcome = pod.del(&conf).under(&under).run();
+    let strace = on_a_frozen_disk(&format!("openat,open,{CHANGES}"), &frozen);
+    let outcome = pod.del(&conf).under(&wrapped(&strace)).run();
     outcome.silent_success();
     assert!(outcome.took < LONGEST_WAIT, "{:?}", outcome.took);
     assert_eq!(pod.link_names(), [""; 0]);
@@ -251,8 +252,8 @@ fn an_add_does_not_wait_for_a_frozen_disk() {
         .map(|name| format!("{folder}{name}"))
         .into();
     frozen.extend(pods.iter().map(|pod| format!("{folder}/cluster-tombstones/{}@net1", pod.container_id())));
-    let mut under = Vec::new();
-    on_a_frozen_disk(&frozen, &mut under);
+    let strace = on_a_frozen_disk(CHANGES, &frozen);
+    let under = wrapped(&strace);
     for pod in &pods {
         // One thread does it all there: strace follows no other.
         let add = pod.add(&cluster).args(args).plugin("octavia-ipam");
