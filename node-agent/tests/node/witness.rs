@@ -178,3 +178,16 @@ fn a_full_disk_is_told_and_the_mark_is_kept_all_the_same() {
         assert!(Command::new("umount").arg(&state).status().unwrap().success());
     });
 }
+
+#[test]
+fn ports_that_an_earlier_release_attached_do_not_keep_a_bridge_from_going() {
+    on_a_node(|node| {
+        node.ok("apply -f -", POLICY);
+        // Which wrote no such file.
+        fs::remove_file(file(node)).unwrap();
+        fs::write(node.path("policy.yaml"), ABSENT).unwrap();
+        let policy = node.path("policy.yaml");
+        let _daemon = node.start(&format!("run --health-bind none -f {}", policy.display()));
+        until(SOON, "it is gone", || node.link("octbr").is_none());
+    });
+}
