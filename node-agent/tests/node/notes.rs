@@ -48,11 +48,11 @@ fn a_link_that_no_policy_names_any_more() {
         let _daemon =
             node.start(&format!("run --health-bind none -f {}", node.path("policy.yaml").display()));
         is_told(node, "ospbr: the agent created it, and no policy names it any more");
-        let doctor = node.run("doctor", "").stdout;
-        assert!(
-            doctor.lines().any(|line| line.starts_with("warn  policy") && line.contains("ospbr")),
-            "{doctor}"
-        );
+        // The policy is on the disk a moment after it is in force.
+        until(SOON, "doctor tells", || {
+            let doctor = node.run("doctor", "").stdout;
+            doctor.lines().any(|line| line.starts_with("warn  policy") && line.contains("ospbr"))
+        });
         assert!(node.link("ospbr").is_some());
     });
 }

@@ -10,6 +10,16 @@ const SOON: Duration = Duration::from_secs(60);
 
 const KEPT: &str = "interfaces: [{name: br-a, type: linux-bridge, bridge: {port: [{name: enp6s0}]}}]";
 
+/// The end of a policy: a bridge that takes over address and default route of `nic-a`, whose gateway is silent.
+fn taking_over(bridge: &str, ports: &str) -> String {
+    format!(
+        "{{name: {bridge}, type: linux-bridge, bridge: {{port: [{ports}]}}, \
+         ipv4: {{enabled: true, address: [{{ip: 10.1.1.1, prefix-length: 24}}]}}}}]
+routes: {{config: [{{destination: 0.0.0.0/0, next-hop-address: 10.1.1.9, next-hop-interface: {bridge}}}]}}
+"
+    )
+}
+
 fn start(node: &Node, policy: &str) -> Daemon {
     fs::write(node.path("policy.yaml"), policy).unwrap();
     node.start(&format!("run --health-bind none -f {}", node.path("policy.yaml").display()))
@@ -28,7 +38,8 @@ fn while_nobody_answers_what_is_in_force_is_kept_and_the_new_file_waits() {
         node.ip("addr add 10.1.1.1/24 dev nic-a");
         node.ip("route add default via 10.1.1.9");
         node.ok("apply -f -", KEPT);
-        let _daemon = start(node, &KEPT.replace("{name: enp6s0}", "{name: enp6s0}, {name: nic-a}"));
+        let new = format!("interfaces: [{}", taking_over("br-a", "{name: enp6s0}, {name: nic-a}"));
+        let _daemon = start(node, &new);
         until(SOON, "it is told", || {
             let told = node.run("health ready", "").stdout;
             told.contains("a newer one has no effect: ")
@@ -92,10 +103,7 @@ fn files_of_other_programs_are_written_once_for_what_is_tried_in_vain() {
         let networkd = node.path("networkd");
         fs::create_dir(&networkd).unwrap();
         let policy = node.path("policy.yaml");
-        let new = "interfaces:
-- {name: br-a, type: linux-bridge, bridge: {port: [{name: enp6s0}]}}
-- {name: br-new, type: linux-bridge, bridge: {port: [{name: nic-a}]}}
-";
+        let new = KEPT.replace("}]}}]", "}]}}, ") + &taking_over("br-new", "{name: nic-a}");
         fs::write(&policy, new).unwrap();
         let (policy, dir) = (policy.display(), networkd.display());
         let _daemon = node.start(&format!("run --health-bind none -f {policy} --networkd-dir {dir}"));
