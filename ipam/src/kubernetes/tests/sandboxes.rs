@@ -109,10 +109,15 @@ async fn two_claims_that_take_each_other_for_gone_do_not_wait_for_each_other() {
     add(&store, &claim(&octavia(), 9)).await.unwrap();
     let mut first = claim(&octavia(), 1);
     let gone = Attachment { container_id: "d1".into(), ifname: "net1".into() };
-    first.sandboxes = vec![Sandbox { attachment: gone, alive: false }];
+    first.sandboxes = vec![Sandbox { attachment: gone.clone(), alive: false }];
     let began = Instant::now();
     let (first, other) = (first, second(1, &[("c1", false)]));
-    let (one, two) = tokio::join!(add(&store, &first), add(&store, &other));
+    // Each has its own turn before either asks for the other's, and gives it back when it is answered.
+    let turns = [store.turn(&attachment(1)).await, store.turn(&gone).await];
+    let store = &store;
+    let answer = async |turn: Turn, claim: Claim| store.claim(&turn, &claim, soon()).await;
+    let [of_first, of_other] = turns;
+    let (one, two) = tokio::join!(answer(of_first, first), answer(of_other, other));
     // In virtual time.
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     assert!(one.is_ok() || two.is_ok());
