@@ -2,57 +2,28 @@
 //!
 //! A bridge that this plugin makes has no uplink. Where a policy names the bridge, that would be worse than none: pods
 //! would be attached to it and talk to nobody. So then the bridge is the agent's to make, and an ADD waits for it.
-//!
-//! The agent writes `agent/bridges.json` in its state directory before it acts on a policy, and removes it with the policy:
-//! `{"version": 1, "policy": "octavia.yaml", "bridges": {"octbr": ["enp6s0.24"]}, "links": ["enp6s0", "enp6s0.24", "octbr"]}`:
-//! each bridge with its uplinks, and the names of all links that the policy speaks of. A bridge of such a name, made for
-//! a pod before the NIC or the VLAN is there, would stand in the policy's way. An older agent says nothing of them. Bridges of
-//! policies that the agent could not bring about are there, too, and `not_in_force` says why: a pod on a bridge without its
-//! uplink would be attached to an island.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::ErrorKind;
+mod document;
+
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use octavia_bridge_ipam::state_file;
 use octavia_bridge_ipam::visible::visible;
 use octavia_bridge_netlink::{Event, EventGroups, Events, Link, LinkKind, Netlink};
-use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
 use crate::attachment::Attachment;
 use crate::patience;
 use crate::places::DATA_DIR;
 use crate::protocol::{Code, Error};
+use document::{Document, read};
 
 /// How long an ADD waits. The agent needs milliseconds, a NIC's driver at boot some seconds. A pod may have several
 /// attachments, and container runtimes give all of them together two minutes (kubelet's `runtimeRequestTimeout`).
 const PATIENCE: Duration = Duration::from_secs(20);
-/// The only layout of the file so far.
-const VERSION: u64 = 1;
 /// Below the agent's state directory.
 const FILE: &str = "agent/bridges.json";
-/// Of the file, in bytes. The names of a thousand interfaces with their ports have a tenth of it.
-const LONGEST: u64 = 8 << 20;
-
-#[derive(Debug, Deserialize)]
-struct Document {
-    policy: String,
-    bridges: BTreeMap<String, Vec<String>>,
-    #[serde(default)]
-    links: BTreeSet<String>,
-    #[serde(default)]
-    not_in_force: Vec<NotInForce>,
-}
-
-/// A policy that the agent could not bring about.
-#[derive(Debug, Deserialize)]
-struct NotInForce {
-    policy: String,
-    why: String,
-    bridges: BTreeMap<String, Vec<String>>,
-}
 
 /// A bridge that a policy names.
 #[derive(Debug)]
@@ -62,6 +33,8 @@ struct Policy {
     bridge: String,
     /// Links that the policy makes ports of the bridge.
     uplinks: Vec<String>,
+    /// What those and other VLANs stand on.
+    vlans: BTreeMap<String, String>,
     /// Why the policy is not in force, if it is not.
     why: Option<String>,
 }
@@ -102,7 +75,11 @@ pub(crate) async fn await_bridge(host: &Netlink, attachment: &Attachment) -> Res
 /// The same without waiting.
 pub(crate) async fn check(host: &Netlink, attachment: &Attachment) -> Result<(), Error> {
     let Word::Bridge(policy) = Word::on(attachment)? else { return Ok(()) };
-    policy.lack(host).await?.map_or(Ok(()), |lack| Err(policy.not_yet(lack)))
+    let Some(lack) = policy.lack(host).await? else { return Ok(()) };
+    Err(match policy.missing(host).await? {
+        Some(name) => policy.not_yet(format!("{lack}; the policy waits for {name}, which does not exist")),
+        None => policy.not_yet(lack),
+    })
 }
 
 /// Whether a policy names the bridge, so that it is the agent's to make. To be asked with the bridges locked: the agent
@@ -142,7 +119,7 @@ impl Word {
 
     fn of(documents: impl Iterator<Item = Document>, name: &str) -> Self {
         let mut word = Self::Nothing;
-        for Document { policy, mut bridges, links, not_in_force } in documents {
+        for Document { policy, mut bridges, links, vlans, mut origins, not_in_force } in documents {
             if let Some(uplinks) = bridges.remove(name) {
                 let failed = not_in_force.into_iter().find(|failed| failed.bridges.contains_key(name));
                 let (origin, why) = match failed {
@@ -150,9 +127,9 @@ impl Word {
                     Some(failed) => {
                         (format!("policy {}", failed.policy), Some(visible(&failed.why).to_string()))
                     }
-                    None => (policy, None),
+                    None => (origins.remove(name).unwrap_or(policy), None),
                 };
-                return Self::Bridge(Policy { origin, bridge: name.to_owned(), uplinks, why });
+                return Self::Bridge(Policy { origin, bridge: name.to_owned(), uplinks, vlans, why });
             }
             if links.contains(name) {
                 let text =
@@ -185,6 +162,23 @@ impl Policy {
             // Whether it is up is no matter here: a cable may be out as well, and comes back without the agent.
             if uplink.is_none_or(|uplink| uplink.master != Some(bridge.index)) {
                 return Ok(Some(self.words(&format!("lacks its uplink {name}"))));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The link without which the agent creates no bridge, if it is one that no policy creates.
+    async fn missing(&self, host: &Netlink) -> Result<Option<String>, Error> {
+        for uplink in &self.uplinks {
+            let mut name = uplink;
+            // VLANs may stand on VLANs; the file is not trusted to come to an end.
+            for _ in 0..=self.vlans.len() {
+                let link = host.link(name.as_str()).await;
+                if link.map_err(|cause| Error::kernel("look for the bridge's uplink", &cause))?.is_some() {
+                    break;
+                }
+                let Some(base) = self.vlans.get(name) else { return Ok(Some(name.clone())) };
+                name = base;
             }
         }
         Ok(None)
@@ -227,64 +221,9 @@ impl Policy {
     }
 }
 
-/// Reads the file; `None` if there is none. What it says must not be guessed: without a policy's word this plugin would
-/// make the bridge.
-fn read(path: &Path) -> Result<Option<Document>, Error> {
-    let unusable = |why: String| {
-        Error::new(
-            Code::TryAgainLater,
-            format!("cannot read which bridges the node's policy names: {}: {why}", path.display()),
-        )
-        .with_details("octavia-bridge-agent rewrites the file when it starts")
-    };
-    let text = match state_file::read(path, LONGEST) {
-        Ok(text) => text,
-        Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(cause) => return Err(unusable(cause.to_string())),
-    };
-    let value: serde_json::Value =
-        serde_json::from_slice(&text).map_err(|cause| unusable(cause.to_string()))?;
-    match value["version"].as_u64() {
-        Some(VERSION) => {}
-        Some(other) => {
-            return Err(unusable(format!(
-                "version {other}, and this plugin knows {VERSION}; install the plugin that came with the agent"
-            )));
-        }
-        None => return Err(unusable("no version".into())),
-    }
-    serde_json::from_value(value).map(Some).map_err(|cause| unusable(cause.to_string()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_cannot_be_understood_is_refused_and_a_missing_file_is_no_policy() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("bridges.json");
-        assert!(read(&path).unwrap().is_none());
-        for (text, why) in [
-            ("", "EOF"),
-            (r#"{"version":1,"policy":"p","bri"#, "EOF"),
-            (r#"{"policy":"p","bridges":{}}"#, "no version"),
-            (r#"{"version":2,"policy":"p","bridges":{}}"#, "version 2, and this plugin knows 1"),
-            (r#"{"version":1,"policy":"p"}"#, "missing field `bridges`"),
-            (r#"{"version":1,"policy":"p","bridges":{"octbr":"enp6s0"}}"#, "expected a sequence"),
-        ] {
-            std::fs::write(&path, text).unwrap();
-            let error = read(&path).unwrap_err();
-            assert_eq!(error.code, Code::TryAgainLater);
-            assert!(error.msg.contains(why) && error.msg.contains("bridges.json"), "{text}: {error}");
-        }
-        // What a later agent adds within the same version is no hindrance.
-        let text = r#"{"version":1,"policy":"p","more":1,"bridges":{"octbr":["enp6s0.24"]}}"#;
-        std::fs::write(&path, text).unwrap();
-        let document = read(&path).unwrap().unwrap();
-        assert_eq!(document.bridges["octbr"], ["enp6s0.24"]);
-        assert!(document.links.is_empty(), "of an older agent");
-    }
 
     #[test]
     fn a_policy_s_bridge_comes_before_another_s_link_of_that_name() {
@@ -292,7 +231,7 @@ mod tests {
             policy: "octavia.yaml".into(),
             bridges: bridges.iter().map(|name| ((*name).to_owned(), Vec::new())).collect(),
             links: links.iter().map(|name| (*name).to_owned()).collect(),
-            not_in_force: Vec::new(),
+            ..Document::default()
         };
         let on = |name: &str| {
             let documents =
@@ -308,11 +247,26 @@ mod tests {
     }
 
     #[test]
+    fn of_several_policies_the_one_of_the_bridge_is_named() {
+        for (origins, named) in
+            [("{}", "policy a, policy b"), (r#"{"br-a": "policy a", "octbr": "policy b"}"#, "policy b")]
+        {
+            let text = format!(
+                r#"{{"policy": "policy a, policy b", "bridges": {{"octbr": [], "br-a": []}}, "origins": {origins}}}"#
+            );
+            let document = serde_json::from_str::<Document>(&text).unwrap();
+            let Word::Bridge(policy) = Word::of([document].into_iter(), "octbr") else { panic!("a bridge") };
+            assert_eq!(policy.origin, named);
+        }
+    }
+
+    #[test]
     fn an_uplink_is_known_by_each_of_its_names() {
         let policy = Policy {
             origin: "octavia.yaml".into(),
             bridge: "octbr".into(),
             uplinks: vec!["ens3".into()],
+            vlans: BTreeMap::new(),
             why: None,
         };
         let link = |name: &str, alternative: &str| Link {

@@ -256,9 +256,11 @@ interfaces:
 - {name: br-free, type: linux-bridge, state: absent}
 ";
     fs::create_dir_all(node.data_dir()).expect("make the agent's folder");
-    let _keeper = Agent::beside_plugin(&node).keep(policy);
+    let other = node.disk().join("other.yaml");
+    fs::write(&other, "interfaces: [{name: br-other, type: linux-bridge}]").expect("write another policy");
+    let _keeper = Agent::beside_plugin(&node).keep_with(policy, &format!("-f {}", other.display()));
     let file = node.data_dir().join("agent/bridges.json");
-    until(START, "the agent has told the plugin", || file.exists());
+    until(START, "the agent has told the plugin", || file.exists() && node.link("br-other").is_some());
     for data_dir in ["/var/lib/octavia-bridge", "/var/lib/octavia-bridge/other"] {
         let conf = |bridge: &str| conf::octavia_with(json!({"bridge": bridge, "dataDir": data_dir}));
         for bridge in ["enp7s0.24", "enp7s0"] {
@@ -270,7 +272,10 @@ interfaces:
             node.snapshot(&[&pod]).assert_same_as(&before);
         }
         let status = conf::with(conf("octbr"), json!({"cniVersion": "1.1.0"}));
-        node.status(&status).run().error(50).says(&["octbr", "does not exist"]);
+        let waits = "policy.yaml) names, does not exist; the policy waits for enp7s0, which does not exist";
+        let refusal = node.status(&status).run().error(50);
+        refusal.says(&["octbr", waits]);
+        assert!(!refusal.msg.contains("other.yaml"), "{}", refusal.msg);
     }
     // The policy does not own a link that it wants absent.
     node.pod("worker").add(&conf::octavia_with(json!({"bridge": "br-free"}))).run().attached();

@@ -18,7 +18,7 @@ use octavia_bridge_ipam::state_file;
 use serde::{Deserialize, Serialize};
 
 use super::{Error, Kept, State, failed};
-use crate::node::desired::{Desired, Interface, Kind, State as Wanted};
+use crate::node::desired::{self, Desired, Interface, Kind, State as Wanted, Text};
 
 /// Raised when an older plugin would misread the file; it then refuses to attach pods.
 const VERSION: u32 = 1;
@@ -55,6 +55,12 @@ pub(crate) struct Bridges<'a> {
     /// Every link that the policy names and that is there for it, or may yet come: a bridge of such a name, made for a pod,
     /// would stand in its way. An older plugin passes this over.
     links: BTreeSet<&'a str>,
+    /// What each VLAN stands on: a bridge over it waits for that as well.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    vlans: BTreeMap<&'a str, &'a str>,
+    /// Of several origins, the one of each bridge.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    origins: BTreeMap<String, String>,
     /// Their bridges are among those above as well, for older plugins.
     #[serde(skip_serializing_if = "<[NotInForce]>::is_empty")]
     not_in_force: &'a [NotInForce],
@@ -63,12 +69,11 @@ pub(crate) struct Bridges<'a> {
 impl<'a> Bridges<'a> {
     /// Those that `desired`, which was read from `kept`, wants to be up.
     pub(crate) fn of(desired: &'a Desired, kept: &Kept) -> Self {
-        let origin = |origin: &String| if origin == "-" { "standard input".into() } else { origin.clone() };
-        let origins: Vec<String> = kept.all().map(|text| origin(&text.origin)).collect();
+        let origins: Vec<&str> = kept.all().map(shown).collect();
         let kept_up =
             |entry: &&Interface| entry.state == Wanted::Up && matches!(entry.kind, Some(Kind::Bridge { .. }));
         let bridges = desired.interfaces.iter().filter(kept_up);
-        let mut links = BTreeSet::new();
+        let (mut links, mut vlans) = (BTreeSet::new(), BTreeMap::new());
         // What is to be absent, or left to others, may be anybody's.
         let named = |entry: &&Interface| matches!(entry.state, Wanted::Up | Wanted::Down);
         for entry in desired.interfaces.iter().filter(named) {
@@ -76,6 +81,7 @@ impl<'a> Bridges<'a> {
             links.extend(entry.ports().iter().map(String::as_str));
             if let Some(Kind::Vlan { base: Some(base), .. }) = &entry.kind {
                 links.insert(base);
+                vlans.insert(entry.name.as_str(), base.as_str());
             }
         }
         let by_routes = desired.routes.iter().filter(|route| !route.absent);
@@ -85,6 +91,8 @@ impl<'a> Bridges<'a> {
             policy: origins.join(", "),
             bridges: bridges.map(|entry| (entry.name.as_str(), entry.ports())).collect(),
             links,
+            vlans,
+            origins: if origins.len() > 1 { by_bridge(kept) } else { BTreeMap::new() },
             not_in_force: &[],
         }
     }
@@ -128,6 +136,25 @@ impl<'a> Bridges<'a> {
         text.push(b'\n');
         Ok(text)
     }
+}
+
+/// Where a text came from, for people.
+fn shown(text: &Text) -> &str {
+    if text.origin == "-" { "standard input" } else { &text.origin }
+}
+
+/// Which text each bridge is from. One that speaks of a link that another one declares has none.
+fn by_bridge(kept: &Kept) -> BTreeMap<String, String> {
+    let mut origins = BTreeMap::new();
+    for text in kept.all() {
+        let Ok(desired) = desired::read_any([text], &kept.choice) else { continue };
+        for entry in desired.interfaces {
+            if matches!(entry.kind, Some(Kind::Bridge { .. })) {
+                origins.insert(entry.name, shown(text).to_owned());
+            }
+        }
+    }
+    origins
 }
 
 impl State {
