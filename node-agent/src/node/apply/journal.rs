@@ -11,9 +11,10 @@
 
 use std::fmt::Display;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::Write;
+use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
@@ -37,8 +38,6 @@ pub(crate) enum Goal {
 #[serde(rename_all = "kebab-case")]
 enum Line<T> {
     Step(T),
-    /// The step before was not done.
-    NotDone,
     Reached(Goal),
 }
 
@@ -47,6 +46,8 @@ enum Line<T> {
 pub(crate) struct Journal {
     path: PathBuf,
     file: File,
+    /// Bytes up to the last step.
+    before: u64,
 }
 
 fn path(state: &Path) -> PathBuf {
@@ -63,14 +64,16 @@ impl Journal {
         let failed = |cause| format!("write the journal {}: {cause}", path.display());
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
         let boot = boot_id()? + "\n";
-        let mut file = File::create(&path).map_err(failed)?;
         // In one piece, or it would be two requests.
-        if let Err(cause) = file.write_all(boot.as_bytes()) {
-            // On a full disk; what is there of it says nothing.
-            drop(fs::remove_file(&path));
-            return Err(failed(cause));
+        let begun = File::create(&path).and_then(|mut file| file.write_all(boot.as_bytes()).map(|()| file));
+        match begun {
+            Ok(file) => Ok(Self { path, file, before: 0 }),
+            Err(cause) => {
+                // What is there is torn, or of earlier steps, and says nothing of those that are done without a journal.
+                drop(fs::remove_file(&path));
+                Err(failed(cause))
+            }
         }
-        Ok(Self { path, file })
     }
 
     /// Notes a step that is about to be done.
@@ -78,15 +81,18 @@ impl Journal {
     /// # Errors
     /// The attempt and its cause, in words.
     pub(crate) fn about_to(&mut self, planned: &Planned) -> Result<(), String> {
+        self.before = self.file.metadata().map_err(|cause| self.failed(cause))?.len();
         self.append(&Line::Step(planned))
     }
 
-    /// Notes that the last step was not done: the kernel refused it, or somebody else had done it.
+    /// Takes the last step out, which was not done: the kernel refused it, or somebody else had done it. An earlier release
+    /// would not understand another line.
     ///
     /// # Errors
     /// The attempt and its cause, in words.
     pub(crate) fn not_done(&mut self) -> Result<(), String> {
-        self.append(&Line::<Planned>::NotDone)
+        let cut = self.file.set_len(self.before).and_then(|()| self.file.seek(SeekFrom::End(0)));
+        cut.map(drop).map_err(|cause| self.failed(cause))
     }
 
     /// Notes that all steps were done: from here on they are not taken back any more, and `goal` is what is to follow.
@@ -98,10 +104,13 @@ impl Journal {
     }
 
     fn append(&mut self, line: &impl Serialize) -> Result<(), String> {
-        let failed = |cause: std::io::Error| format!("write the journal {}: {cause}", self.path.display());
-        let mut line = serde_json::to_vec(line).map_err(|cause| failed(cause.into()))?;
+        let mut line = serde_json::to_vec(line).map_err(|cause| self.failed(cause.into()))?;
         line.push(b'\n');
-        self.file.write_all(&line).map_err(failed)
+        self.file.write_all(&line).map_err(|cause| self.failed(cause))
+    }
+
+    fn failed(&self, cause: io::Error) -> String {
+        format!("write the journal {}: {cause}", self.path.display())
     }
 
     /// Everything was done, or taken back.
@@ -145,12 +154,11 @@ fn read(path: &Path) -> Result<Option<LeftBehind>, String> {
         for line in lines.filter_map(|line| line.strip_suffix(b"\n")) {
             match serde_json::from_slice(line).map_err(|cause| failed(&cause))? {
                 Line::Step(planned) => begun.push(planned),
-                Line::NotDone => drop(begun.pop()),
                 Line::Reached(goal) => reached = Some(goal),
             }
         }
     }
-    let journal = Journal { path: path.to_owned(), file };
+    let journal = Journal { path: path.to_owned(), file, before: 0 };
     Ok(Some(LeftBehind { journal, begun, reached }))
 }
 
@@ -165,6 +173,11 @@ pub(crate) struct LeftBehind {
 }
 
 impl LeftBehind {
+    /// When it was written last; the beginning of time if that cannot be told.
+    pub(crate) fn written(&self) -> SystemTime {
+        self.journal.file.metadata().and_then(|file| file.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
+    }
+
     /// Notes that the recovery begins: should this process not come to its end, no other one tries it.
     pub(crate) fn begins(&mut self) {
         if let Err(cause) = self.journal.file.write_all(MARK) {
@@ -212,12 +225,27 @@ mod tests {
     fn a_step_that_was_not_done_is_none_to_take_back() {
         let state = TempDir::new().unwrap();
         let mut journal = Journal::begin(&state.path().join("made/for/it")).unwrap();
-        journal.about_to(&step()).unwrap();
-        journal.about_to(&step()).unwrap();
-        journal.not_done().unwrap();
+        for _ in 0..2 {
+            journal.about_to(&step()).unwrap();
+            journal.about_to(&step()).unwrap();
+            journal.not_done().unwrap();
+        }
         drop(journal);
         let left = Journal::left_behind(&state.path().join("made/for/it")).unwrap();
-        assert_eq!(left.begun, [step()]);
+        assert_eq!(left.begun, [step(), step()]);
+        // An earlier release knows no other lines.
+        let text = fs::read_to_string(path(&state.path().join("made/for/it"))).unwrap();
+        assert!(text.lines().skip(1).all(|line| line.starts_with("{\"step\":")), "{text}");
+    }
+
+    #[test]
+    fn one_that_cannot_be_begun_leaves_no_earlier_one() {
+        let state = TempDir::new().unwrap();
+        killed(&state);
+        fs::remove_file(path(state.path())).unwrap();
+        std::os::unix::fs::symlink(state.path(), path(state.path())).unwrap();
+        Journal::begin(state.path()).unwrap_err();
+        assert!(path(state.path()).symlink_metadata().is_err());
     }
 
     #[test]
