@@ -1,5 +1,7 @@
 //! What an earlier process, or a change that failed, has left: half-done steps, and a promise to the plugin.
 
+use std::path::Path;
+
 use octavia_bridge_ipam::causes::chain;
 use octavia_bridge_netlink::Netlink;
 
@@ -21,10 +23,24 @@ pub(crate) fn promise_kept(state: &State) {
     }
 }
 
+/// A journal that was left in `directory`. One that this release left before an older release kept the links, as after a
+/// rollback, tells nothing of them any more.
+fn left_behind(state: &State, directory: &Path) -> Option<LeftBehind> {
+    let left = apply::left_behind(directory)?;
+    if directory == state.journal() && state.was_left_to_older_release(left.written()) {
+        tracing::warn!(
+            "an older release has kept the links since an earlier process was killed half-way; they stay as they are"
+        );
+        end(left.journal);
+        return None;
+    }
+    Some(left)
+}
+
 /// What is kept, or will be when [`recover`] is done.
 pub(crate) fn kept_last(state: &State) -> Option<Kept> {
     for directory in state.journals() {
-        match apply::left_behind(directory).and_then(|left| left.reached) {
+        match left_behind(state, directory).and_then(|left| left.reached) {
             Some(Goal::Keep(kept)) => return Some(kept),
             Some(Goal::Forget) => return None,
             None => {}
@@ -56,7 +72,7 @@ pub(crate) async fn recover(netlink: &Netlink, state: &State) -> anyhow::Result<
 pub(crate) async fn take_back_begun(netlink: &Netlink, state: &State) -> Vec<(Goal, Journal)> {
     let mut reached = Vec::new();
     for directory in state.journals() {
-        let Some(mut left) = apply::left_behind(directory) else { continue };
+        let Some(mut left) = left_behind(state, directory) else { continue };
         if let Some(goal) = left.reached.take() {
             reached.push((goal, left.journal));
             continue;

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::thread::{self, JoinHandle};
+use std::time::SystemTime;
 
 use octavia_bridge_cluster::lock;
 use octavia_bridge_ipam::causes::chain;
@@ -145,6 +146,14 @@ impl State {
     pub(crate) fn journal_folder(state_dir: &Path) -> PathBuf {
         let state_dir = if state_dir == Path::new(DEFAULT) { Path::new(RUN) } else { state_dir };
         state_dir.join(FOLDER)
+    }
+
+    /// Whether an older release, which knows no journal but its own beside the kept policy, has been at work since a journal
+    /// elsewhere was `written`.
+    pub(crate) fn was_left_to_older_release(&self, written: SystemTime) -> bool {
+        let kept = fs::metadata(self.kept_path()).and_then(|file| file.modified());
+        self.journal != self.directory
+            && (kept.is_ok_and(|at| at > written) || self.is_told_by_older_release())
     }
 
     fn kept_path(&self) -> PathBuf {

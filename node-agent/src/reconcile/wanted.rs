@@ -52,7 +52,11 @@ impl Wanted {
         let (files, fault) = match files(input, kept.as_ref(), cluster) {
             Ok(files) => (files, None),
             Err(error) if cluster => {
-                let texts = kept.as_ref().map(|kept| kept.texts.clone()).unwrap_or_default();
+                let mut texts = kept.as_ref().map(|kept| kept.texts.clone()).unwrap_or_default();
+                // What another release kept may be wrong for this one, and then holds up no policy of the cluster.
+                if desired::read_any(&texts, &input.choice()).is_err() {
+                    texts.clear();
+                }
                 (Kept { texts, choice: input.choice(), ..Kept::default() }, Some(format!("{error:#}")))
             }
             Err(error) => return Err(error),

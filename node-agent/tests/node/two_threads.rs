@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
+use serde_json::json;
 
 use crate::scene::{Daemon, Node, POLICY, complete, on_a_node, until};
 
@@ -219,5 +220,26 @@ fn standard_input_has_the_limit_of_files() {
             assert_eq!(answer.status, 2, "{words}");
             assert!(answer.stderr.contains("more than 4194304 bytes"), "{words}: {}", answer.stderr);
         }
+    });
+}
+
+/// As after a rollback: the later release knew a type of link that this one does not.
+#[test]
+fn files_that_another_release_kept_hold_up_no_policy() {
+    on_a_node(|node| {
+        let interfaces = json!([{"name": "octbr", "type": "linux-bridge", "state": "up", "mtu": 1500,
+            "bridge": {"options": {"stp": {"enabled": false}}, "port": [{"name": "enp6s0"}]}}]);
+        let policy = json!({"apiVersion": "nmstate.io/v1", "kind": "NodeNetworkConfigurationPolicy",
+            "metadata": {"name": "octavia"}, "spec": {"desiredState": {"interfaces": interfaces}}});
+        let kept = json!({
+            "texts": [{"origin": "site.yaml", "yaml": "interfaces: [{name: x0, type: of-a-later-release}]"}],
+            "policies": [{"origin": "policy octavia", "yaml": policy.to_string()}],
+            "choice": {"labels": [], "all_policies": false, "ours_only": false},
+        });
+        fs::create_dir_all(node.path("state/agent")).unwrap();
+        fs::write(node.path("state/agent/desired.json"), kept.to_string()).unwrap();
+        let _daemon = start(node, "--health-bind none");
+        until(START, "the policy is in force", || complete(node));
+        assert!(node.log().contains("of-a-later-release"), "{}", node.log());
     });
 }

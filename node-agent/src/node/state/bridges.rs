@@ -195,6 +195,13 @@ impl State {
         state_file::read(&self.promise_path(), state_file::LONGEST).is_ok_and(|now| now == text)
     }
 
+    /// Whether an older release told the plugin last: it names no links.
+    pub(super) fn is_told_by_older_release(&self) -> bool {
+        let text = state_file::read(&self.promise_path(), state_file::LONGEST).ok();
+        let told = text.and_then(|text| serde_json::from_slice::<serde_json::Value>(&text).ok());
+        told.is_some_and(|told| told.is_object() && told.get("links").is_none())
+    }
+
     /// Leaves all bridges to the plugin.
     ///
     /// # Errors
