@@ -20,7 +20,7 @@ pub(crate) use metrics::{Label, Links, Metrics, PolicyState, Times};
 pub(crate) use options::{HealthOptions, HealthSocket};
 pub(crate) use probe::{DEADLINE, Question, exchange};
 pub(crate) use pulse::{Due, Pulse};
-pub(crate) use readiness::{Line, Readiness, Report};
+pub(crate) use readiness::{Line, Readiness, Report, Told, Word};
 pub(crate) use requests::Requests;
 pub(crate) use server::Bind;
 

@@ -9,6 +9,8 @@
 //! provided that the policy is still the version it had before that reading. So a sum that was true later is never
 //! overwritten by one that was true earlier; the loser of a race reads again. Now and then an agent looks without having
 //! something to say, which finds nodes that are gone.
+//!
+//! Beside that, each agent writes its node's present network, and how it stands itself ([`node_state`]).
 
 mod api;
 mod bridges;
@@ -17,6 +19,7 @@ mod enact;
 mod event;
 mod follow;
 mod merge;
+mod node_state;
 mod objects;
 mod patch;
 mod refusals;
@@ -30,14 +33,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use octavia_bridge_cluster as cluster;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
-use crate::health::Report;
+use crate::health::{Health, Report};
 use crate::node::desired::Label;
 use api::PolicyApi;
 use follow::{Known, Which, follow};
 pub(crate) use merge::{Candidate, Merged, Part, RETRY_ANNOTATION, Version, merge};
+use node_state::NodeState;
 use objects::{Head, NODE_LABEL, Policy, Resource, is_label};
 use report::{Reporter, Seen};
 
@@ -71,17 +75,33 @@ pub(crate) struct Following {
     pub(crate) chosen: watch::Receiver<Option<Arc<Chosen>>>,
     /// What became of it; nothing until the loop has looked at the links for the first time.
     pub(crate) outcome: watch::Sender<Option<Outcome>>,
+    /// Told when something in the kernel has changed.
+    pub(crate) changes: Arc<Notify>,
     _tasks: JoinSet<()>,
 }
 
 /// Begins to follow the policies and to report, once there is a first outcome: what was kept comes before
 /// any question to the API. `report` says how that goes. Ends when the result is dropped.
-pub(crate) fn start(api: cluster::Api, node: String, nmstate_lock: &Path, report: Report) -> Following {
+pub(crate) fn start(
+    api: cluster::Api,
+    node: String,
+    nmstate_lock: &Path,
+    health: &Arc<Health>,
+    report: Report,
+) -> Following {
     let (choose, chosen) = watch::channel(None);
     let (outcome, mut told) = watch::channel(None);
     let requests = PolicyApi::new(api.clone());
     let policies = watch::Sender::new(Known::default());
     let nodes = watch::Sender::new(Known::default());
+    let changes = Arc::new(Notify::new());
+    let state = NodeState::new(
+        requests.clone(),
+        node.clone(),
+        nmstate_lock.to_owned(),
+        health.clone(),
+        changes.clone(),
+    );
     let reporter = Reporter::new(requests, node.clone(), nmstate_lock.to_owned(), report);
     let mut tasks = JoinSet::new();
     let enactments = watch::Sender::new(Known::default());
@@ -92,6 +112,12 @@ pub(crate) fn start(api: cluster::Api, node: String, nmstate_lock: &Path, report
         outcome: told.clone(),
         chosen: chosen.clone(),
     };
+    let (own, mut looked) = (nodes.subscribe(), told.clone());
+    tasks.spawn(async move {
+        if looked.wait_for(Option::is_some).await.is_ok() {
+            state.run(own).await;
+        }
+    });
     tasks.spawn(async move {
         // The loop that keeps the links ends first; then the policies are not needed.
         if told.wait_for(Option::is_some).await.is_err() {
@@ -105,7 +131,7 @@ pub(crate) fn start(api: cluster::Api, node: String, nmstate_lock: &Path, report
             reporter.run(seen),
         );
     });
-    Following { chosen, outcome, _tasks: tasks }
+    Following { chosen, outcome, changes, _tasks: tasks }
 }
 
 /// Watches this node's enactments, so that one that was deleted is soon back. Those of a node whose name is no label cannot

@@ -69,26 +69,65 @@ impl Readiness {
         lock(&self.parts).push((name, Box::new(ask)));
     }
 
-    /// Whether nothing is missing without which the agent is not ready, and all lines as text.
-    pub(crate) fn report(&self) -> (bool, String) {
-        let mut ready = true;
-        let mut text = String::new();
+    /// All lines, each with its part.
+    pub(crate) fn lines(&self) -> Vec<Told> {
         let serves_pods = self.serves_pods.load(Ordering::Relaxed);
-        for (name, ask) in lock(&self.parts).iter() {
+        let mut lines = Vec::new();
+        for (part, ask) in lock(&self.parts).iter() {
             for line in ask() {
                 let (word, what) = match line {
-                    Line::Well(what) => ("ok", what),
-                    Line::Note(what) => ("note", what),
-                    Line::Amiss(what) if serves_pods => ("warn", what),
-                    Line::Missing(what) | Line::Amiss(what) => ("wait", what),
+                    Line::Well(what) => (Word::Ok, what),
+                    Line::Note(what) => (Word::Note, what),
+                    Line::Amiss(what) if serves_pods => (Word::Warn, what),
+                    Line::Missing(what) | Line::Amiss(what) => (Word::Wait, what),
                 };
-                ready &= word != "wait";
                 // Causes may have lines of their own.
                 let what = what.lines().collect::<Vec<_>>().join("; ");
-                text.push_str(&format!("{word:<5} {name:<8} {}\n", visible(&what)));
+                lines.push(Told { word, part, text: visible(&what).into_owned() });
             }
         }
-        (ready, text)
+        lines
+    }
+
+    /// Whether nothing is missing without which the agent is not ready, and all lines as text.
+    pub(crate) fn report(&self) -> (bool, String) {
+        let lines = self.lines();
+        let mut text = String::new();
+        for line in &lines {
+            text.push_str(&format!("{line}\n"));
+        }
+        (lines.iter().all(|line| line.word != Word::Wait), text)
+    }
+}
+
+/// A line for those who ask.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) word: Word,
+    /// Of the agent.
+    pub(crate) part: &'static str,
+    /// On one line, and visible.
+    pub(crate) text: String,
+}
+
+/// The first word of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Word {
+    Ok,
+    Note,
+    Warn,
+    Wait,
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = match self.word {
+            Word::Ok => "ok",
+            Word::Note => "note",
+            Word::Warn => "warn",
+            Word::Wait => "wait",
+        };
+        write!(f, "{word:<5} {:<8} {}", self.part, self.text)
     }
 }
 

@@ -46,6 +46,8 @@ pub(crate) struct Link {
     pub(crate) mac: Option<String>,
     pub(crate) alias: Option<String>,
     pub(crate) master: Option<String>,
+    /// It is one end of a veth pair whose other end is in another namespace.
+    pub(crate) leads_away: bool,
     /// In the kernel's order, but not those that it makes and unmakes by itself.
     pub(crate) addresses: Vec<Address>,
     /// `None` where the kernel has no IPv6.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use octavia_bridge_ipam::causes::chain;
 use octavia_bridge_netlink::{Event, EventGroups, Events, Netlink};
+use tokio::sync::Notify;
 use tokio::sync::watch::Sender;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -67,6 +68,8 @@ pub(super) struct Keeper<'a> {
     pub(super) in_force: Desired,
     /// Where to tell what became of the policies.
     pub(super) outcome: Option<Sender<Option<Outcome>>>,
+    /// Whom to tell that something has changed.
+    pub(super) changes: Option<Arc<Notify>>,
     /// Nothing that an earlier process, or this one, had to leave half done is left.
     pub(super) recovered: bool,
     /// The plugin knows of the bridges that are kept.
@@ -106,7 +109,7 @@ pub(super) async fn keep(job: &Arc<Job>) -> anyhow::Result<()> {
     let mut following = match &job.api {
         Some((api, report)) => {
             let (requests, node) = (api.api()?, api.node.clone());
-            Some(policies::start(requests, node, &job.nmstate_lock, report.clone()))
+            Some(policies::start(requests, node, &job.nmstate_lock, &job.health, report.clone()))
         }
         None => None,
     };
@@ -142,6 +145,7 @@ pub(super) async fn keep(job: &Arc<Job>) -> anyhow::Result<()> {
         in_force: source::desired(&texts_in_force).unwrap_or_default(),
         texts_in_force,
         outcome: following.as_ref().map(|following| following.outcome.clone()),
+        changes: following.as_ref().map(|following| following.changes.clone()),
     };
     keeper.begin().await?;
     if let Some(fault) = fault {
@@ -261,6 +265,13 @@ impl Keeper<'_> {
         }
     }
 
+    fn see(&mut self, event: &Event) {
+        self.marks.see(event);
+        if let Some(changes) = &self.changes {
+            changes.notify_one();
+        }
+    }
+
     /// Waits for a change that may concern us, and for the end of its burst.
     async fn relevant(&mut self, events: &mut Events) -> anyhow::Result<()> {
         let mut overrun;
@@ -271,7 +282,7 @@ impl Keeper<'_> {
                 () = self.disk.done() => return Ok(()),
             };
             overrun = event == Event::Overrun;
-            self.marks.see(&event);
+            self.see(&event);
             if self.watch.concerns(&event) {
                 break;
             }
@@ -283,7 +294,7 @@ impl Keeper<'_> {
                 Ok(event) => {
                     let event = event.context("listen for changes")?;
                     overrun |= event == Event::Overrun;
-                    self.marks.see(&event);
+                    self.see(&event);
                     self.watch.concerns(&event);
                 }
                 Err(_) => break,

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use http::Method;
 use http::header::ACCEPT;
-use octavia_bridge_cluster::api::{FIELD_MANAGER, METADATA_LIST, request, request_with};
+use octavia_bridge_cluster::api::{FIELD_MANAGER, METADATA, METADATA_LIST, request, request_with};
 use octavia_bridge_cluster::{self as cluster, ApiError, Content, Limit};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::objects::Resource;
+use super::objects::{Head, Resource};
 
 /// How long a request may take.
 const LIMIT: Limit = Limit::of(Duration::from_secs(10));
@@ -132,6 +132,21 @@ impl PolicyApi {
         let request = request_with(Method::PATCH, &path, "application/merge-patch+json", body.to_string());
         let what = format!("the status of {}", object(resource, name));
         self.0.send("change", what, request, LIMIT, T::read).await
+    }
+
+    /// Replaces the whole status of an object, whatever it was. The server answers with metadata only.
+    pub(super) async fn replace_status(
+        &self,
+        resource: Resource,
+        name: &str,
+        status: &Value,
+    ) -> Result<Head, ApiError> {
+        let path = format!("{}/{name}/status?fieldManager={FIELD_MANAGER}", resource.path());
+        let body = json!([{ "op": "add", "path": "/status", "value": status }]).to_string();
+        let mut request = request_with(Method::PATCH, &path, "application/json-patch+json", body);
+        request.headers_mut().insert(ACCEPT, METADATA);
+        let what = format!("the status of {}", object(resource, name));
+        self.0.send("change", what, request, LIMIT, Head::read).await
     }
 
     /// Deletes an object. One that is gone is not an error.

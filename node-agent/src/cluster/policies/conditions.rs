@@ -7,7 +7,10 @@ use k8s_openapi::jiff::Timestamp;
 use octavia_bridge_ipam::visible::visible;
 use serde::{Deserialize, Serialize};
 
+use crate::health::{Told, Word};
+
 const AVAILABLE: &str = "Available";
+const DEGRADED: &str = "Degraded";
 const PROGRESSING: &str = "Progressing";
 
 /// Longest message, in bytes. The server has no bound; people who read a table have.
@@ -76,7 +79,7 @@ impl Stage {
         [
             (AVAILABLE, Self::Done),
             ("Failing", Self::Failed),
-            ("Degraded", Self::Failed),
+            (DEGRADED, Self::Failed),
             (PROGRESSING, Self::Progressing),
             ("Ignored", Self::NoNode),
         ]
@@ -92,7 +95,7 @@ pub(super) fn of_policy(stage: Stage, message: &str) -> Vec<Condition> {
         message,
         [
             (AVAILABLE, stage.decides(Stage::Done)),
-            ("Degraded", stage.decides(Stage::Failed)),
+            (DEGRADED, stage.decides(Stage::Failed)),
             (PROGRESSING, if stage == Stage::Progressing { "True" } else { "False" }),
             ("Ignored", if stage == Stage::NoNode { "True" } else { "False" }),
         ],
@@ -112,6 +115,50 @@ pub(super) fn of_enactment(stage: Stage, message: &str) -> Vec<Condition> {
             ("Aborted", "False"),
         ],
     )
+}
+
+/// Those of a node's state: available as long as /readyz has no line with `wait`, and degraded as long as it has one, or one with
+/// `warn`. The message of each that is true has these lines and those with `note`.
+pub(super) fn of_node(lines: &[Told]) -> Vec<Condition> {
+    let has = |word| lines.iter().any(|line| line.word == word);
+    let (waits, warns) = (has(Word::Wait), has(Word::Warn));
+    let reason = match (waits, warns) {
+        (true, _) => "AgentNotReady",
+        (false, true) => "LinksNotAsWanted",
+        (false, false) => "AgentReady",
+    };
+    let mut texts = Vec::new();
+    for line in lines.iter().filter(|line| line.word != Word::Ok) {
+        texts.push(format!("{}: {}", line.part, line.text));
+    }
+    let message = shortened(&texts.join("; "));
+    let mut all = Vec::new();
+    for (name, so) in [(AVAILABLE, !waits), (DEGRADED, waits || warns)] {
+        all.push(Condition {
+            r#type: name.to_owned(),
+            status: if so { "True" } else { "False" }.to_owned(),
+            reason: reason.to_owned(),
+            message: if so { message.clone() } else { String::new() },
+            last_heartbeat_time: String::new(),
+            last_transition_time: String::new(),
+        });
+    }
+    all
+}
+
+/// Whether they say the same, whenever they were written.
+pub(super) fn say_as(before: &[Condition], new: &[Condition]) -> bool {
+    before.len() == new.len() && before.iter().zip(new).all(|(old, new)| old.says_as(new))
+}
+
+/// Whether they differ in more than numbers, such as seconds that a message counts.
+pub(super) fn differ_in_words(before: &[Condition], new: &[Condition]) -> bool {
+    let same = |old: &Condition, new: &Condition| {
+        let without = |text: &str| text.replace(|letter: char| letter.is_ascii_digit(), "");
+        (&old.r#type, &old.status) == (&new.r#type, &new.status)
+            && without(&old.message) == without(&new.message)
+    };
+    before.len() != new.len() || before.iter().zip(new).any(|(old, new)| !same(old, new))
 }
 
 /// The message stands with the condition that is true.
@@ -150,8 +197,7 @@ pub(super) fn message(conditions: &[Condition]) -> &str {
 
 /// `new` with the times that follow from what was written `before`; `None` if there is nothing new to write.
 pub(super) fn renewed(before: &[Condition], new: Vec<Condition>, now: &str) -> Option<Vec<Condition>> {
-    let same = before.len() == new.len() && before.iter().zip(&new).all(|(old, new)| old.says_as(new));
-    (!same).then(|| dated(before, new, now))
+    (!say_as(before, &new)).then(|| dated(before, new, now))
 }
 
 /// `new`, written `now`, with the times of its changes.
@@ -189,7 +235,7 @@ mod tests {
             table(&of_policy(Stage::Done, "2/2 nodes successfully configured")),
             [
                 ("Available", "True", reason, "2/2 nodes successfully configured"),
-                ("Degraded", "False", reason, ""),
+                (DEGRADED, "False", reason, ""),
                 ("Progressing", "False", reason, ""),
                 ("Ignored", "False", reason, ""),
             ]
@@ -231,6 +277,40 @@ mod tests {
                 "Ignored=True NoMatchingNode",
             ]
         );
+    }
+
+    #[test]
+    fn a_node_is_available_while_nothing_waits_and_degraded_while_a_line_warns() {
+        let line = |word, text: &str| Told { word, part: "policy", text: text.to_owned() };
+        let ok = line(Word::Ok, "in force");
+        let note = line(Word::Note, "left alone");
+        let warn = line(Word::Warn, "octbr: enp6s0 does not exist");
+        let wait = line(Word::Wait, "stuck: 12 s late");
+        let well = of_node(&[ok.clone(), note.clone()]);
+        assert_eq!(
+            table(&well),
+            [
+                ("Available", "True", "AgentReady", "policy: left alone"),
+                ("Degraded", "False", "AgentReady", "")
+            ]
+        );
+        let both = "policy: left alone; policy: octbr: enp6s0 does not exist";
+        let reason = "LinksNotAsWanted";
+        let degraded = of_node(&[ok.clone(), note, warn]);
+        assert_eq!(
+            table(&degraded),
+            [("Available", "True", reason, both), ("Degraded", "True", reason, both)]
+        );
+        let reason = "AgentNotReady";
+        let not_ready = of_node(&[ok.clone(), wait]);
+        let text = "policy: stuck: 12 s late";
+        assert_eq!(
+            table(&not_ready),
+            [("Available", "False", reason, ""), ("Degraded", "True", reason, text)]
+        );
+        let later = of_node(&[ok, line(Word::Wait, "stuck: 130 s late")]);
+        assert!(!differ_in_words(&not_ready, &later) && !say_as(&not_ready, &later));
+        assert!(differ_in_words(&well, &degraded) && differ_in_words(&degraded, &not_ready));
     }
 
     #[test]

@@ -24,6 +24,7 @@ const MAX_LABEL: usize = 63;
 pub(super) enum Resource {
     Policy,
     Enactment,
+    State,
     Node,
     /// Those of the namespace where events of cluster-wide objects go.
     Event,
@@ -35,6 +36,7 @@ impl Resource {
         match self {
             Self::Policy => "nodenetworkconfigurationpolicies",
             Self::Enactment => "nodenetworkconfigurationenactments",
+            Self::State => "nodenetworkstates",
             Self::Node => "nodes",
             Self::Event => "events",
         }
@@ -45,6 +47,7 @@ impl Resource {
         let (group, version, kind) = match self {
             Self::Policy => ("nmstate.io", "v1", "NodeNetworkConfigurationPolicy"),
             Self::Enactment => ("nmstate.io", "v1beta1", "NodeNetworkConfigurationEnactment"),
+            Self::State => ("nmstate.io", "v1beta1", "NodeNetworkState"),
             Self::Node => ("", "v1", "Node"),
             Self::Event => ("", "v1", "Event"),
         };
@@ -56,6 +59,7 @@ impl Resource {
         match self {
             Self::Policy => "/apis/nmstate.io/v1/nodenetworkconfigurationpolicies",
             Self::Enactment => "/apis/nmstate.io/v1beta1/nodenetworkconfigurationenactments",
+            Self::State => "/apis/nmstate.io/v1beta1/nodenetworkstates",
             Self::Node => "/api/v1/nodes",
             Self::Event => "/api/v1/namespaces/default/events",
         }
@@ -214,6 +218,19 @@ impl Enactment {
     }
 }
 
+/// A `NodeNetworkState`, without the state.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub(super) struct NetworkState {
+    #[serde(default)]
+    pub(super) status: NetworkStateStatus,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub(super) struct NetworkStateStatus {
+    #[serde(default)]
+    pub(super) conditions: Vec<Condition>,
+}
+
 /// A Node.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 pub(super) struct Node {
@@ -274,6 +291,12 @@ impl Content for Head {
 }
 
 impl Content for Node {
+    fn read(text: &str) -> serde_json::Result<Self> {
+        serde_json::from_str(text)
+    }
+}
+
+impl Content for NetworkState {
     fn read(text: &str) -> serde_json::Result<Self> {
         serde_json::from_str(text)
     }

@@ -55,6 +55,7 @@ pub(super) fn assemble(
             max_mtu: link.max_mtu,
             mac: link.mac.map(|mac| mac.to_string()),
             master: link.master.and_then(named),
+            leads_away: matches!(link.kind, LinkKind::Veth) && link.parent_namespace.is_some(),
             addresses: own,
             ipv6: link.ipv6.map(|nl::LinkIpv6 { disabled, accept_ra }| Ipv6 { disabled, accept_ra }),
             kind: kind(&link, named),

@@ -8,5 +8,6 @@ mod files;
 mod force;
 mod island;
 mod many;
+mod node_state;
 mod scene;
 mod unreadable;

@@ -329,7 +329,7 @@ pub(crate) fn until<T: std::fmt::Debug>(what: &str, seen: impl Fn() -> T, so: im
     }
 }
 
-fn command(program: &str, words: &[&str]) -> String {
+pub(crate) fn command(program: &str, words: &[&str]) -> String {
     let output = Command::new(program).args(words).output().expect("run a program");
     assert!(output.status.success(), "{program} {words:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("text")

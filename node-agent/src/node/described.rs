@@ -1,0 +1,139 @@
+//! The present state in nmstate's words, such that planning it changes nothing.
+
+use ipnet::IpNet;
+use serde_json::{Map, Value, json};
+
+use super::marker;
+use super::observed::{Kind, Link, MAIN_TABLE, Observed, Route};
+
+/// A bare desired state. Links of sorts that a policy cannot describe here are left out, and so are the
+/// pods' veths, with the routes to them: they are the business of CNI plugins, and a node has hundreds.
+pub(crate) fn state(observed: &Observed) -> Value {
+    let interfaces: Vec<Value> =
+        observed.links.iter().filter_map(|(name, link)| interface(observed, name, link)).collect();
+    let mut routes = Vec::new();
+    for route in observed.routes.iter().filter(|route| can_be_described(observed, route)) {
+        routes.extend(entries(route));
+    }
+    json!({ "interfaces": interfaces, "routes": { "config": routes } })
+}
+
+fn interface(observed: &Observed, name: &str, link: &Link) -> Option<Value> {
+    if matches!(link.kind, Kind::Other(_)) || is_pods(observed, name, link) {
+        return None;
+    }
+    let mut entry = Map::new();
+    let mut put = |key: &str, value: Value| drop(entry.insert(key.to_owned(), value));
+    put("name", json!(name));
+    if let Some(text) = marker::description(link.alias.as_deref()) {
+        put("description", json!(text));
+    }
+    put("type", json!(link.kind.word()));
+    put("state", json!(if link.up { "up" } else { "down" }));
+    put("mtu", json!(link.mtu));
+    if let Some(mac) = link.mac.as_ref().filter(|_| link.kind != Kind::Loopback) {
+        put("mac-address", json!(mac));
+    }
+    match &link.kind {
+        // A VLAN whose base is in another namespace cannot be described.
+        Kind::Vlan { base, .. } if base.is_empty() => return None,
+        Kind::Vlan { base, id } => put("vlan", json!({ "base-iface": base, "id": id })),
+        Kind::Bridge { stp } => {
+            let ports: Vec<Value> =
+                declared_ports(observed, name).map(|port| json!({ "name": port })).collect();
+            put("bridge", json!({ "options": { "stp": { "enabled": stp } }, "port": ports }));
+        }
+        Kind::Vrf { table } => {
+            let ports: Vec<&str> = declared_ports(observed, name).collect();
+            put("vrf", json!({ "port": ports, "route-table-id": table }));
+        }
+        Kind::Ethernet | Kind::Loopback | Kind::Other(_) => {}
+    }
+    // What a port of a bridge may have of addresses does not work, and no policy may ask for it.
+    let master = link.master.as_ref().and_then(|master| observed.links.get(master));
+    if master.is_some_and(|master| matches!(master.kind, Kind::Bridge { .. })) {
+        return Some(Value::Object(entry));
+    }
+    let mut put = |key: &str, value: Value| drop(entry.insert(key.to_owned(), value));
+    let mut addresses: Vec<&IpNet> =
+        link.addresses.iter().filter(|one| one.stays()).map(|one| &one.net).collect();
+    addresses.sort();
+    let of_family =
+        |v4: bool| addresses.iter().copied().filter(move |net| net.addr().is_ipv4() == v4).map(address);
+    let ipv4: Vec<Value> = of_family(true).collect();
+    put(
+        "ipv4",
+        if ipv4.is_empty() {
+            json!({ "enabled": false })
+        } else {
+            json!({ "enabled": true, "address": ipv4 })
+        },
+    );
+    if let Some(settings) = link.ipv6 {
+        let addresses: Vec<Value> = of_family(false).collect();
+        let block = if settings.disabled {
+            json!({ "enabled": false })
+        } else {
+            json!({ "enabled": true, "autoconf": settings.accept_ra, "address": addresses })
+        };
+        put("ipv6", block);
+    }
+    Some(Value::Object(entry))
+}
+
+/// Whether a policy can say all that the route is, and it does not lead to a pod.
+fn can_be_described(observed: &Observed, route: &Route) -> bool {
+    let to_pod = |name: &String| observed.links.get(name).is_some_and(|link| is_pods(observed, name, link));
+    route.hops.iter().all(|hop| !hop.onlink && !to_pod(&hop.link))
+        && route.source.is_none()
+        && route.mtu.is_none()
+        && route.detail.is_none()
+}
+
+/// The node's end of a pod's veth pair, which no policy describes: no VLAN on it, no address. The plugin's are ports of a bridge, by
+/// a name that begins with `veth`. Those of other CNI plugins have any name, and are ports of nothing or of an Open vSwitch.
+fn is_pods(observed: &Observed, name: &str, link: &Link) -> bool {
+    let master = link.master.as_ref().and_then(|master| observed.links.get(master));
+    let leads_away = match master.map(|master| &master.kind) {
+        None | Some(Kind::Other(_)) => link.leads_away,
+        Some(_) => false,
+    };
+    link.kind == Kind::Ethernet
+        && link.addresses.is_empty()
+        && (leads_away || link.master.is_some() && name.starts_with("veth"))
+        && observed.vlans_on(name).next().is_none()
+}
+
+fn declared_ports<'a>(observed: &'a Observed, master: &'a str) -> impl Iterator<Item = &'a str> {
+    observed.ports(master).filter(|port| {
+        let link = &observed.links[*port];
+        !matches!(link.kind, Kind::Other(_)) && !is_pods(observed, port, link)
+    })
+}
+
+fn address(net: &IpNet) -> Value {
+    json!({ "ip": net.addr(), "prefix-length": net.prefix_len() })
+}
+
+/// One entry for each next hop, as nmstate writes them.
+fn entries(route: &Route) -> Vec<Value> {
+    let several = route.hops.len() > 1;
+    let mut entries = Vec::new();
+    for hop in &route.hops {
+        let mut entry = Map::new();
+        entry.insert("destination".into(), json!(route.destination));
+        entry.insert("next-hop-interface".into(), json!(hop.link));
+        if let Some(gateway) = hop.gateway {
+            entry.insert("next-hop-address".into(), json!(gateway));
+        }
+        entry.insert("metric".into(), json!(route.metric));
+        if route.table != MAIN_TABLE {
+            entry.insert("table-id".into(), json!(route.table));
+        }
+        if several {
+            entry.insert("weight".into(), json!(hop.weight));
+        }
+        entries.push(Value::Object(entry));
+    }
+    entries
+}
