@@ -7,6 +7,7 @@
 //! directory of root's, and the kernel says who has connected. A plugin that hangs up, as when the runtime's deadline is
 //! over, does not stop what was begun for it; an address that its plugin does not take is released.
 
+mod asked;
 pub(crate) mod call;
 pub(crate) mod client;
 mod contested;

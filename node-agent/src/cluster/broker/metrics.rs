@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use octavia_bridge_cluster::lock;
 use octavia_bridge_ipam::allocate::Usage;
@@ -18,10 +18,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Unit;
 
 use super::Broker;
+use super::asked::Asked;
 use crate::health::{Label, Line, Metrics, Times};
-
-/// Ranges whose usage is exported; a node has a handful. Each costs a look at its pool at every scrape.
-const RANGES: usize = 64;
 
 /// What plugins asked for and got.
 #[derive(Debug)]
@@ -29,7 +27,7 @@ pub(super) struct BrokerMetrics {
     allocations: Family<Label, Counter>,
     releases: Family<Label, Counter>,
     took: Times,
-    inquiries: Mutex<Vec<Inquiry>>,
+    asked: Mutex<Asked>,
 }
 
 impl BrokerMetrics {
@@ -46,7 +44,7 @@ impl BrokerMetrics {
         }
         let took =
             metrics.add_times("allocation_duration", "From a plugin's call to its addresses, if it got them");
-        Self { allocations, releases, took, inquiries: Mutex::default() }
+        Self { allocations, releases, took, asked: Mutex::default() }
     }
 
     /// A claim that took so long came out like this.
@@ -91,21 +89,21 @@ impl BrokerMetrics {
     }
 
     fn note(&self, inquiry: Inquiry) {
-        let mut inquiries = lock(&self.inquiries);
-        if inquiries.len() < RANGES && !inquiries.contains(&inquiry) {
-            inquiries.push(inquiry);
-        }
+        lock(&self.asked).note(inquiry, Instant::now());
     }
 
     fn usages(&self, store: &Store) -> Vec<Usage> {
-        let inquiries = lock(&self.inquiries);
-        let asked =
-            inquiries.iter().flat_map(|inquiry| inquiry.ranges.iter().map(move |range| (inquiry, range)));
-        // A damaged pool is reported as such, and has no usage; one that is not read here is reported by other agents.
-        let known = asked.filter_map(|(inquiry, range)| store.known_usage(inquiry, range).ok().flatten());
-        // Networks that differ in other things may share a range.
-        let by_name = known.map(|usage| ((usage.pool.clone(), usage.first, usage.last), usage));
-        by_name.collect::<BTreeMap<_, _>>().into_values().collect()
+        let mut by_name = BTreeMap::new();
+        for inquiry in lock(&self.asked).current(Instant::now()) {
+            for range in &inquiry.ranges {
+                // A damaged pool is reported as such, and has no usage; one that is not read here is reported by other agents.
+                if let Ok(Some(usage)) = store.known_usage(&inquiry, range) {
+                    // Networks that differ in other things may share a range: the one that was asked for last stays.
+                    by_name.insert((usage.pool.clone(), usage.first, usage.last), usage);
+                }
+            }
+        }
+        by_name.into_values().collect()
     }
 }
 
