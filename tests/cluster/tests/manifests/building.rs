@@ -1,5 +1,6 @@
 //! Kustomize puts everything where it belongs, and nothing anywhere else.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
@@ -120,6 +121,11 @@ fn patches_by_selector_are_of_something_that_exists() {
     for file in files.chain(kustomizations().iter().map(|folder| folder.join("kustomization.yaml"))) {
         for patch in list(&document(&file), "/patches") {
             let Some(target) = patch.get("target") else { continue };
+            if target.get("name").is_none() {
+                // For all objects of a kind that an overlay may have or not: the CRDs that uninstalling leaves out.
+                assert_eq!(*target, json!({"kind": "CustomResourceDefinition"}), "{}", file.display());
+                continue;
+            }
             let matches = |object: &&Value| {
                 object["kind"] == target["kind"] && object["metadata"]["name"] == target["name"]
             };
@@ -135,7 +141,7 @@ fn the_image_is_this_version_s_and_named_once() {
     let ours = format!("ghcr.io/octavia-bridge/octavia-bridge:{}", env!("CARGO_PKG_VERSION"));
     for (overlay, set) in with_pods() {
         let expected = match overlay.as_str() {
-            "examples/own-overlay" => {
+            "examples/own-overlay" | "examples/own-uninstall" => {
                 format!("registry.example.com/octavia-bridge:{}", env!("CARGO_PKG_VERSION"))
             }
             _ => ours.clone(),
@@ -146,6 +152,25 @@ fn the_image_is_this_version_s_and_named_once() {
             }
         }
     }
+}
+
+/// `kubectl delete -k` deletes what it names: everything that was installed, but no CRD, with which all pools would go.
+#[test]
+fn what_an_own_overlay_installs_its_uninstallation_deletes() {
+    let of = |folder: &str| -> BTreeSet<String> {
+        let objects = build(&daemonset().join(folder));
+        let words = |object: &Value| format!("{} {}", object["kind"], object["metadata"]["name"]);
+        objects.iter().map(words).collect()
+    };
+    let (mut installed, deleted) = (of("examples/own-overlay"), of("examples/own-uninstall"));
+    let definitions = installed.len();
+    installed.retain(|object| !object.contains("CustomResourceDefinition"));
+    assert_eq!(definitions - installed.len(), 3, "its CRDs");
+    for kind in ["Lease", "PodMonitor", "PrometheusRule", "ConfigMap"] {
+        assert!(installed.iter().any(|object| object.contains(kind)), "{kind}: {installed:?}");
+    }
+    installed.insert("\"ConfigMap\" \"octavia-bridge-nothing\"".to_owned());
+    assert_eq!(deleted, installed);
 }
 
 #[test]
