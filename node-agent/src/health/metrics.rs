@@ -23,37 +23,44 @@ pub(crate) type Label = [(&'static str, &'static str); 1];
 
 /// All metrics.
 #[derive(Debug)]
-pub(crate) struct Metrics(Mutex<Registry>);
+pub(crate) struct Metrics {
+    registry: Mutex<Registry>,
+    ready: Gauge,
+}
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self(Mutex::new(Registry::with_prefix("octavia_bridge")))
+        let mut registry = Registry::with_prefix("octavia_bridge");
+        let ready = Gauge::default();
+        registry.register("ready", "1 while /readyz has the status 200", ready.clone());
+        Self { registry: Mutex::new(registry), ready }
     }
 }
 
 impl Metrics {
     /// Adds a metric. Counters get `_total` to their name when they are exported.
     pub(crate) fn add<M: Metric + Clone>(&self, name: &str, help: &str, metric: M) -> M {
-        lock(&self.0).register(name, help, metric.clone());
+        lock(&self.registry).register(name, help, metric.clone());
         metric
     }
 
     /// Adds a histogram of times.
     pub(crate) fn add_times(&self, name: &str, help: &str) -> Times {
         let times = Histogram::new(TIMES);
-        lock(&self.0).register_with_unit(name, help, Unit::Seconds, times.clone());
+        lock(&self.registry).register_with_unit(name, help, Unit::Seconds, times.clone());
         Times(times)
     }
 
     /// Adds metrics that are looked up at every scrape. It must not block.
     pub(crate) fn collect(&self, collector: impl Collector) {
-        lock(&self.0).register_collector(Box::new(collector));
+        lock(&self.registry).register_collector(Box::new(collector));
     }
 
-    /// All metrics as text.
-    pub(crate) fn text(&self) -> Result<String, std::fmt::Error> {
+    /// All metrics as text, of an agent that is ready or not.
+    pub(crate) fn text(&self, ready: bool) -> Result<String, std::fmt::Error> {
+        self.ready.set(ready.into());
         let mut text = String::new();
-        encode(&mut text, &lock(&self.0))?;
+        encode(&mut text, &lock(&self.registry))?;
         Ok(text)
     }
 }
@@ -180,8 +187,9 @@ mod tests {
         links.applied(Duration::from_millis(3), false);
         links.applied(Duration::from_millis(30), true);
         links.checked(Duration::from_millis(1));
-        let told = metrics.text().unwrap();
+        let told = metrics.text(true).unwrap();
         for line in [
+            "octavia_bridge_ready 1",
             "octavia_bridge_policy_state{state=\"in_force\"} 1",
             "octavia_bridge_policy_state{state=\"none\"} 0",
             "octavia_bridge_applies_total{result=\"done\"} 2",

@@ -130,7 +130,7 @@ fn answer(method: &Method, path: &str, health: &Health) -> Response<Full<Bytes>>
     match path {
         "/healthz" => verdict(health.alive()),
         "/readyz" => verdict(health.readiness.report()),
-        "/metrics" => match health.metrics.text() {
+        "/metrics" => match health.metrics.text(health.readiness.report().0) {
             Ok(text) => page(StatusCode::OK, OPEN_METRICS, text),
             Err(error) => {
                 page(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, format!("write the metrics: {error}\n"))

@@ -56,7 +56,7 @@ async fn a_right_that_is_missing_is_named_until_it_is_there() {
     send(&requests, Method::GET, &format!("{RESERVATIONS}?limit=500"), Some(Ok(200))).await;
     send(&requests, Method::GET, "/api/v1/nodes?watch=true", Some(Ok(200))).await;
     assert_eq!(said(&requests), "ok https://api answers");
-    let told = metrics.text().unwrap();
+    let told = metrics.text(true).unwrap();
     let line = "octavia_bridge_api_requests_total{verb=\"list\",resource=\"overlappingrangeipreservations\",code=\"403\"} 1";
     assert!(told.lines().any(|told| told == line), "{told}");
 }
@@ -89,7 +89,7 @@ async fn a_server_is_away_when_nothing_was_answered_for_some_time() {
     assert_eq!(said(&requests), "ok https://api answers", "nobody has asked since");
     send(&requests, Method::POST, RESERVATIONS, None).await;
     assert_eq!(said(&requests), "wait no answer from https://api for 4 s: no answer");
-    let told = metrics.text().unwrap();
+    let told = metrics.text(true).unwrap();
     let line = "octavia_bridge_api_requests_total{verb=\"create\",resource=\"overlappingrangeipreservations\",code=\"none\"} 2";
     assert!(told.lines().any(|told| told == line), "{told}");
 }
