@@ -11,6 +11,7 @@ mod pools;
 mod remove;
 mod run;
 mod show;
+mod status;
 
 use std::process::ExitCode;
 
@@ -38,6 +39,7 @@ pub(crate) async fn carry_out(cli: &Cli) -> anyhow::Result<ExitCode> {
         Verb::Remove { safety } => remove::remove(cli, safety).await,
         Verb::Install { places, plugin, print } => install::install(cli, places, plugin, *print),
         Verb::Uninstall { places, state } => install::uninstall(cli, places, *state),
+        Verb::Status(options) => status::status(options).await,
         Verb::Doctor(options) => doctor::doctor(cli, options).await,
         Verb::Pools(options) => pools::pools(cli, options).await,
         Verb::Health { question, place } => health::ask(*question, &place.health_socket).await,

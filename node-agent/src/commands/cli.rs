@@ -92,6 +92,8 @@ pub(crate) enum Verb {
         #[arg(long, group = "whom")]
         state: bool,
     },
+    /// Print a line for each node of the cluster, or with the agent of this node; exit with status 1 if something is wrong.
+    Status(Status),
     /// Diagnose this node, print remedies and change nothing; exit with status 1 if a check fails.
     Doctor(Doctor),
     /// List address allocations and their pods, leaked ones included.
@@ -140,6 +142,24 @@ pub(crate) struct Keeping {
     /// Report pods' ports that are not in the policy's bridges, and do not put them back.
     #[arg(long, env = "LEAVE_POD_PORTS", value_parser = clap::builder::FalseyValueParser::new())]
     pub(crate) leave_pod_ports: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// Path to a kubeconfig, to ask the API server about all nodes [default: ask the agent of this node]
+    #[arg(long, value_name = "FILE", env = "KUBECONFIG")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Print this node only.
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) node: Option<String>,
+    /// Namespace of the `IPPool` objects.
+    #[arg(long, value_name = "NAMESPACE", env = "WHEREABOUTS_NAMESPACE", default_value = "kube-system")]
+    pub(crate) pool_namespace: String,
+    /// Print machine-readable JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) place: HealthSocket,
 }
 
 #[derive(Debug, Args)]

@@ -41,6 +41,8 @@ pub(crate) enum Question {
     Ready,
     /// Same as live, for a startup probe.
     Started,
+    /// As ready, after a line with the agent's version.
+    Status,
 }
 
 impl Question {
@@ -49,6 +51,7 @@ impl Question {
             Self::Live => "live",
             Self::Ready => "ready",
             Self::Started => "started",
+            Self::Status => "status",
         }
     }
 
@@ -57,6 +60,10 @@ impl Question {
         match self {
             Self::Live | Self::Started => health.alive(),
             Self::Ready => health.readiness.report(),
+            Self::Status => {
+                let (ready, text) = health.readiness.report();
+                (ready, format!("agent {}\n{text}", env!("CARGO_PKG_VERSION")))
+            }
         }
     }
 }

@@ -10,4 +10,5 @@ mod island;
 mod many;
 mod node_state;
 mod scene;
+mod status;
 mod unreadable;

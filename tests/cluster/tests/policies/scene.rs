@@ -236,6 +236,11 @@ impl Node {
         command("ip", &words)
     }
 
+    /// An administrator's way to the API from here.
+    pub(crate) fn access(&self) -> &Access {
+        &self.access
+    }
+
     /// A program on this node.
     pub(crate) fn inside(&self, program: &Path) -> Command {
         let mut command = Command::new("nsenter");
