@@ -16,6 +16,7 @@
 //! - [`wire`] is what plugins and the node's agent say to each other.
 //! - [`mod@file`] keeps pools of one host in a directory, safe against crashes and parallel callers.
 //! - `kubernetes`, a feature, keeps pools in the API; it is the agent's.
+//! - [`octavia`]: what octavia-operator derives from a network definition, and the mistakes in it.
 //! - [`remote`] asks the node's agent for the pools of the cluster.
 //! - [`host_end`]: what the host's end of an attachment's veth pair is called, and whose it is.
 //! - [`state_file`] and [`trust`]: which files and directories of the node root may use. [`visible`] shows text of others.
@@ -32,6 +33,7 @@ pub mod host_end;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
 pub mod name;
+pub mod octavia;
 pub mod pool;
 #[cfg(test)]
 mod processor_time;
