@@ -12,11 +12,12 @@ use super::output::{print_steps, warn};
 use super::remove::own_ports;
 use crate::node::apply::{self, Goal, Targets};
 use crate::node::desired::Desired;
+use crate::node::nmstate_lock;
 use crate::node::plan::Missing;
 use crate::node::recovery::{promise_kept, recover};
 use crate::node::source::{self, Input};
 use crate::node::state::{Bridges, Kept, State};
-use crate::node::{nmstate_lock, witness};
+use crate::node::witness::{self, Marks};
 
 /// Something has to appear before the desired state can be reached; nothing was touched.
 #[derive(Debug, thiserror::Error)]
@@ -57,19 +58,25 @@ async fn reconcile(
 ) -> anyhow::Result<ExitCode> {
     // Before the first look: a bridge that the plugin makes on its own is seen here, or not made.
     state.promise(&Bridges::of(&desired, &kept))?;
-    let (notes, attached) = witness::restore(netlink, state).await.context("give lost marks back")?;
-    for note in notes {
+    let marks = Marks::read(netlink, state).await.context("look for lost marks")?;
+    desired.own_ports = own_ports(netlink, state.kept().as_ref(), marks.ports()).await;
+    let mut cut_offs = state.cut_offs();
+    let targets = Targets::named(&safety.reach).and_lost(cut_offs.lost());
+    if marks.are_lost() {
+        let plan = apply::judge(netlink, &desired, &marks, &targets).await?;
+        if !plan.missing.is_empty() {
+            return Err(Incomplete(plan.missing).into());
+        }
+    }
+    for note in marks.restore(netlink, state).await {
         tracing::warn!("{note}");
     }
-    desired.own_ports = own_ports(netlink, state.kept().as_ref(), attached).await;
     let plan = apply::plan_now(netlink, &desired).await?;
     if !plan.missing.is_empty() {
         return Err(Incomplete(plan.missing).into());
     }
     warn(&desired, &plan);
     let draft = state.draft(&kept)?;
-    let mut cut_offs = state.cut_offs();
-    let targets = Targets::named(&safety.reach).and_lost(cut_offs.lost());
     let goal = Goal::Keep(kept);
     match apply::carry_out(netlink, &desired, plan, &targets, state.journal(), Some(&goal)).await {
         Ok(done) => {

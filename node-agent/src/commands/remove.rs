@@ -14,7 +14,8 @@ use crate::node::desired::{self, Desired, Interface, State as Wanted};
 use crate::node::observed;
 use crate::node::recovery::recover;
 use crate::node::state::{Kept, State};
-use crate::node::{marker, nmstate_lock, source, witness};
+use crate::node::witness::{self, Marks};
+use crate::node::{marker, nmstate_lock, source};
 
 /// The links are gone, and the next boot makes them again.
 #[derive(Debug, thiserror::Error)]
@@ -26,21 +27,25 @@ pub(crate) async fn remove(cli: &Cli, safety: &Safety) -> anyhow::Result<ExitCod
     let state = State::lock(&cli.state_dir)?;
     let netlink = Netlink::open().await?;
     recover(&netlink, &state).await?;
-    let (notes, attached) = witness::restore(&netlink, &state).await.context("give lost marks back")?;
-    for note in notes {
-        tracing::warn!("{note}");
-    }
-    let observed = observed::read(&netlink).await.context("read the present state")?;
+    let marks = Marks::read(&netlink, &state).await.context("look for lost marks")?;
+    let mut observed = observed::read(&netlink).await.context("read the present state")?;
+    marks.lend(&mut observed);
     let ours = observed.links.iter().filter(|(_, link)| link.is_ours());
     let mut desired = Desired {
         interfaces: ours.map(|(name, _)| absent(name)).collect(),
-        own_ports: own_ports(&netlink, state.kept().as_ref(), attached).await,
+        own_ports: own_ports(&netlink, state.kept().as_ref(), marks.ports()).await,
         ..Desired::default()
     };
     desired.routes = observed.routes.iter().filter(|route| route.is_ours()).flat_map(absent_route).collect();
+    let targets = Targets::named(&safety.reach);
+    if marks.are_lost() {
+        apply::judge(&netlink, &desired, &marks, &targets).await?;
+    }
+    for note in marks.restore(&netlink, &state).await {
+        tracing::warn!("{note}");
+    }
     let plan = apply::plan_now(&netlink, &desired).await?;
     warn(&desired, &plan);
-    let targets = Targets::named(&safety.reach);
     let goal = Some(&Goal::Forget);
     let done = apply::carry_out(&netlink, &desired, plan, &targets, state.journal(), goal).await?;
     // The plugin last: until then it does not create again what is being deleted.

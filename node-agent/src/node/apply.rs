@@ -16,6 +16,7 @@ use octavia_bridge_netlink::{self as nl, Netlink};
 use crate::node::desired::Desired;
 use crate::node::observed::{self, DefaultRoute, Observed, Scope};
 use crate::node::plan::{self, Conflicts, Plan, Planned};
+use crate::node::witness::Marks;
 use work::{Failure, Work};
 
 pub(crate) use journal::{Goal, Journal, LeftBehind};
@@ -89,6 +90,24 @@ pub(crate) async fn plan_now(netlink: &Netlink, desired: &Desired) -> Result<Pla
 async fn plan_in(netlink: &Netlink, desired: &Desired, scope: &Scope) -> Result<Plan, Error> {
     let observed = observed::read_scope(netlink, scope).await.map_err(Error::Observe)?;
     plan::plan(desired, &observed).map_err(Error::Conflicts)
+}
+
+/// Plans with the marks that links have lost, and asks who could tell afterwards, as [`carry_out`] will. Changes nothing: what
+/// it refuses has changed nothing either.
+///
+/// # Errors
+/// Those of reading, conflicts, and that nobody answers.
+pub(crate) async fn judge(
+    netlink: &Netlink,
+    desired: &Desired,
+    marks: &Marks,
+    targets: &Targets,
+) -> Result<Plan, Error> {
+    let mut observed = observe(netlink, desired).await?;
+    marks.lend(&mut observed);
+    let plan = plan::plan(desired, &observed).map_err(Error::Conflicts)?;
+    targets.watch(netlink, &observed, &plan.steps).await.map_err(Error::Unreachable)?;
+    Ok(plan)
 }
 
 async fn observe(netlink: &Netlink, desired: &Desired) -> Result<Observed, Error> {

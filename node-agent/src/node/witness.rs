@@ -215,31 +215,57 @@ impl Attached {
     }
 }
 
-/// Writes lost marks again, before a command changes anything. Returns what people should know, and the names of the ports
-/// that a policy attached.
-///
-/// # Errors
-/// Those of reading.
-pub(crate) async fn restore(netlink: &Netlink, state: &State) -> Result<(Vec<String>, BTreeSet<String>)> {
-    let before = state.witness();
-    let mut witness = before.clone();
-    let links = netlink.links().await?;
-    let mut notes = witness.renamed(&links);
-    for link in &links {
-        match witness.judge(link) {
-            Verdict::Lost(alias) => {
-                let written = write(netlink, link, alias).await;
-                notes.extend(written.err().map(|error| chain(&error)));
-            }
-            Verdict::Doubtful(why) => {
-                witness.doubt(&link.name);
-                notes.push(why);
-            }
-            Verdict::Marked | Verdict::Replaced | Verdict::Unknown => {}
-        }
+/// The witness and the node's links, as a command finds them.
+pub(crate) struct Marks {
+    witness: Witness,
+    links: Vec<Link>,
+}
+
+impl Marks {
+    /// Reads both.
+    ///
+    /// # Errors
+    /// Those of reading the kernel. A file that cannot be understood is set aside.
+    pub(crate) async fn read(netlink: &Netlink, state: &State) -> Result<Self> {
+        Ok(Self { witness: state.witness(), links: netlink.links().await? })
     }
-    keep(state, &before, &witness);
-    Ok((notes, witness.ports(&links)))
+
+    /// Names of the ports that a policy attached.
+    pub(crate) fn ports(&self) -> BTreeSet<String> {
+        self.witness.ports(&self.links)
+    }
+
+    /// Whether a mark is lost.
+    pub(crate) fn are_lost(&self) -> bool {
+        self.links.iter().any(|link| matches!(self.witness.judge(link), Verdict::Lost(_)))
+    }
+
+    /// Gives `observed` the marks that are lost.
+    pub(crate) fn lend(&self, observed: &mut Observed) {
+        self.witness.lend(&self.links, observed);
+    }
+
+    /// Writes lost marks again, when it is certain that the command goes on. Returns what people should know.
+    pub(crate) async fn restore(self, netlink: &Netlink, state: &State) -> Vec<String> {
+        let Self { mut witness, links } = self;
+        let before = witness.clone();
+        let mut notes = witness.renamed(&links);
+        for link in &links {
+            match witness.judge(link) {
+                Verdict::Lost(alias) => {
+                    let written = write(netlink, link, alias).await;
+                    notes.extend(written.err().map(|error| chain(&error)));
+                }
+                Verdict::Doubtful(why) => {
+                    witness.doubt(&link.name);
+                    notes.push(why);
+                }
+                Verdict::Marked | Verdict::Replaced | Verdict::Unknown => {}
+            }
+        }
+        keep(state, &before, &witness);
+        notes
+    }
 }
 
 /// Writes the mark again.

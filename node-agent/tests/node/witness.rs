@@ -57,6 +57,23 @@ fn commands_and_an_agent_that_starts_know_a_link_that_lost_its_mark() {
 }
 
 #[test]
+fn what_is_refused_has_changed_nothing_not_even_a_lost_mark() {
+    on_a_node(|node| {
+        node.ok("apply -f -", POLICY);
+        node.ip("link set octbr alias sw1");
+        node.ip("link add foreign type bridge");
+        node.ip("link set enp6s0 master foreign");
+        node.pod("veth1");
+        let before = node.snapshot();
+        for (words, yaml) in [("apply -f -", POLICY), ("apply -f -", ABSENT), ("remove", "")] {
+            let refused = node.run(words, yaml);
+            assert_eq!(refused.status, 1, "{words}: {}", refused.stderr);
+            assert_eq!((node.snapshot(), alias(node).as_str()), (before.clone(), "sw1"), "{words}");
+        }
+    });
+}
+
+#[test]
 fn a_link_that_another_program_put_in_its_place_stays() {
     on_a_node(|node| {
         for by in [
