@@ -23,6 +23,7 @@ mod others;
 mod plugin;
 mod reconcile;
 mod seconds;
+mod signals;
 mod socket;
 
 use std::io::{self, Write};
@@ -46,7 +47,10 @@ const LAST: Duration = Duration::from_secs(2);
 
 /// Does what the command line asks for, and gives the status to end with.
 pub fn run() -> ExitCode {
+    // A reload right after the start, as of a systemd unit, would end `run`, which is not yet listening for it.
+    signals::hold_hangup(true);
     let cli = Cli::parse();
+    signals::hold_hangup(cli.is_daemon());
     end_with_a_panic();
     // The client of the API server, and what watches by it, log each failed attempt, and do not say of what; the part of the
     // agent that asked says more, once.

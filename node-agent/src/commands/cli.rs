@@ -43,6 +43,13 @@ pub(crate) struct Cli {
     pub(crate) verb: Verb,
 }
 
+impl Cli {
+    /// Whether it is to run until it is stopped.
+    pub(crate) fn is_daemon(&self) -> bool {
+        matches!(self.verb, Verb::Run(_))
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Print the steps and change nothing.

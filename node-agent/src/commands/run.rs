@@ -19,6 +19,7 @@ use crate::node::state::State;
 use crate::others;
 use crate::plugin::{self, Installation};
 use crate::reconcile::{self, Job, PortsTold, Standing};
+use crate::signals;
 
 /// How long a stopping agent waits for the links: a change that could cut the node off takes ten seconds.
 const LAST: Duration = Duration::from_secs(15);
@@ -34,6 +35,7 @@ pub(crate) async fn run(cli: &Cli, options: &Run) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut reload = signal(SignalKind::hangup())?;
+    signals::hold_hangup(false);
     let state = State::lock(&cli.state_dir)?;
     let health = Arc::new(Health::default());
     health.metrics.collect(Due(health.pulse.clone()));

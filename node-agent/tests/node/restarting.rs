@@ -5,7 +5,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use crate::scene::{AGENT, Node, POLICY, complete, on_a_node, until};
+use crate::scene::{AGENT, Daemon, Node, POLICY, complete, on_a_node, until};
 
 const START: Duration = Duration::from_secs(30);
 
@@ -97,5 +97,26 @@ fn a_description_that_cannot_be_written_is_told_once() {
         // Who wrote it there himself is not warned.
         node.ip("link set enp6s0 alias uplink");
         assert_eq!(node.run("apply -f -", &policy).stderr.matches("description").count(), 0);
+    });
+}
+
+/// As from a service manager that reloads what it has just started.
+#[test]
+fn a_reload_before_the_agent_listens_for_it_ends_nothing() {
+    on_a_node(|node| {
+        fs::write(node.path("policy.yaml"), POLICY).unwrap();
+        let words = format!("run --health-bind none -f {}", node.path("policy.yaml").display());
+        let agent = node.agent(&words);
+        let mut command = Command::new("strace");
+        command.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=epoll_create1"]);
+        command.args(["-e", "inject=epoll_create1:signal=HUP:when=1"]);
+        command
+            .arg(agent.get_program())
+            .args(agent.get_args())
+            .env("HEALTH_SOCKET", node.path("health.sock"));
+        let mut daemon = Daemon(command.stderr(File::create(node.path("log")).unwrap()).spawn().unwrap());
+        until(START, "it has reloaded", || node.log().contains("read the desired state again"));
+        until(START, "the policy", || complete(node));
+        assert_eq!(daemon.stop(), Some(0), "{}", node.log());
     });
 }
