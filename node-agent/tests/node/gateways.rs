@@ -131,13 +131,8 @@ fn what_cuts_nothing_is_not_guarded() {
         // Nobody answers there.
         node.ok("apply -f -", &config(100, "10.0.0.1"));
         node.ok("apply -f -", &config(150, "10.0.0.2"));
-        let refused = node.run("apply -f -", &config(50, "10.0.0.3"));
-        assert_eq!(refused.status, 1, "{}", refused.stdout);
-        assert!(
-            refused.stderr.contains("the gateway 10.0.0.1 does not answer even before"),
-            "{}",
-            refused.stderr
-        );
+        // A better one takes its place.
+        is_taken_back(node, "apply -f -", &config(50, "10.0.0.3"), "the gateway 10.0.0.3");
     });
 }
 
@@ -259,5 +254,26 @@ fn what_others_do_while_gateways_are_asked_is_theirs() {
         assert!(stderr.contains(&text), "{stderr}");
         assert_eq!(output.status.code(), Some(1), "{stderr}");
         assert!(node.ip("-6 addr show dev enp6s0").contains("fd00::77"));
+    });
+}
+
+#[test]
+fn a_move_to_another_gateway_is_judged_by_that_one() {
+    on_a_node(|node| {
+        let router = uplink(node);
+        router.ip("addr add 10.7.0.1/24 dev wire");
+        let by = |gateway: &str| {
+            format!(
+                "interfaces: [{{name: enp6s0, type: ethernet, ipv4: {{enabled: true, address: [{{ip: 10.0.0.5, prefix-length: 24}},
+                {{ip: 10.7.0.5, prefix-length: 24}}]}}}}]
+routes: {{config: [{{destination: 0.0.0.0/0, next-hop-address: {gateway}, next-hop-interface: enp6s0}}]}}"
+            )
+        };
+        node.ok("apply -f -", &by("10.0.0.1"));
+        // The old gateway answers all the time, which does not help.
+        is_taken_back(node, "apply -f -", &by("10.7.0.9"), "the gateway 10.7.0.9");
+        router.ip("addr del 10.0.0.1/24 dev wire");
+        node.ok("apply -f -", &by("10.7.0.1"));
+        assert!(node.ip("route show default").contains("via 10.7.0.1"));
     });
 }

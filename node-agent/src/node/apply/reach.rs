@@ -162,11 +162,14 @@ impl Targets {
         }
         if self.named.is_empty() {
             for default in &watch.defaults {
-                let witness = match self.lost.contains(default) {
-                    true => default
-                        .gateway
-                        .map(|gateway| Witness::Neighbour { gateway, link: default.link.clone() }),
-                    false => of_gateway(netlink, default).await,
+                let witness = if let Some((gateway, link)) = plan::successor(default, steps) {
+                    // The old one may be away by then, or already, and says nothing of the new one.
+                    Some(Witness::Neighbour { gateway, link })
+                } else if self.lost.contains(default) {
+                    let link = default.link.clone();
+                    default.gateway.map(|gateway| Witness::Neighbour { gateway, link })
+                } else {
+                    of_gateway(netlink, default).await
                 };
                 match witness {
                     Some(witness) => watch.witnesses.push(witness),

@@ -133,6 +133,27 @@ fn is_it(route: &Route, default: &DefaultRoute) -> bool {
     is_default(route, default) && route.metric == default.metric && route.uses(&default.link)
 }
 
+/// The gateway of the route that takes the place of this one by these steps, with its link, if it is another one.
+pub(crate) fn successor(default: &DefaultRoute, steps: &[Planned]) -> Option<(IpAddr, String)> {
+    let mut is_removed = false;
+    let mut best: Option<&Route> = None;
+    for step in steps.iter().map(|planned| &planned.apply) {
+        match step {
+            Step::RemoveRoute(route) => is_removed |= is_it(route, default),
+            Step::AddRoute(route)
+                if is_default(route, default) && best.is_none_or(|best| route.metric <= best.metric) =>
+            {
+                best = Some(route);
+            }
+            _ => {}
+        }
+    }
+    let route = best.filter(|route| is_removed || overtakes(route, default))?;
+    let stays = |gateway: Option<IpAddr>| gateway.is_none() || gateway == default.gateway;
+    let hop = route.hops.first().filter(|_| !route.hops.iter().any(|hop| stays(hop.gateway)))?;
+    Some((hop.gateway?, hop.link.clone()))
+}
+
 /// The links, and everything those stand on.
 fn carriers(observed: &Observed, links: BTreeSet<String>) -> BTreeSet<String> {
     let mut carriers = BTreeSet::new();
