@@ -9,7 +9,7 @@ use rtnetlink::packet_core::{
 };
 use rtnetlink::packet_route::link::{InfoVlan, InfoVrf, LinkHeader};
 
-use crate::{BridgeOptions, LinkIpv6, MacAddress, Port, PortState};
+use crate::{BridgeOptions, LinkIpv6, LinkOptions, MacAddress, Port, PortState, link_option};
 
 /// Length of `struct ifinfomsg`.
 pub(crate) const LINK_HEADER: usize = 16;
@@ -64,6 +64,8 @@ pub struct Link {
     pub kind: LinkKind,
     /// State and flags as a bridge port; `None` unless the master is a bridge.
     pub port: Option<Port>,
+    /// Options of a VLAN or bridge, and of a bridge port, as far as this kernel has them.
+    pub options: LinkOptions,
 }
 
 /// The type of a link (`IFLA_INFO_KIND`).
@@ -247,10 +249,14 @@ impl Link {
                 }
                 (libc::IFLA_INFO_DATA, LinkKind::Bridge(options)) => {
                     *options = BridgeOptions::decode(nla.value())?;
+                    self.options.extend(link_option::of_bridge(nla.value())?);
                 }
                 (libc::IFLA_INFO_DATA, LinkKind::Vlan { id, protocol }) => {
                     for nla in NlasIterator::new(nla.value()) {
-                        match InfoVlan::parse(&nla?)? {
+                        let nla = nla?;
+                        self.options
+                            .extend(link_option::vlan_flags(nla.kind(), nla.value()).unwrap_or_default());
+                        match InfoVlan::parse(&nla)? {
                             InfoVlan::Id(value) => *id = value,
                             InfoVlan::Protocol(value) => *protocol = value.into(),
                             _ => {}
@@ -265,7 +271,10 @@ impl Link {
                     }
                 }
                 (libc::IFLA_INFO_SLAVE_KIND, _) => bridged = parse_string(nla.value())? == "bridge",
-                (libc::IFLA_INFO_SLAVE_DATA, _) if bridged => self.port = Some(Port::decode(nla.value())?),
+                (libc::IFLA_INFO_SLAVE_DATA, _) if bridged => {
+                    self.port = Some(Port::decode(nla.value())?);
+                    self.options.extend(link_option::of_port(nla.value())?);
+                }
                 _ => {}
             }
         }

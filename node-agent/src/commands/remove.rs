@@ -1,6 +1,6 @@
 //! Deletes what the agent made, and forgets the policy.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -83,6 +83,8 @@ fn absent(name: &str) -> Interface {
         mac: None,
         ipv4: None,
         ipv6: None,
+        options: BTreeMap::default(),
+        port_options: BTreeMap::default(),
     }
 }
 

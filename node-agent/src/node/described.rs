@@ -3,6 +3,7 @@
 use ipnet::IpNet;
 use serde_json::{Map, Value, json};
 
+use super::desired::options;
 use super::marker;
 use super::observed::{Kind, Link, MAIN_TABLE, Observed, Route};
 
@@ -37,11 +38,23 @@ fn interface(observed: &Observed, name: &str, link: &Link) -> Option<Value> {
     match &link.kind {
         // A VLAN whose base is in another namespace cannot be described.
         Kind::Vlan { base, .. } if base.is_empty() => return None,
-        Kind::Vlan { base, id } => put("vlan", json!({ "base-iface": base, "id": id })),
+        Kind::Vlan { base, id } => {
+            let mut vlan =
+                Map::from_iter([("base-iface".to_owned(), json!(base)), ("id".to_owned(), json!(id))]);
+            options::OF_VLAN.show(&link.options, &mut vlan);
+            options::show_registration(&link.options, &mut vlan);
+            put("vlan", Value::Object(vlan));
+        }
         Kind::Bridge { stp } => {
             let ports: Vec<Value> =
-                declared_ports(observed, name).map(|port| json!({ "name": port })).collect();
-            put("bridge", json!({ "options": { "stp": { "enabled": stp } }, "port": ports }));
+                declared_ports(observed, name).map(|port| port_of(observed, port)).collect();
+            let mut tree = Map::from_iter([("enabled".to_owned(), json!(stp))]);
+            if *stp {
+                options::OF_STP.show(&link.options, &mut tree);
+            }
+            let mut stated = Map::from_iter([("stp".to_owned(), Value::Object(tree))]);
+            options::OF_BRIDGE.show(&link.options, &mut stated);
+            put("bridge", json!({ "options": stated, "port": ports }));
         }
         Kind::Vrf { table } => {
             let ports: Vec<&str> = declared_ports(observed, name).collect();
@@ -102,6 +115,12 @@ fn is_pods(observed: &Observed, name: &str, link: &Link) -> bool {
         && link.addresses.is_empty()
         && (leads_away || link.master.is_some() && name.starts_with("veth"))
         && observed.vlans_on(name).next().is_none()
+}
+
+fn port_of(observed: &Observed, name: &str) -> Value {
+    let mut port = Map::from_iter([("name".to_owned(), json!(name))]);
+    options::OF_PORT.show(&observed.links[name].options, &mut port);
+    Value::Object(port)
 }
 
 fn declared_ports<'a>(observed: &'a Observed, master: &'a str) -> impl Iterator<Item = &'a str> {

@@ -6,23 +6,26 @@
 
 mod alternative;
 mod bounds;
+mod common;
 mod document;
 mod field;
 mod interface;
 mod ip;
 mod merge;
+pub(crate) mod options;
 mod problem;
 mod route;
+mod section;
 mod selector;
 mod stack;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use octavia_bridge_netlink::MacAddress;
+use octavia_bridge_netlink::{LinkOptions, MacAddress};
 
 use crate::node::observed::MAIN_TABLE;
 
@@ -56,6 +59,10 @@ pub(crate) struct Interface {
     pub(crate) mac: Option<MacAddress>,
     pub(crate) ipv4: Option<Ip>,
     pub(crate) ipv6: Option<Ip>,
+    /// Of a VLAN or bridge.
+    pub(crate) options: LinkOptions,
+    /// Of a bridge's ports, by name.
+    pub(crate) port_options: BTreeMap<String, LinkOptions>,
 }
 
 /// What sort of link, with what only this sort has.

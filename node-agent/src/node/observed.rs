@@ -12,6 +12,7 @@ mod scope;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use octavia_bridge_netlink::{LinkOption, LinkOptions};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use address::{Address, Detail};
@@ -52,6 +53,8 @@ pub(crate) struct Link {
     pub(crate) addresses: Vec<Address>,
     /// `None` where the kernel has no IPv6.
     pub(crate) ipv6: Option<Ipv6>,
+    /// Of a VLAN or bridge, and of a port of a bridge.
+    pub(crate) options: LinkOptions,
 }
 
 /// What sort of link, with what only this sort has.
@@ -125,6 +128,17 @@ impl Link {
     /// Made by this program.
     pub(crate) fn is_ours(&self) -> bool {
         marker::is_ours(self.alias.as_deref())
+    }
+
+    pub(crate) fn is_bridge(&self) -> bool {
+        matches!(self.kind, Kind::Bridge { .. })
+    }
+
+    /// Its options as a VLAN or bridge, or as a port.
+    pub(crate) fn options_of(&self, port: bool) -> LinkOptions {
+        let of =
+            |(option, value): (&LinkOption, &u64)| (option.is_of_port() == port).then_some((*option, *value));
+        self.options.iter().filter_map(of).collect()
     }
 }
 

@@ -19,6 +19,7 @@ mod killed;
 mod marks;
 mod networkd;
 mod notes;
+mod options;
 mod plugin_folder;
 mod plugin_kept;
 mod plugin_label;

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use octavia_bridge_netlink::LinkOption;
+
+use crate::node::desired::options::in_words;
 use crate::node::observed::{Address, Link, Observed};
 use crate::node::plan::{Planned, Step};
 
@@ -67,6 +70,14 @@ fn of_link(name: &str, before: &Link, now: &Link, found: &mut Vec<String>) {
     ] {
         if before != now {
             found.push(format!("the {what} of {name} is {now}, not {before}"));
+        }
+    }
+    for (option, before) in &before.options {
+        // A cost follows the speed that the hardware has found.
+        let cost = *option == LinkOption::PortPathCost;
+        if let Some(now) = now.options.get(option).filter(|now| !cost && !option.is_same(**now, *before)) {
+            let ((key, before), (_, now)) = (in_words(*option, *before), in_words(*option, *now));
+            found.push(format!("{key} of {name} is {now}, not {before}"));
         }
     }
     let list = |link: &Link| link.addresses.iter().map(Address::timeless).collect::<Vec<_>>();

@@ -1,6 +1,9 @@
 //! One step, as requests to the kernel.
 
-use nl::{BridgeOptions, LinkChange, LinkKind, MacAddress, Netlink, NewBridge, NewVlan, NewVrf, NextHop};
+use nl::{
+    BridgeOptions, LinkChange, LinkKind, LinkOption, LinkOptions, MacAddress, Netlink, NewBridge, NewVlan,
+    NewVrf, NextHop,
+};
 use octavia_bridge_ipam::causes::chain;
 use octavia_bridge_netlink as nl;
 
@@ -83,6 +86,7 @@ pub(crate) async fn take(netlink: &Netlink, step: &Step) -> Result<bool, Error> 
             let options = BridgeOptions { stp: Some(*stp), ..BridgeOptions::default() };
             Ok(netlink.change_bridge(index(netlink, name).await?, &options).await?)
         }
+        Step::SetOption { option, value, .. } => set_option(netlink, name, *option, *value).await,
         Step::SetIpv6 { setting, on, .. } => Ok(write_ipv6(name, *setting, *on)?),
         Step::AddAddress { address, detail, .. } => {
             let address = Address { net: *address, detail: detail.clone() };
@@ -177,9 +181,21 @@ async fn others_by_now(netlink: &Netlink, planned: &Planned) -> Result<Option<St
             master.is_some() && link.master == master
         }
         Step::SetAlias { alias, .. } => link.alias.as_deref().unwrap_or_default() == alias,
+        Step::SetOption { option, value, .. } => {
+            link.options.get(option).is_some_and(|now| option.is_same(*now, *value))
+        }
         _ => true,
     };
     Ok((!as_left).then(|| format!("{name} was changed again")))
+}
+
+/// A cost that is written, if only as it is, does not follow the link's speed any more.
+async fn set_option(netlink: &Netlink, name: &str, option: LinkOption, value: u64) -> Result<(), Error> {
+    let link = netlink.link(name).await?.ok_or_else(|| Error::Gone(name.to_owned()))?;
+    if link.options.get(&option).is_some_and(|now| option.is_same(*now, value)) {
+        return Ok(());
+    }
+    Ok(netlink.set_link_options(link.index, &LinkOptions::from([(option, value)])).await?)
 }
 
 async fn index(netlink: &Netlink, name: &str) -> Result<u32, Error> {
@@ -252,6 +268,7 @@ async fn create(netlink: &Netlink, new: &NewLink) -> Result<(), Error> {
 /// What the creating message cannot carry, before the link is up.
 async fn complete(netlink: &Netlink, index: u32, new: &NewLink, later: &LinkChange) -> Result<(), Error> {
     netlink.change_link(index, later).await?;
+    netlink.set_link_options(index, &new.options).await?;
     if let Some(ipv6) = new.ipv6 {
         write_ipv6(&new.name, Setting::AcceptRa, ipv6.accept_ra)?;
         write_ipv6(&new.name, Setting::Disabled, ipv6.disabled)?;

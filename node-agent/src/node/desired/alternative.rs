@@ -32,6 +32,9 @@ impl Desired {
                 }
                 _ => {}
             }
+            for (port, options) in std::mem::take(&mut entry.port_options) {
+                entry.port_options.insert(names.get(&port).cloned().unwrap_or(port), options);
+            }
         }
         for route in &mut state.routes {
             if let Some(link) = &mut route.interface {

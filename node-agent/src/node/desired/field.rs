@@ -148,6 +148,34 @@ impl<'a> Fields<'a> {
         self.number(key, least, most).and_then(|number| T::try_from(number).ok())
     }
 
+    /// Takes a flag that may only be `false`.
+    pub(crate) fn only_false(&mut self, key: &str, remedy: &str) {
+        if self.boolean(key) == Some(true) {
+            self.unsupported(key, format!("true: not supported; {remedy}"));
+        }
+    }
+
+    /// Takes a flag that may only be `true`.
+    pub(crate) fn only_true(&mut self, key: &str, remedy: &str) {
+        if self.boolean(key) == Some(false) {
+            self.unsupported(key, format!("false: not supported; {remedy}"));
+        }
+    }
+
+    /// Takes a text or number that may only be this one.
+    pub(crate) fn only_word(&mut self, key: &str, word: &str, remedy: &str) {
+        if let Some(text) = self.text(key).filter(|text| !text.eq_ignore_ascii_case(word)) {
+            self.unsupported(key, format!("{text}: not supported, only {word} is; {remedy}"));
+        }
+    }
+
+    /// Takes a list, mapping or text that may only be empty, or have only empty values.
+    pub(crate) fn only_empty(&mut self, key: &str, remedy: &str) {
+        if self.take(key).is_some_and(|value| !is_empty(&value)) {
+            self.unsupported(key, format!("not supported; {remedy}"));
+        }
+    }
+
     pub(crate) fn object(&mut self, key: &str) -> Option<Self> {
         let value = self.take(key)?;
         Self::new(self.path(key), value, self.findings)
@@ -179,6 +207,16 @@ impl<'a> Fields<'a> {
                 self.findings.unsupported(below(&self.path, key), "not supported");
             }
         }
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(map) => map.values().all(is_empty),
+        Value::Bool(_) | Value::Number(_) => false,
     }
 }
 

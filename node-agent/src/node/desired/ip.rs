@@ -20,20 +20,62 @@ pub(crate) fn read(interface: &mut Fields<'_>, family: Family) -> Option<Ip> {
     let (key, bits) = if family == Family::V4 { ("ipv4", 32) } else { ("ipv6", 128) };
     let mut block = interface.object(key)?;
     let enabled = block.boolean("enabled");
-    if block.boolean("dhcp") == Some(true) {
+    let dhcp = block.boolean("dhcp") == Some(true);
+    if dhcp {
         block.unsupported("dhcp", "true: not supported, only static addresses are");
     }
     let autoconf = if family == Family::V6 { block.boolean("autoconf") } else { None };
+    if family == Family::V4 {
+        block.only_false("autoconf", "leave it out; IPv4 has no router advertisements");
+    }
+    // What DHCP asks for and gives, and what routers give: nothing where there is neither.
+    let is_static = !dhcp && autoconf != Some(true);
+    read_automatic(&mut block, is_static || dhcp);
+    let is_off = enabled == Some(false);
+    let forwarding = block.boolean("forwarding");
+    if let Some(on) = forwarding.filter(|_| !is_off) {
+        let remedy = "leave it out; `sysctl` sets it, and Kubernetes needs it on";
+        block.unsupported("forwarding", format!("{on}: not supported; {remedy}"));
+    }
+    block.only_true("allow-extra-address", "leave it out; `ip address` shows what others have added");
+    block.only_word("prefix-route-metric", "-1", "leave it out");
+    if family == Family::V6 {
+        block.only_word("addr-gen-mode", "eui64", "leave it out, or write eui64");
+        block.only_word("token", "::", "leave it out; `ip token` sets it");
+    }
     let addresses = block.list("address").map(|items| {
         let findings = block.findings();
         items.into_iter().filter_map(|(path, item)| address(path, item, family, bits, findings)).collect()
     });
-    if enabled == Some(false) && addresses.as_ref().is_some_and(|list: &Vec<_>| !list.is_empty()) {
+    if is_off && addresses.as_ref().is_some_and(|list: &Vec<_>| !list.is_empty()) {
         block.invalid("address", format!("{key} is not enabled, so it can have no address"));
     }
     block.finish();
     Some(Ip { enabled, addresses, autoconf })
 }
+
+/// `ignored`: whether nothing is automatic, so that these ask for nothing.
+fn read_automatic(block: &mut Fields<'_>, ignored: bool) {
+    for key in ["dhcp-client-id", "dhcp-duid", "dhcp-send-hostname", "dhcp-custom-hostname", "auto-dns"] {
+        block.take(key);
+    }
+    let keys = ["auto-gateway", "auto-routes", "auto-route-table-id", "auto-route-metric"];
+    if ignored {
+        for key in keys {
+            block.take(key);
+        }
+        return;
+    }
+    let remedy = "leave it out; the kernel takes the addresses and routes of router advertisements together";
+    block.only_true("auto-gateway", remedy);
+    block.only_true("auto-routes", remedy);
+    block.only_word("auto-route-table-id", "0", remedy);
+    block.only_word("auto-route-metric", "-1", remedy);
+}
+
+/// What nmstate shows of an address, by all its names. One that does not last is another's, and not wished for.
+const LIFETIMES: [&str; 6] =
+    ["valid-life-time", "valid-left", "valid-lft", "preferred-life-time", "preferred-left", "preferred-lft"];
 
 fn address(path: String, value: Value, family: Family, bits: i64, findings: &Findings) -> Option<IpNet> {
     let mut entry = Fields::new(path, value, findings)?;
@@ -45,6 +87,13 @@ fn address(path: String, value: Value, family: Family, bits: i64, findings: &Fin
     if length.is_none() {
         entry.invalid("prefix-length", "missing or wrong");
     }
+    let mut lasts = true;
+    for key in LIFETIMES {
+        lasts &= entry.text(key).is_none_or(|time| time == "forever");
+    }
+    for key in ["protocol", "mptcp-flags"] {
+        entry.take(key);
+    }
     entry.finish();
-    IpNet::new(ip?, length?).ok()
+    IpNet::new(ip?, length?).ok().filter(|_| lasts)
 }

@@ -2,6 +2,7 @@
 
 mod keys;
 mod limits;
+mod schema;
 
 use super::document::Text;
 use super::*;
@@ -91,7 +92,7 @@ hostname: x
 interfaces:
 - {name: this-name-is-too-long, type: vlan, vlan: {base-iface: a, id: 4095}}
 - {name: b, type: bond, link-aggregation: {mode: active-backup}}
-- {name: c, type: linux-bridge, bridge: {options: {multicast-snooping: false}, port: [{name: c1, vlan: {mode: trunk}}]}}
+- {name: c, type: linux-bridge, bridge: {options: {vlan-protocol: 802.1ad}, port: [{name: c1, vlan: {mode: trunk}}]}}
 - {name: d, type: ethernet, ethernet: {sr-iov: {total-vfs: 2}}, ipv4: {dhcp: true}}
 - {type: ethernet, mtu: 3}
 routes: {config: [{destination: 10.0.0.0/8, next-hop-address: fe80::1}]}
@@ -103,9 +104,9 @@ route-rules: {config: [{ip-from: 10.0.0.0/8}]}
         "interfaces[0].vlan.id: 4095 is out of bounds, 1 to 4094",
         "interfaces[1].type: bond: not supported",
         "interfaces[1].link-aggregation: not supported",
-        "interfaces[2].bridge.options.multicast-snooping: not supported",
+        "interfaces[2].bridge.options.vlan-protocol: 802.1ad: not supported",
         "interfaces[2].bridge.port[0].vlan.mode: not supported",
-        "interfaces[3].ethernet: not supported",
+        "interfaces[3].ethernet.sr-iov.total-vfs: 2: not supported",
         "interfaces[3].ipv4.dhcp: true: not supported",
         "interfaces[4].name: missing",
         "interfaces[4].mtu: 3 is out of bounds",
@@ -182,7 +183,12 @@ fn ours_only_leaves_out_whole_entries_and_names_them() {
         "interfaces: [{name: v, vlan: {base-iface: b, id: 2, protocol: 802.1ad}}, {name: b, type: ethernet}]";
     let desired = read(&texts(yaml), &choice).unwrap();
     assert_eq!(desired.interfaces.iter().map(|i| i.name.as_str()).collect::<Vec<_>>(), ["b"]);
-    assert_eq!(desired.left_alone, ["interfaces[0].vlan.protocol: 802.1ad: not supported, only 802.1q is"]);
+    assert_eq!(
+        desired.left_alone,
+        [
+            "interfaces[0].vlan.protocol: 802.1ad: not supported, only 802.1q is; write 802.1q, or leave the key out"
+        ]
+    );
     // A mistake is no missing feature.
     let wrong = "interfaces: [{name: v, vlan: {base-iface: b, id: 0, protocol: 802.1ad}}]";
     assert_eq!(read(&texts(wrong), &choice).unwrap_err().0.len(), 2);

@@ -60,6 +60,7 @@ pub(super) fn assemble(
             ipv6: link.ipv6.map(|nl::LinkIpv6 { disabled, accept_ra }| Ipv6 { disabled, accept_ra }),
             kind: kind(&link, named),
             alias: link.alias,
+            options: link.options,
         };
         by_name.insert(link.name, seen);
     }

@@ -123,6 +123,7 @@ impl Planner<'_> {
             alias: Some(marker::alias(wanted.description.as_deref())),
             ipv6,
             kind,
+            options: wanted.options.clone(),
             name: name.clone(),
             token: None,
         };
@@ -206,6 +207,7 @@ pub(super) fn described(name: &str, link: &Link) -> NewLink {
         mtu: Some(link.mtu),
         alias: link.alias.clone(),
         ipv6: link.ipv6,
+        options: link.options_of(false),
         token: None,
     }
 }

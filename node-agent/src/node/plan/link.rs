@@ -1,5 +1,7 @@
 //! One interface that is to be up, or down.
 
+use octavia_bridge_netlink::LinkOptions;
+
 use super::create::{fits, word};
 use super::{Planner, Step};
 use crate::node::desired::{self, Interface};
@@ -30,8 +32,10 @@ impl Planner<'_> {
         }
         self.mtu(wanted, &link);
         self.stp(wanted, &link);
+        self.options(name, &wanted.options);
         self.ipv6_settings(name, self.ipv6_of(wanted), ours);
         self.master(wanted);
+        self.port_options(name);
         self.set_up(name, &link);
         self.addresses(wanted);
         self.give_back(wanted, kept);
@@ -70,6 +74,29 @@ impl Planner<'_> {
             && on != *now
         {
             self.step(Step::SetStp { link: wanted.name.clone(), on });
+        }
+    }
+
+    /// What the policy does not state stays as it is.
+    fn options(&mut self, name: &str, wanted: &LinkOptions) {
+        for (option, value) in wanted {
+            let now = self.model.links.get(name).and_then(|link| link.options.get(option)).copied();
+            if now.is_some_and(|now| option.is_same(now, *value)) {
+                continue;
+            }
+            self.step(Step::SetOption { link: name.to_owned(), option: *option, value: *value });
+        }
+    }
+
+    fn port_options(&mut self, name: &str) {
+        let Some(bridge) = self.controllers.get(name).and_then(|name| self.declared.get(name)).copied()
+        else {
+            return;
+        };
+        let is_port =
+            self.model.links.get(name).is_some_and(|link| link.master.as_ref() == Some(&bridge.name));
+        if let Some(options) = bridge.port_options.get(name).filter(|_| is_port) {
+            self.options(name, options);
         }
     }
 

@@ -1,5 +1,7 @@
 //! What a step does to the kernel, side effects included: the planner's foresight.
 
+use octavia_bridge_netlink::LinkOption;
+
 use super::losses::SMALLEST_IPV6_MTU;
 use super::{NewLink, Step};
 use crate::node::observed::{Address, Ipv6, Kind, Link, Observed, Setting};
@@ -8,6 +10,10 @@ use crate::node::observed::{Address, Ipv6, Kind, Link, Observed, Setting};
 const ETHERNET_MTU: u32 = 1500;
 /// MTU of a new VRF (drivers/net/vrf.c).
 const VRF_MTU: u32 = 65_575;
+
+/// Options of a new port; the cost depends on the speed of the link.
+pub(super) const OF_NEW_PORT: [(LinkOption, u64); 2] =
+    [(LinkOption::PortPriority, 32), (LinkOption::PortHairpin, 0)];
 
 impl Observed {
     /// Brings the model forward by one step, before which all was taken away that the kernel takes along
@@ -49,6 +55,7 @@ impl Observed {
             }),
             alias: new.alias.clone(),
             ipv6: new.ipv6,
+            options: new.options.clone(),
             ..Link::default()
         };
         self.links.insert(new.name.clone(), link);
@@ -60,6 +67,7 @@ impl Observed {
         self.routes.retain(|route| !route.uses(name));
         for link in self.links.values_mut().filter(|link| link.master.as_deref() == Some(name)) {
             link.master = None;
+            link.options = link.options_of(false);
         }
         let above: Vec<String> = self.vlans_on(name).map(ToOwned::to_owned).collect();
         for vlan in above {
@@ -84,8 +92,13 @@ impl Observed {
             self.set_up(name, false);
             self.set_up(name, true);
         }
-        if let Some(link) = self.links.get_mut(name) {
+        let is_port = master.and_then(|master| self.links.get(master)).is_some_and(Link::is_bridge);
+        if let Some(link) = self.links.get_mut(name).filter(|link| link.master.as_deref() != master) {
             link.master = master.map(ToOwned::to_owned);
+            link.options = link.options_of(false);
+            if is_port {
+                link.options.extend(OF_NEW_PORT);
+            }
         }
     }
 
@@ -113,6 +126,9 @@ fn change(link: &mut Link, step: &Step) {
         Step::SetMac { mac, .. } => link.mac = Some(mac.clone()),
         Step::SetAlias { alias, .. } => link.alias = Some(alias.clone()).filter(|alias| !alias.is_empty()),
         Step::SetStp { on, .. } => link.kind = Kind::Bridge { stp: *on },
+        Step::SetOption { option, value, .. } => {
+            link.options.insert(*option, *value);
+        }
         Step::SetIpv6 { setting, on, .. } => {
             if let Some(ipv6) = &mut link.ipv6 {
                 ipv6.set(*setting, *on);

@@ -1,6 +1,6 @@
 //! In which order interfaces are brought about: what one stands on or belongs to comes before it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Planner;
 use crate::node::desired::{Interface, Kind, State};
@@ -44,6 +44,8 @@ impl Planner<'_> {
             mac: None,
             ipv4: None,
             ipv6: None,
+            options: BTreeMap::default(),
+            port_options: BTreeMap::default(),
         }));
     }
 

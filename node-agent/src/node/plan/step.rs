@@ -3,9 +3,11 @@
 use std::fmt;
 
 use ipnet::IpNet;
+use octavia_bridge_netlink::{LinkOption, LinkOptions};
 use serde::{Deserialize, Serialize};
 
 use super::losses::SMALLEST_IPV6_MTU;
+use crate::node::desired::options::in_words;
 use crate::node::observed::{Address, Detail, Ipv6, Kind, Observed, Route, Setting};
 
 /// A step and its inverse.
@@ -59,6 +61,12 @@ pub(crate) enum Step {
         link: String,
         on: bool,
     },
+    SetOption {
+        link: String,
+        option: LinkOption,
+        /// In the kernel's unit.
+        value: u64,
+    },
     SetIpv6 {
         link: String,
         setting: Setting,
@@ -92,6 +100,9 @@ pub(crate) struct NewLink {
     pub(crate) alias: Option<String>,
     /// `None` where the kernel has no IPv6.
     pub(crate) ipv6: Option<Ipv6>,
+    /// As a VLAN or bridge; what the kernel gives for those that are not here.
+    #[serde(default, skip_serializing_if = "LinkOptions::is_empty")]
+    pub(crate) options: LinkOptions,
     /// The group it is in until it is complete: a number by chance, by which a half-made link is known as ours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) token: Option<u32>,
@@ -113,6 +124,14 @@ impl Step {
         {
             for (setting, on) in [(Setting::AcceptRa, ipv6.accept_ra), (Setting::Disabled, ipv6.disabled)] {
                 then.push(Self::SetIpv6 { link: link.clone(), setting, on });
+            }
+        }
+        // They end with the port, and a new one has the kernel's.
+        if let Self::SetMaster { link, .. } = &self
+            && let Some(port) = before.links.get(link)
+        {
+            for (option, value) in port.options_of(true) {
+                then.push(Self::SetOption { link: link.clone(), option, value });
             }
         }
         // What comes up brings the VLANs on it up, also what only goes down and up again.
@@ -152,6 +171,10 @@ impl Step {
                 Self::SetAlias { link: name, alias }
             }
             Self::SetStp { link: name, on } => Self::SetStp { link: name, on: !on },
+            Self::SetOption { link: name, option, value } => {
+                let old = link(&name).and_then(|link| link.options.get(&option)).copied();
+                Self::SetOption { link: name, option, value: old.unwrap_or(value) }
+            }
             Self::SetIpv6 { link: name, setting, on } => Self::SetIpv6 { link: name, setting, on: !on },
             Self::AddAddress { link, address, .. } => Self::RemoveAddress { link, address },
             Self::RemoveAddress { link: name, address } => {
@@ -173,6 +196,7 @@ impl Step {
             | Self::SetMaster { link, .. }
             | Self::SetAlias { link, .. }
             | Self::SetStp { link, .. }
+            | Self::SetOption { link, .. }
             | Self::SetIpv6 { link, .. }
             | Self::AddAddress { link, .. }
             | Self::RemoveAddress { link, .. } => Some(link),
@@ -194,6 +218,10 @@ impl fmt::Display for Step {
             Self::SetMaster { link, master: None } => write!(f, "detach {link} from its master"),
             Self::SetAlias { link, alias } => write!(f, "set the alias of {link} to {alias:?}"),
             Self::SetStp { link, on } => write!(f, "switch STP of {link} {}", on_off(on)),
+            Self::SetOption { link, option, value } => {
+                let (key, value) = in_words(*option, *value);
+                write!(f, "set {key} of {link} to {value}")
+            }
             Self::SetIpv6 { link, setting, on } => {
                 write!(f, "set {} of {link} to {}", setting.key(), u8::from(*on))
             }

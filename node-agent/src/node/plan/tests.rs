@@ -23,7 +23,8 @@ fn nic(mtu: u32) -> Link {
 
 /// A pod's end in a bridge.
 fn veth(master: &str) -> Link {
-    Link { master: Some(master.into()), mac: Some("0a:00:00:00:00:07".into()), ..nic(1500) }
+    let mac = Some("0a:00:00:00:00:07".into());
+    Link { master: Some(master.into()), mac, options: model::OF_NEW_PORT.into(), ..nic(1500) }
 }
 
 fn bridge(alias: Option<&str>) -> Link {
@@ -110,6 +111,8 @@ fn what_is_missing_is_looked_for_once_and_not_by_every_way_to_it() {
         mac: None,
         ipv4: None,
         ipv6: None,
+        options: BTreeMap::default(),
+        port_options: BTreeMap::default(),
     };
     let mut interfaces = Vec::new();
     for level in 0..60 {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use octavia_bridge_netlink::Netlink;
+use octavia_bridge_netlink::{LinkOption, Netlink};
 
 use super::{in_a_namespace, ip};
 use crate::node::apply::kernel::{take, take_back};
@@ -61,7 +61,16 @@ async fn walk(seed: u64) {
     ] {
         let mtu = matches!(kind, Kind::Bridge { .. }).then_some(1500);
         let ipv6 = Some(Ipv6::OF_NEW_LINK);
-        let new = NewLink { name: name.into(), kind, mac: None, mtu, alias: None, ipv6, token: None };
+        let new = NewLink {
+            name: name.into(),
+            kind,
+            mac: None,
+            mtu,
+            alias: None,
+            ipv6,
+            options: BTreeMap::default(),
+            token: None,
+        };
         let made = take(&netlink, &Step::Create(new)).await;
         assert!(made.is_ok() || name != "br0", "{made:?}");
     }
@@ -134,7 +143,7 @@ fn as_port(link: &str, observed: &Observed) -> Vec<Step> {
 
 fn single(chance: &mut Chance, observed: &Observed) -> Step {
     let link = chance.link(observed);
-    match chance.below(12) {
+    match chance.below(13) {
         0 => Step::SetUp { link, up: chance.below(3) != 0 },
         1 => Step::SetMtu { link, mtu: chance.of(&[1000, 1279, 1280, 1400, 1500]) },
         2 => {
@@ -162,9 +171,30 @@ fn single(chance: &mut Chance, observed: &Observed) -> Step {
                 false => Step::RemoveAddress { link, address: chance.of(&addresses) },
             }
         }
+        12 => option(chance, observed, link),
         9 if !observed.routes.is_empty() => Step::RemoveRoute(chance.of(&observed.routes)),
         _ => Step::AddRoute(route(chance, observed, &link)),
     }
+}
+
+/// An option that the link has, with a value that the kernel keeps as it is.
+fn option(chance: &mut Chance, observed: &Observed, link: String) -> Step {
+    let options: Vec<_> = observed.links[&link].options.keys().copied().collect();
+    if options.is_empty() {
+        return Step::SetUp { link, up: true };
+    }
+    let option = chance.of(&options);
+    let value = match option {
+        LinkOption::ForwardDelay | LinkOption::HelloTime | LinkOption::MaxAge => chance.of(&[600, 700]),
+        LinkOption::GroupForwardMask => chance.of(&[0, 8]),
+        // With a full table the kernel switches snooping off by itself (`br_multicast_new_group`).
+        LinkOption::HashMax => chance.of(&[512, 4096]),
+        LinkOption::PortPathCost => chance.of(&[7, 2]),
+        LinkOption::MacAgeingTime => chance.of(&[1000, 30_000]),
+        other if other.is_same(0, 1) => chance.of(&[200, 400]),
+        _ => chance.of(&[0, 1]),
+    };
+    Step::SetOption { link, option, value }
 }
 
 fn route(chance: &mut Chance, observed: &Observed, link: &str) -> Route {
@@ -216,7 +246,12 @@ fn route(chance: &mut Chance, observed: &Observed, link: &str) -> Route {
 fn same(model: &Observed, kernel: &Observed, when: &str) {
     let (model, kernel) = (comparable(model), comparable(kernel));
     for (name, link) in &model.0 {
-        assert_eq!(Some(link), kernel.0.get(name), "{name} (the model and the kernel), {when}");
+        // A new port's cost is the kernel's to find.
+        let mut now = kernel.0.get(name).cloned();
+        if let Some(now) = now.as_mut().filter(|_| !link.options.contains_key(&LinkOption::PortPathCost)) {
+            now.options.remove(&LinkOption::PortPathCost);
+        }
+        assert_eq!(Some(link), now.as_ref(), "{name} (the model and the kernel), {when}");
     }
     assert_eq!(model.1, kernel.1, "the model's routes and the kernel's, {when}");
     assert_eq!(model.0.len(), kernel.0.len(), "links, {when}");

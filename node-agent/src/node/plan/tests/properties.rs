@@ -1,6 +1,7 @@
 //! What holds for every plan, tried on many nodes and policies.
 
 use ipnet::IpNet;
+use octavia_bridge_netlink::LinkOption;
 use proptest::prelude::*;
 
 use super::*;
@@ -56,7 +57,8 @@ prop_compose! {
             node.links.insert(NICS[n].into(), link);
         }
         for (n, link) in bridges.into_iter().enumerate().filter(|(n, _)| present[2 + n]) {
-            node.links.insert(BRIDGES[n].into(), link);
+            let options = [(LinkOption::MacAgeingTime, 30_000)].into();
+            node.links.insert(BRIDGES[n].into(), Link { options, ..link });
             if present[6 + n] {
                 node.links.insert(format!("veth{n}"), veth(BRIDGES[n]));
             }
@@ -76,6 +78,9 @@ prop_compose! {
             link.kind = Seen::Vlan { base: NICS[base].into(), id };
             link.alias = ours().filter(|_| is_ours).map(Into::into);
             link.master = master.map(|n| BRIDGES[n].to_owned()).filter(|name| node.links.contains_key(name));
+            if link.master.is_some() {
+                link.options = model::OF_NEW_PORT.into();
+            }
             node.links.insert(VLANS[n].into(), link);
         }
         let up: Vec<String> = node.links.iter().filter(|(_, link)| link.up).map(|(name, _)| name.clone()).collect();
@@ -109,10 +114,13 @@ prop_compose! {
         ipv4 in ip(),
         ipv6 in prop::option::of(any::<bool>()),
         described in any::<bool>(),
+        ageing in prop::option::of(prop::sample::select(vec![1000, 30_000])),
     ) -> Interface {
+        let ageing = ageing.filter(|_| matches!(kind, Kind::Bridge { .. }));
+        let options = ageing.map(|value| (LinkOption::MacAgeingTime, value)).into_iter().collect();
         let ipv6 = ipv6.map(|enabled| Ip { enabled: Some(enabled), addresses: None, autoconf: None });
         let description = described.then(|| "text".to_owned());
-        Interface { name: name.into(), kind: Some(kind.clone()), state, description, mtu, mac: None, ipv4, ipv6 }
+        Interface { name: name.into(), kind: Some(kind.clone()), state, description, mtu, mac: None, ipv4, ipv6, options, port_options: BTreeMap::default() }
     }
 }
 
@@ -187,7 +195,8 @@ proptest! {
                 // A bridge that is deleted lets its ports go.
                 let released = before.master.as_ref().is_some_and(|master| !done.links.contains_key(master));
                 let master = if released { before.master.clone() } else { now.master.clone() };
-                let kept = Link { mtu: before.mtu, up: before.up, master, ..now.clone() };
+                let options = if released { before.options.clone() } else { now.options.clone() };
+                let kept = Link { mtu: before.mtu, up: before.up, master, options, ..now.clone() };
                 prop_assert_eq!(&kept, before, "{}", name);
             }
             if matches!(before.kind, Seen::Bridge { .. }) && observed.ports(name).any(|port| port.starts_with("veth")) {
