@@ -9,7 +9,7 @@
 //! - `node`: the node's side. `desired`, `observed`, the `plan` between them, `apply`, and the kept `state`.
 //! - `others`: files by which other programs leave the links alone.
 //! - `plugin`: the CNI plugin's file in the container runtime's directory.
-//! - `health`: probes, readiness and metrics.
+//! - `health`: probes, readiness and metrics; `log`: the log on standard error.
 //!
 //! The program is a library so that fuzzers reach what it reads; nothing else is meant to use it.
 
@@ -18,6 +18,7 @@ mod commands;
 #[doc(hidden)]
 pub mod fuzzing;
 mod health;
+mod log;
 mod node;
 mod others;
 mod plugin;
@@ -26,15 +27,11 @@ mod seconds;
 mod signals;
 mod socket;
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
 use commands::Cli;
-use octavia_bridge_ipam::visible::Lines;
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::prelude::*;
 
 /// Status for wrong usage and input, clap's own as well.
 const WRONG_INPUT: u8 = 2;
@@ -52,16 +49,7 @@ pub fn run() -> ExitCode {
     let cli = Cli::parse();
     signals::hold_hangup(cli.is_daemon());
     end_with_a_panic();
-    // The client of the API server, and what watches by it, log each failed attempt, and do not say of what; the part of the
-    // agent that asked says more, once.
-    let told = Targets::new()
-        .with_default(LevelFilter::INFO)
-        .with_target("kube_client", LevelFilter::OFF)
-        .with_target("kube_runtime", LevelFilter::OFF);
-    // Names of policies and fields of objects are others' words.
-    let log = tracing_subscriber::fmt().with_writer(|| Lines(Unfailing(io::stderr())));
-    let log = log.with_ansi(false).with_target(false).log_internal_errors(false);
-    log.finish().with(told).init();
+    log::begin(cli.log_format, cli.is_daemon(), std::env::var("RUST_LOG").ok().as_deref());
     node::observed::find_settings_below(&cli.proc_sys);
     match answer(&cli) {
         Ok(status) => status,
@@ -78,24 +66,6 @@ pub fn run() -> ExitCode {
                 ExitCode::FAILURE
             }
         }
-    }
-}
-
-/// A log that cannot be written any more, on a full disk or because its reader has ended, is no reason to stop working.
-struct Unfailing<W>(W);
-
-impl<W: Write> Write for Unfailing<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self.0.write(bytes) {
-            Err(error) if error.kind() != io::ErrorKind::Interrupted => Ok(bytes.len()),
-            written => written,
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        // As above.
-        self.0.flush().unwrap_or_default();
-        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
@@ -8,6 +9,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand};
 
 use crate::cluster::Cluster;
 use crate::health::{HealthOptions, HealthSocket, Question};
+use crate::log::Format;
 use crate::node::apply::Endpoint;
 use crate::node::source::Input;
 use crate::others;
@@ -17,12 +19,20 @@ use crate::seconds;
 /// Apart from a verb's own options.
 const GLOBAL: &str = "Global options";
 
+/// The version, and the commit and the target that `scripts/build` names.
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let commit = option_env!("OCTAVIA_BRIDGE_COMMIT").unwrap_or("unknown");
+    let here = [std::env::consts::ARCH, std::env::consts::OS].join("-");
+    let target = option_env!("OCTAVIA_BRIDGE_TARGET").unwrap_or(&here);
+    format!("{} (commit {commit}, {target})", env!("CARGO_PKG_VERSION"))
+});
+
 /// Configure a node's VLAN interfaces and bridges from nmstate YAML, and keep them so.
 ///
 /// Exit status: 0 success, 1 failure and the node is as it was before, 2 wrong usage or input, 3 the node differs from the
 /// desired state (plan --check), 4 failure and the node is not as it was, the message says how.
 #[derive(Debug, Parser)]
-#[command(name = "octavia-bridge-agent", version)]
+#[command(name = "octavia-bridge-agent", version = VERSION.as_str())]
 pub(crate) struct Cli {
     /// Directory of the kept desired state and the plugin's records.
     #[arg(long, global = true, help_heading = GLOBAL, value_name = "DIR", default_value = crate::node::state::DEFAULT)]
@@ -39,6 +49,17 @@ pub(crate) struct Cli {
     /// Writable sysctl directory; in a container, the mount point of the host's /proc/sys.
     #[arg(long, global = true, help_heading = GLOBAL, value_name = "DIR", default_value = "/proc/sys")]
     pub(crate) proc_sys: PathBuf,
+    /// Form of the log on standard error; the variable `RUST_LOG` filters it, as in `RUST_LOG=warn`.
+    #[arg(
+        long,
+        global = true,
+        help_heading = GLOBAL,
+        value_name = "FORMAT",
+        env = "LOG_FORMAT",
+        value_enum,
+        default_value = "text"
+    )]
+    pub(crate) log_format: Format,
     #[command(subcommand)]
     pub(crate) verb: Verb,
 }

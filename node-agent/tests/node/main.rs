@@ -16,6 +16,7 @@ mod health;
 mod input;
 mod installing;
 mod killed;
+mod logging;
 mod marks;
 mod networkd;
 mod notes;

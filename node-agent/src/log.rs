@@ -1,0 +1,147 @@
+//! The log on standard error: one line an event, as text or as JSON.
+
+use std::fmt::{self, Debug};
+use std::io::{self, Write};
+use std::str::FromStr;
+
+use clap::ValueEnum;
+use octavia_bridge_ipam::visible::{Lines, visible};
+use serde_json::{Map, Value};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::prelude::*;
+use tracing_subscriber::registry::LookupSpan;
+
+/// How events are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Time, level and message.
+    Text,
+    /// An object with `timestamp`, `level`, `target`, `message` and further fields.
+    Json,
+}
+
+/// Begins to write events that `wanted` (`RUST_LOG`) lets through, by default all from INFO on. Without `times`, text has none: a
+/// person at a terminal knows what time it is.
+pub(crate) fn begin(format: Format, times: bool, wanted: Option<&str>) {
+    let (told, problem) = filter(wanted);
+    let base = tracing_subscriber::fmt().with_ansi(false).log_internal_errors(false);
+    match format {
+        // Names of policies and fields of objects are others' words.
+        Format::Text if times => {
+            base.with_target(false).with_writer(|| Lines(Unfailing(io::stderr()))).finish().with(told).init();
+        }
+        Format::Text => {
+            let log = base.with_target(false).without_time();
+            log.with_writer(|| Lines(Unfailing(io::stderr()))).finish().with(told).init();
+        }
+        Format::Json => {
+            base.event_format(Json).with_writer(|| Unfailing(io::stderr())).finish().with(told).init();
+        }
+    }
+    if let Some(problem) = problem {
+        tracing::warn!("{problem}");
+    }
+}
+
+/// What is told, and why not what was asked for. A mistake in a variable is no reason to leave a node without an agent.
+fn filter(wanted: Option<&str>) -> (Targets, Option<String>) {
+    // The client of the API server, and what watches by it, log each failed attempt, and do not say of what; the part of the
+    // agent that asked says more, once.
+    let default = Targets::new()
+        .with_default(LevelFilter::INFO)
+        .with_target("kube_client", LevelFilter::OFF)
+        .with_target("kube_runtime", LevelFilter::OFF);
+    match wanted.filter(|wanted| !wanted.is_empty()) {
+        None => (default, None),
+        Some(wanted) => match Targets::from_str(wanted) {
+            Ok(targets) => (targets, None),
+            Err(error) => {
+                let problem = format!(
+                    "RUST_LOG: {wanted:?}: {error}; write for example info, or octavia_bridge_agent=debug; it is ignored"
+                );
+                (default, Some(problem))
+            }
+        },
+    }
+}
+
+/// One JSON object a line.
+struct Json;
+
+impl<S, N> FormatEvent<S, N> for Json
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut line: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut time = String::new();
+        SystemTime.format_time(&mut Writer::new(&mut time))?;
+        let mut fields = Fields(Map::new());
+        fields.0.insert("timestamp".into(), time.into());
+        fields.0.insert("level".into(), event.metadata().level().as_str().into());
+        fields.0.insert("target".into(), event.metadata().target().into());
+        event.record(&mut fields);
+        writeln!(line, "{}", Value::Object(fields.0))
+    }
+}
+
+/// The fields of an event. Texts are others' words: JSON escapes what would begin a line, `visible` also what turns the
+/// reading direction.
+struct Fields(Map<String, Value>);
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        let text = format!("{value:?}");
+        self.0.insert(field.name().into(), visible(&text).into());
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.insert(field.name().into(), visible(value).into());
+    }
+}
+
+/// A log that cannot be written any more, on a full disk or because its reader has ended, is no reason to stop working.
+struct Unfailing<W>(W);
+
+impl<W: Write> Write for Unfailing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.0.write(bytes) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => Ok(bytes.len()),
+            written => written,
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        // As above.
+        self.0.flush().unwrap_or_default();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn the_filter_is_what_was_asked_for_or_the_default() {
+        let (told, problem) = filter(Some("warn,octavia_bridge_agent=debug"));
+        assert!(problem.is_none());
+        assert!(told.would_enable("octavia_bridge_agent::node", &Level::DEBUG));
+        assert!(!told.would_enable("kube_client", &Level::INFO));
+        let (told, problem) = filter(Some("octavia_bridge_agent=loud"));
+        assert!(problem.unwrap().starts_with("RUST_LOG: \"octavia_bridge_agent=loud\": "));
+        assert!(told.would_enable("octavia_bridge_agent", &Level::INFO));
+        for none in [None, Some("")] {
+            let (told, problem) = filter(none);
+            assert!(problem.is_none() && !told.would_enable("kube_runtime", &Level::ERROR));
+            assert!(!told.would_enable("octavia_bridge_agent", &Level::DEBUG));
+        }
+    }
+}
