@@ -1,6 +1,7 @@
 //! What the command line can ask for.
 
 mod apply;
+mod check;
 mod cli;
 mod doctor;
 mod health;
@@ -41,6 +42,7 @@ pub(crate) async fn carry_out(cli: &Cli) -> anyhow::Result<ExitCode> {
         Verb::Uninstall { places, state } => install::uninstall(cli, places, *state),
         Verb::Status(options) => status::status(options).await,
         Verb::Doctor(options) => doctor::doctor(cli, options).await,
+        Verb::Check(options) => check::check(options).await,
         Verb::Pools(options) => pools::pools(cli, options).await,
         Verb::Health { question, place } => health::ask(*question, &place.health_socket).await,
         Verb::Run(options) => run::run(cli, options).await,

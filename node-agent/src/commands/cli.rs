@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
+use super::check::Check;
 use crate::cluster::Cluster;
 use crate::health::{HealthOptions, HealthSocket, Question};
 use crate::log::Format;
@@ -30,7 +31,8 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
 /// Configure a node's VLAN interfaces and bridges from nmstate YAML, and keep them so.
 ///
 /// Exit status: 0 success, 1 failure and the node is as it was before, 2 wrong usage or input, 3 the node differs from the
-/// desired state (plan --check), 4 failure and the node is not as it was, the message says how.
+/// desired state (plan --check) or a network definition is wrong (check), 4 failure and the node is not as it was, the
+/// message says how.
 #[derive(Debug, Parser)]
 #[command(name = "octavia-bridge-agent", version = VERSION.as_str())]
 pub(crate) struct Cli {
@@ -124,6 +126,8 @@ pub(crate) enum Verb {
     Status(Status),
     /// Diagnose this node, print remedies and change nothing; exit with status 1 if a check fails.
     Doctor(Doctor),
+    /// Check Octavia's network definition for what octavia-operator will make of it; exit with status 3 if it is wrong.
+    Check(Check),
     /// List address allocations and their pods, leaked ones included.
     Pools(Pools),
     /// Query the agent running on this node; exit with status 1 if the probe fails or the agent does not answer.

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::node::desired::Desired;
 use crate::node::plan::{Plan, Planned};
 
-/// Version of the JSON that `plan`, `status`, `doctor` and `pools` print. A key that is added keeps it; one that is removed, or that
+/// Version of the JSON that `plan`, `status`, `doctor`, `check` and `pools` print. A key that is added keeps it; one that is removed, or that
 /// gets another meaning, changes it. `show` prints nmstate's own format, which has none.
 const FORMAT: u32 = 1;
 

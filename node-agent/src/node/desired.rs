@@ -30,7 +30,7 @@ use octavia_bridge_netlink::{LinkOptions, MacAddress};
 use crate::node::observed::MAIN_TABLE;
 
 pub(crate) use alternative::with_alternatives;
-pub(crate) use document::{Text, read, read_any};
+pub(crate) use document::{Text, documents, read, read_any};
 pub(crate) use problem::Problems;
 pub(crate) use selector::{Choice, Label};
 

@@ -42,6 +42,8 @@ pub(crate) enum Error {
     Unreadable { path: String, source: io::Error },
     #[error(transparent)]
     Problems(#[from] Problems),
+    #[error("{0}")]
+    Unusable(String),
     #[error("no desired state: none was applied yet, so name a file with -f")]
     NothingKept,
 }
@@ -64,7 +66,11 @@ pub(crate) fn texts(input: &Input, kept: Option<Kept>) -> Result<Kept, Error> {
     Ok(Kept { texts, choice: input.choice(), ..Kept::default() })
 }
 
-fn text(path: &Path) -> Result<Text, Error> {
+/// The text of a file, or of standard input for `-`.
+///
+/// # Errors
+/// It cannot be read.
+pub(crate) fn text(path: &Path) -> Result<Text, Error> {
     let origin = path.display().to_string();
     // Standard input may be long in coming: somebody types it.
     let read = if origin == "-" { read(io::stdin().lock()) } else { read_in_time(path) };

@@ -7,6 +7,7 @@
 
 mod alternative_names;
 mod applying;
+mod checking;
 mod confined;
 mod daemon;
 mod doctor;

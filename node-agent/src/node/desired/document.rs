@@ -52,17 +52,14 @@ fn gather<'a>(
     let texts: Vec<&Text> = texts.into_iter().collect();
     let findings = Findings::default();
     let mut merge = Merge::default();
-    // A link may be called `y` or `on`; where a boolean is wanted, those words are taken for one.
-    let options = serde_saphyr::options! { strict_booleans: true, budget: budget() };
     for text in &texts {
-        let documents: Vec<Value> =
-            match serde_saphyr::from_multiple_with_options(&text.yaml, options.clone()) {
-                Ok(documents) => documents,
-                Err(error) => {
-                    findings.invalid(&text.origin, format!("not YAML: {error}"));
-                    continue;
-                }
-            };
+        let documents = match documents(&text.yaml) {
+            Ok(documents) => documents,
+            Err(error) => {
+                findings.invalid(&text.origin, format!("not YAML: {error}"));
+                continue;
+            }
+        };
         let several = documents.iter().filter(|document| !document.is_null()).count() > 1;
         for (number, document) in documents.into_iter().enumerate() {
             if !document.is_null() {
@@ -77,6 +74,16 @@ fn gather<'a>(
     bounds::check(&desired, &findings);
     let problems = findings.into_vec();
     if problems.is_empty() { Ok(desired.into()) } else { Err(Problems(problems)) }
+}
+
+/// The documents of a text.
+///
+/// # Errors
+/// It is not YAML, or costs too much.
+pub(crate) fn documents(yaml: &str) -> Result<Vec<Value>, serde_saphyr::Error> {
+    // A link may be called `y` or `on`; where a boolean is wanted, those words are taken for one.
+    let options = serde_saphyr::options! { strict_booleans: true, budget: budget() };
+    serde_saphyr::from_multiple_with_options(yaml, options)
 }
 
 /// What a text may cost. Aliases make much of few bytes.

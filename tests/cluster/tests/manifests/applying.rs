@@ -12,7 +12,7 @@ use crate::{build, kustomizations, name};
 
 /// The cluster, with the kinds and the namespaces that an administrator's has before. Overlays have objects of the same names,
 /// so one test at a time applies them.
-fn prepared() -> (MutexGuard<'static, ()>, &'static Access) {
+pub(crate) fn prepared() -> (MutexGuard<'static, ()>, &'static Access) {
     static PREPARED: OnceLock<&Access> = OnceLock::new();
     static ALONE: Mutex<()> = Mutex::new(());
     // A test that failed has nothing to say about the others.
@@ -52,7 +52,7 @@ fn lost(sent: &Value, stored: &Value, at: &str, found: &mut Vec<String>) {
     }
 }
 
-fn apply(admin: &Access, folder: &Path, further: &[&str]) -> String {
+pub(crate) fn apply(admin: &Access, folder: &Path, further: &[&str]) -> String {
     let folder = folder.display().to_string();
     let said = admin.kubectl(&[&["apply", "--kustomize", &folder], further].concat());
     assert!(said.success, "{folder} {further:?}: {}{}", said.stdout, said.stderr);
