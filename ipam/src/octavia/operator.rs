@@ -37,7 +37,8 @@ impl fmt::Display for Part {
     }
 }
 
-/// Why the operator makes nothing of a definition. Displays as the operator's log has it; no condition of the operator says it.
+/// Why the operator makes nothing of a definition. Displays as in the operator's log, except for the cause in an
+/// unreadable value, which is in the words of this crate. No condition of the operator says it.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Refusal {
     /// A key has a value that Go's `netip` does not read.

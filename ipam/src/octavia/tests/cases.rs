@@ -1,5 +1,5 @@
-//! Definitions that the operator refuses, or accepts and uses wrongly. The outcomes are those of the operator's own functions, run on
-//! these definitions.
+//! Definitions that the operator refuses, or accepts and uses wrongly. The outcomes follow from the source of
+//! the operator's functions, which these tests do not run.
 
 use serde_json::{Value, json};
 
