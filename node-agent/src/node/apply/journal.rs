@@ -81,7 +81,7 @@ impl Journal {
     /// # Errors
     /// The attempt and its cause, in words.
     pub(crate) fn about_to(&mut self, planned: &Planned) -> Result<(), String> {
-        self.before = self.file.metadata().map_err(|cause| self.failed(cause))?.len();
+        self.before = self.file.metadata().map_err(|cause| self.failed(&cause))?.len();
         self.append(&Line::Step(planned))
     }
 
@@ -92,7 +92,7 @@ impl Journal {
     /// The attempt and its cause, in words.
     pub(crate) fn not_done(&mut self) -> Result<(), String> {
         let cut = self.file.set_len(self.before).and_then(|()| self.file.seek(SeekFrom::End(0)));
-        cut.map(drop).map_err(|cause| self.failed(cause))
+        cut.map(drop).map_err(|cause| self.failed(&cause))
     }
 
     /// Notes that all steps were done: from here on they are not taken back any more, and `goal` is what is to follow.
@@ -104,12 +104,12 @@ impl Journal {
     }
 
     fn append(&mut self, line: &impl Serialize) -> Result<(), String> {
-        let mut line = serde_json::to_vec(line).map_err(|cause| self.failed(cause.into()))?;
+        let mut line = serde_json::to_vec(line).map_err(|cause| self.failed(&cause.into()))?;
         line.push(b'\n');
-        self.file.write_all(&line).map_err(|cause| self.failed(cause))
+        self.file.write_all(&line).map_err(|cause| self.failed(&cause))
     }
 
-    fn failed(&self, cause: io::Error) -> String {
+    fn failed(&self, cause: &io::Error) -> String {
         format!("write the journal {}: {cause}", self.path.display())
     }
 
