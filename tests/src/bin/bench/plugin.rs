@@ -67,7 +67,7 @@ fn attach_and_detach(both: [&Contestant; 2], rounds: usize, pod: impl Fn() -> Po
         row("ADD, median", Samples::median, &add).at_most(0.25),
         row("ADD, 90th percentile", Samples::p90, &add),
         row("ADD, processor (user + system)", Samples::median_cpu, &add),
-        row("DEL, median", Samples::median, &del),
+        row("DEL, median", Samples::median, &del).at_most(0.75),
         row("DEL, 90th percentile", Samples::p90, &del),
     ]
 }
@@ -107,7 +107,7 @@ fn start(both: [&Contestant; 2]) -> Vec<Row> {
         }
     }
     let [ours, peer] = &samples;
-    vec![Row::new("VERSION, median", Unit::Milliseconds, ours.median(), peer.median()).at_most(0.2)]
+    vec![Row::new("VERSION, median", Unit::Milliseconds, ours.median(), peer.median()).at_most(0.15)]
 }
 
 fn burst(both: [&Contestant; 2], pod: impl Fn() -> Pod) -> Row {
@@ -123,6 +123,7 @@ fn burst(both: [&Contestant; 2], pod: impl Fn() -> Pod) -> Row {
     }
     let [ours, peer] = &walls;
     Row::new("40 ADDs at once, until the last ends", Unit::Milliseconds, ours.median(), peer.median())
+        .at_most(0.2)
 }
 
 /// Ours with its addresses against the peer's bridge without any, so without its second process.
