@@ -7,6 +7,7 @@
 //! A document that is not what its name says is refused, never repaired: an entry that cannot be read is
 //! an address that would be given out twice. Everything in the document that is not ours survives.
 
+mod allocation;
 mod json;
 
 #[cfg(test)]
@@ -14,6 +15,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as MapEntry;
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -24,39 +26,12 @@ use crate::address::{Span, bits, from_bits, parse_net, same_family};
 use crate::name::{self, PoolName};
 use crate::request::Holder;
 
+pub use allocation::Allocation;
+
 /// `apiVersion` of every pool document.
 pub const API_VERSION: &str = "whereabouts.cni.cncf.io/v1alpha1";
 /// `kind` of every pool document.
 pub const KIND: &str = "IPPool";
-
-/// One address in use.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Allocation {
-    /// Container id of the sandbox.
-    pub id: String,
-    /// `namespace/name` of the pod; empty when the runtime named none.
-    pub podref: String,
-    /// Interface in the pod; `None` in entries written by whereabouts before 0.8.
-    pub ifname: Option<String>,
-    /// Boxed and mostly absent: of entries there are thousands.
-    extra: Option<Box<Map<String, Value>>>,
-}
-
-impl Allocation {
-    /// An entry for one interface of one sandbox.
-    pub fn new(id: &str, podref: &str, ifname: &str) -> Self {
-        let ifname = Some(ifname.to_owned());
-        Self { id: id.to_owned(), podref: podref.to_owned(), ifname, extra: None }
-    }
-
-    /// Bytes that it takes in an object's JSON, with a key of four digits.
-    #[cfg(feature = "kubernetes")]
-    pub(crate) fn size(&self) -> usize {
-        /// `"1000":{"id":"","podref":"","ifname":""},`
-        const FRAME: usize = 42;
-        self.id.len() + self.podref.len() + self.ifname.as_ref().map_or(0, String::len) + FRAME
-    }
-}
 
 /// Why a text is not the pool it should be.
 #[derive(Debug, thiserror::Error)]
@@ -116,7 +91,15 @@ impl Pool {
 
     /// Reads the document of the pool called `name`, whatever its address domain.
     pub fn parse(name: &str, text: &[u8]) -> Result<Self, PoolError> {
-        let raw: json::Document = serde_json::from_slice(text)?;
+        Self::read(name, text)
+    }
+
+    /// As [`Pool::parse`], with a document that need not be in memory as a whole.
+    ///
+    /// # Errors
+    /// [`PoolError`]; one of reading is a [`PoolError::Json`] that says so ([`serde_json::Error::is_io`]).
+    pub(crate) fn read(name: &str, document: impl io::Read) -> Result<Self, PoolError> {
+        let raw: json::Document = serde_json::from_reader(document)?;
         let differs = |field, found: &str, expected: String| {
             Err(PoolError::Foreign { field, found: found.to_owned(), expected })
         };
@@ -163,7 +146,16 @@ impl Pool {
 
     /// The document, pretty-printed and ending in a newline.
     pub fn to_json(&self) -> Vec<u8> {
-        json::write(self)
+        let mut text = Vec::new();
+        // Strings and maps with string keys always have a JSON form, and a Vec takes every byte.
+        self.write(&mut text).expect("a pool is plain JSON");
+        text
+    }
+
+    /// Writes [`Pool::to_json`], in many small pieces.
+    pub(crate) fn write(&self, to: &mut impl io::Write) -> io::Result<()> {
+        serde_json::to_writer_pretty(&mut *to, self)?;
+        to.write_all(b"\n")
     }
 
     /// `metadata.name`.
@@ -224,18 +216,16 @@ impl Pool {
     #[must_use]
     pub fn assign(&mut self, address: IpAddr, id: &str, podref: Option<&str>, ifname: &str) -> bool {
         let Some(offset) = self.offset(address) else { return false };
-        let new = Allocation::new(id, podref.unwrap_or_default(), ifname);
         match self.allocations.get_mut(&offset) {
             None => {
+                let new = Allocation::new(id, podref.unwrap_or_default(), ifname);
                 self.allocations.insert(offset, Arc::new(new));
                 self.changed = true;
             }
             Some(entry) => {
                 // A caller that knows no pod does not erase what an earlier one knew.
-                let podref = podref.map_or_else(|| entry.podref.clone(), str::to_owned);
-                let new = Allocation { podref, extra: entry.extra.clone(), ..new };
-                self.changed |=
-                    new.id != entry.id || new.podref != entry.podref || new.ifname != entry.ifname;
+                let new = entry.renewed(id, podref.unwrap_or(entry.podref()), ifname);
+                self.changed |= new != **entry;
                 *entry = Arc::new(new);
             }
         }

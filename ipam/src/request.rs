@@ -180,9 +180,9 @@ impl Holder {
     pub(crate) fn new(address: IpAddr, entry: &Allocation) -> Self {
         Self {
             address,
-            id: entry.id.clone(),
-            pod: entry.podref.clone(),
-            ifname: entry.ifname.clone().unwrap_or_default(),
+            id: entry.id().to_owned(),
+            pod: entry.podref().to_owned(),
+            ifname: entry.ifname().unwrap_or_default().to_owned(),
         }
     }
 }

@@ -7,7 +7,7 @@
 //! grows while it is read would take all memory.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, BufReader, ErrorKind, Read};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -48,6 +48,18 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     read_from(&open(path, OpenOptions::new().read(true))?, limit)
 }
 
+/// Opens a regular file of at most `limit` bytes, to be read piece by piece.
+///
+/// # Errors
+/// As [`read`].
+pub fn reader(path: &Path, limit: u64) -> io::Result<impl Read + use<>> {
+    let file = open(path, OpenOptions::new().read(true))?;
+    if file.metadata()?.len() > limit {
+        return Err(longer_than(limit));
+    }
+    Ok(BufReader::new(file.take(limit)))
+}
+
 /// Reads the rest of an open file, at most `limit` bytes.
 ///
 /// # Errors
@@ -56,9 +68,13 @@ pub fn read_from(file: &File, limit: u64) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     file.take(limit.saturating_add(1)).read_to_end(&mut text)?;
     if text.len() as u64 > limit {
-        return Err(io::Error::new(ErrorKind::InvalidData, format!("it has more than {limit} bytes")));
+        return Err(longer_than(limit));
     }
     Ok(text)
+}
+
+fn longer_than(limit: u64) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, format!("it has more than {limit} bytes"))
 }
 
 fn not_regular(kind: &str) -> io::Error {

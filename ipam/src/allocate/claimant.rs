@@ -39,17 +39,17 @@ impl<'a> Claimant<'a> {
         let mut asked: Vec<(&str, &str)> = Vec::new();
         for pool in pools {
             for (_, entry) in pool.iter().filter(|(_, entry)| is_of(owner, entry)) {
-                let ifname = entry.ifname.as_deref().unwrap_or_default();
+                let ifname = entry.ifname().unwrap_or_default();
                 if !ifname.is_empty() && !claimant.named.iter().any(|name| name == pool.name()) {
                     claimant.named.push(pool.name().to_owned());
                 }
                 let contested = ifname.is_empty() || ifname == owner.ifname;
-                if entry.id == owner.container_id || !contested || asked.contains(&(&entry.id, ifname)) {
+                if entry.id() == owner.container_id || !contested || asked.contains(&(entry.id(), ifname)) {
                     continue;
                 }
-                asked.push((&entry.id, ifname));
-                if alive(&entry.id, ifname) {
-                    claimant.living.push((entry.id.clone(), ifname.to_owned()));
+                asked.push((entry.id(), ifname));
+                if alive(entry.id(), ifname) {
+                    claimant.living.push((entry.id().to_owned(), ifname.to_owned()));
                 }
             }
         }
@@ -65,22 +65,22 @@ impl<'a> Claimant<'a> {
         if !is_of(self.owner, entry) || self.is_living(entry) {
             return Holding::Foreign;
         }
-        match &entry.ifname {
-            Some(ifname) if *ifname == self.owner.ifname => Holding::Own,
+        match entry.ifname() {
+            Some(ifname) if ifname == self.owner.ifname => Holding::Own,
             None if !self.named.iter().any(|name| name == pool) => Holding::Unnamed,
             _ => Holding::Foreign,
         }
     }
 
     fn is_living(&self, entry: &Allocation) -> bool {
-        let ifname = entry.ifname.as_deref().unwrap_or_default();
-        self.living.iter().any(|(id, name)| *id == entry.id && name == ifname)
+        let ifname = entry.ifname().unwrap_or_default();
+        self.living.iter().any(|(id, name)| *id == entry.id() && name == ifname)
     }
 }
 
 /// Whether `entry` is of the owner's pod or container. The id counts for known pods too: an earlier call of
 /// this sandbox may not have known its pod.
 fn is_of(owner: &Owner, entry: &Allocation) -> bool {
-    let same_pod = owner.pod.as_ref().is_some_and(|pod| *pod == entry.podref);
-    same_pod || entry.id == owner.container_id
+    let same_pod = owner.pod.as_ref().is_some_and(|pod| *pod == entry.podref());
+    same_pod || entry.id() == owner.container_id
 }

@@ -138,8 +138,8 @@ fn naive(request: &Request, before: &Ledger) -> Option<Vec<IpAddr>> {
 }
 
 fn is_own(owner: &Owner, entry: &Allocation, alive: &Alive) -> bool {
-    let inherited = owner.pod.as_ref() == Some(&entry.podref) && !alive.contains(&entry.id);
-    entry.id == owner.container_id || inherited
+    let inherited = owner.pod.as_deref() == Some(entry.podref()) && !alive.contains(entry.id());
+    entry.id() == owner.container_id || inherited
 }
 
 fn check(
@@ -163,7 +163,7 @@ fn check(
     let assigned = match outcome {
         Err(Refusal::Held { address, holder }) => {
             prop_assert_eq!(Some(address), first);
-            prop_assert!(others(&before).iter().any(|((_, a), e)| *a == address && e.id == holder.id));
+            prop_assert!(others(&before).iter().any(|((_, a), e)| *a == address && e.id() == holder.id));
             prop_assert_eq!(before, after, "a refusal changes nothing");
             return Ok(());
         }
@@ -187,7 +187,7 @@ fn check(
         prop_assert!(is_host_of(&want.subnet, *address), "{} is a host of its subnet", address);
         prop_assert!(!network.reserved.contains(address), "{} is reserved", address);
         let entry = after.get(&(want.pool.to_string(), *address));
-        let written = entry.is_some_and(|e| e.id == owner.container_id && is_own(owner, e));
+        let written = entry.is_some_and(|e| e.id() == owner.container_id && is_own(owner, e));
         prop_assert!(written, "{} is written down for its owner", address);
         prop_assert!(!others(&after).keys().any(|(_, held)| held == address), "{} has one owner", address);
     }
@@ -225,9 +225,9 @@ proptest! {
                 Step::Release(pod, sandbox) => {
                     let owner = owner(pod, sandbox);
                     let mut kept = ledger(&pools);
-                    kept.retain(|_, entry| entry.id != owner.container_id);
+                    kept.retain(|_, entry| entry.id() != owner.container_id);
                     for pool in pools.values_mut() {
-                        pool.release(|_, entry| entry.id == owner.container_id);
+                        pool.release(|_, entry| entry.id() == owner.container_id);
                     }
                     prop_assert_eq!(ledger(&pools), kept);
                     alive.remove(&owner.container_id);

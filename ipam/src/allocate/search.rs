@@ -22,6 +22,8 @@ pub(super) fn taken<'a>(range: &Range, pools: impl Iterator<Item = &'a Pool>) ->
     let span = range.span();
     let mut taken: Vec<u128> = Vec::new();
     for pool in pools.filter(|pool| same_family(&range.subnet(), pool.subnet().addr())) {
+        // Exactly: a list that grows by doubling would be the largest thing in memory beside a large pool.
+        taken.reserve_exact(pool.len());
         taken.extend(pool.taken().filter(|number| span.contains(*number)));
     }
     taken.sort_unstable();

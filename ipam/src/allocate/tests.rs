@@ -57,7 +57,7 @@ impl Pools {
 
     fn release(&mut self, owner: &Owner) {
         for pool in &mut self.pools {
-            pool.release(|_, entry| entry.id == owner.container_id);
+            pool.release(|_, entry| entry.id() == owner.container_id);
         }
     }
 

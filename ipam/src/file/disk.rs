@@ -1,12 +1,12 @@
 //! Documents: reading them, and replacing each as a whole, so that a killed writer leaves the old or the new one.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, BufWriter, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::StoreError;
-use crate::pool::Pool;
+use crate::pool::{Pool, PoolError};
 use crate::state_file;
 
 use super::lock::Lock;
@@ -34,8 +34,8 @@ pub(super) fn temporary(dir: &Path, name: &str) -> PathBuf {
 /// The pool called `name`, `None` if there is no document.
 pub(super) fn read(dir: &Path, name: &str) -> Result<Option<Pool>, StoreError> {
     let path = path(dir, name);
-    let text = match state_file::read(&path, state_file::LONGEST) {
-        Ok(text) => text,
+    let document = match state_file::reader(&path, state_file::LONGEST) {
+        Ok(document) => document,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         // No document at all; whoever put it there has to take it away.
         Err(error) if error.kind() == ErrorKind::InvalidData => {
@@ -43,8 +43,11 @@ pub(super) fn read(dir: &Path, name: &str) -> Result<Option<Pool>, StoreError> {
         }
         Err(error) => return Err(io_error("read pool document", &path)(error)),
     };
-    match Pool::parse(name, &text) {
+    match Pool::read(name, document) {
         Ok(pool) => Ok(Some(pool)),
+        Err(PoolError::Json(error)) if error.is_io() => {
+            Err(io_error("read pool document", &path)(error.into()))
+        }
         Err(error) => Err(StoreError::Corrupt { path, why: error.to_string() }),
     }
 }
@@ -111,7 +114,7 @@ pub(super) fn prepare<'a>(
     let mut ready = Prepared(Vec::new());
     for pool in pools {
         let beside = temporary(dir, pool.name());
-        match write_anew(&beside, &pool.to_json()) {
+        match write_anew(&beside, pool) {
             Ok(()) => ready.0.push(Text { beside, target: path(dir, pool.name()) }),
             Err(error) => {
                 fs::remove_file(&beside).ok();
@@ -154,12 +157,15 @@ impl Prepared {
     }
 }
 
-fn write_anew(path: &Path, text: &[u8]) -> Result<(), StoreError> {
+fn write_anew(path: &Path, pool: &Pool) -> Result<(), StoreError> {
     let write = || {
         // A leftover may be anything, also a FIFO, which would be waited for when opened.
         remove(path)?;
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        file.write_all(text)
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        // Piece by piece: a large pool is not in memory twice.
+        let mut file = BufWriter::new(file);
+        pool.write(&mut file)?;
+        file.flush()
     };
     write().map_err(io_error("write", path))
 }

@@ -165,7 +165,7 @@ impl Former {
                     let belongs = belonging(&pool, &tombstone.id, &tombstone.ifname);
                     pool.release(|_, entry| belongs(entry));
                 }
-                pool.release(|_, entry| !alive(&entry.id, entry.ifname.as_deref().unwrap_or_default()));
+                pool.release(|_, entry| !alive(entry.id(), entry.ifname().unwrap_or_default()));
                 let pool = joined(pool, disk::read(&store.pools, name)?);
                 if !pool.is_empty() {
                     disk::write(&store.pools, std::iter::once(&pool), lock)?;

@@ -100,7 +100,7 @@ impl FileStore {
             let Some(mut pool) = disk::read(self.pools_dir(), name)? else { continue };
             let already = taken.len();
             pool.release(|address, entry| {
-                let is_gone = entry.ifname.as_deref().is_some_and(|ifname| gone(&entry.id, ifname));
+                let is_gone = entry.ifname().is_some_and(|ifname| gone(entry.id(), ifname));
                 taken.extend(is_gone.then(|| Holder::new(address, entry)));
                 is_gone
             });
@@ -156,7 +156,13 @@ impl FileStore {
         let Some(mut pool) = disk::read(self.pools_dir(), name)? else { return Ok(0) };
         // A pool that stays corrupt gathers tombstones; they must not cost every writer a pass over every
         // pool each.
-        let ids: HashSet<String> = pool.iter().map(|(_, entry)| entry.id.clone()).collect();
+        let asked: HashSet<&str> = claims.iter().map(|claim| claim.id.as_str()).collect();
+        let ids: HashSet<String> = pool
+            .iter()
+            .map(|(_, entry)| entry.id())
+            .filter(|id| asked.contains(id))
+            .map(str::to_owned)
+            .collect();
         let mut first = 0;
         for (i, claim) in claims.iter().enumerate().filter(|(_, claim)| ids.contains(&claim.id)) {
             let belongs = belonging(&pool, &claim.id, &claim.ifname);
@@ -190,7 +196,7 @@ pub(crate) fn belonging<'a>(
     id: &'a str,
     ifname: &'a str,
 ) -> impl Fn(&Allocation) -> bool + use<'a> {
-    let other = |entry: &Allocation| entry.id == id && entry.ifname.as_ref().is_some_and(|n| n != ifname);
+    let other = |entry: &Allocation| entry.id() == id && entry.ifname().is_some_and(|n| n != ifname);
     let is_last = !pool.iter().any(|(_, entry)| other(entry));
-    move |entry| entry.id == id && entry.ifname.as_ref().map_or(is_last, |name| name == ifname)
+    move |entry| entry.id() == id && entry.ifname().map_or(is_last, |name| name == ifname)
 }

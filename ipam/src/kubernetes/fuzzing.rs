@@ -4,7 +4,7 @@ use crate::allocate::{Refusal, allocate};
 use crate::kubernetes::api::object::{Object, Reservation, Writer};
 use crate::kubernetes::memory::pool::{CachedPool, Content};
 use crate::name::PoolName;
-use crate::pool::Pool;
+use crate::pool::{Allocation, Pool};
 use crate::range::Range;
 use crate::request::{Choice, Owner, Request, Want};
 use crate::wire::{Attachment, Sandbox};
@@ -62,10 +62,10 @@ fn claim(owner: &Owner, name: &str, pool: &Pool) {
             let address = assigned[0].address.addr();
             assert!(range.first() <= address && address <= range.last(), "{address} is not of {range:?}");
             if let Some(entry) = pool.get(address) {
-                let same_pod = Some(&entry.podref) == owner.pod.as_ref();
-                assert!(entry.id == owner.container_id || same_pod, "{address} is another's: {entry:?}");
+                let same_pod = Some(entry.podref()) == owner.pod.as_deref();
+                assert!(entry.id() == owner.container_id || same_pod, "{address} is another's: {entry:?}");
             }
-            assert_eq!(pools[0].get(address).map(|entry| &entry.id), Some(&owner.container_id));
+            assert_eq!(pools[0].get(address).map(Allocation::id), Some(owner.container_id.as_str()));
         }
         Err(Refusal::Exhausted(full)) => assert_eq!(full.0.free, 0),
         Err(Refusal::Held { holder, .. }) => panic!("nothing was asked for by name: {holder}"),

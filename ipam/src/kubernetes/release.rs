@@ -185,7 +185,7 @@ impl Store {
             } else {
                 released += entries.len();
                 had.extend(entries.iter().map(|(address, _)| (name.clone(), *address)));
-                pod = entries.first().map(|(_, entry)| entry.podref.as_str()).or(pod);
+                pod = entries.first().map(|(_, entry)| entry.podref()).or(pod);
                 free.extend(named.map(|(name, entry)| (name, (Some(queue.clone()), Some(&**entry)))));
             }
         }

@@ -154,7 +154,7 @@ impl Store {
         entry: &Entry,
         deadline: Instant,
     ) -> Result<Repaired, Error> {
-        debug_assert_eq!(turn.attachment().container_id, entry.allocation.id);
+        debug_assert_eq!(turn.attachment().container_id, entry.allocation.id());
         let Entry { pool, subnet, address, allocation } = entry;
         let name = entry.reservation_name();
         self.read_before_repair(turn, Some(pool), name.as_deref(), deadline).await?;

@@ -50,14 +50,14 @@ impl Holding {
     /// `namespace/name` of the pod, as its writer said.
     pub fn podref(&self) -> &str {
         let reserved = || self.reservation.as_ref().map(|(_, reservation)| &*reservation.podref);
-        self.entry.as_ref().map(|entry| &*entry.allocation.podref).or_else(reserved).unwrap_or_default()
+        self.entry.as_ref().map(|entry| entry.allocation.podref()).or_else(reserved).unwrap_or_default()
     }
 
     /// The attachment. A container id that whereabouts did not write down is empty.
     pub fn attachment(&self) -> Attachment {
         let of_entry = self.entry.as_ref().map(|Entry { allocation, .. }| Attachment {
-            container_id: allocation.id.clone(),
-            ifname: allocation.ifname.clone().unwrap_or_default(),
+            container_id: allocation.id().to_owned(),
+            ifname: allocation.ifname().unwrap_or_default().to_owned(),
         });
         let of_reservation = || {
             let (_, reservation) = self.reservation.as_ref()?;
@@ -115,7 +115,7 @@ pub(crate) fn survey(cache: &Cache, mut wanted: impl FnMut(&Holding) -> bool) ->
             let mut reservation = None;
             if let Some((name, seen)) = known {
                 // One of the pod's earlier sandboxes is the pod's, too: whereabouts leaves it as it is.
-                if seen.goes_with(allocation) || *seen.podref == *allocation.podref {
+                if seen.goes_with(allocation) || *seen.podref == *allocation.podref() {
                     spoken_for.insert(name);
                     reservation = Some((name.to_owned(), seen.clone()));
                 } else {
@@ -142,9 +142,9 @@ pub(crate) fn is_taken_over(cache: &Cache, name: &str, reservation: &Reservation
         let Some(address) = address_of(network_of(pool_name, &pool.subnet()), name) else { continue };
         let Some(entry) = pool.get(address) else { continue };
         let same = |ifname: &str| reservation.ifname.is_empty() || *reservation.ifname == *ifname;
-        if *entry.podref == *reservation.podref
-            && *entry.id != *reservation.container
-            && entry.ifname.as_deref().is_none_or(same)
+        if *entry.podref() == *reservation.podref
+            && *entry.id() != *reservation.container
+            && entry.ifname().is_none_or(same)
         {
             return true;
         }

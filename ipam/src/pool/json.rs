@@ -118,8 +118,7 @@ impl<'de> Deserialize<'de> for Entries {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
                 let mut entries = Entries::default();
                 while let Some((key, allocation)) = map.next_entry::<String, Allocation>()? {
-                    // "030" and "+30" would be second spellings of one address.
-                    match key.parse::<u128>().ok().filter(|n| n.to_string() == key) {
+                    match offset(&key) {
                         Some(offset) if !entries.by_offset.contains_key(&offset) => {
                             entries.by_offset.insert(offset, Arc::new(allocation));
                         }
@@ -133,6 +132,12 @@ impl<'de> Deserialize<'de> for Entries {
     }
 }
 
+/// The number that a key is. "030" and "+30" would be second spellings of one address.
+fn offset(key: &str) -> Option<u128> {
+    let is_plain = key == "0" || key.starts_with(|first: char| matches!(first, '1'..='9'));
+    if is_plain { key.parse().ok() } else { None }
+}
+
 impl<'de> Deserialize<'de> for Allocation {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Reader;
@@ -144,35 +149,26 @@ impl<'de> Deserialize<'de> for Allocation {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Allocation, A::Error> {
-                let (mut id, mut podref, mut ifname) = (None, None, None);
+                let (mut id, mut podref, mut ifname) = (None::<String>, None::<String>, None::<String>);
                 let mut extra: Option<Box<Map<String, Value>>> = None;
                 while let Some(key) = map.next_key::<String>()? {
                     match key.as_str() {
                         "id" => id = Some(map.next_value()?),
                         // Clusters upgraded from whereabouts 0.3 have entries without a pod.
                         "podref" => podref = map.next_value()?,
-                        "ifname" => ifname = map.next_value::<Option<String>>()?,
+                        "ifname" => ifname = map.next_value()?,
                         _ => drop(extra.get_or_insert_default().insert(key, map.next_value()?)),
                     }
                 }
-                Ok(Allocation {
-                    id: id.ok_or_else(|| Error::missing_field("id"))?,
-                    podref: podref.unwrap_or_default(),
-                    ifname: ifname.filter(|name| !name.is_empty()),
-                    extra,
-                })
+                let id = id.ok_or_else(|| Error::missing_field("id"))?;
+                let (podref, ifname) = (podref.unwrap_or_default(), ifname.unwrap_or_default());
+                let mut allocation = Allocation::new(&id, &podref, &ifname);
+                allocation.extra = extra;
+                Ok(allocation)
             }
         }
         deserializer.deserialize_map(Reader)
     }
-}
-
-pub(super) fn write(pool: &Pool) -> Vec<u8> {
-    let mut text = Vec::with_capacity(256 + pool.len() * 224);
-    // Strings and maps with string keys always have a JSON form, and a Vec takes every byte.
-    serde_json::to_writer_pretty(&mut text, pool).expect("a pool is plain JSON");
-    text.push(b'\n');
-    text
 }
 
 impl Serialize for Pool {
@@ -214,9 +210,9 @@ impl Serialize for EntriesOf<'_> {
 impl Serialize for Allocation {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("id", &self.id)?;
-        map.serialize_entry("podref", &self.podref)?;
-        if let Some(ifname) = &self.ifname {
+        map.serialize_entry("id", self.id())?;
+        map.serialize_entry("podref", self.podref())?;
+        if let Some(ifname) = self.ifname() {
             map.serialize_entry("ifname", ifname)?;
         }
         for (key, value) in self.extra.iter().flat_map(|extra| extra.iter()) {

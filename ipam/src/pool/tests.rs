@@ -32,9 +32,10 @@ fn parse(document: &Value) -> Result<Pool, PoolError> {
 #[test]
 fn offsets_count_from_the_network_address() {
     let pool = parse(&octavia()).unwrap();
-    let found: Vec<String> = pool.iter().map(|(address, entry)| format!("{address} {}", entry.id)).collect();
+    let found: Vec<String> =
+        pool.iter().map(|(address, entry)| format!("{address} {}", entry.id())).collect();
     assert_eq!(found, ["172.23.0.0 x", "172.23.0.30 3f2a", "172.23.0.31 77", "172.23.0.255 y"]);
-    assert_eq!(pool.get("172.23.0.31".parse().unwrap()).unwrap().ifname, None);
+    assert_eq!(pool.get("172.23.0.31".parse().unwrap()).unwrap().ifname(), None);
     assert_eq!(pool.get("172.24.0.31".parse().unwrap()), None);
     assert_eq!(pool.get("fd00::1f".parse().unwrap()), None);
 }
@@ -63,9 +64,9 @@ fn assigning_the_same_again_is_no_change() {
     assert!(pool.assign(address, "3f2a", Some("openstack/octavia-0"), "octavia"));
     assert!(!pool.is_changed());
     assert!(!pool.assign("172.24.0.30".parse().unwrap(), "3f2a", None, "octavia"), "outside the subnet");
-    assert_eq!(pool.release(|_, entry| entry.id == "nobody"), 0);
+    assert_eq!(pool.release(|_, entry| entry.id() == "nobody"), 0);
     assert!(!pool.is_changed());
-    assert_eq!(pool.release(|_, entry| entry.id == "3f2a"), 1);
+    assert_eq!(pool.release(|_, entry| entry.id() == "3f2a"), 1);
     assert!(pool.is_changed());
 }
 

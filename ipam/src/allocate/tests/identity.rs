@@ -45,7 +45,7 @@ fn without_a_pod_the_container_is_the_identity() {
     let named = Owner { pod: Some("ns/p".to_owned()), ..bare("a") };
     assert_eq!(pools.add(&ipam, &named).unwrap(), one("10.0.0.1/24"));
     assert_eq!(pools.add(&ipam, &bare("a")).unwrap(), one("10.0.0.1/24"));
-    assert_eq!(pools.pools[0].get("10.0.0.1".parse().unwrap()).unwrap().podref, "ns/p");
+    assert_eq!(pools.pools[0].get("10.0.0.1".parse().unwrap()).unwrap().podref(), "ns/p");
 }
 
 #[test]

@@ -140,9 +140,9 @@ impl Reservation {
     /// Whether it can be the reservation that belongs to `entry`: fields that its writer left out say nothing.
     pub(crate) fn goes_with(&self, entry: &Allocation) -> bool {
         let same = |mine: &str, theirs: &str| mine.is_empty() || mine == theirs;
-        *self.podref == *entry.podref
-            && same(&self.container, &entry.id)
-            && entry.ifname.as_deref().is_none_or(|ifname| same(&self.ifname, ifname))
+        *self.podref == *entry.podref()
+            && same(&self.container, entry.id())
+            && entry.ifname().is_none_or(|ifname| same(&self.ifname, ifname))
     }
 }
 

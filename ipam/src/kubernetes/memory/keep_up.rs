@@ -307,9 +307,7 @@ impl Store {
                 continue;
             }
             let is_used = all
-                || pool
-                    .sound()
-                    .is_some_and(|pool| pool.iter().any(|(_, entry)| ids.contains(entry.id.as_str())));
+                || pool.sound().is_some_and(|pool| pool.iter().any(|(_, entry)| ids.contains(entry.id())));
             let is_due = match &mut pool.known {
                 // Once: to see whether it is of use.
                 None => all || !(pool.was_read || ids.is_empty()),

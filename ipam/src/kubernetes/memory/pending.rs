@@ -32,7 +32,7 @@ impl PendingAllocations {
     pub(crate) fn has(&self, pool: &str, address: IpAddr, entry: &Allocation) -> bool {
         let owner = self.0.get(pool).and_then(|(_, pending)| pending.get(&address));
         owner.is_some_and(|owner| {
-            owner.container_id == entry.id && entry.ifname.as_ref() == Some(&owner.ifname)
+            owner.container_id == entry.id() && entry.ifname() == Some(owner.ifname.as_str())
         })
     }
 

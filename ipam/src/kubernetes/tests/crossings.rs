@@ -33,7 +33,7 @@ async fn a_read_that_crosses_a_patch_of_ours_tells_what_others_did_before_it() {
     read.unwrap();
     let cache = lock(&store.inner.shared.cache);
     let pool = cache.pools.get(POOL).unwrap();
-    let known: Vec<String> = pool.sound().unwrap().iter().map(|(_, entry)| entry.id.clone()).collect();
+    let known: Vec<String> = pool.sound().unwrap().iter().map(|(_, entry)| entry.id().to_owned()).collect();
     assert_eq!(known, ["c0", "c2", "theirs"]);
     assert!(pool.is_current());
 }

@@ -81,9 +81,9 @@ impl Change {
         let now = pool.and_then(|pool| pool.get(address));
         if let (Self::Take { old, .. } | Self::Remove(old), Some(now)) = (self, now)
             && same(now, old)
-            && now.ifname != old.ifname
+            && now.ifname() != old.ifname()
         {
-            Arc::make_mut(old).ifname.clone_from(&now.ifname);
+            *old = Arc::new(old.renewed(old.id(), old.podref(), now.ifname().unwrap_or_default()));
         }
     }
 
@@ -94,8 +94,8 @@ impl Change {
         let put = |field: &str, value: Value| json!({ "op": "add", "path": format!("{path}{field}"), "value": value });
         // A missing interface may be written in two ways, as nothing and as "".
         let tests = |old: &Allocation| {
-            let ifname = old.ifname.as_ref().map(|ifname| test("/ifname", json!(ifname)));
-            std::iter::once(test("/id", json!(old.id))).chain(ifname).collect::<Vec<_>>()
+            let ifname = old.ifname().map(|ifname| test("/ifname", json!(ifname)));
+            std::iter::once(test("/id", json!(old.id()))).chain(ifname).collect::<Vec<_>>()
         };
         match self {
             Self::Add(new) => {
@@ -106,9 +106,9 @@ impl Change {
                 operations.extend(tests(old));
                 // Field by field: fields that a later schema may have are not ours.
                 for (field, old, new) in [
-                    ("/id", Some(&old.id), Some(&new.id)),
-                    ("/podref", Some(&old.podref), Some(&new.podref)),
-                    ("/ifname", old.ifname.as_ref(), new.ifname.as_ref()),
+                    ("/id", Some(old.id()), Some(new.id())),
+                    ("/podref", Some(old.podref()), Some(new.podref())),
+                    ("/ifname", old.ifname(), new.ifname()),
                 ] {
                     if old != new {
                         operations.push(put(field, json!(new)));
@@ -132,12 +132,10 @@ impl Change {
 
     /// By how many bytes the stored object may grow, the server's `managedFields` included.
     pub(crate) fn growth(&self) -> usize {
-        /// `"65535":{"id":"","podref":"","ifname":""},` and as much of the server's `"f:65535":{".":{},"f:id":{},…`.
-        const FRAME: usize = 160;
+        /// A longer key, and what the server adds: `"f:65535":{".":{},"f:id":{},…`.
+        const SERVERS: usize = 118;
         match self {
-            Self::Add(new) => {
-                new.id.len() + new.podref.len() + new.ifname.as_ref().map_or(0, String::len) + FRAME
-            }
+            Self::Add(new) => new.size() + SERVERS,
             Self::Take { .. } | Self::Remove(_) => 0,
         }
     }
@@ -152,7 +150,8 @@ pub(crate) fn forget_managers() -> Value {
 
 /// Whether an entry, as it is now, names the holder that is meant. CRDs of whereabouts before 0.8 drop the interface.
 fn same(now: &Allocation, meant: &Allocation) -> bool {
-    now.id == meant.id && now.podref == meant.podref && (now.ifname == meant.ifname || now.ifname.is_none())
+    let is_interface = now.ifname() == meant.ifname() || now.ifname().is_none();
+    now.id() == meant.id() && now.podref() == meant.podref() && is_interface
 }
 
 #[cfg(test)]
@@ -179,9 +178,9 @@ mod tests {
         let text: Vec<String> = changes
             .iter()
             .map(|(address, change)| match change {
-                Change::Add(new) => format!("{address} +{}", new.id),
-                Change::Take { old, new } => format!("{address} {}>{}", old.id, new.id),
-                Change::Remove(old) => format!("{address} -{}", old.id),
+                Change::Add(new) => format!("{address} +{}", new.id()),
+                Change::Take { old, new } => format!("{address} {}>{}", old.id(), new.id()),
+                Change::Remove(old) => format!("{address} -{}", old.id()),
             })
             .collect();
         assert_eq!(text, ["172.23.0.31 b>d", "172.23.0.33 +e", "172.23.0.32 -c"]);

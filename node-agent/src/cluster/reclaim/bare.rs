@@ -36,7 +36,7 @@ impl Reclaim {
                 reserved.extend(holding.entry.as_ref().map(|entry| entry.pool.to_string()));
                 return false;
             };
-            entry.allocation.ifname.is_some()
+            entry.allocation.ifname().is_some()
         });
         bare.retain(|holding| {
             holding.entry.as_ref().is_some_and(|entry| reserved.contains(entry.pool.as_str()))
@@ -88,11 +88,11 @@ impl Reclaim {
         }
         let lost = Reservation {
             uid: "".into(),
-            podref: allocation.podref.as_str().into(),
-            ifname: allocation.ifname.as_deref()?.into(),
-            container: allocation.id.as_str().into(),
+            podref: allocation.podref().into(),
+            ifname: allocation.ifname()?.into(),
+            container: allocation.id().into(),
             node: self.node.as_str().into(),
-            pod_uid: self.pods.uid(&allocation.podref)?.into(),
+            pod_uid: self.pods.uid(allocation.podref())?.into(),
             created: "".into(),
         };
         Some((name, lost))

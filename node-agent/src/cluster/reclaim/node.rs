@@ -111,8 +111,8 @@ async fn keep_entry(reclaim: Arc<Reclaim>, entry: Entry) {
             Ok(Some(Repaired::Done)) => {
                 tracing::warn!(
                     "the API server lost {address} of {} (container {}); the agent restored it",
-                    allocation.podref,
-                    allocation.id
+                    allocation.podref(),
+                    allocation.id()
                 );
                 reclaim.metrics.restored("entry");
                 return;
@@ -120,8 +120,8 @@ async fn keep_entry(reclaim: Arc<Reclaim>, entry: Entry) {
             Ok(Some(Repaired::Taken)) => {
                 tracing::error!(
                     "the API server lost {address} of {} (container {}), and another pod has it now, while it is in use",
-                    allocation.podref,
-                    allocation.id
+                    allocation.podref(),
+                    allocation.id()
                 );
                 return;
             }

@@ -29,7 +29,7 @@ impl Basis {
                     && !known.pod_uid.is_empty()
                     && !known.container.is_empty()
                     // Of another container than the entry it is about an earlier sandbox, or of an earlier pod.
-                    && holding.entry.as_ref().is_none_or(|entry| entry.allocation.id == *known.container) =>
+                    && holding.entry.as_ref().is_none_or(|entry| *entry.allocation.id() == *known.container) =>
             {
                 Self::Uid { node: known.node.to_string(), podref, uid: known.pod_uid.to_string() }
             }

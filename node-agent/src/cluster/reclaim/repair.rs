@@ -9,7 +9,6 @@ use octavia_bridge_ipam::file::Tombstones;
 use octavia_bridge_ipam::kubernetes::{
     Entry, Error, Holding, Repaired, Reservation, Store, Turn, names_address,
 };
-use octavia_bridge_ipam::pool::Allocation;
 use octavia_bridge_ipam::wire::{Attachment, Failure};
 use tokio::time::{Instant, timeout_at};
 
@@ -147,8 +146,9 @@ impl Repairer {
     /// # Errors
     /// Those of writing.
     pub(super) async fn repair_lost_entry(&self, entry: &Entry) -> Result<Option<Repaired>, Failed> {
-        let Allocation { id, ifname, .. } = &*entry.allocation;
-        let attachment = Attachment { container_id: id.clone(), ifname: ifname.clone().unwrap_or_default() };
+        let Entry { allocation, .. } = entry;
+        let ifname = allocation.ifname().unwrap_or_default().to_owned();
+        let attachment = Attachment { container_id: allocation.id().to_owned(), ifname };
         let deadline = Instant::now() + ACT;
         let turn = self.turn(&attachment, deadline).await?;
         let meant = entry.address;

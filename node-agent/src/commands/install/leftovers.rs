@@ -70,7 +70,7 @@ pub(super) fn needed(state_dir: &Path) -> anyhow::Result<Vec<String>> {
             let pool = Pool::parse(&name, &text)?;
             // One without a record may be anybody's.
             let is_dead = |held: &Allocation| {
-                held.ifname.as_ref().is_some_and(|ifname| dead.contains(&format!("{}@{ifname}", held.id)))
+                held.ifname().is_some_and(|ifname| dead.contains(&format!("{}@{ifname}", held.id())))
             };
             let held = pool.iter().filter(|(_, held)| !is_dead(held)).count();
             if held > 0 {
