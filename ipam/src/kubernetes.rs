@@ -12,7 +12,7 @@
 //! | `release`, `repair` | [`Store::release`] and [`Store::undo`]; what reclaim frees and puts back |
 //! | `status`, `lookup`, `survey` | questions that change nothing |
 //! | `write` | a `queue` for each pool, whose `writer` makes one patch of what waits; `reserve`; `deadline`: what is tried again, and for how long |
-//! | `memory` | the `cache`, kept by `watch`; a `pool` as it is known; `pending` allocations; `view`: pools as one claim sees them; `keep_up`: what has to be read |
+//! | `memory` | the `cache`, kept by `watch`; a `pool` as it is known; `pending` allocations; `view`: pools as one claim sees them; `keep_up`: what has to be read; `attachments` that claimed here |
 //! | `api` | requests, and objects as the API writes them |
 //!
 //! A claim goes this way: `claim.rs` decides by `claim/plan.rs` on a `memory/view.rs`; `claim/carry_out.rs` makes the reservation
@@ -92,9 +92,9 @@ pub use survey::{Entry, Holding};
 pub use write::turn::Turn;
 
 use api::Api;
+use memory::attachments::Attachments;
 use memory::cache::Cache;
 use memory::deletions::Deletions;
-use memory::keep_up::Attachments;
 use memory::need::Need;
 use memory::pending::PendingAllocations;
 use memory::pool::CachedPool;

@@ -54,7 +54,8 @@ pub struct Refused {
 /// What a claim that failed has written, or may have.
 #[derive(Debug, Default)]
 pub struct Residue {
-    pub(crate) entries: BTreeMap<(PoolName, IpNet), BTreeSet<IpAddr>>,
+    /// Addresses whose entries it may have added, by pool. A list: hundreds of claims under way have one.
+    pub(crate) entries: Vec<(PoolName, IpNet, Vec<IpAddr>)>,
     pub(crate) reservations: BTreeSet<String>,
 }
 

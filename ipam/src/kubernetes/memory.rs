@@ -1,5 +1,6 @@
 //! What is remembered of the objects: it says what to try, and never what is so.
 
+pub(crate) mod attachments;
 pub(crate) mod cache;
 pub(crate) mod deletions;
 pub(crate) mod keep_up;

@@ -106,8 +106,10 @@ impl Store {
             let (id, ifname) = (&attachment.container_id, &attachment.ifname);
             let mut holdings = self.holdings(&lock(&self.inner.shared.cache), id, ifname);
             for InPool { name, subnet, entries } in &mut holdings.pools {
-                let written = residue.entries.get(&(name.clone(), *subnet));
-                entries.retain(|(address, _)| written.is_some_and(|written| written.contains(address)));
+                let of_pool =
+                    residue.entries.iter().filter(|(pool, range, _)| pool == name && range == subnet);
+                let written: Vec<IpAddr> = of_pool.flat_map(|(.., addresses)| addresses).copied().collect();
+                entries.retain(|(address, _)| written.contains(address));
             }
             holdings.reservations.retain(|name| residue.reservations.contains(name));
             self.give_back(id, ifname, holdings, deadline).await
@@ -120,7 +122,8 @@ impl Store {
 
     /// Reads what a claim may have written.
     async fn look(&self, residue: &Residue, within: &Deadline) -> Result<(), Error> {
-        let pools: Vec<String> = residue.entries.keys().map(|(name, _)| name.to_string()).collect();
+        let pools: BTreeSet<String> = residue.entries.iter().map(|(name, ..)| name.to_string()).collect();
+        let pools: Vec<String> = pools.into_iter().collect();
         let reservations: Vec<String> = residue.reservations.iter().cloned().collect();
         self.read_all(&pools, &reservations, within).await
     }

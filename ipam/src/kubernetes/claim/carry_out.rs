@@ -67,8 +67,8 @@ impl Store {
         let plans_with_work = || plans.iter().filter(|plan| !plan.changes.is_empty());
         for plan in plans_with_work() {
             let added = plan.changes.iter().filter(|(_, change)| matches!(change, Change::Add(_)));
-            let entries = residue.entries.entry((plan.name.clone(), plan.subnet)).or_default();
-            entries.extend(added.map(|(address, _)| *address));
+            let added = added.map(|(address, _)| *address).collect();
+            residue.entries.push((plan.name.clone(), plan.subnet, added));
         }
         let written = join_all(plans_with_work().map(|plan| async move {
             let queue = self.queue(&plan.name, plan.subnet);

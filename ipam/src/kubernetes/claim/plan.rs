@@ -133,7 +133,7 @@ pub(crate) fn plan(
         Ok(assigned) => assigned,
         Err(refusal) => return Ok(Plan::Refused(refusal, pools, alone)),
     };
-    let mut plans = Vec::new();
+    let mut plans = Vec::with_capacity(own.len());
     for (after, (name, subnet)) in own.iter().zip(request.pools()) {
         let known = sound(cache, name.as_str(), subnet, api)?;
         let before = known.unwrap_or_else(|| Arc::new(Pool::new(&name, subnet)));

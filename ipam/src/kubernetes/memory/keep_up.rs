@@ -7,8 +7,7 @@
 //!
 //! An agent whose node has no attachment reads nothing when others do something.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
-use std::net::IpAddr;
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -17,7 +16,7 @@ use crate::address::overlap;
 use crate::name::{self, PoolName, network_of};
 use crate::range::Range;
 use crate::request::Request;
-use crate::wire::{Attachment, Inquiry};
+use crate::wire::Inquiry;
 
 use super::cache::Cache;
 use crate::kubernetes::api::name::address_of;
@@ -28,92 +27,10 @@ use crate::kubernetes::release::Holdings;
 use crate::kubernetes::write::deadline::Deadline;
 use crate::kubernetes::{Shared, Store, lock};
 
-/// So many released attachments are remembered: runtimes repeat DEL soon, if they do.
-const REMEMBERED: usize = 1024;
-/// A pod that is made again within this time gets the address again that it had, if that is free: kubelet tries again after 15 s,
-/// and a release that an outage has delayed may come before that.
-const SAME_AGAIN: Duration = Duration::from_secs(120);
 /// So long after the last reservation of whereabouts' more of them are expected.
 const WHEREABOUTS: Duration = Duration::from_secs(3600);
 /// How full a range is, is told by what was read at most so long ago, as long as that says that there is room.
 const ROOM: Duration = Duration::from_secs(60);
-
-/// What this agent did for which attachments.
-#[derive(Debug, Default)]
-pub(crate) struct Attachments {
-    claimed: HashSet<Attachment>,
-    released: HashSet<Attachment>,
-    /// What pods had, by `namespace/name` and interface, until it was released at this moment.
-    freed: HashMap<(String, String), FreedLately>,
-}
-
-/// What was released, and when.
-#[derive(Debug)]
-struct FreedLately {
-    since: Instant,
-    addresses: Vec<(PoolName, IpAddr)>,
-}
-
-impl Attachments {
-    /// Something is about to be made for it.
-    pub(crate) fn begin_claim(&mut self, attachment: &Attachment) {
-        self.released.remove(attachment);
-    }
-
-    /// Its claim succeeded.
-    pub(crate) fn note_claimed(&mut self, attachment: &Attachment) {
-        self.claimed.insert(attachment.clone());
-    }
-
-    /// The last that it had was taken back, as from one that is dead. Others may have made something for it meanwhile.
-    pub(crate) fn note_emptied(&mut self, attachment: &Attachment) {
-        self.claimed.remove(attachment);
-    }
-
-    /// The server went back: what was released may be there again.
-    pub(crate) fn went_back(&mut self) {
-        self.released.clear();
-    }
-
-    pub(crate) fn note_released(&mut self, attachment: &Attachment) {
-        self.claimed.remove(attachment);
-        if self.released.len() >= REMEMBERED {
-            self.released.clear();
-        }
-        self.released.insert(attachment.clone());
-    }
-
-    /// Addresses of a pod's interface were released.
-    pub(crate) fn freed(&mut self, pod: &str, ifname: &str, addresses: Vec<(PoolName, IpAddr)>) {
-        if self.freed.len() >= REMEMBERED {
-            self.freed.clear();
-        }
-        let freed = FreedLately { since: Instant::now(), addresses };
-        self.freed.insert((pod.to_owned(), ifname.to_owned()), freed);
-    }
-
-    /// What a pod's interface had until a moment ago. It may be in use again.
-    pub(crate) fn freed_lately(&self, pod: &str, ifname: &str) -> Vec<(PoolName, IpAddr)> {
-        let freed = self.freed.get(&(pod.to_owned(), ifname.to_owned()));
-        let freed = freed.filter(|freed| freed.since.elapsed() < SAME_AGAIN);
-        freed.map(|freed| freed.addresses.clone()).unwrap_or_default()
-    }
-
-    /// Whether any claim has succeeded that was not released.
-    pub(crate) fn has_any(&self) -> bool {
-        !self.claimed.is_empty()
-    }
-
-    /// Whether it claimed or released here.
-    pub(crate) fn knows(&self, attachment: &Attachment) -> bool {
-        self.claimed.contains(attachment) || self.released.contains(attachment)
-    }
-
-    /// Whether all that it had was given back: it has nothing that others could have made since.
-    pub(crate) fn was_released(&self, attachment: &Attachment) -> bool {
-        self.released.contains(attachment)
-    }
-}
 
 impl Shared {
     /// Whether whereabouts has written here lately. It writes an entry before the reservation, and fails when it finds ours
@@ -299,7 +216,7 @@ impl Store {
         let reserved = reservations.iter().map(|(_, _, seen)| seen).filter(|seen| own(seen));
         ids.extend(reserved.map(|seen| &*seen.container));
         let attachments = lock(&shared.attachments);
-        ids.extend(attachments.claimed.iter().map(|attachment| attachment.container_id.as_str()));
+        ids.extend(attachments.claimed());
         let now = Instant::now();
         let mut due = Vec::new();
         for (name, pool) in pools.iter_mut() {

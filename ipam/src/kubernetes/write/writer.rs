@@ -111,8 +111,10 @@ impl Writer {
             let error = match self.request(&batch, pool.as_deref(), within.request()).await {
                 Ok(stored) => {
                     self.took = sent.elapsed();
-                    let changes = open_changes(&batch, pool.as_deref());
-                    lock(&self.shared.cache).pools.patched(stored, changes);
+                    let changes: Vec<(IpAddr, &Change)> = open_changes(&batch, pool.as_deref()).collect();
+                    // Else the cache would copy all entries before it changes these.
+                    drop(pool);
+                    lock(&self.shared.cache).pools.patched(stored, changes.into_iter());
                     batch.into_iter().for_each(|job| answer(job, Written::Done));
                     return;
                 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use octavia_bridge_ipam::causes::chain;
 use octavia_bridge_ipam::kubernetes::{Claimed, Error, Refused, Residue, Turn};
+use octavia_bridge_ipam::request::Owner;
 use octavia_bridge_ipam::wire::{
     Answer, Attachment, Call, Claim, Failure, Kind, MAX_LINE, Reply, VERSION, Verb,
 };
@@ -52,19 +53,23 @@ impl Broker {
             }
             Err(_) => {
                 let message = format!("no complete line within {} s", CALLER.as_secs());
-                reply(&mut stream, failed(Kind::Malformed, message)).await;
+                reply(stream.get_mut(), failed(Kind::Malformed, message)).await;
                 return;
             }
         };
-        match read(&line) {
+        let verb = read(&line);
+        // A call has one line. Hundreds of claims may wait: what it came in is not kept for so long.
+        drop(line);
+        let mut stream = stream.into_inner();
+        match verb {
             Ok(verb) => self.answer_verb(verb, &mut stream).await,
             Err(failure) => drop(reply(&mut stream, Answer::Failed(failure)).await),
         }
     }
 
-    async fn answer_verb(&self, verb: Verb, stream: &mut BufReader<UnixStream>) {
+    async fn answer_verb(&self, verb: Verb, stream: &mut UnixStream) {
         let answer = match verb {
-            Verb::Claim(claim) => return self.claim(&claim, stream).await,
+            Verb::Claim(claim) => return self.claim(claim, stream).await,
             Verb::Release(attachment) => self.release(&attachment).await,
             Verb::Held(lookup) => {
                 let held = self.store.held(&lookup, Instant::now() + QUESTION).await;
@@ -79,14 +84,13 @@ impl Broker {
         reply(stream, answer).await;
     }
 
-    async fn claim(&self, claim: &Claim, stream: &mut BufReader<UnixStream>) {
+    async fn claim(&self, mut claim: Box<Claim>, stream: &mut UnixStream) {
         let limit = Duration::from_millis(claim.patience_ms).min(LONGEST);
         let begun = Instant::now();
         let deadline = begun + limit.saturating_sub(MARGIN);
         self.metrics.wanted(&claim.request);
-        let owner = &claim.request.owner;
-        let attachment =
-            Attachment { container_id: owner.container_id.clone(), ifname: owner.ifname.clone() };
+        let Owner { container_id, ifname, .. } = &claim.request.owner;
+        let attachment = Attachment { container_id: container_id.clone(), ifname: ifname.clone() };
         let turn = match self.store.turn_unless_away(&attachment, deadline).await {
             Ok(turn) => turn,
             Err(error) => {
@@ -97,8 +101,8 @@ impl Broker {
                 return;
             }
         };
-        let claim = &self.judge(claim, deadline).await;
-        let claimed = self.store.claim(&turn, claim, deadline).await;
+        self.judge(&mut claim, deadline).await;
+        let claimed = self.store.claim(&turn, &claim, deadline).await;
         self.metrics.claimed(&claimed, begun.elapsed());
         match claimed {
             Ok(Claimed::Assigned(assigned)) => {
@@ -111,7 +115,7 @@ impl Broker {
                     return;
                 }
                 for assigned in &assigned {
-                    let pod = owner.pod.as_deref().unwrap_or_default();
+                    let pod = claim.request.owner.pod.as_deref().unwrap_or_default();
                     let Attachment { container_id, ifname } = &attachment;
                     tracing::info!("{} for {pod} {ifname} (container {container_id})", assigned.address);
                 }
@@ -140,13 +144,7 @@ impl Broker {
 
     /// Takes back what a failed claim has written. The tombstone comes first: the agent may be killed before it is done,
     /// and the plugin need not wait for it.
-    async fn undo(
-        &self,
-        turn: &Turn,
-        residue: Residue,
-        failure: Failure,
-        stream: &mut BufReader<UnixStream>,
-    ) {
+    async fn undo(&self, turn: &Turn, residue: Residue, failure: Failure, stream: &mut UnixStream) {
         let attachment = turn.attachment();
         // One of which nothing is known is replayed once more, and finds nothing.
         let stood = self.pending.has(attachment).await.unwrap_or(true);
@@ -263,7 +261,7 @@ pub(crate) fn read(line: &[u8]) -> Result<Verb, Failure> {
 }
 
 /// Writes the answer; whether the plugin was there to take it.
-async fn reply(stream: &mut BufReader<UnixStream>, answer: Answer) -> bool {
+async fn reply(stream: &mut UnixStream, answer: Answer) -> bool {
     let reply = Reply { version: VERSION, answer };
     let text = serde_json::to_vec(&reply).map(|mut text| {
         text.push(b'\n');

@@ -89,10 +89,9 @@ impl Contested {
 }
 
 impl Broker {
-    /// The claim with the sandboxes as alive that the plugin takes for gone only because another node, or another program, knows
-    /// them.
-    pub(super) async fn judge(&self, claim: &Claim, deadline: Instant) -> Claim {
-        let mut claim = claim.clone();
+    /// Marks the sandboxes of a claim as alive that the plugin takes for gone only because another node, or another program,
+    /// knows them.
+    pub(super) async fn judge(&self, claim: &mut Claim, deadline: Instant) {
         let podref = claim.request.owner.pod.clone().unwrap_or_default();
         for sandbox in claim.sandboxes.iter_mut().filter(|sandbox| !sandbox.alive) {
             let attachment = &sandbox.attachment;
@@ -104,7 +103,6 @@ impl Broker {
             let uid = uid.filter(|uid| !uid.is_empty());
             sandbox.alive = self.contested.may_run_elsewhere(attachment, &podref, uid, deadline).await;
         }
-        claim
     }
 
     /// The addresses in a full range that this node's agent takes for leaked, as the end of a message; nothing if it knows none.
