@@ -158,7 +158,7 @@ fn what_the_nic_had_comes_back_if_the_bridge_does_not_reach_the_gateway() {
         let wrong = policy("10.0.1.5").replace("next-hop-address: 10.0.0.1", "next-hop-address: 10.0.1.1");
         let cut = node.run("apply -f -", &wrong);
         assert_eq!(cut.status, 1, "{}{}", cut.stdout, cut.stderr);
-        assert!(cut.stderr.contains("no answer from the gateway 10.0.0.1 within"), "{}", cut.stderr);
+        assert!(cut.stderr.contains("no answer from the gateway 10.0.1.1 within"), "{}", cut.stderr);
         assert!(cut.stderr.contains("everything was put back as it was"), "{}", cut.stderr);
         assert_eq!(snapshot(node), before);
         assert!(answers("10.0.0.1"));
