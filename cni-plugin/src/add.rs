@@ -153,9 +153,7 @@ async fn open_netns(environment: &Environment, own: &Namespace) -> Result<(Insid
             format!("CNI_NETNS {path:?} is the namespace this plugin runs in, not a pod's"),
         ));
     }
-    let inside = netns.enter().map_err(unusable)?;
-    let pod = Netlink::open_inside(&inside).await.map_err(unusable)?;
-    Ok((inside, pod))
+    Netlink::open_with_thread(&netns).await.map_err(unusable)
 }
 
 /// An attachment that is complete and alive must not be made twice; what a killed ADD, or a reboot, left of one is

@@ -19,17 +19,21 @@ pub struct Inside {
 }
 
 impl Namespace {
-    /// Starts a thread inside this namespace.
+    /// Starts a thread inside this namespace, and calls `first` on it: to wait for the thread twice would cost two changes of
+    /// threads more.
     ///
     /// # Errors
     /// [`crate::Error::Namespace`]: the thread cannot be created, or the namespace cannot be entered, or is not a
     /// network namespace.
-    pub fn enter(&self) -> Result<Inside> {
+    pub(crate) fn enter<T: Send + 'static>(
+        &self,
+        first: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<(Inside, T)> {
         let (jobs, queue) = channel::<Job>();
         let (entered, entering) = channel();
         let namespace = self.clone();
         let inside = move || {
-            let outcome = enter(&namespace);
+            let outcome = enter(&namespace).map(|()| first());
             let failed = outcome.is_err();
             if entered.send(outcome).is_err() || failed {
                 return;
@@ -43,8 +47,8 @@ impl Namespace {
             .spawn(inside)
             .map_err(|source| failure("start a thread for", self.path(), source))?;
         let outcome = entering.recv().unwrap_or_else(|_| Err(io::Error::other("its thread has panicked")));
-        outcome.map_err(|source| failure("enter", self.path(), source))?;
-        Ok(Inside { jobs, namespace: self.clone() })
+        let first = outcome.map_err(|source| failure("enter", self.path(), source))?;
+        Ok((Inside { jobs, namespace: self.clone() }, first))
     }
 }
 

@@ -121,17 +121,16 @@ impl AsFd for Namespace {
     }
 }
 
-/// Moves the calling thread, for good. Does nothing for a thread that is there already: the system call would still require
-/// `CAP_SYS_ADMIN`, which a container in the host's network does not have.
+/// Moves the calling thread, for good. A thread that is there already may stay: the system call requires `CAP_SYS_ADMIN` even then,
+/// which a container in the host's network does not have.
 pub(crate) fn enter(namespace: &Namespace) -> io::Result<()> {
-    if Namespace::current().is_ok_and(|current| current.identity == namespace.identity) {
-        return Ok(());
-    }
-    setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET).map_err(|errno| match errno {
+    let is_there = || Namespace::current().is_ok_and(|current| current.identity == namespace.identity);
+    match setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET) {
+        Err(Errno::EPERM) if is_there() => Ok(()),
         // The kernel's error for a namespace of another type.
-        Errno::EINVAL => io::Error::other("it is not a network namespace"),
-        errno => io::Error::from(errno),
-    })
+        Err(Errno::EINVAL) => Err(io::Error::other("it is not a network namespace")),
+        entered => entered.map_err(io::Error::from),
+    }
 }
 
 pub(crate) fn failure(verb: &str, path: &Path, source: io::Error) -> Error {

@@ -60,13 +60,17 @@ impl Netlink {
         Self::new(namespace.run(|| Channel::for_requests(&runtime))?, namespace.clone())
     }
 
-    /// Opens a socket in the namespace of a thread that is there already.
+    /// Opens a socket in `namespace`, with a thread that stays there for other work.
     ///
     /// # Errors
     /// As [`Netlink::open_in`].
-    pub async fn open_inside(inside: &Inside) -> Result<Self> {
+    ///
+    /// # Panics
+    /// As [`Netlink::open_in`].
+    pub async fn open_with_thread(namespace: &Namespace) -> Result<(Inside, Self)> {
         let runtime = Handle::current();
-        Self::new(inside.run(move || Channel::for_requests(&runtime))?, inside.namespace().clone())
+        let (inside, channel) = namespace.enter(move || Channel::for_requests(&runtime))?;
+        Ok((inside, Self::new(channel, namespace.clone())?))
     }
 
     fn new(channel: io::Result<Channel>, namespace: Namespace) -> Result<Self> {

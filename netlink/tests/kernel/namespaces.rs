@@ -90,20 +90,20 @@ fn a_socket_stays_in_its_namespace() {
 fn a_thread_inside_does_one_thing_after_the_other() {
     in_new_namespace(async || {
         let pod = new_namespace();
-        let inside = pod.enter().unwrap();
+        let (inside, netlink) = Netlink::open_with_thread(&pod).await.unwrap();
         let identity = || Namespace::current().unwrap().identity();
         assert_eq!(inside.run(identity).unwrap(), pod.identity());
-        let netlink = Netlink::open_inside(&inside).await.unwrap();
         assert_eq!(netlink.links().await.unwrap().len(), 1, "lo alone");
         assert_eq!(inside.run(identity).unwrap(), pod.identity());
         drop(inside);
         assert!(netlink.link("lo").await.unwrap().is_some(), "the socket outlives the thread");
 
-        let broken = pod.enter().unwrap();
+        let (broken, _netlink) = Netlink::open_with_thread(&pod).await.unwrap();
         let error = broken.run(|| panic!("on purpose")).unwrap_err();
         assert!(error.to_string().contains("network namespace"), "{error}");
         assert!(broken.run(|| ()).is_err());
-        let error = Namespace::open("/proc/self/ns/mnt").unwrap().enter().unwrap_err();
+        let other = Namespace::open("/proc/self/ns/mnt").unwrap();
+        let error = Netlink::open_with_thread(&other).await.unwrap_err();
         assert!(matches!(error, Error::Namespace { .. }), "{error:?}");
     });
 }
