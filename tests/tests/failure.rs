@@ -1,7 +1,7 @@
 //! ADD that fails leaves links, namespaces, pool and record as they were.
 
 use octavia_bridge_tests::{CniError, Lab, Pod, conf};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::fs::{self, File};
 use std::time::Duration;
 
@@ -235,4 +235,37 @@ fn the_default_store_is_not_replaced_by_another() {
     let add = pod.add(&without).args("IgnoreUnknown=1;K8S_POD_NAMESPACE=openstack;K8S_POD_NAME=worker-0");
     add.run().error(11).says(&["/run/octavia-bridge/agent.sock", "datastore", "kubernetes", "file"]);
     pod.node().snapshot(&[&pod]).assert_same_as(&before);
+}
+
+#[test]
+fn a_large_pool_needs_little_memory() {
+    let allocations: Map<String, Value> =
+        (1..=60_000).map(|offset: u32| (offset.to_string(), held(offset))).collect();
+    let document = json!({
+        "apiVersion": "whereabouts.cni.cncf.io/v1alpha1",
+        "kind": "IPPool",
+        "metadata": {"name": "10.64.0.0-16"},
+        "spec": {"range": "10.64.0.0/16", "allocations": allocations},
+    });
+    let node = Lab::new().node("node1");
+    let file = node.pool_file("10.64.0.0-16");
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    fs::write(&file, format!("{document:#}\n")).unwrap();
+    let before = fs::read_to_string(&file).unwrap();
+
+    let conf = conf::octavia_with(
+        json!({"ipam": {"range": "10.64.0.0/16", "range_start": null, "range_end": null, "routes": []}}),
+    );
+    let pod = node.pod("worker");
+    // Of its own, in bytes: what it has allocated, and the stack of a thread. The document alone has half of it.
+    let limit = ["prlimit", "--data=20971520"];
+    let attached = pod.add(&conf).under(&limit).run().attached();
+    assert_eq!(attached.ip().to_string(), "10.64.234.97");
+    assert_eq!(node.allocations("10.64.0.0-16").len(), 60_001);
+    pod.del(&conf).under(&limit).run().silent_success();
+    assert!(fs::read_to_string(&file).unwrap() == before, "every entry is as it was");
+}
+
+fn held(offset: u32) -> Value {
+    json!({"id": format!("{offset:064x}"), "podref": format!("openstack/worker-{offset}"), "ifname": "net1"})
 }
