@@ -6,6 +6,7 @@ mod keeping;
 mod killed;
 mod network_manager;
 mod nodes;
+mod options;
 mod policy;
 mod port_vlans;
 mod ports;
