@@ -32,7 +32,7 @@ const SECOND: u64 = 100;
 const COUNT: Form = Form::Number(0, u32::MAX as u64, 1);
 /// Hundredths of a second. More than a day is a mistake, and the kernel's clock would turn over at some point.
 const INTERVAL: Form = Form::Number(0, 24 * 3600 * SECOND, 1);
-/// The kernel raises these to a second without a word (`br_multicast_set_query_intvl` in net/bridge/br_multicast.c).
+/// The kernel raises these to a second without a word (`br_multicast_set_query_intvl` in `net/bridge/br_multicast.c`).
 const LONG_INTERVAL: Form = Form::Number(SECOND, 24 * 3600 * SECOND, 1);
 
 const VLAN: &[Row] = &[
@@ -153,7 +153,8 @@ impl Row {
 /// The option in nmstate's words, with its value: `mac-ageing-time 10`.
 pub(crate) fn in_words(option: LinkOption, value: u64) -> (&'static str, String) {
     let flag = if value == 0 { "off" } else { "on" };
-    for row in VLAN.iter().chain(STP).chain(BRIDGE).chain(PORT).filter(|row| row.option == option) {
+    let mut rows = VLAN.iter().chain(STP).chain(BRIDGE).chain(PORT);
+    if let Some(row) = rows.find(|row| row.option == option) {
         let text = match (row.form, row.written(value)) {
             (Form::Flag, _) => flag.to_owned(),
             (Form::Number(_, _, SECOND), Some(number)) => format!("{number} s"),

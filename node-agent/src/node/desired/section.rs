@@ -13,6 +13,9 @@ use super::problem::Findings;
 /// Bits of `group-forward-mask` that the kernel refuses (`BR_GROUPFWD_RESTRICTED`): STP, PAUSE and LACP frames belong to
 /// one link.
 const NEVER_FORWARDED: u64 = 7;
+/// Least `hash-max` beside `multicast-snooping: true`. With more groups than that, the kernel switches snooping off
+/// (`br_multicast_new_group`), and keeping it on would switch it back and forth for ever. Each IPv6 address is a group.
+const FEWEST_GROUPS: u64 = 512;
 
 /// What a section says.
 pub(super) struct Read {
@@ -99,6 +102,16 @@ fn read_options(section: &mut Fields<'_>, options: &mut LinkOptions) {
     if mask & NEVER_FORWARDED != 0 {
         let text = format!("{mask} has the bits 1, 2 or 4, for frames that no bridge forwards");
         section.invalid("group-forward-mask", text);
+    }
+    let few = options.get(&LinkOption::HashMax).filter(|most| **most < FEWEST_GROUPS);
+    if let Some(most) = few
+        && options.get(&LinkOption::MulticastSnooping) == Some(&1)
+    {
+        let text = format!(
+            "with more groups than {most} the kernel switches multicast-snooping off; write {FEWEST_GROUPS} or more, or leave \
+             multicast-snooping out"
+        );
+        section.invalid("hash-max", text);
     }
     section.only_word("group-addr", "01:80:c2:00:00:00", "leave it out");
     section.only_word("vlan-protocol", "802.1q", "write 802.1q, or leave the key out");

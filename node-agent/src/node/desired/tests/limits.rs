@@ -141,3 +141,22 @@ fn aliases_do_not_make_much_of_little() {
     let few = "x-bridge: &b {type: linux-bridge}\ninterfaces: [{name: a, <<: *b}]";
     assert!(!refuse(few)[0].contains("not YAML"));
 }
+
+/// The kernel would switch snooping off, and the agent on again, for ever.
+#[test]
+fn snooping_is_not_kept_on_in_a_table_that_fills_up() {
+    let bridge = |options: &str| {
+        format!("interfaces: [{{name: b, type: linux-bridge, bridge: {{options: {{{options}}}}}}}]")
+    };
+    let problems = refuse(&bridge("hash-max: 511, multicast-snooping: true"));
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(
+        problems[0].starts_with("interfaces[0].bridge.options.hash-max: with more groups than 511"),
+        "{problems:?}"
+    );
+    for options in
+        ["hash-max: 512, multicast-snooping: true", "hash-max: 1, multicast-snooping: false", "hash-max: 1"]
+    {
+        assert_eq!(parse(&bridge(options)).interfaces.len(), 1, "{options}");
+    }
+}
