@@ -24,6 +24,13 @@ struct Index<'a> {
     stack: Stack<'a>,
 }
 
+impl<'a> Index<'a> {
+    /// The entry of this name, unless it asks for nothing.
+    fn asked_for(&self, name: &str) -> Option<&'a Interface> {
+        self.entries.get(name).copied().filter(|entry| entry.state != State::Ignore)
+    }
+}
+
 pub(crate) fn check(merge: &Merge, findings: &Findings) {
     if !few_enough(merge, findings) {
         return;
@@ -124,7 +131,7 @@ fn check_port(index: &Index<'_>, controller: &Interface, port: &str, invalid: &i
     if let Some(rival) = rival.filter(|rival| **rival > controller.name.as_str()) {
         invalid("port", format!("{port} is a port of {rival} as well"));
     }
-    let Some(entry) = index.entries.get(port) else { return };
+    let Some(entry) = index.asked_for(port) else { return };
     if entry.state == State::Absent {
         invalid("port", format!("{port} is to be absent"));
     }
@@ -139,7 +146,7 @@ fn check_port(index: &Index<'_>, controller: &Interface, port: &str, invalid: &i
 }
 
 fn check_base(index: &Index<'_>, vlan: &Interface, base: &str, invalid: &impl Fn(&str, String)) {
-    let Some(entry) = index.entries.get(base) else { return };
+    let Some(entry) = index.asked_for(base) else { return };
     match entry.state {
         State::Absent => invalid("vlan.base-iface", format!("{base} is to be absent")),
         // The kernel cannot set a VLAN up whose parent is down (ENETDOWN).

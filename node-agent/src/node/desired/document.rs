@@ -14,6 +14,9 @@ const MOST_TEXT: usize = 8 << 20;
 /// Most bytes of text that anchors may hold ready for their aliases.
 const MOST_ANCHORED: usize = 1 << 20;
 
+/// What `kubectl get nncp -o yaml` prints, and what the API answers.
+const LISTS: [&str; 2] = ["List", "NodeNetworkConfigurationPolicyList"];
+
 /// Where something came from, and its text.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Text {
@@ -106,6 +109,9 @@ fn read_document(name: String, document: Value, choice: &Choice, findings: &Find
     let Some(kind) = fields.text("kind") else {
         return read_fields(fields, &prefix(&name), choice, findings, merge);
     };
+    if LISTS.contains(&kind.as_str()) {
+        return read_list(fields, choice, findings, merge);
+    }
     if kind != "NodeNetworkConfigurationPolicy" {
         return fields
             .unsupported("kind", format!("{kind}: not supported, only NodeNetworkConfigurationPolicy is"));
@@ -136,6 +142,23 @@ fn read_document(name: String, document: Value, choice: &Choice, findings: &Find
     }
 }
 
+/// The objects of a list, each as if it were a document.
+fn read_list(mut list: Fields<'_>, choice: &Choice, findings: &Findings, merge: &mut Merge) {
+    for key in ["apiVersion", "metadata"] {
+        list.take(key);
+    }
+    let items = list.list("items").unwrap_or_default();
+    list.finish();
+    for (place, item) in items {
+        // Lists of lists would be read as deep as they go, and kubectl prints none.
+        if item["kind"].as_str().is_some_and(|kind| LISTS.contains(&kind)) {
+            findings.invalid(place, "is a list itself, and must be a policy");
+        } else {
+            read_document(place, item, choice, findings, merge);
+        }
+    }
+}
+
 fn read_state(path: &str, state: Value, choice: &Choice, findings: &Findings, merge: &mut Merge) {
     if let Some(fields) = Fields::new(path.to_owned(), state, findings) {
         read_fields(fields, path, choice, findings, merge);
@@ -149,9 +172,10 @@ fn read_fields(mut fields: Fields<'_>, path: &str, choice: &Choice, findings: &F
     fields.take("description");
     for (place, item) in fields.list("interfaces").unwrap_or_default() {
         let before = findings.count();
+        let name = item["name"].as_str().unwrap_or_default().to_owned();
         let entry = interface::read(place.clone(), item, findings);
         if let Some(problems) = left_out(choice, findings, before) {
-            merge.leave_all(&problems);
+            merge.leave(as_a_whole(&place, &name, &problems));
         } else if let Some(entry) = entry {
             merge.interface(Source { path: place, document: merge.documents }, entry, findings);
         }
@@ -190,4 +214,14 @@ fn read_fields(mut fields: Fields<'_>, path: &str, choice: &Choice, findings: &F
 
 fn left_out(choice: &Choice, findings: &Findings, before: usize) -> Option<Vec<Problem>> {
     choice.ours_only.then(|| findings.take_unsupported_since(before)).flatten()
+}
+
+/// That the interface at `place` is left out, and why.
+fn as_a_whole(place: &str, name: &str, problems: &[Problem]) -> String {
+    let mut reasons = Vec::new();
+    for problem in problems {
+        let path = problem.path.strip_prefix(place).unwrap_or(&problem.path).trim_start_matches('.');
+        reasons.push(format!("{path}: {}", problem.text));
+    }
+    format!("{place}: {name} is left out as a whole: {}", reasons.join("; "))
 }

@@ -9,25 +9,44 @@ use super::section::{self, Read};
 use super::{Interface, Kind, State, common, ip};
 use crate::node::marker;
 
+/// The known values of `type`.
+const SORTS: [&str; 6] = ["ethernet", "veth", "loopback", "vlan", "linux-bridge", "vrf"];
 /// Largest MTU a policy may ask for: that of a VRF. `lo` has 65536.
 const MAX_MTU: i64 = 65_575;
 /// Smallest MTU an IPv4 link may have (`ETH_MIN_MTU`).
 const MIN_MTU: i64 = 68;
 
+/// `None` for an entry that is not understood, and for one to be ignored that cannot be a link of the kernel's.
 pub(crate) fn read(path: String, value: Value, findings: &Findings) -> Option<Interface> {
+    if value["state"] != "ignore" {
+        return read_entry(path, value, findings);
+    }
+    // It asks for nothing, so nothing of it can be wrong. It still tells what stands on what.
+    let unheard = Findings::default();
+    let entry = read_entry(path, value, &unheard)?;
+    validate_link_name(&entry.name).is_ok().then_some(entry)
+}
+
+fn read_entry(path: String, value: Value, findings: &Findings) -> Option<Interface> {
     let mut fields = Fields::new(path, value, findings)?;
     let name = fields.text("name");
-    match &name {
-        None => fields.invalid("name", "missing"),
-        Some(name) => {
-            if let Err(error) = validate_link_name(name) {
-                fields.invalid("name", error.to_string());
-            }
-        }
+    if name.is_none() {
+        fields.invalid("name", "missing");
     }
     let name = name.unwrap_or_default();
     let state = state(&mut fields);
-    let sort = kind(&mut fields, &name, state);
+    let stated = fields.text("type").filter(|sort| sort != "unknown");
+    if let Some(other) = stated.as_deref().filter(|sort| !SORTS.contains(sort)) {
+        // It has keys of its own, and need not be a link of the kernel's: other rules hold for its name.
+        fields.unsupported("type", format!("{other}: not supported"));
+        return None;
+    }
+    if !name.is_empty()
+        && let Err(error) = validate_link_name(&name)
+    {
+        fields.invalid("name", error.to_string());
+    }
+    let sort = kind(&mut fields, stated.as_deref(), &name, state);
     let (kind, options, port_options) = match sort {
         Some(Read { kind, options, port_options }) => (Some(kind), options, port_options),
         None => Default::default(),
@@ -75,8 +94,7 @@ fn state(fields: &mut Fields<'_>) -> State {
 
 /// The sort of link and its own section. Without `type` the section tells it, as people expect who
 /// forget it; a section of another sort than `type` is left over and so refused by name.
-fn kind(fields: &mut Fields<'_>, name: &str, state: State) -> Option<Read> {
-    let stated = fields.text("type");
+fn kind(fields: &mut Fields<'_>, stated: Option<&str>, name: &str, state: State) -> Option<Read> {
     let vlan = fields.take("vlan");
     let bridge = fields.take("bridge");
     let vrf = fields.take("vrf");
@@ -89,7 +107,7 @@ fn kind(fields: &mut Fields<'_>, name: &str, state: State) -> Option<Read> {
         _ if name == "lo" => Some("loopback"),
         _ => None,
     };
-    let sort = stated.as_deref().filter(|sort| *sort != "unknown").or(implied);
+    let sort = stated.or(implied);
     for (section, value, owners) in [
         ("vlan", &vlan, &["vlan"][..]),
         ("bridge", &bridge, &["linux-bridge"]),
@@ -113,11 +131,8 @@ fn kind(fields: &mut Fields<'_>, name: &str, state: State) -> Option<Read> {
             section::read_vlan(section(fields, "vlan", vlan)?, needs_id)
         }
         "linux-bridge" => section::read_bridge(section(fields, "bridge", bridge)?),
-        "vrf" => section::read_vrf(section(fields, "vrf", vrf)?).into(),
-        other => {
-            fields.unsupported("type", format!("{other}: not supported"));
-            return None;
-        }
+        // The last of the known ones.
+        _ => section::read_vrf(section(fields, "vrf", vrf)?).into(),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use super::bounds::MOST;
 use super::problem::{Findings, Problem};
-use super::{Desired, Interface, Route};
+use super::{Desired, Interface, Route, State};
 
 /// Where an entry stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,8 +31,8 @@ impl Merge {
     }
 
     /// Within one document the last entry of a name wins, as in nmstate: a patch applied twice appends
-    /// its interfaces twice. Two documents that disagree have no order, so that is a problem. One too many is enough to
-    /// be refused, and more are not gathered.
+    /// its interfaces twice. Two documents that disagree have no order, so that is a problem, unless one of them asks for
+    /// nothing. One too many is enough to be refused, and more are not gathered.
     pub(crate) fn interface(&mut self, source: Source, entry: Interface, findings: &Findings) {
         let Some((first, known)) = self.interfaces.iter_mut().find(|(_, known)| known.name == entry.name)
         else {
@@ -48,7 +48,9 @@ impl Merge {
             let text = "named again further down, where the last entry is taken";
             self.left_alone.push(format!("{}: {} is {text}", first.path, entry.name));
             (*first, *known) = (source, entry);
-        } else {
+        } else if known.state == State::Ignore {
+            (*first, *known) = (source, entry);
+        } else if entry.state != State::Ignore {
             findings
                 .invalid(source.path, format!("{} is declared differently by {}", entry.name, first.path));
         }

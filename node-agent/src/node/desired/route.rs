@@ -15,7 +15,8 @@ pub(crate) fn read(path: String, value: Value, findings: &Findings) -> Option<Ro
     let mut entry = Fields::new(path, value, findings)?;
     let state = entry.text("state");
     match state.as_deref() {
-        None | Some("up" | "absent" | "ignore") => {}
+        None | Some("up" | "absent") => {}
+        Some("ignore") => return None,
         Some(other) => entry.invalid("state", format!("{other:?} is neither absent nor ignore")),
     }
     let absent = state.as_deref() == Some("absent");
@@ -43,7 +44,7 @@ pub(crate) fn read(path: String, value: Value, findings: &Findings) -> Option<Ro
         entry.invalid("next-hop-address", format!("{via} and {to} are of different families"));
     }
     entry.finish();
-    (state.as_deref() != Some("ignore")).then_some(Route {
+    Some(Route {
         absent,
         destination: destination.map(|net| net.trunc()),
         gateway,

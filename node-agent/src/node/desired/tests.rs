@@ -4,6 +4,8 @@ mod keys;
 mod limits;
 mod schema;
 
+use serde_json::{Value, json};
+
 use super::document::Text;
 use super::*;
 
@@ -38,7 +40,7 @@ fn the_octavia_policy_is_a_vlan_and_a_bridge_over_it() {
 #[test]
 fn the_three_ways_to_write_a_state_mean_the_same() {
     let policy = parse(OCTAVIA);
-    let value: serde_json::Value = serde_saphyr::from_str(OCTAVIA).unwrap();
+    let value: Value = serde_saphyr::from_str(OCTAVIA).unwrap();
     let bare = &value["spec"]["desiredState"];
     assert_eq!(parse(&bare.to_string()), policy);
     assert_eq!(parse(&serde_json::json!({ "desiredState": bare }).to_string()), policy);
@@ -86,6 +88,48 @@ fn two_documents_that_disagree_are_a_problem_and_equal_ones_are_not() {
 }
 
 #[test]
+fn what_is_to_be_ignored_asks_for_nothing() {
+    let other = "{name: a, type: ovs-bridge, state: ignore, bridge: {}, x: y}, {name: a/b, state: ignore}, {name: b, state: ignore, mtu: 1}";
+    let route = "{state: ignore, x: y}";
+    let desired = parse(&format!("{{interfaces: [{other}], routes: {{config: [{route}]}}}}"));
+    let entries: Vec<_> = desired.interfaces.iter().map(|one| (one.name.as_str(), one.state)).collect();
+    assert_eq!((entries, desired.routes.len()), (vec![("b", State::Ignore)], 0));
+    // Nor does it contradict another document, or stand in the way of what another entry wants of it.
+    let [one, two] = ["interfaces: [{name: a, mtu: 1400}]", "interfaces: [{name: a, state: ignore}]"];
+    for both in [format!("{one}\n---\n{two}"), format!("{two}\n---\n{one}")] {
+        assert_eq!(parse(&both).interfaces[0].mtu, Some(1400));
+    }
+    let port = "{name: p, state: ignore, ipv4: {address: [{ip: 10.0.0.1, prefix-length: 24}]}}";
+    parse(&format!("interfaces: [{{name: x, bridge: {{port: [{{name: p}}]}}}}, {port}]"));
+}
+
+#[test]
+fn a_list_of_policies_is_read_as_kubectl_prints_it() {
+    let policy = |name: &str, mtu: u32| {
+        json!({"apiVersion": "nmstate.io/v1", "kind": "NodeNetworkConfigurationPolicy",
+            "metadata": {"name": name, "generation": 1, "annotations": {}},
+            "spec": {"desiredState": {"interfaces": [{"name": name, "mtu": mtu}]}}, "status": {"conditions": []}})
+    };
+    for kind in ["List", "NodeNetworkConfigurationPolicyList"] {
+        let list = |second: Value| json!({"apiVersion": "v1", "kind": kind, "items": [policy("a", 1400), second], "metadata": {"resourceVersion": ""}});
+        let json = format!("{:#}", list(policy("b", 1500)));
+        let yaml = serde_saphyr::to_string(&list(policy("b", 1500))).unwrap();
+        // `jq --tab` prints the last.
+        for text in [json.clone(), yaml, json.replace("  ", "\t")] {
+            assert_eq!(parse(&text).interfaces.len(), 2, "{text}");
+        }
+        assert_eq!(
+            refuse(&list(policy("b", 1)).to_string()),
+            ["b: interfaces[0].mtu: 1 is out of bounds, 68 to 65575 are allowed"]
+        );
+        let nested = refuse(&list(list(policy("b", 1500))).to_string());
+        assert_eq!(nested, ["items[1]: is a list itself, and must be a policy"]);
+        let other = refuse(&list(json!({"kind": "ConfigMap"})).to_string());
+        assert!(other[0].starts_with("items[1]: kind: ConfigMap: not supported"), "{other:?}");
+    }
+}
+
+#[test]
 fn every_problem_is_told_at_once_with_its_path() {
     let wrong = r"
 hostname: x
@@ -103,7 +147,6 @@ route-rules: {config: [{ip-from: 10.0.0.0/8}]}
         "interfaces[0].name: ",
         "interfaces[0].vlan.id: 4095 is out of bounds, 1 to 4094",
         "interfaces[1].type: bond: not supported",
-        "interfaces[1].link-aggregation: not supported",
         "interfaces[2].bridge.options.vlan-protocol: 802.1ad: not supported",
         "interfaces[2].bridge.port[0].vlan.mode: not supported",
         "interfaces[3].ethernet.sr-iov.total-vfs: 2: not supported",
@@ -117,7 +160,7 @@ route-rules: {config: [{ip-from: 10.0.0.0/8}]}
     ] {
         assert!(problems.iter().any(|problem| problem.starts_with(start)), "{start:?} not in {problems:#?}");
     }
-    assert_eq!(problems.len(), 14, "{problems:#?}");
+    assert_eq!(problems.len(), 13, "{problems:#?}");
 }
 
 #[test]
@@ -186,9 +229,19 @@ fn ours_only_leaves_out_whole_entries_and_names_them() {
     assert_eq!(
         desired.left_alone,
         [
-            "interfaces[0].vlan.protocol: 802.1ad: not supported, only 802.1q is; write 802.1q, or leave the key out"
+            "interfaces[0]: v is left out as a whole: vlan.protocol: 802.1ad: not supported, only 802.1q is; write 802.1q, or \
+             leave the key out"
         ]
     );
+    // An Open vSwitch bridge has a section of the same name as another's, and any name.
+    let ovs = "interfaces: [{name: br-external-of-all, type: ovs-bridge, bridge: {port: [{name: e}]}}, {name: b, type: ethernet}]";
+    let desired = read(&texts(ovs), &choice).unwrap();
+    assert_eq!(desired.interfaces.len(), 1);
+    assert_eq!(
+        desired.left_alone,
+        ["interfaces[0]: br-external-of-all is left out as a whole: type: ovs-bridge: not supported"]
+    );
+    assert_eq!(refuse(ovs), ["interfaces[0].type: ovs-bridge: not supported"]);
     // A mistake is no missing feature.
     let wrong = "interfaces: [{name: v, vlan: {base-iface: b, id: 0, protocol: 802.1ad}}]";
     assert_eq!(read(&texts(wrong), &choice).unwrap_err().0.len(), 2);
