@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use anyhow::Context;
 use http::Method;
 use http::header::ACCEPT;
 use k8s_openapi::jiff::Timestamp;
@@ -19,8 +20,10 @@ use crate::health::{Metrics, Requests};
 const LIMIT: Limit = Limit::of(Duration::from_secs(20));
 /// Objects asked for at a time: a node's state is a few kilobytes.
 const PAGE: usize = 500;
-/// The label of the agents' `DaemonSet` and its pods.
-const AGENTS: &str = "labelSelector=app.kubernetes.io%2Fname%3Doctavia-bridge-agent";
+/// The agents' `DaemonSet`.
+const AGENTS: &str = "fieldSelector=metadata.name%3Doctavia-bridge-agent";
+/// The label of its pods. Any pod may have it, so more is asked of them.
+const PODS: &str = "labelSelector=app.kubernetes.io%2Fname%3Doctavia-bridge-agent";
 
 pub(super) async fn look(kubeconfig: &Path, options: &Status) -> anyhow::Result<Overview> {
     let (config, server) = client::configuration(Some(kubeconfig)).await?;
@@ -29,12 +32,27 @@ pub(super) async fn look(kubeconfig: &Path, options: &Status) -> anyhow::Result<
     let nmstate = "/apis/nmstate.io/v1beta1";
     let pools =
         format!("/apis/whereabouts.cni.cncf.io/v1alpha1/namespaces/{}/ippools", options.pool_namespace);
+    let namespace = match &options.agent_namespace {
+        Some(namespace) => Some(namespace.clone()),
+        None => {
+            namespace(&api).await.context("find the agents' namespace, which --agent-namespace may name")?
+        }
+    };
+    // Tenants cannot write there. They could name and label their own objects like the agents.
+    let (daemon_sets, pods) = match &namespace {
+        Some(name) => (
+            list(&api, &format!("/apis/apps/v1/namespaces/{name}/daemonsets"), AGENTS, false).await?,
+            list(&api, &format!("/api/v1/namespaces/{name}/pods"), PODS, false).await?,
+        ),
+        None => (Vec::new(), Vec::new()),
+    };
     let objects = Objects {
+        namespace,
         nodes: list(&api, "/api/v1/nodes", "", true).await?,
         states: list(&api, &format!("{nmstate}/nodenetworkstates"), "", false).await?,
         enactments: list(&api, &format!("{nmstate}/nodenetworkconfigurationenactments"), "", false).await?,
-        daemon_sets: list(&api, "/apis/apps/v1/daemonsets", AGENTS, false).await?,
-        pods: list(&api, "/api/v1/pods", AGENTS, false).await?,
+        daemon_sets,
+        pods,
         pools: list(&api, &pools, "", false).await?,
     };
     let mut overview = objects.judge(Timestamp::now());
@@ -43,6 +61,23 @@ pub(super) async fn look(kubeconfig: &Path, options: &Status) -> anyhow::Result<
         anyhow::ensure!(!overview.nodes.is_empty(), "{server} has no node {name}");
     }
     Ok(overview)
+}
+
+/// Where the service account lives that has the agents' permissions; `None` if the server has no such binding.
+async fn namespace(api: &Api) -> Result<Option<String>, ApiError> {
+    let path = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/octavia-bridge-agent";
+    let request = request(Method::GET, path);
+    let what = "ClusterRoleBinding octavia-bridge-agent";
+    let binding: Value = match api.send("get", what, request, LIMIT, Value::read).await {
+        Err(error) if error.is_absent() => return Ok(None),
+        binding => binding?,
+    };
+    for subject in binding["subjects"].as_array().into_iter().flatten() {
+        if subject["kind"] == "ServiceAccount" && subject["name"] == "octavia-bridge-agent" {
+            return Ok(subject["namespace"].as_str().map(str::to_owned));
+        }
+    }
+    Ok(None)
 }
 
 /// All objects of a collection; none if the server has no such kind.

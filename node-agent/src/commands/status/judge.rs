@@ -19,8 +19,11 @@ pub(super) struct Objects {
     /// The nodes' `NodeNetworkState` objects.
     pub(super) states: Vec<Value>,
     pub(super) enactments: Vec<Value>,
+    /// Where the agents are; `None` if it is not known.
+    pub(super) namespace: Option<String>,
+    /// The agents', of their namespace only.
     pub(super) daemon_sets: Vec<Value>,
-    /// The agents'.
+    /// Pods of the same namespace.
     pub(super) pods: Vec<Value>,
     pub(super) pools: Vec<Value>,
 }
@@ -32,7 +35,8 @@ impl Objects {
             let name = text(node, "/metadata/name");
             rows.insert(name, Row { node: name.to_owned(), ..Row::default() });
         }
-        for pod in &self.pods {
+        let pods: Vec<&Value> = self.pods.iter().filter(|pod| self.is_agent(pod)).collect();
+        for pod in &pods {
             if let Some(row) = rows.get_mut(text(pod, "/spec/nodeName")) {
                 row.wrong.extend(pod_fault(pod));
             }
@@ -52,7 +56,7 @@ impl Objects {
             }
         }
         for (name, row) in &mut rows {
-            let has_pod = self.pods.iter().any(|pod| text(pod, "/spec/nodeName") == *name);
+            let has_pod = pods.iter().any(|pod| text(pod, "/spec/nodeName") == *name);
             let has_state = self.states.iter().any(|state| text(state, "/metadata/name") == *name);
             match (has_pod, has_state) {
                 (true, false) => row.wrong.push(
@@ -63,16 +67,30 @@ impl Objects {
                 (_, true) => {}
             }
         }
+        for node in &self.nodes {
+            let name = text(node, "/metadata/name");
+            let has_pod = pods.iter().any(|pod| text(pod, "/spec/nodeName") == name);
+            if text(node, "/metadata/labels/octavia-bridge.io~1agent") == "disabled" && !has_pod {
+                // What the last agent wrote of the node is old, and meant to be.
+                let notes = vec!["no agent runs on this node: label octavia-bridge.io/agent=disabled".into()];
+                rows.insert(name, Row { node: name.to_owned(), notes, ..Row::default() });
+            }
+        }
         let mut overview = Overview { nodes: rows.into_values().collect(), ..Overview::default() };
         for one in &self.daemon_sets {
             take_daemon_set(&mut overview, one);
         }
-        if self.daemon_sets.is_empty() {
-            overview
-                .cluster
-                .push("no DaemonSet has the label app.kubernetes.io/name=octavia-bridge-agent".into());
+        match &self.namespace {
+            Some(namespace) if self.daemon_sets.is_empty() => {
+                overview.cluster.push(format!("there is no DaemonSet {namespace}/octavia-bridge-agent"));
+            }
+            Some(_) => {}
+            None => overview.cluster.push(
+                "the agents' pods are not known: there is no ClusterRoleBinding octavia-bridge-agent, and no --agent-namespace"
+                    .into(),
+            ),
         }
-        if self.pods.is_empty() && overview.nodes.iter().all(|row| row.version.is_none()) {
+        if pods.is_empty() && overview.nodes.iter().all(|row| row.version.is_none()) {
             overview.wrong.push("no node runs an agent".into());
         }
         for pool in &self.pools {
@@ -83,6 +101,18 @@ impl Objects {
                 .push(format!("pool {}: {used} {addresses} in use", text(pool, "/metadata/name")));
         }
         overview
+    }
+
+    /// Whether one of the `DaemonSet` objects controls the pod. Its labels prove nothing.
+    fn is_agent(&self, pod: &Value) -> bool {
+        for owner in list(pod, "/metadata/ownerReferences") {
+            if owner["controller"] == true {
+                let uid = text(owner, "/uid");
+                return !uid.is_empty()
+                    && self.daemon_sets.iter().any(|one| text(one, "/metadata/uid") == uid);
+            }
+        }
+        false
     }
 }
 

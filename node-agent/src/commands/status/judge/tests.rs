@@ -24,12 +24,14 @@ fn cluster() -> Objects {
             "metadata": {"name": "worker.0.oct.avia", "labels": {"nmstate.io/policy": "oct.avia"}},
             "status": {"conditions": [{"type": "Available", "status": "True", "message": "done"}]},
         })],
+        namespace: Some("kube-system".into()),
         daemon_sets: vec![json!({
-            "metadata": {"name": "octavia-bridge-agent", "namespace": "kube-system"},
+            "metadata": {"name": "octavia-bridge-agent", "namespace": "kube-system", "uid": "d-1"},
             "status": {"desiredNumberScheduled": 1, "numberReady": 1, "updatedNumberScheduled": 1},
         })],
         pods: vec![json!({
-            "metadata": {"name": "agent-x"}, "spec": {"nodeName": "worker.0"},
+            "metadata": {"name": "agent-x", "ownerReferences": [{"uid": "d-1", "controller": true}]},
+            "spec": {"nodeName": "worker.0"},
             "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]},
         })],
         pools: vec![json!({"metadata": {"name": "172.23.0.0-24"}, "spec": {"allocations": {"30": {}}}})],
@@ -119,4 +121,47 @@ fn a_node_without_an_agent_is_not_called_ok() {
         objects.pods.clear();
     });
     assert_eq!((none.is_well(), &none.wrong[..]), (false, &["no node runs an agent".to_owned()][..]));
+}
+
+#[test]
+fn a_pod_that_only_looks_like_an_agent_is_not_believed() {
+    let others = [
+        json!([]),
+        json!([{"uid": "d-2", "controller": true}]),
+        json!([{"uid": "d-1", "controller": false}]),
+    ];
+    for owners in others {
+        let overview = judged(|objects| {
+            let mut pod = objects.pods[0].clone();
+            pod["metadata"] = json!({"name": "tenant", "ownerReferences": owners});
+            pod["status"] = json!({"phase": "Failed"});
+            objects.pods.push(pod);
+        });
+        assert!(overview.is_well(), "{owners}: {overview:?}");
+    }
+    let unknown = judged(|objects| {
+        (objects.namespace, objects.daemon_sets, objects.pods) = (None, Vec::new(), Vec::new());
+    });
+    assert!(unknown.is_well() && unknown.cluster[0].contains("--agent-namespace"), "{unknown:?}");
+}
+
+#[test]
+fn a_node_that_is_to_have_no_agent_is_not_wrong() {
+    let off = |objects: &mut Objects| {
+        objects.nodes[0]["metadata"]["labels"] = json!({"octavia-bridge.io/agent": "disabled"});
+        objects.states[0]["status"]["lastSuccessfulUpdateTime"] = json!("2025-12-24T00:00:00Z");
+        objects.enactments[0]["status"]["conditions"] = json!([]);
+    };
+    let overview = judged(|objects| {
+        off(objects);
+        objects.pods.clear();
+        objects.nodes.push(json!({"metadata": {"name": "worker.1"}}));
+        let mut state = cluster().states.remove(0);
+        state["metadata"]["name"] = json!("worker.1");
+        objects.states.push(state);
+    });
+    let line = "worker.0  -      -         -      note: no agent runs on this node: label octavia-bridge.io/agent=disabled";
+    assert_eq!((overview.is_well(), &overview.table()[1][..]), (true, line));
+    // Its agent still runs.
+    assert!(!judged(off).is_well());
 }
