@@ -2,7 +2,6 @@
 
 use std::fmt::{self, Debug};
 use std::io::{self, Write};
-use std::str::FromStr;
 
 use clap::ValueEnum;
 use octavia_bridge_ipam::visible::{Lines, visible};
@@ -28,7 +27,7 @@ pub(crate) enum Format {
 /// Begins to write events that `wanted` (`RUST_LOG`) lets through, by default all from INFO on. Without `times`, text has none: a
 /// person at a terminal knows what time it is.
 pub(crate) fn begin(format: Format, times: bool, wanted: Option<&str>) {
-    let (told, problem) = filter(wanted);
+    let (told, problem) = filter(wanted.unwrap_or_default());
     let base = tracing_subscriber::fmt().with_ansi(false).log_internal_errors(false);
     match format {
         // Names of policies and fields of objects are others' words.
@@ -48,26 +47,36 @@ pub(crate) fn begin(format: Format, times: bool, wanted: Option<&str>) {
     }
 }
 
-/// What is told, and why not what was asked for. A mistake in a variable is no reason to leave a node without an agent.
-fn filter(wanted: Option<&str>) -> (Targets, Option<String>) {
+/// What is told, and why not what was asked for. A mistake in a variable is no reason to leave a node without an agent, or
+/// without its log: the parts that are right extend the default.
+fn filter(wanted: &str) -> (Targets, Option<String>) {
     // The client of the API server, and what watches by it, log each failed attempt, and do not say of what; the part of the
     // agent that asked says more, once.
-    let default = Targets::new()
+    let mut told = Targets::new()
         .with_default(LevelFilter::INFO)
         .with_target("kube_client", LevelFilter::OFF)
         .with_target("kube_runtime", LevelFilter::OFF);
-    match wanted.filter(|wanted| !wanted.is_empty()) {
-        None => (default, None),
-        Some(wanted) => match Targets::from_str(wanted) {
-            Ok(targets) => (targets, None),
-            Err(error) => {
-                let problem = format!(
-                    "RUST_LOG: {wanted:?}: {error}; write for example info, or octavia_bridge_agent=debug; it is ignored"
-                );
-                (default, Some(problem))
+    let mut wrong = Vec::new();
+    for part in wanted.split(',').map(str::trim) {
+        let (target, level) = part.split_once('=').unwrap_or(("", part));
+        let is_target = target.chars().all(|c| c.is_ascii_alphanumeric() || "_:-".contains(c));
+        match level.parse::<LevelFilter>() {
+            // No part, or no level. A level is never empty, though the parser takes that for one.
+            _ if part.is_empty() => {}
+            Ok(level) if !part.contains('=') => told = told.with_default(level),
+            Ok(level) if is_target && !target.is_empty() && !part.ends_with('=') => {
+                told = told.with_target(target, level);
             }
-        },
+            _ => wrong.push(format!("{part:?}")),
+        }
     }
+    let problem = (!wrong.is_empty()).then(|| {
+        format!(
+            "RUST_LOG: {}: neither a level, such as info, nor a target with a level, such as octavia_bridge_agent=debug; it is ignored",
+            wrong.join(", ")
+        )
+    });
+    (told, problem)
 }
 
 /// One JSON object a line.
@@ -130,18 +139,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_filter_is_what_was_asked_for_or_the_default() {
-        let (told, problem) = filter(Some("warn,octavia_bridge_agent=debug"));
-        assert!(problem.is_none());
+    fn the_filter_is_the_default_and_what_was_asked_for() {
+        let (told, problem) = filter("warn, octavia_bridge_agent=debug,");
+        assert!(problem.is_none(), "{problem:?}");
         assert!(told.would_enable("octavia_bridge_agent::node", &Level::DEBUG));
-        assert!(!told.would_enable("kube_client", &Level::INFO));
-        let (told, problem) = filter(Some("octavia_bridge_agent=loud"));
-        assert!(problem.unwrap().starts_with("RUST_LOG: \"octavia_bridge_agent=loud\": "));
-        assert!(told.would_enable("octavia_bridge_agent", &Level::INFO));
-        for none in [None, Some("")] {
-            let (told, problem) = filter(none);
-            assert!(problem.is_none() && !told.would_enable("kube_runtime", &Level::ERROR));
-            assert!(!told.would_enable("octavia_bridge_agent", &Level::DEBUG));
+        assert!(told.would_enable("hyper", &Level::WARN) && !told.would_enable("hyper", &Level::INFO));
+        assert!(!told.would_enable("kube_client", &Level::ERROR));
+        let (told, _) = filter("octavia_bridge_agent=debug,kube_client=warn");
+        assert!(told.would_enable("octavia_bridge_ipam", &Level::INFO));
+        assert!(told.would_enable("kube_client", &Level::WARN));
+        let (told, problem) = filter("");
+        assert!(problem.is_none() && !told.would_enable("kube_runtime", &Level::ERROR));
+        assert!(!told.would_enable("octavia_bridge_agent", &Level::DEBUG));
+        assert!(!filter("off").0.would_enable("octavia_bridge_agent", &Level::ERROR));
+    }
+
+    #[test]
+    fn a_mistake_in_the_filter_is_told_and_silences_nothing() {
+        for wrong in [
+            "warning",
+            "octavia_bridge_agent",
+            "octavia_bridge_agent=loud",
+            "octavia_bridge_agent=",
+            "=info",
+            "a[{b}]=info",
+        ] {
+            let (told, problem) = filter(&format!("{wrong},hyper=debug"));
+            assert!(problem.unwrap().starts_with(&format!("RUST_LOG: {wrong:?}: ")));
+            assert!(told.would_enable("octavia_bridge_agent", &Level::INFO), "{wrong}");
+            assert!(!told.would_enable("octavia_bridge_agent", &Level::DEBUG), "{wrong}");
+            assert!(told.would_enable("hyper", &Level::DEBUG), "{wrong}");
         }
     }
 }
