@@ -49,7 +49,7 @@ pub fn run() -> ExitCode {
     let cli = Cli::parse();
     signals::hold_hangup(cli.is_daemon());
     end_with_a_panic();
-    log::begin(cli.log_format, cli.is_daemon(), std::env::var("RUST_LOG").ok().as_deref());
+    log::begin(cli.log_format, cli.is_daemon());
     node::observed::find_settings_below(&cli.proc_sys);
     match answer(&cli) {
         Ok(status) => status,

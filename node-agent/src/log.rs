@@ -24,10 +24,16 @@ pub(crate) enum Format {
     Json,
 }
 
-/// Begins to write events that `wanted` (`RUST_LOG`) lets through, by default all from INFO on. Without `times`, text has none: a
-/// person at a terminal knows what time it is.
-pub(crate) fn begin(format: Format, times: bool, wanted: Option<&str>) {
-    let (told, problem) = filter(wanted.unwrap_or_default());
+/// Begins to write events that the variable `RUST_LOG` lets through, by default all from INFO on, in the format of the command
+/// line or else of the variable `LOG_FORMAT`. Without `times`, text has none: a person at a terminal knows what time it is.
+pub(crate) fn begin(format: Option<Format>, times: bool) {
+    let [wanted_format, wanted] = ["LOG_FORMAT", "RUST_LOG"]
+        .map(|name| std::env::var_os(name).unwrap_or_default().to_string_lossy().into_owned());
+    let (format, format_problem) = match format {
+        Some(format) => (format, None),
+        None => format_of(&wanted_format),
+    };
+    let (told, problem) = filter(&wanted);
     let base = tracing_subscriber::fmt().with_ansi(false).log_internal_errors(false);
     match format {
         // Names of policies and fields of objects are others' words.
@@ -42,8 +48,20 @@ pub(crate) fn begin(format: Format, times: bool, wanted: Option<&str>) {
             base.event_format(Json).with_writer(|| Unfailing(io::stderr())).finish().with(told).init();
         }
     }
-    if let Some(problem) = problem {
+    for problem in [format_problem, problem].into_iter().flatten() {
         tracing::warn!("{problem}");
+    }
+}
+
+/// The format of the variable. With a mistake in it, the agent and its probes work all the same.
+fn format_of(wanted: &str) -> (Format, Option<String>) {
+    let wanted = wanted.trim();
+    match Format::from_str(wanted, true) {
+        Ok(format) => (format, None),
+        Err(_) if wanted.is_empty() => (Format::Text, None),
+        Err(_) => {
+            (Format::Text, Some(format!("LOG_FORMAT: {wanted:?} is neither text nor json; the log is text")))
+        }
     }
 }
 
@@ -137,6 +155,18 @@ mod tests {
     use tracing::Level;
 
     use super::*;
+
+    #[test]
+    fn the_format_is_text_unless_the_variable_says_json() {
+        for (wanted, format) in
+            [("json", Format::Json), (" JSON\n", Format::Json), ("Text", Format::Text), ("", Format::Text)]
+        {
+            assert_eq!(format_of(wanted), (format, None), "{wanted:?}");
+        }
+        let (format, problem) = format_of("jsno");
+        assert_eq!(format, Format::Text);
+        assert!(problem.unwrap().starts_with("LOG_FORMAT: \"jsno\" is neither"));
+    }
 
     #[test]
     fn the_filter_is_the_default_and_what_was_asked_for() {

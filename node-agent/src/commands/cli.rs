@@ -51,17 +51,11 @@ pub(crate) struct Cli {
     /// Writable sysctl directory; in a container, the mount point of the host's /proc/sys.
     #[arg(long, global = true, help_heading = GLOBAL, value_name = "DIR", default_value = "/proc/sys")]
     pub(crate) proc_sys: PathBuf,
-    /// Form of the log on standard error; the variable `RUST_LOG` filters it, as in `RUST_LOG=warn`.
-    #[arg(
-        long,
-        global = true,
-        help_heading = GLOBAL,
-        value_name = "FORMAT",
-        env = "LOG_FORMAT",
-        value_enum,
-        default_value = "text"
-    )]
-    pub(crate) log_format: Format,
+    // Not `env`: a mistake in the variable would end the agent.
+    /// Form of the log on standard error [default: the variable `LOG_FORMAT`, or text]; the variable `RUST_LOG` filters the log, as
+    /// in `RUST_LOG=warn`.
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "FORMAT", value_enum, ignore_case = true)]
+    pub(crate) log_format: Option<Format>,
     #[command(subcommand)]
     pub(crate) verb: Verb,
 }

@@ -41,6 +41,20 @@ fn text_has_a_time_in_the_log_of_the_daemon_only_and_the_filter_is_heeded() {
 }
 
 #[test]
+fn a_mistake_in_the_variable_of_the_format_ends_nothing() {
+    on_a_node(|node| {
+        for (format, begins) in
+            [("jsno", " WARN LOG_FORMAT: \"jsno\" is neither"), ("", "ERROR read /nowhere"), ("JSON", "{")]
+        {
+            let mut agent = node.agent("apply -f /nowhere");
+            let output = agent.env("LOG_FORMAT", format).output().unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert!(said.starts_with(begins) && said.contains("read /nowhere"), "{format:?}: {said}");
+        }
+    });
+}
+
+#[test]
 fn the_version_names_commit_and_target() {
     on_a_node(|node| {
         let version = node.ok("--version", "");
