@@ -2,14 +2,16 @@
 
 use std::time::{Duration, Instant};
 
+use octavia_bridge_ipam::range::Range;
 use octavia_bridge_ipam::wire::Inquiry;
 
 /// Ranges at most; a node has a handful. Each costs a look at its pool at every scrape.
 const RANGES: usize = 64;
 
-/// How long a range is reported after its last claim, if another range with some of its addresses is asked for instead, as
-/// when an administrator widens a range. Longer than the runtime's pause between two attempts to start a pod.
-const REPLACED: Duration = Duration::from_secs(600);
+/// How long a range is reported after its last claim, if a range with all of its addresses is asked for instead, as when an
+/// administrator widens a range. Longer than the runtime's pause between two attempts to start a pod, and than the 15 minutes
+/// for which an alert's condition must hold.
+const REPLACED: Duration = Duration::from_secs(1800);
 
 /// How long a range is reported after its last claim otherwise: no pod waits for it then.
 const FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
@@ -33,7 +35,7 @@ impl Asked {
         let before = std::mem::take(&mut self.0);
         for (at, (inquiry, last)) in before.iter().enumerate() {
             let silent = now.saturating_duration_since(*last);
-            let replaced = before[at + 1..].iter().any(|(newer, _)| share_addresses(inquiry, newer));
+            let replaced = before[at + 1..].iter().any(|(newer, _)| covers(newer, inquiry));
             if silent < if replaced { REPLACED } else { FORGOTTEN } {
                 self.0.push((inquiry.clone(), *last));
             }
@@ -42,22 +44,23 @@ impl Asked {
     }
 }
 
-fn share_addresses(one: &Inquiry, other: &Inquiry) -> bool {
-    for a in &one.ranges {
-        for b in &other.ranges {
-            if a.first() <= b.last() && b.first() <= a.last() {
-                return one.network_name == other.network_name;
-            }
+/// Whether the newer one has each address of the older one. A range that only overlaps says nothing about the older one's pods.
+fn covers(newer: &Inquiry, older: &Inquiry) -> bool {
+    for range in &older.ranges {
+        if !newer.ranges.iter().any(|wide| contains(wide, range)) {
+            return false;
         }
     }
-    false
+    newer.network_name == older.network_name
+}
+
+fn contains(wide: &Range, narrow: &Range) -> bool {
+    wide.first() <= narrow.first() && narrow.last() <= wide.last()
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::IpAddr;
-
-    use octavia_bridge_ipam::range::Range;
 
     use super::*;
 
@@ -77,10 +80,26 @@ mod tests {
         asked.note(inquiry(80, 90), start);
         asked.note(inquiry(30, 70), start + MINUTE);
         let all = [inquiry(30, 31), inquiry(80, 90), inquiry(30, 70)];
-        assert_eq!(asked.current(start + 9 * MINUTE), all);
-        assert_eq!(asked.current(start + 10 * MINUTE), all[1..]);
+        assert_eq!(asked.current(start + 29 * MINUTE), all);
+        assert_eq!(asked.current(start + 30 * MINUTE), all[1..]);
         // The wide one stays, whatever was asked for before it.
         assert_eq!(asked.current(start + 100 * MINUTE), all[1..]);
+    }
+
+    #[test]
+    fn a_range_that_another_one_only_overlaps_stays() {
+        let start = Instant::now();
+        for other in [inquiry(31, 70), inquiry(30, 39), inquiry(33, 34)] {
+            let mut asked = Asked::default();
+            asked.note(inquiry(30, 40), start);
+            asked.note(other.clone(), start);
+            assert_eq!(asked.current(start + 100 * MINUTE), [inquiry(30, 40), other]);
+        }
+        let mut asked = Asked::default();
+        asked.note(inquiry(30, 40), start);
+        let named = Inquiry { network_name: Some("other".into()), ..inquiry(30, 40) };
+        asked.note(named.clone(), start);
+        assert_eq!(asked.current(start + 100 * MINUTE), [inquiry(30, 40), named]);
     }
 
     #[test]
