@@ -75,6 +75,15 @@ pub(crate) fn require_own(field: &str, path: &Path) -> Result<(), Error> {
         );
         return Err(FieldError::text(field, &path.to_string_lossy(), remedy).into());
     }
+    let name = one_name(path);
+    if run_dir(&name) != run_dir(path) {
+        let name = name.display();
+        let remedy = format!(
+            "leads to {name}; by two names one directory would have two run directories, and two pools with the same addresses; \
+             write {name}"
+        );
+        return Err(FieldError::text(field, &path.to_string_lossy(), remedy).into());
+    }
     in_roots_hands(field, &run_dir(path))?;
     match network_fs::kind(path) {
         None => Ok(()),
@@ -91,6 +100,14 @@ pub(crate) fn require_own(field: &str, path: &Path) -> Result<(), Error> {
 /// Whether a `dataDir` leads to the run directories of other networks.
 fn is_among_run_dirs(path: &Path) -> bool {
     same::is_below(&usual(path), Path::new(RUN_DIR)) && !same::is_same(path, &run_dir(path))
+}
+
+/// The name without links that all networks have to use for this `dataDir`. Where [`DATA_DIR`] itself leads is the administrator's
+/// choice.
+fn one_name(path: &Path) -> PathBuf {
+    let real = same::without_links(path);
+    same::below(&real, Path::new(DATA_DIR))
+        .map_or_else(|| real.clone(), |below| Path::new(DATA_DIR).join(below))
 }
 
 /// Whether a `dataDir` is where its run directory is: then an older release left nothing there that is not in use.
@@ -208,6 +225,20 @@ mod tests {
         {
             assert_eq!(is_in_memory(Path::new(path)), expected, "{path}");
             assert!(!is_among_run_dirs(Path::new(path)), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_directory_has_one_name() {
+        let folder = tempfile::tempdir_in("/run").unwrap();
+        let [real, link] = ["real", "link"].map(|name| folder.path().join(name));
+        std::fs::create_dir(&real).unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        for below in ["", "a/b"] {
+            require_own("dataDir", &real.join(below)).unwrap();
+            let error = require_own("dataDir", &link.join(below)).unwrap_err();
+            let right = format!("write {}", real.join(below).components().collect::<PathBuf>().display());
+            assert!(error.code == Code::InvalidConfig && error.msg.ends_with(&right), "{error}");
         }
     }
 

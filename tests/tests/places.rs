@@ -137,17 +137,57 @@ fn a_directory_that_others_can_write_in_is_refused_even_where_it_is_allowed() {
 fn a_network_is_not_in_the_way_of_another_or_of_the_agent() {
     let node = Lab::new().node("node1");
     let pod = node.pod("worker");
-    let data_dir = node.data_dir();
+    let data_dir = Path::new("/var/lib/octavia-bridge");
     for taken in ["agent/bridges.json", "pools/172.23.0.0-24.json", "attachments/x/y", "agent.sock"] {
         let conf = conf::octavia_with(json!({"name": "other", "dataDir": data_dir.join(taken)}));
         pod.add(&conf).run().error(7).says(&["dataDir", taken, "choose another name"]);
         pod.del(&conf).run().silent_success();
-        assert!(!data_dir.join(taken).exists(), "{taken}");
+        assert!(!node.data_dir().join(taken).exists(), "{taken}");
     }
     let other = conf::octavia_with(json!({"name": "other", "dataDir": data_dir.join("other.net")}));
     pod.add(&other).run().attached();
     pod.del(&other).run().silent_success();
     pod.add(&conf::octavia()).run().attached();
+}
+
+#[test]
+fn a_directory_by_two_names_does_not_give_one_address_twice() {
+    let node = Lab::new().node("node1");
+    let of = |data_dir: &str| conf::octavia_with(json!({"dataDir": data_dir}));
+    let real = "/var/lib/octavia-bridge/blue";
+    fs::create_dir_all(node.data_dir().join("blue")).unwrap();
+    symlink(real, node.data_dir().join("link")).unwrap();
+    symlink("/var/lib/octavia-bridge", node.disk().join("alias")).unwrap();
+    let [first, second] = ["first", "second"].map(|name| node.pod(name));
+    first.add(&of(real)).run().attached();
+    for (name, is_called) in [
+        ("/var/lib/octavia-bridge/link", real),
+        ("/var/lib/octavia-bridge/link/net", "/var/lib/octavia-bridge/blue/net"),
+        ("/var/lib/alias/blue", real),
+        ("/var/lib/alias", "/var/lib/octavia-bridge"),
+    ] {
+        let add = second.add(&of(name)).env(DIRECTORIES, "/var/lib/alias");
+        add.run().error(7).says(&["dataDir", name, &format!("write {is_called}")]);
+    }
+    let attached = second.add(&of(real)).run().attached();
+    assert_eq!(attached.address(), "172.23.0.31/24");
+    for pod in [&first, &second] {
+        pod.del(&of(real)).run().silent_success();
+    }
+}
+
+/// As where `/var/lib` is on another disk: all names lead there by the same links.
+#[test]
+fn the_usual_directory_may_be_a_link() {
+    let node = Lab::new().node("node1");
+    fs::create_dir(node.disk().join("large")).unwrap();
+    symlink("/var/lib/large", node.data_dir()).unwrap();
+    let pod = node.pod("worker");
+    for data_dir in ["/var/lib/octavia-bridge", "/var/lib/octavia-bridge/blue"] {
+        let conf = conf::octavia_with(json!({"dataDir": data_dir}));
+        assert_eq!(pod.add(&conf).run().attached().address(), "172.23.0.30/24");
+        pod.del(&conf).run().silent_success();
+    }
 }
 
 #[test]

@@ -22,17 +22,31 @@ pub(super) fn is_same(one: &Path, other: &Path) -> bool {
 
 /// Whether `path` is `directory`, or below it.
 pub(super) fn is_below(path: &Path, directory: &Path) -> bool {
-    if path.starts_with(directory) {
-        return true;
-    }
-    let existing = path.ancestors().find_map(|path| path.canonicalize().ok());
-    let (Some(existing), Ok(directory)) = (existing, fs::metadata(directory)) else { return false };
-    for above in existing.ancestors() {
-        if fs::metadata(above).is_ok_and(|it| (it.dev(), it.ino()) == (directory.dev(), directory.ino())) {
-            return true;
+    path.starts_with(directory) || below(&without_links(path), directory).is_some()
+}
+
+/// The path without links, as far as it exists.
+pub(super) fn without_links(path: &Path) -> PathBuf {
+    for existing in path.ancestors() {
+        if let (Ok(real), Ok(below)) = (existing.canonicalize(), path.strip_prefix(existing)) {
+            return real.join(below).components().collect();
         }
     }
-    false
+    path.to_owned()
+}
+
+/// What of a path [`without_links`] is below `directory`; empty if it is the directory.
+pub(super) fn below<'a>(path: &'a Path, directory: &Path) -> Option<&'a Path> {
+    let real = without_links(directory);
+    let identity = |path: &Path| fs::metadata(path).ok().map(|it| (it.dev(), it.ino()));
+    let directory = identity(directory);
+    for above in path.ancestors() {
+        // A directory that is not made yet has a name only, and one that is mounted twice has two.
+        if above == real || (directory.is_some() && identity(above) == directory) {
+            return path.strip_prefix(above).ok();
+        }
+    }
+    None
 }
 
 #[cfg(test)]
