@@ -6,14 +6,18 @@ use octavia_bridge_ipam::causes::chain;
 use octavia_bridge_netlink::Netlink;
 
 use super::apply::{self, Goal, Journal, LeftBehind};
-use super::source;
 use super::state::{Bridges, Kept, State};
+use super::{ports, source};
 
 /// After a change that failed the plugin has to go by the policy before it again.
 pub(crate) fn promise_kept(state: &State) {
     let promised = || -> anyhow::Result<()> {
         match state.kept() {
-            Some(kept) => state.promise(&Bridges::of(&source::desired(&kept)?, &kept))?,
+            Some(kept) => {
+                let desired = source::desired(&kept)?;
+                let refused = kept.not_in_force(&ports::bridges(&desired));
+                state.promise(&Bridges::of(&desired, &kept).and(refused.as_slice()))?;
+            }
             None => state.promise_nothing()?,
         }
         Ok(())

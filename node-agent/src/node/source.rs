@@ -60,7 +60,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Input that cannot be read, and none.
 pub(crate) fn texts(input: &Input, kept: Option<Kept>) -> Result<Kept, Error> {
     if input.files.is_empty() {
-        return kept.ok_or(Error::NothingKept);
+        return kept.map(Kept::restored).ok_or(Error::NothingKept);
     }
     let texts = input.files.iter().map(|path| text(path)).collect::<Result<_, _>>()?;
     Ok(Kept { texts, choice: input.choice(), ..Kept::default() })

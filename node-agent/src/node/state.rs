@@ -4,6 +4,7 @@
 mod aside;
 mod bridges;
 mod cut_off;
+mod refused;
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind, Write};
@@ -24,6 +25,7 @@ use crate::node::desired::{Choice, Text};
 pub(crate) use aside::{read, set_aside};
 pub(crate) use bridges::{Bridges, NotInForce};
 pub(crate) use cut_off::CutOffs;
+pub(crate) use refused::{Refused, in_one_line};
 
 /// The state directory unless another one is named.
 pub(crate) const DEFAULT: &str = "/var/lib/octavia-bridge";
@@ -58,6 +60,9 @@ pub(crate) struct Kept {
     pub(crate) policies: Vec<Text>,
     /// What of them to take.
     pub(crate) choice: Choice,
+    /// Instead of `texts`, files that this release refuses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) refused: Option<Refused>,
 }
 
 impl Kept {

@@ -61,8 +61,9 @@ impl Keeper<'_> {
         looked.waits.clone_from(&plan.missing);
         looked.warnings.extend(plan.warnings.iter().cloned());
         let goal = self.is_settled(&looked).then(|| Goal::Keep(self.texts.clone()));
-        // With nothing to keep there is nothing to bring about at the next boot either.
-        let keeps = goal.is_some() && !self.desired.is_empty();
+        // With nothing to keep there is nothing to bring about at the next boot either. Refused texts are
+        // kept for another release.
+        let keeps = goal.is_some() && self.keeps_any();
         // With a journal as in `apply`: killed on its way to a state that was never kept, the next start, which may
         // know only the kept one, would not know what of the other to take away.
         let done = match self.carry_out(&desired, plan, goal.as_ref()).await {
@@ -342,8 +343,13 @@ impl Keeper<'_> {
         if self.texts == self.texts_in_force || !self.is_settled(looked) {
             return;
         }
-        self.disk.keep(Some(&self.texts).filter(|_| !self.desired.is_empty()));
+        self.disk.keep(Some(&self.texts).filter(|_| self.keeps_any()));
         self.comes_into_force();
+    }
+
+    /// Whether there is anything to keep on disk.
+    fn keeps_any(&self) -> bool {
+        !self.desired.is_empty() || self.texts.refused.is_some()
     }
 
     fn comes_into_force(&mut self) {

@@ -11,12 +11,9 @@ use super::keeper::Keeper;
 use crate::cluster::policies::{Candidate, Chosen, Following, Merged, Part, merge};
 use crate::node::desired::{self, Desired, Label, Problems};
 use crate::node::source::Input;
-use crate::node::state::{CutOffs, Kept, NotInForce, State};
+use crate::node::state::{CutOffs, Kept, NotInForce, State, in_one_line};
 use crate::node::{plan, ports, recovery, source};
 use crate::others;
-
-/// Of the reason that the plugin tells, in characters: it becomes an event of a pod.
-const LONGEST_WHY: usize = 500;
 
 /// How the identity of a group's state begins.
 pub(super) const WHOLE: &str = "state ";
@@ -52,12 +49,8 @@ impl Wanted {
         let (files, fault) = match files(input, kept.as_ref(), cluster) {
             Ok(files) => (files, None),
             Err(error) if cluster => {
-                let mut texts = kept.as_ref().map(|kept| kept.texts.clone()).unwrap_or_default();
-                // What another release kept may be wrong for this one, and then holds up no policy of the cluster.
-                if desired::read_any(&texts, &input.choice()).is_err() {
-                    texts.clear();
-                }
-                (Kept { texts, choice: input.choice(), ..Kept::default() }, Some(format!("{error:#}")))
+                let why = format!("{error:#}");
+                (kept_files(input, state, kept.clone().unwrap_or_default(), &why), Some(why))
             }
             Err(error) => return Err(error),
         };
@@ -125,16 +118,14 @@ impl Wanted {
         self.policies.iter().map(|one| (one.name.clone(), one.part(&self.files.choice))).collect()
     }
 
-    /// Those that are refused, with the bridges that nobody keeps because of that.
+    /// Files and policies that are refused, with the bridges that nobody keeps because of that.
     fn not_in_force(&self, refused: &BTreeMap<String, String>, kept: &BTreeSet<&str>) -> Vec<NotInForce> {
-        let mut found = Vec::new();
+        let mut found: Vec<NotInForce> = self.files.not_in_force(kept).into_iter().collect();
         for (policy, why) in refused {
             let candidate = self.policies.iter().find(|candidate| candidate.name == *policy);
             let mut bridges = candidate.map(Candidate::bridges).unwrap_or_default();
             bridges.retain(|name, _| !kept.contains(name.as_str()));
-            let lines: Vec<&str> = why.lines().collect();
-            let why = lines.join("; ").chars().take(LONGEST_WHY).collect();
-            found.push(NotInForce { policy: policy.clone(), why, bridges });
+            found.push(NotInForce { policy: policy.clone(), why: in_one_line(why), bridges });
         }
         found
     }
@@ -225,15 +216,22 @@ impl Keeper<'_> {
             }
         };
         (self.refused, self.parts) = (merged.refused, self.wanted.parts());
+        let kept = ports::bridges(&merged.desired);
+        let mut not_in_force = self.wanted.not_in_force(&self.refused, &kept);
         // Until the API has told, what the last process knew of them holds.
-        if self.wanted.chosen().is_some() {
-            let kept = ports::bridges(&merged.desired);
-            let not_in_force = self.wanted.not_in_force(&self.refused, &kept);
-            if not_in_force != self.not_in_force {
-                self.standing.refuses(&not_in_force, &self.not_in_force);
-                self.not_in_force = not_in_force;
-                self.promised = false;
+        if self.wanted.chosen().is_none() {
+            for before in &self.not_in_force {
+                if !not_in_force.iter().any(|now| now.policy == before.policy) {
+                    let mut before = before.clone();
+                    before.bridges.retain(|name, _| !kept.contains(name.as_str()));
+                    not_in_force.push(before);
+                }
             }
+        }
+        if not_in_force != self.not_in_force {
+            self.standing.refuses(&not_in_force, &self.not_in_force);
+            self.not_in_force = not_in_force;
+            self.promised = false;
         }
         merged.desired.own_ports.clone_from(&self.desired.own_ports);
         if merged.desired == self.desired && merged.kept == self.texts {
@@ -336,6 +334,18 @@ fn merged_names(names: &[String], more: &[String]) -> Vec<String> {
         }
     }
     all
+}
+
+/// The files as they are kept, where those that `input` names, or these, cannot be read. Ones that this release refuses
+/// hold up no policy of the cluster, and are not lost.
+fn kept_files(input: &Input, state: &State, kept: Kept, why: &str) -> Kept {
+    let choice = input.choice();
+    let texts = kept.clone().restored().texts;
+    let Err(problems) = desired::read_any(&texts, &choice) else {
+        return Kept { texts, choice, ..Kept::default() };
+    };
+    let why = if input.files.is_empty() { why.to_owned() } else { problems.to_string() };
+    Kept { choice, refused: state.refuse(&kept, &why), ..Kept::default() }
 }
 
 /// The files' texts, if they can be read. What is kept of them was taken with the words of an earlier command line.

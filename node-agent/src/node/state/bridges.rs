@@ -28,7 +28,7 @@ const ATTACHMENTS: &str = "attachments";
 /// Longest time the plugin may take to make a bridge.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A policy of the cluster that is not in force, with the bridges that it names and that no other policy keeps.
+/// A policy of the cluster that is not in force, or kept files that this release refuses, with the bridges that it names and that no other policy keeps.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NotInForce {
     pub(crate) policy: String,
@@ -139,7 +139,7 @@ impl<'a> Bridges<'a> {
 }
 
 /// Where a text came from, for people.
-fn shown(text: &Text) -> &str {
+pub(super) fn shown(text: &Text) -> &str {
     if text.origin == "-" { "standard input" } else { &text.origin }
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::scene::{Node, Scene, bridge, message, octbr, until};
 
@@ -53,4 +53,58 @@ fn a_file_and_policies_are_one_state_and_the_file_may_change() {
     let failed = scene.wait("octavia", "FailedToConfigure");
     assert!(message(&failed).expect("a message").contains("octbr is declared differently by"), "{failed:#}");
     node.wait_link("octbr", |link| link["mtu"] == 1400);
+}
+
+/// As `apply -f -` by another release has left it, which takes an MTU that this one refuses.
+fn left_by_another_release(node: &Node, yaml: &str) {
+    let choice = json!({"labels": [], "all_policies": false, "ours_only": false});
+    let kept = json!({"texts": [{"origin": "-", "yaml": yaml}], "choice": choice});
+    let told = json!({"version": 1, "policy": "standard input", "bridges": {"octbr": ["enp6s0"]}, "links": ["octbr", "enp6s0"]});
+    fs::create_dir_all(node.file("state/agent")).expect("make the state directory");
+    for (name, content) in [("desired.json", kept), ("bridges.json", told)] {
+        fs::write(node.file("state/agent").join(name), content.to_string()).expect("write as it did");
+    }
+}
+
+fn state(node: &Node, name: &str) -> Value {
+    let text = fs::read(node.file("state/agent").join(name)).unwrap_or_default();
+    serde_json::from_slice(&text).unwrap_or_default()
+}
+
+#[test]
+fn a_kept_file_that_this_release_refuses_is_not_lost_and_pods_wait_for_its_bridge() {
+    let scene = Scene::new("refused-file");
+    let node = scene.bare_node(0, &[]);
+    let text = json!({"interfaces": octbr(1)}).to_string();
+    left_by_another_release(&node, &text);
+    node.start();
+    // First without a policy of the cluster, then beside one.
+    let is_safe = |node: &Node| {
+        let told = state(node, "bridges.json");
+        let refused = told["not_in_force"][0]["bridges"] == json!({"octbr": ["enp6s0"]});
+        refused
+            && told["bridges"]["octbr"] == json!(["enp6s0"])
+            && state(node, "desired.json").to_string().contains("1 is out of bounds")
+    };
+    until(
+        "it is kept as refused",
+        || node.log() + &state(&node, "bridges.json").to_string(),
+        |_| is_safe(&node),
+    );
+    scene.post("other", &json!([bridge("br-other")]));
+    scene.wait("other", DONE);
+    until("the policy is kept", || state(&node, "desired.json"), |kept| kept["policies"][0].is_object());
+    node.kill();
+    assert!(is_safe(&node) && node.link("octbr").is_none());
+    let mut kept = state(&node, "desired.json");
+    assert_eq!(kept["refused"]["texts"], json!([{"origin": "-", "yaml": text}]), "{kept:#}");
+    // A release that understands it reads it again.
+    kept["refused"]["texts"][0]["yaml"] = json!(json!({"interfaces": octbr(1400)}).to_string());
+    fs::write(node.file("state/agent/desired.json"), kept.to_string()).expect("write it");
+    node.start();
+    node.wait_link("octbr", |link| link["mtu"] == 1400);
+    let kept = until("it is kept", || state(&node, "desired.json"), |kept| kept.get("refused").is_none());
+    assert_eq!(kept["texts"][0]["origin"], "-");
+    assert!(node.link("br-other").is_some());
+    until("it is in force", || state(&node, "bridges.json"), |told| told.get("not_in_force").is_none());
 }

@@ -1,0 +1,124 @@
+//! Texts that are kept and that this release refuses, as after a rollback: the kept file may be their only copy, and pods
+//! wait for their bridges.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use octavia_bridge_ipam::state_file;
+use serde::{Deserialize, Serialize};
+
+use super::bridges::shown;
+use super::{Kept, NotInForce, State};
+use crate::node::desired::{Choice, Text};
+
+/// Of the reason that the plugin tells, in characters: it becomes an event of a pod.
+const LONGEST_WHY: usize = 500;
+
+/// Written back as they are, and read by each process that starts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Refused {
+    texts: Vec<Text>,
+    choice: Choice,
+    why: String,
+    /// Their bridges with the ports, as the release that understood them told the plugin.
+    bridges: BTreeMap<String, Vec<String>>,
+}
+
+/// What the plugin was told last, as far as it concerns bridges of files.
+#[derive(Debug, Default, Deserialize)]
+struct Told {
+    bridges: BTreeMap<String, Vec<String>>,
+    #[serde(default)]
+    origins: BTreeMap<String, String>,
+    #[serde(default)]
+    not_in_force: Vec<NotInForce>,
+}
+
+/// A reason in one line, and not longer than an event may be.
+pub(crate) fn in_one_line(why: &str) -> String {
+    let lines: Vec<&str> = why.lines().collect();
+    lines.join("; ").chars().take(LONGEST_WHY).collect()
+}
+
+impl Kept {
+    /// With the refused texts among the others, to be read once more.
+    pub(crate) fn restored(mut self) -> Self {
+        if let Some(refused) = self.refused.take() {
+            (self.texts, self.choice) = (refused.texts, refused.choice);
+        }
+        self
+    }
+
+    /// For the plugin: the refused texts, with those of their bridges that are not among the `others`, which are kept.
+    pub(crate) fn not_in_force(&self, others: &BTreeSet<&str>) -> Option<NotInForce> {
+        let Refused { texts, why, bridges, .. } = self.refused.as_ref()?;
+        let origins: Vec<&str> = texts.iter().map(shown).collect();
+        let mut bridges = bridges.clone();
+        bridges.retain(|name, _| !others.contains(name.as_str()));
+        Some(NotInForce { policy: origins.join(", "), why: in_one_line(why), bridges })
+    }
+}
+
+impl State {
+    /// Takes the texts of `kept` as refused. None if there are none.
+    pub(crate) fn refuse(&self, kept: &Kept, why: &str) -> Option<Refused> {
+        let why = why.to_owned();
+        if let Some(refused) = &kept.refused {
+            return Some(Refused { why, ..refused.clone() });
+        }
+        let Kept { texts, choice, .. } = kept;
+        if texts.is_empty() {
+            return None;
+        }
+        let bridges = self.told_of(texts);
+        Some(Refused { texts: texts.clone(), choice: choice.clone(), why, bridges })
+    }
+
+    /// Bridges of these texts that the plugin was told of last. None where the file cannot be read.
+    fn told_of(&self, texts: &[Text]) -> BTreeMap<String, Vec<String>> {
+        let text = state_file::read(&self.promise_path(), state_file::LONGEST).ok();
+        let told = text.and_then(|text| serde_json::from_slice::<Told>(&text).ok());
+        let Told { mut bridges, origins, not_in_force } = told.unwrap_or_default();
+        bridges.retain(|name, _| {
+            // Of one origin only, it is not named.
+            let is_ours =
+                origins.get(name).is_none_or(|origin| texts.iter().any(|text| shown(text) == origin));
+            is_ours && !not_in_force.iter().any(|policy| policy.bridges.contains_key(name))
+        });
+        bridges
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[test]
+    fn bridges_of_refused_texts_are_those_that_no_policy_of_the_cluster_has() {
+        let folder = TempDir::new().unwrap();
+        let state = State::lock(folder.path()).unwrap();
+        let texts = vec![Text { origin: "-".into(), yaml: "interfaces: 1".into() }];
+        let kept = Kept { texts, ..Kept::default() };
+        assert!(state.refuse(&kept, "wrong").unwrap().bridges.is_empty());
+        assert_eq!(state.refuse(&Kept::default(), "wrong"), None);
+        let told = r#"{"version": 1, "policy": "standard input, policy b",
+            "bridges": {"octbr": ["enp6s0"], "br-b": [], "br-c": []},
+            "origins": {"octbr": "standard input", "br-b": "policy b"},
+            "not_in_force": [{"policy": "c", "why": "", "bridges": {"br-c": []}}]}"#;
+        fs::write(state.promise_path(), told).unwrap();
+        let refused = state.refuse(&kept, "one\ntwo");
+        let kept = Kept { refused, ..Kept::default() };
+        let told = kept.not_in_force(&BTreeSet::new()).unwrap();
+        assert_eq!((told.policy.as_str(), told.why.as_str()), ("standard input", "one; two"));
+        assert_eq!(told.bridges, BTreeMap::from([("octbr".to_owned(), vec!["enp6s0".to_owned()])]));
+        assert!(kept.not_in_force(&BTreeSet::from(["octbr"])).unwrap().bridges.is_empty());
+        // The next process knows the bridges from the kept file, and reads the texts again.
+        fs::remove_file(state.promise_path()).unwrap();
+        let again = state.refuse(&kept, "three").unwrap();
+        assert_eq!(again.bridges.len(), 1);
+        assert_eq!(kept.restored().texts, again.texts);
+    }
+}
