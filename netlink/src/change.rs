@@ -8,7 +8,7 @@ use rtnetlink::packet_route::link::{
 
 use crate::family::arp_notify_attribute;
 use crate::name::{alias_attribute, validate_index, validate_link_name};
-use crate::{BridgeOptions, Error, LinkId, MacAddress, Netlink, PortFlags, Result};
+use crate::{BondOption, BondOptions, BridgeOptions, Error, LinkId, MacAddress, Netlink, PortFlags, Result};
 
 /// Changes to a link; `None` leaves a value unchanged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,6 +66,25 @@ impl Netlink {
         self.change_existing(message, || format!("change options of bridge {index}")).await
     }
 
+    /// Changes options of a bond with one message; sends none if there is no change.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`] if there is no such link; [`Error::Invalid`] for a value that is not one of an option; every
+    /// other [`Error`] of a request.
+    pub async fn change_bond(&self, index: u32, options: &BondOptions) -> Result<()> {
+        if options.is_empty() {
+            return Ok(());
+        }
+        let attempt = || {
+            let all: Vec<String> = options.iter().map(|(name, value)| format!("{name} {value}")).collect();
+            format!("change options of bond {index} ({})", all.join(", "))
+        };
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.attributes.push(bond_info(options, attempt)?);
+        self.change_existing(message, attempt).await
+    }
+
     /// Changes flags of a bridge port with one message; sends none if there is no change.
     ///
     /// # Errors
@@ -102,6 +121,20 @@ impl Netlink {
         validate_index(message.header.index, &attempt)?;
         self.change(RouteNetlinkMessage::NewLink(message), 0, attempt).await
     }
+}
+
+/// Options of a bond as an attribute of a message about it.
+pub(crate) fn bond_info(options: &BondOptions, attempt: impl Fn() -> String) -> Result<LinkAttribute> {
+    let mut attributes = Vec::new();
+    for (name, value) in options {
+        let attribute = BondOption::named(name).and_then(|option| option.attribute(value));
+        let reason = || format!("a bond has no option {name} with the value {value:?}");
+        attributes.push(attribute.ok_or_else(|| Error::Invalid { attempt: attempt(), reason: reason() })?);
+    }
+    Ok(LinkAttribute::LinkInfo(vec![
+        LinkInfo::Kind(InfoKind::Bond),
+        LinkInfo::Data(InfoData::Bond(attributes)),
+    ]))
 }
 
 /// Flags of a bridge port as an attribute of a message about its link; `None` if none is stated.

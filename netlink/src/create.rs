@@ -8,11 +8,13 @@ use rtnetlink::packet_route::link::{
     InfoData, InfoKind, InfoVeth, InfoVlan, InfoVrf, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 
-use crate::change::port_info;
+use crate::change::{bond_info, port_info};
 use crate::family::no_link_local_attribute;
 use crate::name::{alias_attribute, validate_index, validate_link_name};
 use crate::netlink::CREATE_NEW;
-use crate::{BridgeOptions, Error, LinkChange, MacAddress, Namespace, Netlink, PortFlags, Result};
+use crate::{
+    BondOptions, BridgeOptions, Error, LinkChange, MacAddress, Namespace, Netlink, PortFlags, Result,
+};
 
 /// VLAN ids of a link; IEEE 802.1Q reserves 0 and 4095.
 pub(crate) const VLAN_IDS: std::ops::RangeInclusive<u16> = 1..=4094;
@@ -78,6 +80,21 @@ pub struct NewVrf {
     pub alias: Option<String>,
     /// Set it up at once.
     pub up: bool,
+}
+
+/// A bond to create, without ports.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewBond {
+    /// Name.
+    pub name: String,
+    /// Hardware address. A bond without an explicit one takes that of its first port.
+    pub mac: Option<MacAddress>,
+    /// MTU in bytes, which its ports get; 1500 if `None`.
+    pub mtu: Option<u32>,
+    /// Group to be born in; the kernel's default, 0, if `None`.
+    pub group: Option<u32>,
+    /// Options; the kernel's defaults for others.
+    pub options: BondOptions,
 }
 
 /// A veth pair to create, its peer in another namespace.
@@ -185,6 +202,19 @@ impl Netlink {
         ]));
         let after = After { alias: vrf.alias.as_deref(), ..After::default() };
         self.create(message, &vrf.name, &after, "vrf", attempt).await
+    }
+
+    /// Creates a bond.
+    ///
+    /// # Errors
+    /// [`Error::is_exists`] if a link has the name; [`Error::Invalid`] for a value that is not one of an option; every
+    /// other [`Error`] of a request.
+    pub async fn create_bond(&self, bond: &NewBond) -> Result<()> {
+        let attempt = || format!("create bond {}", bond.name);
+        let mut message = described(&bond.name, bond.mac, bond.mtu)?;
+        message.attributes.extend(bond.group.map(LinkAttribute::Group));
+        message.attributes.push(bond_info(&bond.options, attempt)?);
+        self.create(message, &bond.name, &After::default(), "bonding", attempt).await
     }
 
     /// Creates a veth pair with one message: both ends have their names, addresses and MTUs from the

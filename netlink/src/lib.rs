@@ -20,6 +20,7 @@
 
 mod address;
 mod ask;
+mod bond;
 mod bridge;
 mod change;
 mod channel;
@@ -47,9 +48,10 @@ mod wire;
 
 pub use address::{Address, NewAddress};
 pub use ask::ask;
+pub use bond::{BondOption, BondOptions};
 pub use bridge::{BridgeOptions, Port, PortFlags, PortState};
 pub use change::LinkChange;
-pub use create::{NewBridge, NewVeth, NewVlan, NewVrf, VethPeer};
+pub use create::{NewBond, NewBridge, NewVeth, NewVlan, NewVrf, VethPeer};
 pub use error::{Error, Result};
 pub use events::{Event, EventGroups, Events};
 pub use inside::{Inside, Started};

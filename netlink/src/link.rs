@@ -9,7 +9,8 @@ use rtnetlink::packet_core::{
 };
 use rtnetlink::packet_route::link::{InfoVlan, InfoVrf, LinkHeader};
 
-use crate::{BridgeOptions, LinkIpv6, LinkOptions, MacAddress, Port, PortState, link_option};
+use crate::bond;
+use crate::{BondOptions, BridgeOptions, LinkIpv6, LinkOptions, MacAddress, Port, PortState, link_option};
 
 /// Length of `struct ifinfomsg`.
 pub(crate) const LINK_HEADER: usize = 16;
@@ -85,6 +86,8 @@ pub enum LinkKind {
         /// The table.
         table: u32,
     },
+    /// A bond, with every option this kernel reports.
+    Bond(BondOptions),
     /// One end of a veth pair.
     Veth,
     /// Another type, by the kernel's name.
@@ -243,6 +246,7 @@ impl Link {
                         "bridge" => LinkKind::Bridge(BridgeOptions::default()),
                         "vlan" => LinkKind::Vlan { id: 0, protocol: 0 },
                         "vrf" => LinkKind::Vrf { table: 0 },
+                        "bond" => LinkKind::Bond(BondOptions::new()),
                         "veth" => LinkKind::Veth,
                         other => LinkKind::Other(other.to_owned()),
                     }
@@ -251,6 +255,7 @@ impl Link {
                     *options = BridgeOptions::decode(nla.value())?;
                     self.options.extend(link_option::of_bridge(nla.value())?);
                 }
+                (libc::IFLA_INFO_DATA, LinkKind::Bond(options)) => *options = bond::decode(nla.value())?,
                 (libc::IFLA_INFO_DATA, LinkKind::Vlan { id, protocol }) => {
                     for nla in NlasIterator::new(nla.value()) {
                         let nla = nla?;

@@ -61,8 +61,10 @@ fn node(nics: &[&str]) -> Observed {
 /// What the policy stands on: all names that it does not say how to make.
 fn nics(desired: &Desired) -> Vec<&str> {
     let made = |name: &str| {
-        let made = |kind: &Kind| matches!(kind, Kind::Vlan { .. } | Kind::Bridge { .. } | Kind::Vrf { .. });
-        desired.interfaces.iter().any(|entry| entry.name == name && entry.kind.as_ref().is_some_and(made))
+        desired
+            .interfaces
+            .iter()
+            .any(|entry| entry.name == name && entry.kind.as_ref().is_some_and(Kind::is_made))
     };
     let mut names: Vec<&str> = Vec::new();
     for entry in &desired.interfaces {

@@ -87,7 +87,7 @@ impl Other {
 pub(crate) fn made_here(desired: &Desired) -> Vec<String> {
     let mut names = Vec::new();
     for entry in &desired.interfaces {
-        let is_made = matches!(entry.kind, Some(Kind::Vlan { .. } | Kind::Bridge { .. } | Kind::Vrf { .. }));
+        let is_made = entry.kind.as_ref().is_some_and(Kind::is_made);
         if is_made && matches!(entry.state, Wanted::Up | Wanted::Down) {
             names.push(entry.name.clone());
         }

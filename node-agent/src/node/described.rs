@@ -1,9 +1,10 @@
 //! The present state in nmstate's words, such that planning it changes nothing.
 
 use ipnet::IpNet;
+use octavia_bridge_netlink::{BondOption, BondOptions};
 use serde_json::{Map, Value, json};
 
-use super::desired::options;
+use super::desired::{follows_its_port, options};
 use super::marker;
 use super::observed::{Kind, Link, MAIN_TABLE, Observed, Route};
 
@@ -32,7 +33,12 @@ fn interface(observed: &Observed, name: &str, link: &Link) -> Option<Value> {
     put("type", json!(link.kind.word()));
     put("state", json!(if link.up { "up" } else { "down" }));
     put("mtu", json!(link.mtu));
-    if let Some(mac) = link.mac.as_ref().filter(|_| link.kind != Kind::Loopback) {
+    let has_own_mac = match &link.kind {
+        Kind::Loopback => false,
+        Kind::Bond { options } => !follows_its_port(options),
+        _ => true,
+    };
+    if let Some(mac) = link.mac.as_ref().filter(|_| has_own_mac) {
         put("mac-address", json!(mac));
     }
     match &link.kind {
@@ -60,11 +66,15 @@ fn interface(observed: &Observed, name: &str, link: &Link) -> Option<Value> {
             let ports: Vec<&str> = declared_ports(observed, name).collect();
             put("vrf", json!({ "port": ports, "route-table-id": table }));
         }
+        Kind::Bond { options } => {
+            let ports: Vec<&str> = declared_ports(observed, name).collect();
+            put("link-aggregation", aggregation(options, &ports));
+        }
         Kind::Ethernet | Kind::Loopback | Kind::Other(_) => {}
     }
-    // What a port of a bridge may have of addresses does not work, and no policy may ask for it.
+    // What a port of a bridge or bond may have of addresses does not work, and no policy may ask for it.
     let master = link.master.as_ref().and_then(|master| observed.links.get(master));
-    if master.is_some_and(|master| matches!(master.kind, Kind::Bridge { .. })) {
+    if master.is_some_and(|master| master.kind.takes_frames()) {
         return Some(Value::Object(entry));
     }
     let mut put = |key: &str, value: Value| drop(entry.insert(key.to_owned(), value));
@@ -92,6 +102,20 @@ fn interface(observed: &Observed, name: &str, link: &Link) -> Option<Value> {
         put("ipv6", block);
     }
     Some(Value::Object(entry))
+}
+
+/// The mode of a bond, its options without those that only other modes have, and its ports.
+fn aggregation(options: &BondOptions, ports: &[&str]) -> Value {
+    let mode = options.get("mode").map_or("", String::as_str);
+    let mut values = Map::new();
+    for (name, text) in options.iter().filter(|(name, _)| *name != "mode") {
+        if BondOption::named(name).is_some_and(|option| option.is_of(mode)) && !text.is_empty() {
+            let number = text.parse::<u64>().map(Value::from);
+            let value = number.or_else(|_| text.parse::<bool>().map(Value::from));
+            values.insert(name.clone(), value.unwrap_or_else(|_| json!(text)));
+        }
+    }
+    json!({ "mode": mode, "options": values, "port": ports })
 }
 
 /// Whether a policy can say all that the route is, and it does not lead to a pod.

@@ -5,6 +5,7 @@
 //! ten tries to put right.
 
 mod alternative;
+mod bond;
 mod bounds;
 mod common;
 mod document;
@@ -25,11 +26,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use octavia_bridge_netlink::{LinkOptions, MacAddress};
+use octavia_bridge_netlink::{BondOptions, LinkOptions, MacAddress};
 
 use crate::node::observed::MAIN_TABLE;
 
 pub(crate) use alternative::with_alternatives;
+pub(crate) use bond::{effective, follows_its_port};
 pub(crate) use document::{Text, documents, read, read_any};
 pub(crate) use problem::Problems;
 pub(crate) use selector::{Choice, Label};
@@ -84,6 +86,27 @@ pub(crate) enum Kind {
         ports: Option<Vec<String>>,
         table: Option<u32>,
     },
+    /// With what the policy says of its options, the mode among them; `primary` is a name.
+    Bond {
+        options: BondOptions,
+        ports: Option<Vec<String>>,
+    },
+}
+
+impl Kind {
+    /// Whether this program makes such links.
+    pub(crate) fn is_made(&self) -> bool {
+        !matches!(self, Self::Ethernet | Self::Loopback)
+    }
+
+    /// What it is called if it takes all frames that arrive at its ports, so that these can have no addresses.
+    pub(crate) fn takes_frames(&self) -> Option<&'static str> {
+        match self {
+            Self::Bridge { .. } => Some("bridge"),
+            Self::Bond { .. } => Some("bond"),
+            _ => None,
+        }
+    }
 }
 
 /// What is to become of the interface.
@@ -148,8 +171,17 @@ impl Interface {
     /// The ports this interface wants, if it is one that has ports and says so.
     pub(crate) fn ports(&self) -> &[String] {
         match &self.kind {
-            Some(Kind::Bridge { ports: Some(ports), .. } | Kind::Vrf { ports: Some(ports), .. }) => ports,
+            Some(
+                Kind::Bridge { ports: Some(ports), .. }
+                | Kind::Vrf { ports: Some(ports), .. }
+                | Kind::Bond { ports: Some(ports), .. },
+            ) => ports,
             _ => &[],
         }
+    }
+
+    /// As [`Kind::takes_frames`].
+    pub(crate) fn takes_frames(&self) -> Option<&'static str> {
+        self.kind.as_ref().and_then(Kind::takes_frames)
     }
 }

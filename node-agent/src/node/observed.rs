@@ -12,7 +12,7 @@ mod scope;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use octavia_bridge_netlink::{LinkOption, LinkOptions};
+use octavia_bridge_netlink::{BondOptions, LinkOption, LinkOptions};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use address::{Address, Detail};
@@ -75,6 +75,10 @@ pub(crate) enum Kind {
     },
     Vrf {
         table: u32,
+    },
+    Bond {
+        /// `primary` is a name.
+        options: BondOptions,
     },
     /// By the kernel's name for it.
     Other(String),
@@ -151,7 +155,13 @@ impl Kind {
             Self::Vlan { .. } => "vlan",
             Self::Bridge { .. } => "linux-bridge",
             Self::Vrf { .. } => "vrf",
+            Self::Bond { .. } => "bond",
             Self::Other(kind) => kind,
         }
+    }
+
+    /// Whether it takes all frames that arrive at its ports.
+    pub(crate) fn takes_frames(&self) -> bool {
+        matches!(self, Self::Bridge { .. } | Self::Bond { .. })
     }
 }

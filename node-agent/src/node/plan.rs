@@ -5,6 +5,7 @@
 //! MTU from a base interface that is itself about to change).
 
 mod addresses;
+mod bond;
 mod create;
 mod defaults;
 mod delete;
@@ -134,7 +135,7 @@ pub(crate) fn scope(desired: &Desired) -> Scope {
             scope.addresses_of.insert(interface.name.clone());
         }
         // A port has none, or it is told.
-        if matches!(interface.kind, Some(Kind::Bridge { .. })) {
+        if interface.takes_frames().is_some() {
             scope.addresses_of.extend(interface.ports().iter().cloned());
         }
         // These are what may have to be deleted, with or without a word of their ports. A bridge that stays never is.
@@ -168,8 +169,10 @@ struct Planner<'a> {
     model: Observed,
     /// What steps had to take away that nobody asked to be gone.
     displaced: Vec<Step>,
-    /// Links that become ports of bridges.
+    /// Links that become ports of bridges or bonds.
     emptied: BTreeSet<String>,
+    /// VLANs that go down for a while with a bond of which something changes.
+    lowered: BTreeSet<String>,
     steps: Vec<Planned>,
     missing: Vec<Missing>,
     warnings: Vec<String>,
@@ -189,6 +192,7 @@ impl<'a> Planner<'a> {
             model: observed.clone(),
             displaced: Vec::new(),
             emptied: BTreeSet::new(),
+            lowered: BTreeSet::new(),
             steps: Vec::new(),
             missing: Vec::new(),
             warnings: Vec::new(),

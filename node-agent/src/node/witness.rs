@@ -131,10 +131,9 @@ impl Witness {
             }
         }
         for entry in &desired.interfaces {
-            let bridge = by_name.get(entry.name.as_str()).filter(|_| {
-                entry.state == Wanted::Up
-                    && matches!(entry.kind, Some(Kind::Bridge { .. } | Kind::Vrf { .. }))
-            });
+            let bridge = by_name
+                .get(entry.name.as_str())
+                .filter(|_| entry.state == Wanted::Up && entry.kind.as_ref().is_some_and(Kind::is_made));
             let Some(bridge) = bridge else { continue };
             for port in entry.ports() {
                 // A policy may use an alternative name.
@@ -311,6 +310,7 @@ fn kind(link: &Link) -> String {
         }
         LinkKind::Vrf { table } => format!("VRF {table}"),
         LinkKind::Veth => "veth".into(),
+        LinkKind::Bond(_) => "bond".into(),
         LinkKind::Other(kind) => kind.clone(),
         LinkKind::None => String::new(),
     }

@@ -62,9 +62,7 @@ impl Marks {
     async fn keep(&mut self, netlink: &Netlink, desired: &Desired) -> Vec<String> {
         let mut names: BTreeSet<String> = self.witness.names().map(ToOwned::to_owned).collect();
         for entry in &desired.interfaces {
-            let is_made =
-                matches!(entry.kind, Some(Kind::Bridge { .. } | Kind::Vlan { .. } | Kind::Vrf { .. }));
-            if is_made && entry.state != Wanted::Ignore {
+            if entry.kind.as_ref().is_some_and(Kind::is_made) && entry.state != Wanted::Ignore {
                 names.insert(entry.name.clone());
             }
         }

@@ -11,13 +11,13 @@ fn wrong_input_is_told_with_status_2_and_touches_nothing() {
         for (words, yaml, part) in [
             (
                 "apply -f -",
-                "interfaces: [{name: v, vlan: {id: 4095}}, {name: b, type: bond}]",
+                "interfaces: [{name: v, vlan: {id: 4095}}, {name: b, type: ovs-bridge}]",
                 "interfaces[0].vlan.id: 4095",
             ),
             (
                 "apply -f -",
-                "interfaces: [{name: v, vlan: {id: 4095}}, {name: b, type: bond}]",
-                "interfaces[1].type: bond",
+                "interfaces: [{name: v, vlan: {id: 4095}}, {name: b, type: ovs-bridge}]",
+                "interfaces[1].type: ovs-bridge",
             ),
             ("apply -f /nowhere", "", "read /nowhere: No such file"),
             ("apply", "", "none was applied yet"),
@@ -70,12 +70,14 @@ fn kubernetes_nmstate_at_work_makes_the_agent_stand_down() {
 #[test]
 fn ours_only_applies_the_rest_and_names_what_it_left() {
     on_a_node(|node| {
-        let mixed = format!("{POLICY}- {{name: bond0, type: bond, state: up}}\n");
+        let mixed = format!("{POLICY}- {{name: br-ex, type: ovs-bridge, state: up}}\n");
         assert_eq!(node.run("apply -f -", &mixed).status, 2);
         let answer = node.run("apply --ours-only -f -", &mixed);
         assert_eq!(answer.status, 0, "{}", answer.stderr);
         assert!(
-            answer.stderr.contains("left alone: interfaces[1].type: bond: not supported"),
+            answer.stderr.contains(
+                "left alone: interfaces[1]: br-ex is left out as a whole: type: ovs-bridge: not supported"
+            ),
             "{}",
             answer.stderr
         );

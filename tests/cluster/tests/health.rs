@@ -148,11 +148,11 @@ fn a_policy_that_is_refused_is_told_as_one_that_fails() {
         });
         admin.create(path, &object);
     };
-    policy("refused-bond", json!([{"name": "bond0", "type": "bond"}]));
+    policy("refused-ovs", json!([{"name": "bond0", "type": "ovs-bridge"}]));
     let failed = "octavia_bridge_policy_state{state=\"failed\"}";
     agent.wait("counts it as failed", |agent| agent.figure(failed).filter(|value| *value == 1.0));
     let Page { status, text } = agent.page("/readyz");
-    assert!(text.contains("note  policy   policy refused-bond is not in force: refused-bond: "), "{text}");
+    assert!(text.contains("note  policy   policy refused-ovs is not in force: refused-ovs: "), "{text}");
     assert!(status == 200 && !text.contains("no policy applies"), "no pod waits for it\n{text}");
     assert_eq!(agent.figure("octavia_bridge_applies_total{result=\"failed\"}"), Some(1.0));
     policy("refused-octbr", json!([{"name": "octbr", "type": "linux-bridge", "mtu": "big"}]));
@@ -163,7 +163,7 @@ fn a_policy_that_is_refused_is_told_as_one_that_fails() {
         text.contains(warns).then_some(())
     });
     assert!(agent.probe("ready").0);
-    for name in ["refused-bond", "refused-octbr"] {
+    for name in ["refused-ovs", "refused-octbr"] {
         admin.delete(&format!("{path}/{name}"));
     }
     agent.wait("knows that they are gone", |agent| agent.figure(failed).filter(|value| *value == 0.0));

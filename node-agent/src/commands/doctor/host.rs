@@ -141,9 +141,7 @@ pub(super) fn rivals(cli: &Cli, options: &Doctor, desired: &Desired, links: &[Li
             "remove kubernetes-nmstate or this agent from this node; otherwise they undo each other's work";
         findings.push(Finding::fail(RIVALS, running.to_string(), remedy));
     }
-    let virtual_ones = up(desired).filter(|entry| {
-        matches!(entry.kind, Some(Kind::Vlan { .. } | Kind::Bridge { .. } | Kind::Vrf { .. }))
-    });
+    let virtual_ones = up(desired).filter(|entry| entry.kind.as_ref().is_some_and(Kind::is_made));
     for entry in virtual_ones {
         let Some(link) = links.iter().find(|link| link.name == entry.name) else { continue };
         let state = fs::read_to_string(options.network_manager_devices.join(link.index.to_string()));

@@ -1,5 +1,7 @@
 //! One step, as requests to the kernel.
 
+mod bond;
+
 use nl::{
     BridgeOptions, LinkChange, LinkKind, LinkOption, LinkOptions, MacAddress, Netlink, NewBridge, NewVlan,
     NewVrf, NextHop,
@@ -87,6 +89,7 @@ pub(crate) async fn take(netlink: &Netlink, step: &Step) -> Result<bool, Error> 
             Ok(netlink.change_bridge(index(netlink, name).await?, &options).await?)
         }
         Step::SetOption { option, value, .. } => set_option(netlink, name, *option, *value).await,
+        Step::SetBond { option, value, .. } => bond::set(netlink, name, option, value).await,
         Step::SetIpv6 { setting, on, .. } => Ok(write_ipv6(name, *setting, *on)?),
         Step::AddAddress { address, detail, .. } => {
             let address = Address { net: *address, detail: detail.clone() };
@@ -184,6 +187,7 @@ async fn others_by_now(netlink: &Netlink, planned: &Planned) -> Result<Option<St
         Step::SetOption { option, value, .. } => {
             link.options.get(option).is_some_and(|now| option.is_same(*now, *value))
         }
+        Step::SetBond { option, value, .. } => bond::has(netlink, &link, option, value).await?,
         _ => true,
     };
     Ok((!as_left).then(|| format!("{name} was changed again")))
@@ -250,6 +254,7 @@ async fn create(netlink: &Netlink, new: &NewLink) -> Result<(), Error> {
                 .await?;
             later.mac = mac;
         }
+        Kind::Bond { options } => bond::create(netlink, new, mac, options).await?,
         other => return Err(Error::Refused(format!("no link of type {} can be made", other.word()))),
     }
     let Some(link) = netlink.link(&new.name).await?.filter(|link| is_half_made(new, link)) else {
@@ -301,7 +306,7 @@ async fn delete_made(netlink: &Netlink, new: &NewLink) -> Result<(), Error> {
         tracing::info!("{} stays: this program did not make it", new.name);
         return Ok(());
     }
-    if matches!(link.kind, LinkKind::Bridge(_) | LinkKind::Vrf { .. }) {
+    if matches!(link.kind, LinkKind::Bridge(_) | LinkKind::Vrf { .. } | LinkKind::Bond(_)) {
         let ports = netlink.ports(link.index).await?;
         if !ports.is_empty() {
             let names: Vec<&str> = ports.iter().map(|port| port.name.as_str()).collect();

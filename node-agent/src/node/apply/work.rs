@@ -45,6 +45,7 @@ pub(super) struct Work<'a> {
     desired: &'a Desired,
     pub(super) journal: Option<Journal>,
     pub(super) done: Vec<Planned>,
+    /// VRFs and bonds: a link that comes to one or leaves one may lose something.
     vrfs: BTreeSet<String>,
     /// What others have, and had to go for a while.
     owed: Vec<Step>,
@@ -59,7 +60,7 @@ impl<'a> Work<'a> {
         before: &Observed,
         directory: &Path,
     ) -> Self {
-        let is_vrf = |(_, link): &(&String, &Link)| matches!(link.kind, Kind::Vrf { .. });
+        let is_vrf = |(_, link): &(&String, &Link)| matches!(link.kind, Kind::Vrf { .. } | Kind::Bond { .. });
         let mut work = Self {
             vrfs: before.links.iter().filter(is_vrf).map(|(name, _)| name.clone()).collect(),
             netlink,
@@ -174,7 +175,7 @@ impl<'a> Work<'a> {
         if let (Step::Create(new), Step::Delete(made)) = (&mut planned.apply, &mut planned.undo) {
             let token = token();
             (new.token, made.token) = (Some(token), Some(token));
-            if let Kind::Vrf { .. } = new.kind {
+            if let Kind::Vrf { .. } | Kind::Bond { .. } = new.kind {
                 self.vrfs.insert(new.name.clone());
             }
         }

@@ -25,8 +25,13 @@ impl Desired {
             changed |= rename(&mut entry.name, names);
             match &mut entry.kind {
                 Some(Kind::Vlan { base: Some(base), .. }) => changed |= rename(base, names),
-                Some(Kind::Bridge { ports: Some(ports), .. } | Kind::Vrf { ports: Some(ports), .. }) => {
-                    for port in ports {
+                Some(Kind::Bridge { ports, .. } | Kind::Vrf { ports, .. }) => {
+                    for port in ports.iter_mut().flatten() {
+                        changed |= rename(port, names);
+                    }
+                }
+                Some(Kind::Bond { ports, options }) => {
+                    for port in ports.iter_mut().flatten().chain(options.get_mut("primary")) {
                         changed |= rename(port, names);
                     }
                 }

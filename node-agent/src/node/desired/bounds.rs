@@ -135,13 +135,18 @@ fn check_port(index: &Index<'_>, controller: &Interface, port: &str, invalid: &i
     if entry.state == State::Absent {
         invalid("port", format!("{port} is to be absent"));
     }
-    let bridge = matches!(controller.kind, Some(Kind::Bridge { .. }));
-    if bridge && matches!(entry.kind, Some(Kind::Bridge { .. } | Kind::Loopback | Kind::Vrf { .. })) {
-        invalid("port", format!("{port} is of a type that cannot be a port of a bridge"));
+    let Some(sort) = controller.takes_frames() else { return };
+    let cannot_be = match entry.kind {
+        Some(Kind::Bridge { .. } | Kind::Loopback | Kind::Vrf { .. }) => true,
+        Some(Kind::Bond { .. }) => sort == "bond",
+        _ => false,
+    };
+    if cannot_be {
+        invalid("port", format!("{port} is of a type that cannot be a port of a {sort}"));
     }
-    // What arrives at the port goes to the bridge: an address would never answer.
-    if bridge && (wants_addresses(entry.ipv4.as_ref()) || wants_addresses(entry.ipv6.as_ref())) {
-        invalid("port", format!("{port} has addresses, which a port of a bridge cannot have"));
+    // What arrives at the port goes to the bridge or bond: an address would never answer.
+    if wants_addresses(entry.ipv4.as_ref()) || wants_addresses(entry.ipv6.as_ref()) {
+        invalid("port", format!("{port} has addresses, which a port of a {sort} cannot have"));
     }
 }
 

@@ -13,7 +13,7 @@ const MAY_BE_EMPTY: [(&str, &str); 6] = [
     ("ethtool", "leave it out; `ethtool` sets it"),
     ("dispatch", "leave it out; a unit of systemd can run a script"),
     ("alt-names", "leave it out; `ip link property add` or udev gives a link other names"),
-    ("controller", "list the interface among the ports of its bridge or VRF"),
+    ("controller", "list the interface among the ports of its bridge, bond or VRF"),
 ];
 
 /// Takes them out of an entry of `interfaces`, and says which of them are not supported.

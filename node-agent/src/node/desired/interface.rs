@@ -6,11 +6,11 @@ use serde_json::Value;
 use super::field::Fields;
 use super::problem::Findings;
 use super::section::{self, Read};
-use super::{Interface, Kind, State, common, ip};
+use super::{Interface, Kind, State, bond, common, follows_its_port, ip};
 use crate::node::marker;
 
 /// The known values of `type`.
-const SORTS: [&str; 6] = ["ethernet", "veth", "loopback", "vlan", "linux-bridge", "vrf"];
+const SORTS: [&str; 7] = ["ethernet", "veth", "loopback", "vlan", "linux-bridge", "bond", "vrf"];
 /// Largest MTU a policy may ask for: that of a VRF. `lo` has 65536.
 const MAX_MTU: i64 = 65_575;
 /// Smallest MTU an IPv4 link may have (`ETH_MIN_MTU`).
@@ -75,6 +75,13 @@ fn read_entry(path: String, value: Value, findings: &Findings) -> Option<Interfa
     if interface.mac.is_some_and(|mac| mac.is_multicast() || mac.is_zero()) {
         fields.invalid("mac-address", "a link cannot have a multicast address or the zero address");
     }
+    if interface.mac.is_some()
+        && let Some(Kind::Bond { options, .. }) = &interface.kind
+        && follows_its_port(options)
+    {
+        let text = "with fail_over_mac active a bond has its active port's address; leave it out";
+        fields.invalid("mac-address", text);
+    }
     fields.finish();
     Some(interface)
 }
@@ -98,12 +105,14 @@ fn kind(fields: &mut Fields<'_>, stated: Option<&str>, name: &str, state: State)
     let vlan = fields.take("vlan");
     let bridge = fields.take("bridge");
     let vrf = fields.take("vrf");
+    let bond = fields.take("link-aggregation");
     let ethernet = fields.take("ethernet");
-    let implied = match (&vlan, &bridge, &vrf) {
-        (None, None, None) if ethernet.is_some() => Some("ethernet"),
-        (Some(_), None, None) => Some("vlan"),
-        (None, Some(_), None) => Some("linux-bridge"),
-        (None, None, Some(_)) => Some("vrf"),
+    let implied = match (&vlan, &bridge, &vrf, &bond) {
+        (None, None, None, None) if ethernet.is_some() => Some("ethernet"),
+        (Some(_), None, None, None) => Some("vlan"),
+        (None, Some(_), None, None) => Some("linux-bridge"),
+        (None, None, Some(_), None) => Some("vrf"),
+        (None, None, None, Some(_)) => Some("bond"),
         _ if name == "lo" => Some("loopback"),
         _ => None,
     };
@@ -112,6 +121,7 @@ fn kind(fields: &mut Fields<'_>, stated: Option<&str>, name: &str, state: State)
         ("vlan", &vlan, &["vlan"][..]),
         ("bridge", &bridge, &["linux-bridge"]),
         ("vrf", &vrf, &["vrf"]),
+        ("link-aggregation", &bond, &["bond"]),
         ("ethernet", &ethernet, &["ethernet", "veth"]),
     ] {
         if value.is_some() && !sort.is_some_and(|sort| owners.contains(&sort)) {
@@ -131,6 +141,7 @@ fn kind(fields: &mut Fields<'_>, stated: Option<&str>, name: &str, state: State)
             section::read_vlan(section(fields, "vlan", vlan)?, needs_id)
         }
         "linux-bridge" => section::read_bridge(section(fields, "bridge", bridge)?),
+        "bond" => bond::read(section(fields, "link-aggregation", bond)?).into(),
         // The last of the known ones.
         _ => section::read_vrf(section(fields, "vrf", vrf)?).into(),
     })

@@ -142,24 +142,25 @@ fn bridge_port(path: String, value: Value, findings: &Findings) -> Option<(Strin
 
 pub(super) fn read_vrf(mut vrf: Fields<'_>) -> Kind {
     let table = vrf.number_as("route-table-id", 1, u32::MAX.into());
-    let key = if vrf.take_if_absent("port") { "ports" } else { "port" };
-    let ports = vrf.list(key).map(|items| {
-        let findings = vrf.findings();
-        let name = |(path, item): (String, Value)| match item.as_str().map(validate_link_name) {
-            Some(Ok(())) => item.as_str().map(ToOwned::to_owned),
-            Some(Err(error)) => {
-                findings.invalid(path, error.to_string());
-                None
-            }
-            None => {
-                findings.invalid(path, "must be the name of an interface");
-                None
-            }
-        };
-        items.into_iter().filter_map(name).collect()
-    });
+    let ports = port_names(&mut vrf);
     vrf.finish();
     Kind::Vrf { ports, table }
+}
+
+/// The list of ports of a section that states nothing of a port but its name. nmstate accepts both spellings of the key.
+pub(super) fn port_names(section: &mut Fields<'_>) -> Option<Vec<String>> {
+    let key = if section.take_if_absent("port") { "ports" } else { "port" };
+    let items = section.list(key)?;
+    let findings = section.findings();
+    let mut names = Vec::new();
+    for (path, item) in items {
+        match item.as_str().map(|name| (name, validate_link_name(name))) {
+            Some((name, Ok(()))) => names.push(name.to_owned()),
+            Some((_, Err(error))) => findings.invalid(path, error.to_string()),
+            None => findings.invalid(path, "must be the name of an interface"),
+        }
+    }
+    Some(names)
 }
 
 /// Of hardware: only what it has without being told.

@@ -1,5 +1,6 @@
 //! Documents as they are met in the field, and wrong ones.
 
+mod bonds;
 mod keys;
 mod limits;
 mod schema;
@@ -135,7 +136,7 @@ fn every_problem_is_told_at_once_with_its_path() {
 hostname: x
 interfaces:
 - {name: this-name-is-too-long, type: vlan, vlan: {base-iface: a, id: 4095}}
-- {name: b, type: bond, link-aggregation: {mode: active-backup}}
+- {name: b, type: ovs-bridge, ovs-bridge: {}}
 - {name: c, type: linux-bridge, bridge: {options: {vlan-protocol: 802.1ad}, port: [{name: c1, vlan: {mode: trunk}}]}}
 - {name: d, type: ethernet, ethernet: {sr-iov: {total-vfs: 2}}, ipv4: {dhcp: true}}
 - {type: ethernet, mtu: 3}
@@ -146,7 +147,7 @@ route-rules: {config: [{ip-from: 10.0.0.0/8}]}
     for start in [
         "interfaces[0].name: ",
         "interfaces[0].vlan.id: 4095 is out of bounds, 1 to 4094",
-        "interfaces[1].type: bond: not supported",
+        "interfaces[1].type: ovs-bridge: not supported",
         "interfaces[2].bridge.options.vlan-protocol: 802.1ad: not supported",
         "interfaces[2].bridge.port[0].vlan.mode: not supported",
         "interfaces[3].ethernet.sr-iov.total-vfs: 2: not supported",

@@ -107,6 +107,13 @@ fn kind(link: &nl::Link, named: impl Fn(u32) -> Option<String>) -> Kind {
             Kind::Vlan { base, id: *id }
         }
         LinkKind::Vrf { table } => Kind::Vrf { table: *table },
+        LinkKind::Bond(options) => {
+            let mut options = options.clone();
+            if let Some(primary) = options.get_mut("primary") {
+                *primary = primary.parse().ok().and_then(named).unwrap_or_default();
+            }
+            Kind::Bond { options }
+        }
         LinkKind::Veth => Kind::Ethernet,
         LinkKind::Other(other) => Kind::Other(other.clone()),
         LinkKind::None if link.loopback => Kind::Loopback,

@@ -53,6 +53,12 @@ async fn some(netlink: &Netlink, scope: &Scope) -> nl::Result<Option<Observed>> 
         // Also by an alternative one.
         found.links.extend(netlink.link(name).await?.map(|link| (link.index, link)));
     }
+    // A bond has no ports but those that its policy lists.
+    let is_bond = |link: &&nl::Link| matches!(link.kind, LinkKind::Bond(_));
+    let bonds: Vec<u32> = found.links.values().filter(is_bond).map(|link| link.index).collect();
+    for bond in bonds {
+        found.add(netlink.ports(bond).await?);
+    }
     // Those that go with an address here, by whatever link they leave.
     let mut sourced: Vec<nl::Route> = Vec::new();
     if scope.whole {

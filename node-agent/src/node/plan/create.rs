@@ -2,11 +2,11 @@
 
 use super::link::{too_large, wanted_ipv6};
 use super::{NewLink, Planner, Step};
-use crate::node::desired::{self, Interface, State};
+use crate::node::desired::{self, Interface, State, effective, follows_its_port};
 use crate::node::marker;
 use crate::node::observed::{Address, Ipv6, Kind, Link, Route};
 
-/// MTU of a bridge whose policy states none, in bytes.
+/// MTU of a bridge or bond whose policy states none, in bytes.
 const ETHERNET_MTU: u32 = 1500;
 
 /// What a VLAN that has to be made anew had, and shall have again.
@@ -76,6 +76,14 @@ impl Planner<'_> {
                 let old = if let Some(Kind::Vrf { table }) = now { Some(*table) } else { None };
                 table.or(old).map(|table| Kind::Vrf { table })
             }
+            (Some(desired::Kind::Bond { options, .. }), now) => {
+                let new = options.contains_key("mode").then(|| {
+                    let mut options = effective(options);
+                    options.remove("primary");
+                    Kind::Bond { options }
+                });
+                now.cloned().or(new)
+            }
             (Some(desired::Kind::Bridge { stp, .. }), _) => Some(Kind::Bridge { stp: stp.unwrap_or(false) }),
             (_, now) => now.cloned(),
         };
@@ -83,6 +91,7 @@ impl Planner<'_> {
             let name = &wanted.name;
             let keys = match wanted.kind {
                 Some(desired::Kind::Vrf { .. }) => "vrf.route-table-id",
+                Some(desired::Kind::Bond { .. }) => "link-aggregation.mode",
                 _ => "vlan.base-iface and vlan.id",
             };
             self.conflict(format!("{name} does not exist, and the policy lacks {keys} to create it"));
@@ -96,7 +105,9 @@ impl Planner<'_> {
 
     fn create(&mut self, wanted: &Interface, kind: Kind) {
         let name = wanted.name.clone();
-        let bridge = matches!(kind, Kind::Bridge { .. });
+        // The address that a bond takes from its active port stays its own.
+        let follows = matches!(&kind, Kind::Bond { options } if follows_its_port(options));
+        let has_mac = kind.takes_frames() && !follows;
         if let Kind::Vlan { base, id } = &kind {
             let rival = self.model.vlans_on(base).find(
                 |other| matches!(&self.model.links[*other].kind, Kind::Vlan { id: taken, .. } if taken == id),
@@ -115,10 +126,10 @@ impl Planner<'_> {
         // uplink's is known to be unique on its network, and the same after a reboot.
         let mac = wanted.mac.map(|mac| mac.to_string());
         let mac =
-            mac.or_else(|| wanted.ports().iter().filter(|_| bridge).find_map(|port| self.mac_beneath(port)));
+            mac.or_else(|| wanted.ports().iter().filter(|_| has_mac).find_map(|port| self.mac_beneath(port)));
         let ipv6 = self.has_ipv6().then(|| wanted_ipv6(self.ipv6_of(wanted), true, Ipv6::OF_NEW_LINK));
         let new = NewLink {
-            mtu: wanted.mtu.or(bridge.then_some(ETHERNET_MTU)),
+            mtu: wanted.mtu.or(self.mtu_of_ports(wanted)).or(kind.takes_frames().then_some(ETHERNET_MTU)),
             mac,
             alias: Some(marker::alias(wanted.description.as_deref())),
             ipv6,
@@ -137,6 +148,9 @@ impl Planner<'_> {
         }
         match self.declared.get(name)?.kind.as_ref()? {
             desired::Kind::Vlan { base: Some(base), .. } => self.mac_beneath(base),
+            desired::Kind::Bond { ports, .. } => {
+                ports.iter().flatten().find_map(|port| self.mac_beneath(port))
+            }
             _ => None,
         }
     }
@@ -156,7 +170,8 @@ impl Planner<'_> {
             self.model.links.iter().filter(|(_, link)| down(link)).map(|(name, _)| name.clone()).collect();
         self.step(Step::SetUp { link: name.to_owned(), up: true });
         for other in before.iter().filter(|other| *other != name) {
-            let wanted = self.declared.get(other.as_str()).is_some_and(|entry| entry.state == State::Up);
+            let wanted = self.declared.get(other.as_str()).is_some_and(|entry| entry.state == State::Up)
+                || self.lowered.contains(other);
             if self.model.links.get(other).is_some_and(|link| link.up) && !wanted {
                 self.step(Step::SetUp { link: other.clone(), up: false });
             }
@@ -218,6 +233,7 @@ pub(super) fn fits(wanted: Option<&desired::Kind>, now: &Kind) -> bool {
         | (Some(desired::Kind::Vlan { .. }), Kind::Vlan { .. })
         | (Some(desired::Kind::Bridge { .. }), Kind::Bridge { .. })
         | (Some(desired::Kind::Vrf { .. }), Kind::Vrf { .. })
+        | (Some(desired::Kind::Bond { .. }), Kind::Bond { .. })
         | (Some(desired::Kind::Loopback), Kind::Loopback)
         | (Some(desired::Kind::Ethernet), Kind::Ethernet) => true,
         // Links of a test bench stand in for hardware, and hardware names its own sorts.
@@ -227,7 +243,7 @@ pub(super) fn fits(wanted: Option<&desired::Kind>, now: &Kind) -> bool {
 }
 
 fn same_but_for_options(wanted: &Kind, now: &Kind) -> bool {
-    matches!((wanted, now), (Kind::Bridge { .. }, Kind::Bridge { .. })) || wanted == now
+    (matches!(wanted, Kind::Bridge { .. }) && matches!(now, Kind::Bridge { .. })) || wanted == now
 }
 
 pub(super) fn word(kind: &desired::Kind) -> &'static str {
@@ -237,5 +253,6 @@ pub(super) fn word(kind: &desired::Kind) -> &'static str {
         desired::Kind::Vlan { .. } => "vlan",
         desired::Kind::Bridge { .. } => "linux-bridge",
         desired::Kind::Vrf { .. } => "vrf",
+        desired::Kind::Bond { .. } => "bond",
     }
 }

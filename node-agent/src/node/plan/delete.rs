@@ -74,7 +74,7 @@ impl Planner<'_> {
             self.step(Step::RemoveAddress { link: name.to_owned(), address: address.net });
         }
         for port in self.model.ports(name).map(ToOwned::to_owned).collect::<Vec<_>>() {
-            self.step(Step::SetMaster { link: port, master: None });
+            self.release(&port);
         }
         if link.master.is_some() {
             self.step(Step::SetMaster { link: name.to_owned(), master: None });

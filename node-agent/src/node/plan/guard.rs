@@ -94,6 +94,7 @@ fn touches(step: &Step, links: &BTreeSet<String>) -> bool {
         | Step::SetMtu { link, .. }
         | Step::SetMac { link, .. }
         | Step::SetMaster { link, .. }
+        | Step::SetBond { link, .. }
         | Step::SetIpv6 { link, setting: Setting::Disabled, on: true }
         | Step::RemoveAddress { link, .. } => link,
         Step::Delete(new) => &new.name,

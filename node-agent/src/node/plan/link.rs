@@ -12,6 +12,7 @@ impl Planner<'_> {
     pub(super) fn up(&mut self, wanted: &Interface) {
         let name = wanted.name.as_str();
         let Some(kept) = self.ensure_exists(wanted) else { return };
+        self.bond(wanted);
         let Some(link) = self.model.links.get(name).cloned() else { return };
         let ours = link.is_ours();
         if let Some(text) = &wanted.description {
@@ -25,7 +26,9 @@ impl Planner<'_> {
                 ));
             }
         }
+        // A bond's port has the bond's.
         if let Some(mac) = wanted.mac.map(|mac| mac.to_string())
+            && self.bond_of(name).is_none()
             && link.mac.as_deref() != Some(&mac)
         {
             self.step(Step::SetMac { link: name.to_owned(), mac });
@@ -36,7 +39,7 @@ impl Planner<'_> {
         self.ipv6_settings(name, self.ipv6_of(wanted), ours);
         self.master(wanted);
         self.port_options(name);
-        self.set_up(name, &link);
+        self.set_up(name);
         self.addresses(wanted);
         self.give_back(wanted, kept);
     }
@@ -46,7 +49,10 @@ impl Planner<'_> {
         let base = if let Kind::Vlan { base, .. } = &link.kind { self.model.links.get(base) } else { None };
         // Without a word about it a VLAN of ours has its base's, also after that shrank and grew again.
         let follows = base.filter(|_| link.is_ours()).map(|base| base.mtu);
-        let Some(mtu) = wanted.mtu.or(follows) else { return };
+        if let Some(bond) = self.bond_of(name) {
+            return self.mtu_of_port(wanted, bond);
+        }
+        let Some(mtu) = wanted.mtu.or(follows).or(self.mtu_of_ports(wanted)) else { return };
         if mtu == link.mtu {
             return;
         }
@@ -65,6 +71,24 @@ impl Planner<'_> {
             self.step(Step::SetMtu { link: vlan, mtu });
         }
         self.step(Step::SetMtu { link: name.clone(), mtu });
+    }
+
+    /// The kernel gives a bond's MTU to each new port.
+    fn mtu_of_port(&mut self, wanted: &Interface, bond: &str) {
+        let name = &wanted.name;
+        let (Some(most), Some(link)) = (self.model.links.get(bond), self.model.links.get(name)) else {
+            return;
+        };
+        let (mtu, now, is_port) = (most.mtu, link.mtu, link.master.as_deref() == Some(bond));
+        if let Some(stated) = wanted.mtu.filter(|stated| *stated != mtu) {
+            let text = format!(
+                "{name}: an MTU of {stated} is not the {mtu} of its bond {bond}, which its ports have"
+            );
+            return self.conflict(text);
+        }
+        if is_port && now != mtu {
+            self.step(Step::SetMtu { link: name.clone(), mtu });
+        }
     }
 
     fn stp(&mut self, wanted: &Interface, link: &Link) {
@@ -100,10 +124,8 @@ impl Planner<'_> {
         }
     }
 
-    fn set_up(&mut self, name: &str, link: &Link) {
-        if link.up {
-            return;
-        }
+    fn set_up(&mut self, name: &str) {
+        let Some(link) = self.model.links.get(name).filter(|link| !link.up) else { return };
         if let Kind::Vlan { base, .. } = &link.kind {
             self.raise_base(&base.clone());
         }

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::Step;
+use super::model::bond::{reset_by, set};
 use crate::node::observed::{Address, Kind, Link, Observed, Route, Setting};
 
 /// Smallest MTU of a link that has IPv6, in bytes (`IPV6_MIN_MTU`).
@@ -36,6 +37,7 @@ impl Step {
                 | Self::SetUp { up: false, .. }
                 | Self::SetIpv6 { setting: Setting::Disabled, on: true, .. }
                 | Self::SetMaster { .. }
+                | Self::SetBond { .. }
                 | Self::Delete(_)
         ) || matches!(self, Self::SetMtu { mtu, .. } if *mtu < SMALLEST_IPV6_MTU)
     }
@@ -52,6 +54,10 @@ impl Observed {
             }
             Step::SetMtu { link, mtu } => self.with_mtu(link, *mtu),
             Step::SetMaster { link, master } => self.with_master(link, master.as_deref()),
+            Step::SetBond { link, option, value } => {
+                let options = self.bond_options(link);
+                options.map(|options| reset_by(link, options, option, value)).unwrap_or_default()
+            }
             Step::Delete(new) => {
                 // A route by several links goes with any of them.
                 removed(self.routes.iter().filter(|route| route.uses(&new.name)).collect())
@@ -139,6 +145,14 @@ impl Observed {
         let Some(link) = self.links.get(name).filter(|link| link.master.as_deref() != master) else {
             return Vec::new();
         };
+        if let Some(options) = link.master.as_ref().and_then(|old| self.bond_options(old)) {
+            // The kernel sets it down (`__bond_release_one`).
+            let mut steps = if link.up { self.with_down(name) } else { Vec::new() };
+            if options.get("primary").is_some_and(|primary| primary == name) {
+                steps.push(set(link.master.as_deref().unwrap_or_default(), "primary", ""));
+            }
+            return steps;
+        }
         if !self.is_vrf(master) && !self.is_vrf(link.master.as_deref()) {
             return Vec::new();
         }
@@ -151,6 +165,13 @@ impl Observed {
         self.links.get(name).is_some_and(|link| {
             let old = link.master.as_deref();
             link.up && old != master && (self.is_vrf(master) || self.is_vrf(old))
+        })
+    }
+
+    /// Whether a link is up and goes down when it leaves its master, a bond.
+    pub(super) fn closes(&self, name: &str) -> bool {
+        self.links.get(name).is_some_and(|link| {
+            link.up && link.master.as_ref().is_some_and(|master| self.bond_options(master).is_some())
         })
     }
 
@@ -169,6 +190,12 @@ impl Observed {
             }
         }
         found
+    }
+
+    /// VLANs that are up, on a link and on those on it.
+    pub(super) fn up_above(&self, name: &str) -> Vec<String> {
+        let above = self.cycled(name).into_iter().filter(|other| *other != name);
+        above.map(ToOwned::to_owned).collect()
     }
 
     /// VLANs on a link that are down.

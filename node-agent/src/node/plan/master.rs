@@ -1,4 +1,4 @@
-//! Which bridge or VRF a link is a port of.
+//! Which bridge, bond or VRF a link is a port of.
 //!
 //! Ports are added and never taken for missing: a port that the policy does not list is a pod's, and
 //! detaching it would cut that pod off.
@@ -24,10 +24,16 @@ impl Planner<'_> {
                         "{name} is to be a port of {controller} and is one of {now}, of which the policy does not speak"
                     ));
                 }
-                if self.is_bridge(&controller) {
+                if self.takes_frames(&controller) {
                     self.empty(name);
                 }
-                self.step(Step::SetMaster { link: name.to_owned(), master: Some(controller) });
+                // The kernel takes no port that is up, and sets it up itself.
+                if self.is_bond(&controller) && self.model.links.get(name).is_some_and(|link| link.up) {
+                    self.lowered.extend(self.model.up_above(name));
+                    self.step(Step::SetUp { link: name.to_owned(), up: false });
+                }
+                self.step(Step::SetMaster { link: name.to_owned(), master: Some(controller.clone()) });
+                self.primary(&controller);
             }
             // A link we made that its bridge's list has named once and does no more.
             (None, Some(now)) if ours && self.declared.contains_key(name) && self.lists_ports(&now) => {
@@ -40,5 +46,6 @@ impl Planner<'_> {
     fn lists_ports(&self, master: &str) -> bool {
         let kind = self.declared.get(master).and_then(|entry| entry.kind.as_ref());
         matches!(kind, Some(Kind::Bridge { ports: Some(_), .. } | Kind::Vrf { ports: Some(_), .. }))
+            || self.is_bond(master)
     }
 }

@@ -1,5 +1,7 @@
 //! What a step does to the kernel, side effects included: the planner's foresight.
 
+pub(super) mod bond;
+
 use octavia_bridge_netlink::LinkOption;
 
 use super::losses::SMALLEST_IPV6_MTU;
@@ -24,6 +26,8 @@ impl Observed {
             Step::Delete(new) => self.delete(&new.name),
             Step::SetUp { link, up } => self.set_up(link, *up),
             Step::SetMtu { link, mtu } => self.set_mtu(link, *mtu),
+            Step::SetMac { link, mac } => self.set_mac(link, Some(mac)),
+            Step::SetBond { link, option, value } => self.set_bond(link, option, value),
             Step::SetMaster { link, master } => self.set_master(link, master.as_deref()),
             Step::AddRoute(route) => self.routes.push(route.clone()),
             Step::RemoveRoute(route) => {
@@ -92,13 +96,23 @@ impl Observed {
             self.set_up(name, false);
             self.set_up(name, true);
         }
+        let old = self.links.get(name).and_then(|link| link.master.clone());
+        if old.as_deref() == master {
+            return;
+        }
+        if let Some(old) = old.filter(|old| self.bond_options(old).is_some()) {
+            self.release(name, &old);
+        }
         let is_port = master.and_then(|master| self.links.get(master)).is_some_and(Link::is_bridge);
-        if let Some(link) = self.links.get_mut(name).filter(|link| link.master.as_deref() != master) {
+        if let Some(link) = self.links.get_mut(name) {
             link.master = master.map(ToOwned::to_owned);
             link.options = link.options_of(false);
             if is_port {
                 link.options.extend(OF_NEW_PORT);
             }
+        }
+        if let Some(master) = master {
+            self.enslave(name, master);
         }
     }
 
@@ -118,12 +132,16 @@ impl Observed {
                 self.set_mtu(&vlan, mtu);
             }
         }
+        if self.bond_options(name).is_some() {
+            for port in self.ports(name).map(ToOwned::to_owned).collect::<Vec<_>>() {
+                self.set_mtu(&port, mtu);
+            }
+        }
     }
 }
 
 fn change(link: &mut Link, step: &Step) {
     match step {
-        Step::SetMac { mac, .. } => link.mac = Some(mac.clone()),
         Step::SetAlias { alias, .. } => link.alias = Some(alias.clone()).filter(|alias| !alias.is_empty()),
         Step::SetStp { on, .. } => link.kind = Kind::Bridge { stp: *on },
         Step::SetOption { option, value, .. } => {

@@ -73,6 +73,11 @@ impl Planner<'_> {
             Some(Kind::Bridge { ports, .. } | Kind::Vrf { ports, .. }) => {
                 ports.iter().flatten().find_map(|port| self.awaited(port))
             }
+            // A bond carries as soon as one of its ports is there: that one fails is what it is for.
+            Some(Kind::Bond { ports, .. }) => {
+                let awaited: Vec<_> = ports.iter().flatten().map(|port| self.awaited(port)).collect();
+                if awaited.iter().all(Option::is_some) { awaited.into_iter().flatten().next() } else { None }
+            }
             _ => Some(name.to_owned()),
         }
     }

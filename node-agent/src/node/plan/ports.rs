@@ -1,6 +1,6 @@
-//! A link that becomes a port of a bridge, and what it had before.
+//! A link that becomes a port of a bridge or a bond, and what it had before.
 //!
-//! What arrives at a port goes to the bridge, so an address of the port answers nobody, and routes by it lead nowhere. As
+//! What arrives at a port goes to its master, so an address of the port answers nobody, and routes by it lead nowhere. As
 //! with NetworkManager a port has no addresses and no IPv6. They are taken off in the plan that attaches the link, and only
 //! there: what a DHCP client or a router gives to a port later is told and stays.
 
@@ -8,11 +8,11 @@ use std::collections::BTreeSet;
 
 use super::losses::BOTH;
 use super::{Planner, Step, routes};
-use crate::node::desired::{Interface, Ip, Kind, State};
+use crate::node::desired::{Interface, Ip, State};
 use crate::node::observed::{self, Address, Route, Setting};
 
 impl Planner<'_> {
-    /// Takes routes, addresses and IPv6 off a link that is about to become a port of a bridge.
+    /// Takes routes, addresses and IPv6 off a link that is about to become a port of a bridge or a bond.
     pub(super) fn empty(&mut self, name: &str) {
         self.emptied.insert(name.to_owned());
         for step in self.model.emptied(&BTreeSet::from([name]), BOTH) {
@@ -30,11 +30,15 @@ impl Planner<'_> {
         }
     }
 
-    pub(super) fn is_bridge(&self, name: &str) -> bool {
-        matches!(self.model.links.get(name).map(|link| &link.kind), Some(observed::Kind::Bridge { .. }))
+    pub(super) fn takes_frames(&self, name: &str) -> bool {
+        self.model.links.get(name).is_some_and(|link| link.kind.takes_frames())
     }
 
-    /// Whether the link is, or will be, a port of a bridge that this plan attached it to.
+    pub(super) fn is_bond(&self, name: &str) -> bool {
+        matches!(self.model.links.get(name).map(|link| &link.kind), Some(observed::Kind::Bond { .. }))
+    }
+
+    /// Whether the link is, or will be, a port of a bridge or bond that this plan attached it to.
     pub(super) fn is_emptied(&self, name: &str) -> bool {
         self.emptied.contains(name)
     }
@@ -46,7 +50,7 @@ impl Planner<'_> {
         }
         let desired = self.desired;
         for entry in desired.interfaces.iter().filter(|entry| entry.state == State::Up) {
-            if !matches!(entry.kind, Some(Kind::Bridge { .. })) {
+            if entry.takes_frames().is_none() {
                 continue;
             }
             for port in entry.ports() {
@@ -93,11 +97,11 @@ impl Planner<'_> {
         self.model.routes.iter().any(same) || routes::is_unwanted(&self.desired.routes, route)
     }
 
-    /// What the policy says of the IPv6 of an interface. Of a bridge's port it has nothing to say but that there is none.
+    /// What the policy says of the IPv6 of an interface. Of the port of a bridge or bond it has nothing to say but that there is none.
     pub(super) fn ipv6_of<'w>(&self, wanted: &'w Interface) -> Option<&'w Ip> {
         let controller = self.controllers.get(wanted.name.as_str());
         let entry = controller.and_then(|controller| self.declared.get(controller));
-        let is_port = entry.is_some_and(|entry| matches!(entry.kind, Some(Kind::Bridge { .. })));
+        let is_port = entry.is_some_and(|entry| entry.takes_frames().is_some());
         wanted.ipv6.as_ref().filter(|ip| !is_port || !is_enabled(Some(ip)))
     }
 

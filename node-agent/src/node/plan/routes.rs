@@ -45,7 +45,7 @@ impl Planner<'_> {
                     return self.conflict(format!("{name}: its interface {} is to be down", hop.link));
                 }
                 Some(link) => {
-                    let master = link.master.clone().filter(|master| self.is_bridge(master));
+                    let master = link.master.clone().filter(|master| self.takes_frames(master));
                     if let Some(master) = master {
                         return self.conflict(format!(
                             "{name}: its interface {} is a port of {master} and carries no routes; name {master} instead",

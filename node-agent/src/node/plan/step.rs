@@ -7,6 +7,8 @@ use octavia_bridge_netlink::{LinkOption, LinkOptions};
 use serde::{Deserialize, Serialize};
 
 use super::losses::SMALLEST_IPV6_MTU;
+use super::model::bond::after_mode;
+use crate::node::desired::follows_its_port;
 use crate::node::desired::options::in_words;
 use crate::node::observed::{Address, Detail, Ipv6, Kind, Observed, Route, Setting};
 
@@ -66,6 +68,12 @@ pub(crate) enum Step {
         option: LinkOption,
         /// In the kernel's unit.
         value: u64,
+    },
+    /// One option of a bond; `primary` is a name.
+    SetBond {
+        link: String,
+        option: String,
+        value: String,
     },
     SetIpv6 {
         link: String,
@@ -134,11 +142,25 @@ impl Step {
                 then.push(Self::SetOption { link: link.clone(), option, value });
             }
         }
+        // A bond that loses its last port gets an address by chance.
+        if let Self::SetMaster { link, .. } = &self
+            && let Some(bond) = before.links.get(link).and_then(|link| link.master.as_deref())
+            && before.bond_options(bond).is_some_and(|options| !follows_its_port(options))
+            && let Some(mac) = before.links.get(bond).and_then(|bond| bond.mac.clone())
+        {
+            then.push(Self::SetMac { link: bond.to_owned(), mac });
+        }
+        if let Self::SetBond { link, option, value } = &self
+            && option == "mode"
+            && let Some(options) = before.bond_options(link)
+        {
+            then.extend(after_mode(link, options, value));
+        }
         // What comes up brings the VLANs on it up, also what only goes down and up again.
         let raises = match &self {
             Self::SetUp { link, up: false } => Some(link),
             Self::SetMaster { link, master } => {
-                Some(link).filter(|link| before.cycles(link, master.as_deref()))
+                Some(link).filter(|link| before.cycles(link, master.as_deref()) || before.closes(link))
             }
             _ => None,
         };
@@ -170,6 +192,10 @@ impl Step {
                 let alias = link(&name).and_then(|link| link.alias.clone()).unwrap_or_default();
                 Self::SetAlias { link: name, alias }
             }
+            Self::SetBond { link: name, option, value } => {
+                let old = before.bond_options(&name).and_then(|options| options.get(&option)).cloned();
+                Self::SetBond { value: old.unwrap_or(value), link: name, option }
+            }
             Self::SetStp { link: name, on } => Self::SetStp { link: name, on: !on },
             Self::SetOption { link: name, option, value } => {
                 let old = link(&name).and_then(|link| link.options.get(&option)).copied();
@@ -197,6 +223,7 @@ impl Step {
             | Self::SetAlias { link, .. }
             | Self::SetStp { link, .. }
             | Self::SetOption { link, .. }
+            | Self::SetBond { link, .. }
             | Self::SetIpv6 { link, .. }
             | Self::AddAddress { link, .. }
             | Self::RemoveAddress { link, .. } => Some(link),
@@ -217,6 +244,12 @@ impl fmt::Display for Step {
             Self::SetMaster { link, master: Some(master) } => write!(f, "make {link} a port of {master}"),
             Self::SetMaster { link, master: None } => write!(f, "detach {link} from its master"),
             Self::SetAlias { link, alias } => write!(f, "set the alias of {link} to {alias:?}"),
+            Self::SetBond { link, option, value } if value.is_empty() => {
+                write!(f, "clear the bond option {option} of {link}")
+            }
+            Self::SetBond { link, option, value } => {
+                write!(f, "set the bond option {option} of {link} to {value}")
+            }
             Self::SetStp { link, on } => write!(f, "switch STP of {link} {}", on_off(on)),
             Self::SetOption { link, option, value } => {
                 let (key, value) = in_words(*option, *value);
@@ -241,6 +274,9 @@ impl fmt::Display for Sort<'_> {
             Kind::Vlan { base, id } => write!(f, "(VLAN {id} on {base})"),
             Kind::Bridge { .. } => f.write_str("(bridge)"),
             Kind::Vrf { table } => write!(f, "(VRF with table {table})"),
+            Kind::Bond { options } => {
+                write!(f, "(bond, {})", options.get("mode").map_or("unknown mode", String::as_str))
+            }
             other => write!(f, "({})", other.word()),
         }
     }

@@ -1,5 +1,6 @@
 //! The planner against its model of the kernel.
 
+mod bonds;
 mod cases;
 mod ports;
 mod properties;

@@ -49,11 +49,12 @@ fn a_wrong_policy_tells_all_its_problems_and_what_was_in_force_is_kept() {
         "octavia",
         &json!([
             {"name": "octbr", "type": "linux-bridge", "mtu": 1, "bridge": {"port": [{"name": "enp6s0"}]}},
-            {"name": "bond0", "type": "bond"},
+            {"name": "bond0", "type": "ovs-bridge"},
         ]),
     );
     let failed = message(&scene.wait("octavia", FAILED)).expect("a message");
-    for problem in ["interfaces[0].mtu: 1 is out of bounds, 68 to", "interfaces[1].type: bond: not supported"]
+    for problem in
+        ["interfaces[0].mtu: 1 is out of bounds, 68 to", "interfaces[1].type: ovs-bridge: not supported"]
     {
         assert!(failed.contains(problem), "{failed}");
     }

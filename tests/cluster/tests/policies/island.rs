@@ -56,9 +56,9 @@ fn with_port(port: &str) -> Value {
 fn a_pod_waits_for_the_bridge_of_a_policy_that_is_refused_and_is_told_why() {
     let scene = Scene::new("island");
     let node = scene.node(0);
-    scene.post("octavia", &json!([with_port("bond0"), {"name": "bond0", "type": "bond"}]));
+    scene.post("octavia", &json!([with_port("bond0"), {"name": "bond0", "type": "ovs-bridge"}]));
     scene.wait("octavia", FAILED);
-    let why = "bond: not supported";
+    let why = "ovs-bridge: not supported";
     refuses(&node, why);
     let said = doctor(&node);
     let line = format!("policy {} is not in force", scene.called("octavia"));

@@ -59,6 +59,10 @@ fn state_for(path: &str) -> Value {
         }
         Some(path) if path.starts_with("bridge.") => ("bridge", json!({})),
         Some(path) if path.starts_with("vrf.") => ("vrf", json!({"route-table-id": 5})),
+        Some(path) if path.starts_with("link-aggregation.options.") => {
+            ("link-aggregation", json!({"port": ["e"], "options": {"arp_ip_target": "192.0.2.9"}}))
+        }
+        Some(path) if path.starts_with("link-aggregation.") => ("link-aggregation", json!({})),
         Some(path) if path.starts_with("ethernet.") => ("ethernet", json!({})),
         Some(_) => return json!({"interfaces": [{"name": "a"}]}),
     };
@@ -69,8 +73,8 @@ fn set(state: &Value, path: &str, value: &Value) -> String {
     let mut state = state.clone();
     let mut place = &mut state;
     // `802.1x` has a dot of its own.
-    for key in path.replace("802.1x", "802_1x").split('.') {
-        let key = key.replace('_', ".");
+    for key in path.replace("802.1x", "802~1x").split('.') {
+        let key = key.replace('~', ".");
         match key.strip_suffix("[]") {
             Some(list) => place = &mut place[list][0],
             None => place = &mut place[key.as_str()],
