@@ -65,7 +65,7 @@ pub struct Link {
     pub kind: LinkKind,
     /// State and flags as a bridge port; `None` unless the master is a bridge.
     pub port: Option<Port>,
-    /// Options of a VLAN or bridge, and of a bridge port, as far as this kernel has them.
+    /// Options of a VLAN or bridge, and of a bridge port, as far as this kernel has and reports them.
     pub options: LinkOptions,
 }
 

@@ -62,6 +62,9 @@ enum Place {
 }
 
 const IFLA_VLAN_FLAGS: u16 = 2;
+const IFLA_BR_ROOT_ID: u16 = 10;
+const IFLA_BR_BRIDGE_ID: u16 = 11;
+const IFLA_BR_TOPOLOGY_CHANGE: u16 = 14;
 
 impl LinkOption {
     /// Every option.
@@ -131,6 +134,18 @@ impl LinkOption {
         matches!(self.place(), Place::Port(..))
     }
 
+    /// Whether the spanning tree can put another value in the place of a bridge's own. While it does, the kernel does not
+    /// report the bridge's own, and [`crate::Link::options`] does not have this option.
+    #[must_use]
+    pub fn is_of_tree(self) -> bool {
+        self.is_of_root() || self == Self::MacAgeingTime
+    }
+
+    /// Whether the root of the spanning tree decides on it.
+    fn is_of_root(self) -> bool {
+        matches!(self, Self::ForwardDelay | Self::HelloTime | Self::MaxAge)
+    }
+
     /// Whether the two values are the same for the kernel. It keeps a multicast interval in ticks of its own clock, of
     /// which one is up to 1/100 s, and reports what became of it.
     #[must_use]
@@ -153,8 +168,28 @@ fn decode(data: &[u8], place: impl Fn(u16, usize) -> Place) -> std::result::Resu
     Ok(options)
 }
 
+/// A bridge that is not the root of its tree reports the root's timers (`br_fill_info` in `net/bridge/br_netlink.c`), and during
+/// a change of the topology any bridge forgets addresses faster (`__br_set_topology_change`). A request changes the bridge's
+/// own values, which are not reported then.
 pub(crate) fn of_bridge(data: &[u8]) -> std::result::Result<LinkOptions, DecodeError> {
-    decode(data, Place::Bridge)
+    let mut options = decode(data, Place::Bridge)?;
+    let (mut root, mut own, mut changing) = (None, None, false);
+    for nla in NlasIterator::new(data) {
+        let nla = nla?;
+        match nla.kind() {
+            IFLA_BR_ROOT_ID => root = Some(number(nla.value())),
+            IFLA_BR_BRIDGE_ID => own = Some(number(nla.value())),
+            IFLA_BR_TOPOLOGY_CHANGE => changing = number(nla.value()) != 0,
+            _ => {}
+        }
+    }
+    if root != own {
+        options.retain(|option, _| !option.is_of_root());
+    }
+    if changing {
+        options.remove(&LinkOption::MacAgeingTime);
+    }
+    Ok(options)
 }
 
 pub(crate) fn of_port(data: &[u8]) -> std::result::Result<LinkOptions, DecodeError> {

@@ -1,8 +1,10 @@
 //! Options of a bridge and of its ports, in the kernel.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
-use crate::scene::{Node, on_a_node};
+use crate::scene::{Node, on_a_node, until};
 
 const POLICY: &str = r"
 interfaces:
@@ -130,4 +132,50 @@ fn settled([mut bridge, mut port]: [Value; 2]) -> [Value; 2] {
         }
     }
     [bridge, port]
+}
+
+/// `wire` leads to a bridge that is the root of the spanning tree, with other times.
+#[test]
+fn values_that_the_spanning_tree_overrides_are_no_difference() {
+    on_a_node(|node| {
+        node.ok("apply -f -", POLICY);
+        node.ip(
+            "link add root type bridge stp_state 1 forward_delay 200 hello_time 100 max_age 600 priority 0",
+        );
+        node.ip("link set wire master root");
+        node.ip("link set root up");
+        let limit = Duration::from_secs(60);
+        // The port forwards after twice the delay, which is a change of the topology.
+        // iproute2 6.1 prints the bridge's own identifier as the root's.
+        let is_root = || shown(node)[0]["root_port"] == 0;
+        until(limit, "the tree changes", || !is_root() && shown(node)[0]["topology_change"] == 1);
+        let [bridge, _] = shown(node);
+        assert_eq!((&bridge["forward_delay"], &bridge["max_age"]), (&json!(200), &json!(600)), "{bridge}");
+        assert_eq!(bridge["ageing_time"], 400, "{bridge}");
+        assert_eq!(node.ok("apply", ""), "nothing to do\n");
+        assert_eq!(shown(node)[0]["ageing_time"], 400, "the kernel forgets addresses fast");
+        let state: Value = serde_json::from_str(&node.ok("show --json", "")).unwrap();
+        let octbr =
+            state["interfaces"].as_array().unwrap().iter().find(|link| link["name"] == "octbr").unwrap();
+        let options = &octbr["bridge"]["options"];
+        assert!(
+            options["stp"].get("forward-delay").is_none() && options.get("mac-ageing-time").is_none(),
+            "{octbr}"
+        );
+        assert_eq!(options["stp"]["priority"], 4096, "{octbr}");
+        // Other changes are made meanwhile.
+        let changed = POLICY.replace("forward-delay: 4", "forward-delay: 5").replace("mask: 8", "mask: 16");
+        assert_eq!(node.ok("apply -f -", &changed), "set group-forward-mask of octbr to 16\n");
+        // The bridge is its own root again.
+        node.ip("link del root");
+        until(limit, "octbr is the root", || is_root() && shown(node)[0]["topology_change"] == 0);
+        let said = node.ok("apply", "");
+        assert!(said.lines().any(|line| line == "set forward-delay of octbr to 5 s"), "{said}");
+        let [bridge, _] = shown(node);
+        assert_eq!(
+            (&bridge["forward_delay"], &bridge["ageing_time"]),
+            (&json!(500), &json!(1000)),
+            "{bridge}"
+        );
+    });
 }

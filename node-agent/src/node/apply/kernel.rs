@@ -185,7 +185,7 @@ async fn others_by_now(netlink: &Netlink, planned: &Planned) -> Result<Option<St
         }
         Step::SetAlias { alias, .. } => link.alias.as_deref().unwrap_or_default() == alias,
         Step::SetOption { option, value, .. } => {
-            link.options.get(option).is_some_and(|now| option.is_same(*now, *value))
+            link.options.get(option).map_or(option.is_of_tree(), |now| option.is_same(*now, *value))
         }
         Step::SetBond { option, value, .. } => bond::has(netlink, &link, option, value).await?,
         _ => true,

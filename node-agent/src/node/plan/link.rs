@@ -105,7 +105,9 @@ impl Planner<'_> {
     fn options(&mut self, name: &str, wanted: &LinkOptions) {
         for (option, value) in wanted {
             let now = self.model.links.get(name).and_then(|link| link.options.get(option)).copied();
-            if now.is_some_and(|now| option.is_same(now, *value)) {
+            // A bridge's own value cannot be seen while the spanning tree overrides it, and whatever is written would not be reached.
+            let reached = now.map_or(option.is_of_tree(), |now| option.is_same(now, *value));
+            if reached {
                 continue;
             }
             self.step(Step::SetOption { link: name.to_owned(), option: *option, value: *value });
