@@ -49,6 +49,13 @@ struct Asked {
     namespace: Option<String>,
 }
 
+impl Asked {
+    /// Whether it only tells how the node stands. No pod needs that, so a roll-out before the new roles does not stop there.
+    fn is_report(&self) -> bool {
+        self.resource.starts_with("nodenetworkstates")
+    }
+}
+
 impl Requests {
     /// Those to `server`, a URL.
     pub(crate) fn new(metrics: &Metrics, server: &str) -> Self {
@@ -77,12 +84,19 @@ impl Requests {
             lines.push(Line::Missing(format!("{server} rejects this agent: {why}")));
         }
         let forbidden = state.refused.iter().filter(|(_, code)| **code == StatusCode::FORBIDDEN);
-        lines.extend(forbidden.map(|(asked, _)| {
-            Line::Missing(format!("cannot {asked}: 403 Forbidden: the agent's roles lack this permission"))
-        }));
+        let (mut needed, mut reports) = (Vec::new(), Vec::new());
+        for (asked, _) in forbidden {
+            let why = format!("cannot {asked}: 403 Forbidden: the agent's roles lack this permission");
+            match asked.is_report() {
+                true => reports.push(Line::Amiss(why)),
+                false => needed.push(Line::Missing(why)),
+            }
+        }
+        lines.append(&mut needed);
         if lines.is_empty() {
             lines.push(Line::Well(format!("{server} answers")));
         }
+        lines.append(&mut reports);
         lines
     }
 

@@ -30,6 +30,7 @@ use super::follow::Known;
 use super::objects::{Head, NetworkState, ObjectMeta, Resource};
 use crate::cluster::backoff;
 use crate::health::Health;
+use crate::node::marker::ROUTE_PROTOCOL;
 use crate::node::{described, nmstate_lock, observed};
 
 /// Between two writes.
@@ -46,6 +47,10 @@ const LOOK: Duration = Duration::from_secs(5);
 const BURST: Duration = Duration::from_secs(1);
 /// Pause before a kind that the server lacks is looked for again.
 const ABSENT: Duration = Duration::from_secs(60);
+/// Routes of people, DHCP clients and this agent (`RTPROT_BOOT`, `_STATIC`, `_DHCP`): those of routing daemons change all the
+/// time, and thousands of them make an object that etcd refuses.
+const CONFIGURED: [u8; 4] = [3, 4, 16, ROUTE_PROTOCOL];
+const MOST_ROUTES: usize = 1000;
 /// What wrote it, in the field for the version of kubernetes-nmstate's library.
 const VERSION: &str = concat!("octavia-bridge-agent ", env!("CARGO_PKG_VERSION"));
 
@@ -61,6 +66,8 @@ pub(super) struct NodeState {
     /// The conditions that the server has; `None` until the object is known to exist.
     known: Option<Vec<Condition>>,
     written: Option<Written>,
+    /// When the kernel was read last: events alone must not have all routes read each second.
+    read_at: Option<Instant>,
     /// What failed last, said once.
     told: String,
     backoff: Backoff,
@@ -93,6 +100,7 @@ impl NodeState {
             changed: true,
             known: None,
             written: None,
+            read_at: None,
             told: String::new(),
             backoff: backoff::status(),
             jitter: Jitter::fresh(),
@@ -118,8 +126,8 @@ impl NodeState {
             if soon {
                 sleep(self.jitter.around(BURST)).await;
             }
-            if let Some(written) = &self.written {
-                sleep_until(written.at + LEAST).await;
+            if let Some(last) = self.read_at.max(self.written.as_ref().map(|written| written.at)) {
+                sleep_until(last + LEAST).await;
             }
             let node =
                 nodes.borrow_and_update().objects.as_ref().and_then(|all| all.get(&self.node).cloned());
@@ -177,6 +185,7 @@ impl NodeState {
         if !news && !self.changed {
             return Ok(());
         }
+        self.read_at = Some(Instant::now());
         let state = read().await?;
         let hash = hash(&state);
         if !news && self.written.as_ref().is_some_and(|written| written.hash == hash) {
@@ -237,7 +246,9 @@ async fn read() -> anyhow::Result<Value> {
     spawn_blocking(move || {
         runtime.block_on(async {
             let netlink = Netlink::open().await?;
-            let observed = observed::read(&netlink).await.context("read the present state")?;
+            let mut observed = observed::read(&netlink).await.context("read the present state")?;
+            observed.routes.retain(|route| CONFIGURED.contains(&route.protocol));
+            observed.routes.truncate(MOST_ROUTES);
             Ok(described::state(&observed))
         })
     })
