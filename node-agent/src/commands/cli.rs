@@ -181,7 +181,7 @@ pub(crate) struct Status {
     /// Namespace of the `IPPool` objects.
     #[arg(long, value_name = "NAMESPACE", env = "WHEREABOUTS_NAMESPACE", default_value = "kube-system")]
     pub(crate) pool_namespace: String,
-    /// Namespace of the agents' `DaemonSet` [default: that of the service account in ClusterRoleBinding octavia-bridge-agent]
+    /// Namespace of the agents' `DaemonSet` [default: that of the service account in `ClusterRoleBinding` octavia-bridge-agent]
     #[arg(long, value_name = "NAMESPACE", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) agent_namespace: Option<String>,
     /// Print machine-readable JSON.

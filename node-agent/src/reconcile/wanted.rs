@@ -50,7 +50,7 @@ impl Wanted {
             Ok(files) => (files, None),
             Err(error) if cluster => {
                 let why = format!("{error:#}");
-                (kept_files(input, state, kept.clone().unwrap_or_default(), &why), Some(why))
+                (kept_files(input, state, &kept.clone().unwrap_or_default(), &why), Some(why))
             }
             Err(error) => return Err(error),
         };
@@ -338,14 +338,14 @@ fn merged_names(names: &[String], more: &[String]) -> Vec<String> {
 
 /// The files as they are kept, where those that `input` names, or these, cannot be read. Ones that this release refuses
 /// hold up no policy of the cluster, and are not lost.
-fn kept_files(input: &Input, state: &State, kept: Kept, why: &str) -> Kept {
+fn kept_files(input: &Input, state: &State, kept: &Kept, why: &str) -> Kept {
     let choice = input.choice();
     let texts = kept.clone().restored().texts;
     let Err(problems) = desired::read_any(&texts, &choice) else {
         return Kept { texts, choice, ..Kept::default() };
     };
     let why = if input.files.is_empty() { why.to_owned() } else { problems.to_string() };
-    Kept { choice, refused: state.refuse(&kept, &why), ..Kept::default() }
+    Kept { choice, refused: state.refuse(kept, &why), ..Kept::default() }
 }
 
 /// The files' texts, if they can be read. What is kept of them was taken with the words of an earlier command line.

@@ -323,14 +323,18 @@ mod tests {
     #[test]
     fn a_wrong_policy_is_refused_with_all_its_problems_and_what_it_had_in_force_stays() {
         let good = policy("octavia", 1, &bridge("octbr", 1400));
-        let wrong = policy("octavia", 1, &json!([{"name": "octbr", "type": "ovs-bridge", "mtu": 1}]));
+        let wrong = policy(
+            "octavia",
+            1,
+            &json!([{"name": "octbr", "type": "ovs-bridge"}, {"name": "br-b", "mtu": 1}]),
+        );
         let other = policy("other", 2, &bridge("br-c", 1400));
         let merged = together(&Kept::default(), &[&wrong, &other], std::slice::from_ref(&good.text));
         assert_eq!(names(&merged), ["octbr", "br-c"]);
         assert_eq!(merged.kept.policies, [good.text, other.text.clone()]);
         let text = &merged.refused["octavia"];
         assert!(text.contains("octavia: interfaces[0].type: ovs-bridge: not supported"), "{text}");
-        assert!(text.contains("octavia: interfaces[0].mtu: 1 is out of bounds"), "{text}");
+        assert!(text.contains("octavia: interfaces[1].mtu: 1 is out of bounds"), "{text}");
         // With nothing in force before, nothing is touched.
         assert_eq!(names(&together(&Kept::default(), &[&wrong, &other], &[])), ["br-c"]);
     }

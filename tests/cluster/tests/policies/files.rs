@@ -10,7 +10,7 @@ use crate::scene::{Node, Scene, bridge, message, octbr, until};
 const DONE: &str = "SuccessfullyConfigured";
 
 /// What kubelet does when a `ConfigMap` has changed.
-fn turn(node: &Node, content: &serde_json::Value) {
+fn turn(node: &Node, content: &Value) {
     let folder =
         node.file(&format!("content-{}", fs::read_dir(node.file("")).expect("read the folder").count()));
     fs::create_dir(&folder).expect("create a folder");
