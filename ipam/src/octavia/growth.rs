@@ -7,13 +7,10 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 
-use super::operator::{Part, pool_behind};
+use super::operator::{POOL_LEN, Part, pool_behind};
 use super::review::Surroundings;
 use crate::address::{Span, bits, from_bits, merge, same_family};
 use crate::range::Range;
-
-/// Distance of the lowest predictable address from `range_end`: Neutron's pool is between them.
-const BEHIND_END: u128 = 27;
 
 /// The subnets that the range has to exclude and does not, sorted.
 pub(super) fn exclude(pods: &Range, surroundings: &Surroundings) -> Vec<IpNet> {
@@ -54,11 +51,12 @@ pub(super) fn exclude(pods: &Range, surroundings: &Surroundings) -> Vec<IpNet> {
     IpNet::aggregate(&nets)
 }
 
-/// `range_end` before the range grew: the operator assigned the lowest predictable address first, at a fixed distance behind it.
+/// `range_end` before the range grew: the operator assigned the lowest predictable address first, and Neutron's pool is before it.
+/// `None` if the range did not grow, as far as these addresses tell. The range need not reach them to reach Neutron's pool.
 fn derived_end(pods: &Range, predictable: &[IpAddr]) -> Option<IpAddr> {
-    let lowest = predictable.iter().min().copied().filter(|lowest| *lowest <= pods.last())?;
-    let end = bits(lowest).checked_sub(BEHIND_END)?;
-    Some(from_bits(end, &pods.subnet()))
+    let lowest = predictable.iter().min()?;
+    let end = bits(*lowest).checked_sub(POOL_LEN + 1)?;
+    (end < bits(pods.last())).then(|| from_bits(end, &pods.subnet()))
 }
 
 fn span(part: Part) -> Span {

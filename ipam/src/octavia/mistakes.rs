@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 use serde_json::Value;
 
-use super::operator::{Reading, Refusal};
+use super::operator::{POOL_LEN, Reading, Refusal};
 use super::review::{Capacity, Definition, Finding, Level, Surroundings};
 use super::routes;
 use crate::address::{bits, from_bits, is_host_of};
@@ -13,7 +13,7 @@ use crate::range::Range;
 /// What the operators name the pods' interface and the physical network by.
 const NAME: &str = "octavia";
 /// Addresses behind `range_end` that the operator divides into Neutron's pool and the predictable addresses.
-const BEHIND_END: u128 = 52;
+const BEHIND_END: u128 = 2 * POOL_LEN;
 /// Plugins whose interface in the Open vSwitch pod takes only frames for its own MAC address.
 const NOT_BRIDGEABLE: [&str; 3] = ["macvlan", "ipvlan", "host-device"];
 

@@ -12,6 +12,8 @@ use crate::document::{Element, FieldError, Object};
 /// Addresses that the operator looks for behind another pool (`LbProvSubnetPoolSize` and `LbProvPredictablePoolSize`). Each pool has
 /// one more: the operator takes the address behind the last one that it has checked as the pool's end.
 const POOL: u128 = 25;
+/// How many addresses a pool has. Neutron's begins behind `range_end`, and the predictable addresses behind Neutron's.
+pub(super) const POOL_LEN: u128 = POOL + 1;
 /// The amphorae's pool begins with this host of their network (`GetRangeFromCIDR`).
 const FIRST_AMPHORA: u128 = 5;
 
