@@ -38,6 +38,15 @@ fn they_have_one_capability_and_no_other_privilege() {
     }
 }
 
+/// A node that has the agents' label lost its agent, and has the plugin still.
+#[test]
+fn uninstalling_leaves_no_node_out() {
+    for (overlay, set) in with_pods() {
+        let pod = &set["spec"]["template"]["spec"];
+        assert_eq!(pod.get("affinity").is_none(), overlay.ends_with("uninstall"), "{overlay}");
+    }
+}
+
 #[test]
 fn each_volume_is_mounted_and_where_its_name_says() {
     for (overlay, set) in with_pods() {
