@@ -63,7 +63,7 @@ pub(crate) async fn run(cli: &Cli, options: &Run) -> anyhow::Result<ExitCode> {
     let pulse = health.pulse.clone();
     health.readiness.ask("links", move || reconcile::overdue(&pulse));
     let made = tokio::sync::watch::Sender::default();
-    let telling = others::start(others, made.subscribe(), &health);
+    let telling = others::start(others, &cli.nmstate_lock, made.subscribe(), &health);
     let job = Arc::new(Job {
         state,
         state_dir: cli.state_dir.clone(),

@@ -1,6 +1,6 @@
 //! The files while the daemon runs: written when the policy gets other links, or when a file is not as it should be.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -11,10 +11,13 @@ use tokio::time::timeout;
 
 use super::Other;
 use crate::health::{Health, Line, Report};
+use crate::node::nmstate_lock;
 use crate::plugin::write_text;
 
 /// Between two looks at the files.
 const ROUND: Duration = Duration::from_secs(60);
+/// The same while kubernetes-nmstate runs on the node.
+const STOOD_DOWN: Duration = Duration::from_secs(5);
 
 /// Where `run` writes them.
 #[derive(Debug, Clone, Default, Args)]
@@ -30,9 +33,10 @@ pub(crate) struct Places {
 }
 
 /// Begins to keep the files for the links that it is told of. None are there until a policy is known; then the files of
-/// before stay.
+/// before stay. None is written while kubernetes-nmstate holds its lock: it configures the links through NetworkManager.
 pub(crate) fn start(
     places: &Places,
+    nmstate_lock: &Path,
     made: watch::Receiver<Vec<String>>,
     health: &Health,
 ) -> Option<JoinHandle<()>> {
@@ -52,14 +56,22 @@ pub(crate) fn start(
         return None;
     }
     let report = health.readiness.side_part("others");
-    Some(tokio::spawn(keep(files, made, report)))
+    Some(tokio::spawn(keep(files, nmstate_lock.to_owned(), made, report)))
 }
 
-async fn keep(files: Vec<(Other, PathBuf)>, mut made: watch::Receiver<Vec<String>>, report: Report) {
+async fn keep(
+    files: Vec<(Other, PathBuf)>,
+    lock: PathBuf,
+    mut made: watch::Receiver<Vec<String>>,
+    report: Report,
+) {
     let mut said = Vec::new();
     loop {
         let names = made.borrow_and_update().clone();
-        if !names.is_empty() {
+        let mut pause = ROUND;
+        if nmstate_lock::stand_down(&lock).is_err() {
+            pause = STOOD_DOWN;
+        } else if !names.is_empty() {
             let files = files.clone();
             // Which waits for the disk.
             let notes = spawn_blocking(move || write(&files, &names)).await.unwrap_or_default();
@@ -72,7 +84,7 @@ async fn keep(files: Vec<(Other, PathBuf)>, mut made: watch::Receiver<Vec<String
             report.set(notes.into_iter().map(Line::Note).collect());
         }
         // The agent is ending.
-        if let Ok(Err(_)) = timeout(ROUND, made.changed()).await {
+        if let Ok(Err(_)) = timeout(pause, made.changed()).await {
             return;
         }
     }

@@ -111,6 +111,8 @@ fn a_running_agent_keeps_the_files_of_other_programs_up_to_date() {
         for directory in ["manager", "networkd"] {
             fs::create_dir(node.path(directory)).unwrap();
         }
+        let lock = fs::File::create(node.path("lock")).unwrap();
+        lock.lock().unwrap();
         let mut daemon = node.start(&format!(
             "run --health-bind none -f {} --network-manager-dir {} --networkd-dir {}",
             policy.display(),
@@ -119,6 +121,13 @@ fn a_running_agent_keeps_the_files_of_other_programs_up_to_date() {
         ));
         let read = |name: &str| fs::read_to_string(node.path(name)).unwrap_or_default();
         let soon = Duration::from_secs(20);
+        // As long as it runs, it needs NetworkManager for these links.
+        until(soon, "nmstate is seen", || node.log().contains("kubernetes-nmstate is running on this node"));
+        std::thread::sleep(Duration::from_secs(1));
+        for directory in ["manager", "networkd"] {
+            assert_eq!(fs::read_dir(node.path(directory)).unwrap().count(), 0, "{directory}");
+        }
+        lock.unlock().unwrap();
         until(soon, "NetworkManager's", || {
             read("manager/90-octavia-bridge.conf").ends_with("+=interface-name:=octbr\n")
         });
