@@ -188,7 +188,7 @@ impl BondOption {
             }
             Form::Number(size, ..) => (size, number?),
             Form::Switch => (1, u32::from(value == "true")),
-            // 0 is no link's.
+            // No link has the index 0.
             Form::Link => (4, if value.is_empty() { 0 } else { number? }),
             Form::Targets => return Some(InfoBond::ArpIpTarget(targets(value)?)),
             Form::Mac => {
@@ -252,7 +252,8 @@ fn joined(list: &[Ipv4Addr]) -> String {
     list.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
-/// What the kernel reports of a bond. It leaves out what is none.
+/// What the kernel reports of a bond. It leaves out what is none, and so does this with values of an unexpected form: one must not
+/// make all links of the node unreadable.
 pub(crate) fn decode(data: &[u8]) -> Result<BondOptions, DecodeError> {
     let mut options = BondOptions::new();
     for name in ["primary", "arp_ip_target"] {
@@ -261,7 +262,10 @@ pub(crate) fn decode(data: &[u8]) -> Result<BondOptions, DecodeError> {
     for nla in NlasIterator::new(data) {
         let nla = nla?;
         if let Some(option) = OPTIONS.iter().find(|option| option.attribute == nla.kind()) {
-            options.insert(option.name.to_owned(), option.decode(nla.value())?);
+            match option.decode(nla.value()) {
+                Ok(value) => drop(options.insert(option.name.to_owned(), value)),
+                Err(_) => drop(options.remove(option.name)),
+            }
         }
     }
     Ok(options)
@@ -283,6 +287,17 @@ mod tests {
             let wanted = if option.name == "primary" { "0" } else { option.default };
             assert_eq!(read[option.name], wanted, "{}", option.name);
         }
+    }
+
+    #[test]
+    fn a_value_of_another_length_hides_no_other_one() {
+        let attributes =
+            [DefaultNla::new(1, vec![4]), DefaultNla::new(3, vec![1]), DefaultNla::new(18, vec![2, 0, 0, 0])];
+        let mut bytes = vec![0; attributes.as_slice().buffer_len()];
+        attributes.as_slice().emit(&mut bytes);
+        let read = decode(&bytes).unwrap();
+        assert_eq!((read["mode"].as_str(), read.get("miimon")), ("802.3ad", None));
+        assert_eq!(read["min_links"], u32::from_ne_bytes([2, 0, 0, 0]).to_string());
     }
 
     #[test]
