@@ -41,6 +41,7 @@ pub(crate) async fn add(environment: &Environment, document: &Document) -> Resul
         stay_on_this_processor();
     }
     let host = Netlink::open().await.map_err(|cause| Error::kernel("open netlink on the node", &cause))?;
+    let host = host.without_link_options();
     let (inside, pod) = open_netns(environment, host.namespace()).await?;
     let netns = inside.namespace();
     // Before anything is locked or written: this may take a while.

@@ -23,6 +23,7 @@ pub(crate) async fn del(environment: &Environment, document: &Document) -> Resul
     essentials.warn_of_refusal();
     let (id, ifname) = (environment.container_id.as_str(), environment.ifname.as_str());
     let host = Netlink::open().await.map_err(|cause| Error::kernel("open netlink on the node", &cause))?;
+    let host = host.without_link_options();
     try_to_take_over(&essentials.data_dir);
     let teardown = Teardown::new(&host, &essentials.data_dir, &environment.path);
     let records = Records::new(&essentials.data_dir);

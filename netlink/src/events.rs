@@ -163,7 +163,7 @@ impl Event {
                 if header.interface_family == AddressFamily::Bridge {
                     return Ok(Some(Self::Port { index: header.index }));
                 }
-                let link = Link::decode(payload)?;
+                let link = Link::decode::<false>(payload)?;
                 if kind == libc::RTM_NEWLINK {
                     Self::Link(link)
                 } else {

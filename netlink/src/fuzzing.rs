@@ -26,7 +26,8 @@ pub fn datagram(bytes: &[u8]) {
             continue;
         }
         // Every request reads the message: an answer matches its request only by number.
-        let link = Link::from_message(kind, payload);
+        drop(Link::from_message(kind, payload));
+        let link = Link::without_options(kind, payload);
         let address = Address::from_message(kind, payload);
         let route = Route::from_message(kind, payload);
         let event = Event::decode(kind, payload);

@@ -65,7 +65,8 @@ pub struct Link {
     pub kind: LinkKind,
     /// State and flags as a bridge port; `None` unless the master is a bridge.
     pub port: Option<Port>,
-    /// Options of a VLAN or bridge, and of a bridge port, as far as this kernel has and reports them.
+    /// Options of a VLAN or bridge, and of a bridge port, as far as this kernel has and reports them. Events do not have them, nor
+    /// do sockets [without](crate::Netlink::without_link_options).
     pub options: LinkOptions,
 }
 
@@ -86,7 +87,7 @@ pub enum LinkKind {
         /// The table.
         table: u32,
     },
-    /// A bond, with every option this kernel reports.
+    /// A bond, with every option this kernel reports, where [`Link::options`] are read.
     Bond(BondOptions),
     /// One end of a veth pair.
     Veth,
@@ -168,13 +169,18 @@ impl Link {
 
     /// Reads a link out of an answer; `None` for other types of message.
     pub(crate) fn from_message(kind: u16, payload: &[u8]) -> Result<Option<Self>, DecodeError> {
-        if kind == libc::RTM_NEWLINK { Self::decode(payload).map(Some) } else { Ok(None) }
+        if kind == libc::RTM_NEWLINK { Self::decode::<true>(payload).map(Some) } else { Ok(None) }
+    }
+
+    /// The same without [`Link::options`], of which a bridge has dozens.
+    pub(crate) fn without_options(kind: u16, payload: &[u8]) -> Result<Option<Self>, DecodeError> {
+        if kind == libc::RTM_NEWLINK { Self::decode::<false>(payload).map(Some) } else { Ok(None) }
     }
 
     /// Reads only the attributes that this crate uses. The message types of rust-netlink would read all of
     /// them. One statistic or driver detail of an unexpected length, on any link of the node, would then
     /// make the whole table unreadable.
-    pub(crate) fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
+    pub(crate) fn decode<const OPTIONS: bool>(payload: &[u8]) -> Result<Self, DecodeError> {
         let header = LinkHeader::parse(payload)?;
         let flags = header.flags.bits();
         let has = |flag: libc::c_int| flags & flag.cast_unsigned() != 0;
@@ -189,13 +195,13 @@ impl Link {
         };
         for nla in NlasIterator::new(&payload[LINK_HEADER..]) {
             let nla = nla?;
-            link.read(&nla)
+            link.read::<OPTIONS>(&nla)
                 .with_context(|| format!("attribute {} of link {} {}", nla.kind(), link.index, link.name))?;
         }
         Ok(link)
     }
 
-    fn read(&mut self, nla: &NlaBuffer<&[u8]>) -> Result<(), DecodeError> {
+    fn read<const OPTIONS: bool>(&mut self, nla: &NlaBuffer<&[u8]>) -> Result<(), DecodeError> {
         let value = nla.value();
         let mac = || <[u8; 6]>::try_from(value).ok().map(MacAddress);
         // 0 means "none" in every attribute that is an index.
@@ -227,7 +233,7 @@ impl Link {
                     }
                 }
             }
-            libc::IFLA_LINKINFO => self.read_info(value)?,
+            libc::IFLA_LINKINFO => self.read_info::<OPTIONS>(value)?,
             libc::IFLA_AF_SPEC => self.ipv6 = LinkIpv6::decode(value)?,
             _ => {}
         }
@@ -236,7 +242,7 @@ impl Link {
 
     /// Reads the nested attributes that depend on the sort of link and on the sort of its master.
     /// The kernel writes each sort's name before its data.
-    fn read_info(&mut self, info: &[u8]) -> Result<(), DecodeError> {
+    fn read_info<const OPTIONS: bool>(&mut self, info: &[u8]) -> Result<(), DecodeError> {
         let mut bridged = false;
         for nla in NlasIterator::new(info) {
             let nla = nla?;
@@ -253,14 +259,19 @@ impl Link {
                 }
                 (libc::IFLA_INFO_DATA, LinkKind::Bridge(options)) => {
                     *options = BridgeOptions::decode(nla.value())?;
-                    self.options.extend(link_option::of_bridge(nla.value())?);
+                    if OPTIONS {
+                        self.options.extend(link_option::of_bridge(nla.value())?);
+                    }
                 }
-                (libc::IFLA_INFO_DATA, LinkKind::Bond(options)) => *options = bond::decode(nla.value())?,
+                (libc::IFLA_INFO_DATA, LinkKind::Bond(options)) if OPTIONS => {
+                    *options = bond::decode(nla.value())?;
+                }
                 (libc::IFLA_INFO_DATA, LinkKind::Vlan { id, protocol }) => {
                     for nla in NlasIterator::new(nla.value()) {
                         let nla = nla?;
-                        self.options
-                            .extend(link_option::vlan_flags(nla.kind(), nla.value()).unwrap_or_default());
+                        if OPTIONS && let Some(flags) = link_option::vlan_flags(nla.kind(), nla.value()) {
+                            self.options.extend(flags);
+                        }
                         match InfoVlan::parse(&nla)? {
                             InfoVlan::Id(value) => *id = value,
                             InfoVlan::Protocol(value) => *protocol = value.into(),
@@ -278,7 +289,9 @@ impl Link {
                 (libc::IFLA_INFO_SLAVE_KIND, _) => bridged = parse_string(nla.value())? == "bridge",
                 (libc::IFLA_INFO_SLAVE_DATA, _) if bridged => {
                     self.port = Some(Port::decode(nla.value())?);
-                    self.options.extend(link_option::of_port(nla.value())?);
+                    if OPTIONS {
+                        self.options.extend(link_option::of_port(nla.value())?);
+                    }
                 }
                 _ => {}
             }

@@ -66,7 +66,7 @@ impl Netlink {
             }
         }
         let request = Request::get(RouteNetlinkMessage::GetLink(message));
-        match self.request(request, Link::from_message, attempt).await {
+        match self.request(request, self.decode_link, attempt).await {
             Ok(links) => Ok(links.into_iter().next()),
             Err(error) if error.errno() == Some(Errno::ENODEV as i32) => Ok(None),
             Err(error) => Err(error),
@@ -79,7 +79,7 @@ impl Netlink {
     /// Every [`Error`] a request can end in.
     pub async fn links(&self) -> Result<Vec<Link>> {
         let request = Request::dump(RouteNetlinkMessage::GetLink(query()));
-        let mut links = self.request(request, Link::from_message, || "list links".into()).await?;
+        let mut links = self.request(request, self.decode_link, || "list links".into()).await?;
         links.sort_by_key(|link| link.index);
         Ok(links)
     }
@@ -111,7 +111,7 @@ impl Netlink {
         let mut message = query();
         message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind)]));
         let request = Request::dump(RouteNetlinkMessage::GetLink(message));
-        let mut links = self.request(request, Link::from_message, || attempt.into()).await?;
+        let mut links = self.request(request, self.decode_link, || attempt.into()).await?;
         links.sort_by_key(|link| link.index);
         Ok(links)
     }
@@ -126,7 +126,7 @@ impl Netlink {
         let mut message = query();
         message.attributes.push(LinkAttribute::Controller(bridge));
         let request = Request::dump(RouteNetlinkMessage::GetLink(message));
-        match self.request(request, Link::from_message, attempt).await {
+        match self.request(request, self.decode_link, attempt).await {
             Ok(mut ports) => {
                 ports.sort_by_key(|link| link.index);
                 Ok(ports)

@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::channel::{Answer, Channel, Decode, Request};
 use crate::wire::Fault;
-use crate::{Error, Inside, Namespace, Result};
+use crate::{Error, Inside, Link, Namespace, Result};
 
 /// Default deadline of a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,6 +34,7 @@ pub struct Netlink {
     channel: Mutex<Option<Channel>>,
     namespace: Namespace,
     per_request: Duration,
+    pub(crate) decode_link: Decode<Link>,
 }
 
 impl Netlink {
@@ -75,13 +76,25 @@ impl Netlink {
 
     fn new(channel: io::Result<Channel>, namespace: Namespace) -> Result<Self> {
         let channel = channel.map_err(|source| connection(&namespace, source))?;
-        Ok(Self { channel: Mutex::new(Some(channel)), namespace, per_request: REQUEST_TIMEOUT })
+        Ok(Self {
+            channel: Mutex::new(Some(channel)),
+            namespace,
+            per_request: REQUEST_TIMEOUT,
+            decode_link: Link::from_message,
+        })
     }
 
     /// Sets the deadline of each single request.
     #[must_use]
     pub fn with_timeout(mut self, per_request: Duration) -> Self {
         self.per_request = per_request;
+        self
+    }
+
+    /// Leaves [`Link::options`] empty, for programs that are in a hurry and do not look at them.
+    #[must_use]
+    pub fn without_link_options(mut self) -> Self {
+        self.decode_link = Link::without_options;
         self
     }
 
