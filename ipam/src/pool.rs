@@ -91,7 +91,7 @@ impl Pool {
 
     /// Reads the document of the pool called `name`, whatever its address domain.
     pub fn parse(name: &str, text: &[u8]) -> Result<Self, PoolError> {
-        Self::read(name, text)
+        Self::checked(name, serde_json::from_slice(text)?)
     }
 
     /// As [`Pool::parse`], with a document that need not be in memory as a whole.
@@ -99,7 +99,10 @@ impl Pool {
     /// # Errors
     /// [`PoolError`]; one of reading is a [`PoolError::Json`] that says so ([`serde_json::Error::is_io`]).
     pub(crate) fn read(name: &str, document: impl io::Read) -> Result<Self, PoolError> {
-        let raw: json::Document = serde_json::from_reader(document)?;
+        Self::checked(name, serde_json::from_reader(document)?)
+    }
+
+    fn checked(name: &str, raw: json::Document) -> Result<Self, PoolError> {
         let differs = |field, found: &str, expected: String| {
             Err(PoolError::Foreign { field, found: found.to_owned(), expected })
         };
