@@ -75,8 +75,9 @@ pub(crate) fn require_own(field: &str, path: &Path) -> Result<(), Error> {
         );
         return Err(FieldError::text(field, &path.to_string_lossy(), remedy).into());
     }
-    let name = one_name(path);
-    if run_dir(&name) != run_dir(path) {
+    // The usual one, at each call, costs no look.
+    if path != Path::new(DATA_DIR) && run_dir(&one_name(path)) != run_dir(path) {
+        let name = one_name(path);
         let name = name.display();
         let remedy = format!(
             "leads to {name}; by two names one directory would have two run directories, and two pools with the same addresses; \

@@ -37,16 +37,13 @@ pub(super) fn without_links(path: &Path) -> PathBuf {
 
 /// What of a path [`without_links`] is below `directory`; empty if it is the directory.
 pub(super) fn below<'a>(path: &'a Path, directory: &Path) -> Option<&'a Path> {
-    let real = without_links(directory);
     let identity = |path: &Path| fs::metadata(path).ok().map(|it| (it.dev(), it.ino()));
-    let directory = identity(directory);
-    for above in path.ancestors() {
-        // A directory that is not made yet has a name only, and one that is mounted twice has two.
-        if above == real || (directory.is_some() && identity(above) == directory) {
-            return path.strip_prefix(above).ok();
-        }
+    // A directory that is mounted twice has two names, and one that is not made yet has a name only.
+    if let Some(it) = identity(directory) {
+        let above = path.ancestors().find(|above| identity(above) == Some(it))?;
+        return path.strip_prefix(above).ok();
     }
-    None
+    path.strip_prefix(without_links(directory)).ok()
 }
 
 #[cfg(test)]
