@@ -33,8 +33,8 @@ struct Policy {
     bridge: String,
     /// Links that the policy makes ports of the bridge.
     uplinks: Vec<String>,
-    /// What those and other VLANs stand on.
-    vlans: BTreeMap<String, String>,
+    /// What those and other VLANs stand on, if the agent says so.
+    vlans: Option<BTreeMap<String, String>>,
     /// Why the policy is not in force, if it is not.
     why: Option<String>,
 }
@@ -167,17 +167,18 @@ impl Policy {
         Ok(None)
     }
 
-    /// The link without which the agent creates no bridge, if it is one that no policy creates.
+    /// The link for which the policy waits, because no policy creates it. One that is not in force waits for nothing.
     async fn missing(&self, host: &Netlink) -> Result<Option<String>, Error> {
+        let Some(vlans) = self.vlans.as_ref().filter(|_| self.why.is_none()) else { return Ok(None) };
         for uplink in &self.uplinks {
             let mut name = uplink;
             // VLANs may stand on VLANs; the file is not trusted to come to an end.
-            for _ in 0..=self.vlans.len() {
+            for _ in 0..=vlans.len() {
                 let link = host.link(name.as_str()).await;
                 if link.map_err(|cause| Error::kernel("look for the bridge's uplink", &cause))?.is_some() {
                     break;
                 }
-                let Some(base) = self.vlans.get(name) else { return Ok(Some(name.clone())) };
+                let Some(base) = vlans.get(name) else { return Ok(Some(name.clone())) };
                 name = base;
             }
         }
@@ -260,13 +261,30 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn only_a_policy_in_force_waits_for_a_nic() {
+        let host = Netlink::open().await.unwrap();
+        let vlans = || Some(BTreeMap::from([("nosuch0.24".to_owned(), "nosuch0".to_owned())]));
+        for (vlans, why, missing) in [
+            (vlans(), None, Some("nosuch0")),
+            (vlans(), Some("a conflict".to_owned()), None),
+            // Of an older agent.
+            (None, None, None),
+        ] {
+            let uplinks = vec!["lo".to_owned(), "nosuch0.24".to_owned()];
+            let (origin, bridge) = ("octavia.yaml".into(), "octbr".into());
+            let policy = Policy { origin, bridge, uplinks, vlans, why };
+            assert_eq!(policy.missing(&host).await.unwrap().as_deref(), missing);
+        }
+    }
+
     #[test]
     fn an_uplink_is_known_by_each_of_its_names() {
         let policy = Policy {
             origin: "octavia.yaml".into(),
             bridge: "octbr".into(),
             uplinks: vec!["ens3".into()],
-            vlans: BTreeMap::new(),
+            vlans: None,
             why: None,
         };
         let link = |name: &str, alternative: &str| Link {

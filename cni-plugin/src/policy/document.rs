@@ -28,9 +28,8 @@ pub(super) struct Document {
     pub(super) bridges: BTreeMap<String, Vec<String>>,
     #[serde(default)]
     pub(super) links: BTreeSet<String>,
-    /// What VLANs of the policy stand on.
-    #[serde(default)]
-    pub(super) vlans: BTreeMap<String, String>,
+    /// What the policy's VLANs stand on. An older agent says nothing of it.
+    pub(super) vlans: Option<BTreeMap<String, String>>,
     /// From which of several policies each bridge is.
     #[serde(default)]
     pub(super) origins: BTreeMap<String, String>,
@@ -100,7 +99,7 @@ mod tests {
             assert_eq!(error.code, Code::TryAgainLater);
             assert!(error.msg.contains(why) && error.msg.contains("bridges.json"), "{text}: {error}");
         }
-        // What a later agent adds within the same version is no hindrance.
+        // A later agent may add keys within the same version.
         let text = r#"{"version":1,"policy":"p","more":1,"bridges":{"octbr":["enp6s0.24"]}}"#;
         std::fs::write(&path, text).unwrap();
         let document = read(&path).unwrap().unwrap();
