@@ -49,7 +49,7 @@ pub enum Refusal {
     /// Not enough addresses behind `range_end` for Neutron's pool. The text is the range as Go prints it.
     #[error("cannot allocate IP addresses: {POOL} in {0}")]
     NeutronPool(String),
-    /// There is no route.
+    /// The definition has no route.
     #[error("cannot find gateway information in network attachment")]
     NoGateway,
     /// Not enough addresses behind Neutron's pool for the predictable addresses.
