@@ -12,8 +12,9 @@ use nix::mount::{MsFlags, mount};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::changes::until;
 use crate::namespace::bind;
-use crate::{Call, Namespace, Snapshot};
+use crate::{Call, Link, Namespace, Snapshot};
 
 /// Debian's reference plugins: `bridge`, `macvlan`, `host-local`, `static`.
 pub const REFERENCE_PLUGINS: &str = "/usr/lib/cni";
@@ -233,6 +234,15 @@ pub struct Pod {
 }
 
 impl Pod {
+    /// Ends the pod without a DEL: the namespace goes, and with it, once the kernel has got to that, the host's end of its pairs.
+    pub fn end_without_del(&self) {
+        self.remove();
+        let is_own = |link: &Link| link.alias().contains(&self.container_id);
+        until(Duration::from_secs(10), "the kernel takes the pod's pairs away", || {
+            !self.node.links().iter().any(is_own)
+        });
+    }
+
     /// `CNI_CONTAINERID`: the pod's name and a number, unique in the test run.
     pub fn container_id(&self) -> &str {
         &self.container_id

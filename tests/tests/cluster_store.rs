@@ -240,7 +240,7 @@ fn a_sandbox_is_alive_as_long_as_its_namespace() {
     add(&old, &cluster(&node)).run().attached();
     for alive in [true, false] {
         if !alive {
-            old.remove();
+            old.end_without_del();
         }
         add(&new, &cluster(&node)).run().attached();
         new.del(&cluster(&node)).run().silent_success();

@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command};
-use std::time::{Duration, Instant};
 
 const POOL: &str = "172.23.0.0-24";
 
@@ -41,16 +40,6 @@ fn fill(node: &Node) -> PathBuf {
         size += 4096;
     }
     filler
-}
-
-/// Ends a pod's namespace without a DEL, as a node does that lost its runtime, and waits for the kernel to finish.
-fn end_without_del(pod: &Pod) {
-    pod.remove();
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !pod.node().ports("octbr").is_empty() {
-        assert!(Instant::now() < deadline, "the kernel did not take the pair away");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 #[test]
@@ -121,11 +110,7 @@ fn a_sandbox_after_one_that_ended_without_del_has_its_address() {
         let node = Lab::new().node("node1");
         let [old, new] = ["old", "new"].map(|name| node.pod(name));
         let first = address_of(&old.add(&conf::octavia()).plugin(face).args(SAME_POD));
-        if face == "octavia-bridge" {
-            end_without_del(&old);
-        } else {
-            old.remove();
-        }
+        old.end_without_del();
         let second = address_of(&new.add(&conf::octavia()).plugin(face).args(SAME_POD));
         assert_eq!(second, first, "{face}");
         assert_eq!(holders(&node), held_by(&[("30", &new)]), "{face}");

@@ -151,7 +151,7 @@ fn a_reboot_frees_all_addresses_and_leaves_the_disk_alone() {
     let node = &host.node;
     let pod = node.pod("worker");
     pod.add(&conf::octavia()).run().attached();
-    pod.remove();
+    pod.end_without_del();
     node.forget_memory();
     let before = fs::read_dir(node.data_dir().join("pools")).unwrap().count();
     let next = node.pod("next");

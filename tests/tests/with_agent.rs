@@ -114,6 +114,16 @@ fn an_add_that_waits_in_vain_says_for_what_and_makes_nothing() {
 }
 
 #[test]
+fn a_missing_nic_is_named_also_where_the_policy_has_no_vlan() {
+    let [node, _switch] = node_with_uplink();
+    agent_ok(&node, "apply -f -", POLICY);
+    node.ip("link set enp6s0 down");
+    node.ip("link set enp6s0 name enp7s0");
+    let refusal = node.status(&conf_of_status()).run().error(50);
+    refusal.says(&["lacks its uplink enp6s0; the policy waits for enp6s0, which does not exist"]);
+}
+
+#[test]
 fn adds_and_the_first_apply_at_the_same_moment_end_with_one_bridge_that_has_its_uplink() {
     for round in 0..8 {
         let [node, _switch] = node_with_uplink();
