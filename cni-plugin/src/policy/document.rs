@@ -1,11 +1,11 @@
 //! What the agent tells the plugin of the node's policies.
 //!
 //! The agent writes `agent/bridges.json` in its state directory before it acts on a policy, and removes it with the policy:
-//! `{"version": 1, "policy": "octavia.yaml", "bridges": {"octbr": ["enp6s0.24"]}, "links": ["enp6s0", "enp6s0.24", "octbr"]}`:
-//! each bridge with its uplinks, and the names of all links that the policy speaks of. A bridge of such a name, made for
-//! a pod before the NIC or the VLAN is there, would stand in the policy's way. An older agent says nothing of them. Bridges of
-//! policies that the agent could not bring about are there, too, and `not_in_force` says why: a pod on a bridge without its
-//! uplink would be attached to an island.
+//! `{"version": 1, "policy": "octavia.yaml", "bridges": {"octbr": ["enp6s0.24"]}, "links": ["enp6s0", "enp6s0.24", "octbr"],
+//! "vlans": {"enp6s0.24": "enp6s0"}}`: each bridge with its uplinks, the names of all links that the policy speaks of, and what its
+//! VLANs stand on. A bridge of such a name, made for a pod before the NIC or the VLAN is there, would stand in the policy's way. An
+//! older agent says nothing of links and VLANs. Bridges of policies that the agent could not bring about are there, too, and
+//! `not_in_force` says why: a pod on a bridge without its uplink would be attached to an island.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;

@@ -55,8 +55,8 @@ pub(crate) struct Bridges<'a> {
     /// Every link that the policy names and that is there for it, or may yet come: a bridge of such a name, made for a pod,
     /// would stand in its way. An older plugin passes this over.
     links: BTreeSet<&'a str>,
-    /// What each VLAN stands on: a bridge over it waits for that as well.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    /// What each VLAN stands on: a bridge over it waits for that as well. Always written, so that the plugin can tell a policy
+    /// without VLANs from an older agent.
     vlans: BTreeMap<&'a str, &'a str>,
     /// Of several origins, the one of each bridge.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
