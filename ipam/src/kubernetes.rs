@@ -83,7 +83,7 @@ use crate::pool::Pool;
 use crate::wire::Attachment;
 
 pub use api::name::names_address;
-pub use api::object::Reservation;
+pub use api::reservation::{Reservation, ReservationFields};
 pub use claim::{Claimed, Refused, Residue};
 pub use error::Error;
 pub use repair::Repaired;

@@ -2,6 +2,7 @@
 
 pub(crate) mod name;
 pub(crate) mod object;
+pub(crate) mod reservation;
 
 use http::{Method, Request, header};
 use kube::client::Body;

@@ -1,7 +1,8 @@
 //! What a fuzzer does with an object of the API. Not an interface for programs.
 
 use crate::allocate::{Refusal, allocate};
-use crate::kubernetes::api::object::{Object, Reservation, Writer};
+use crate::kubernetes::api::object::{Object, Writer};
+use crate::kubernetes::api::reservation::Reservation;
 use crate::kubernetes::memory::pool::{CachedPool, Content};
 use crate::name::PoolName;
 use crate::pool::{Allocation, Pool};
@@ -25,7 +26,7 @@ pub fn object(text: &str) {
     }
     if let Ok(stored) = Reservation::stored(text) {
         let attachment =
-            Attachment { container_id: stored.object.container.to_string(), ifname: String::new() };
+            Attachment { container_id: stored.object.container().to_owned(), ifname: String::new() };
         let sandboxes = [Sandbox { attachment, alive: true }];
         let by = Writer {
             owner: &owner,
@@ -35,11 +36,11 @@ pub fn object(text: &str) {
             sandboxes: &sandboxes,
         };
         assert!(
-            stored.object.container.is_empty() || !by.may_take(&stored.object),
+            stored.object.container().is_empty() || !by.may_take(&stored.object),
             "the reservation of a living sandbox is taken over: {:?}",
             stored.object
         );
-        let part = by.takeover(&stored.object.uid, stored.version);
+        let part = by.takeover(stored.object.uid(), stored.version);
         assert_eq!(part["metadata"]["resourceVersion"], stored.version.0.to_string());
     }
 }

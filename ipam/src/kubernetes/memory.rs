@@ -18,7 +18,7 @@ use octavia_bridge_cluster::api::TROUBLE;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::api::object::Reservation;
+use super::api::reservation::Reservation;
 use super::error::Error;
 use super::write::deadline::Deadline;
 use super::{Shared, Store, lock};

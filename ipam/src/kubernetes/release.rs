@@ -14,7 +14,7 @@ use crate::name::{self, PoolName};
 use crate::pool::Allocation;
 
 use crate::kubernetes::api::name::of_address;
-use crate::kubernetes::api::object::Reservation;
+use crate::kubernetes::api::reservation::Reservation;
 use crate::kubernetes::claim::Residue;
 use crate::kubernetes::error::Error;
 use crate::kubernetes::memory::cache::Cache;
@@ -201,7 +201,7 @@ impl Store {
             // whereabouts does not write whose container it is, but then its entry was.
             let mine = |seen: &Reservation| {
                 seen.is_of(id, ifname)
-                    || (seen.container.is_empty() && entry.is_some_and(|entry| seen.goes_with(entry)))
+                    || (seen.container().is_empty() && entry.is_some_and(|entry| seen.goes_with(entry)))
             };
             self.inner.shared.unreserve(gate, name, mine, &mut Deadline::until(deadline)).await
         });

@@ -9,7 +9,8 @@ use crate::name::PoolName;
 use crate::pool::Allocation;
 use crate::request::Owner;
 
-use crate::kubernetes::api::object::{Reservation, Writer};
+use crate::kubernetes::api::object::Writer;
+use crate::kubernetes::api::reservation::Reservation;
 use crate::kubernetes::error::Error;
 use crate::kubernetes::memory::keep_up::unread_by_repair;
 use crate::kubernetes::survey::{Entry, Holding, home, survey};
@@ -108,8 +109,8 @@ impl Store {
             home(&cache, name).filter(|_| stands && !lone.disputed)
         };
         let Some((pool, subnet, address)) = home else { return Ok(Repaired::Needless) };
-        let Reservation { container, podref, ifname, .. } = &**reservation;
-        let change = (address, Change::Add(Allocation::new(container, podref, ifname).into()));
+        let entry = Allocation::new(reservation.container(), reservation.podref(), reservation.ifname());
+        let change = (address, Change::Add(entry.into()));
         match self.queue(&pool, subnet).write(vec![change], deadline).await {
             Written::Done => Ok(Repaired::Done),
             Written::Lost(_) => Ok(Repaired::Taken),
@@ -208,15 +209,15 @@ impl Store {
             return Ok(Repaired::Needless);
         }
         let owner = Owner {
-            container_id: lost.container.to_string(),
-            ifname: lost.ifname.to_string(),
-            pod: Some(lost.podref.to_string()),
+            container_id: lost.container().to_owned(),
+            ifname: lost.ifname().to_owned(),
+            pod: Some(lost.podref().to_owned()),
         };
         let by = Writer {
             owner: &owner,
-            podref: &lost.podref,
-            pod_uid: Some(&*lost.pod_uid).filter(|uid| !uid.is_empty()),
-            node: &lost.node,
+            podref: lost.podref(),
+            pod_uid: Some(lost.pod_uid()).filter(|uid| !uid.is_empty()),
+            node: lost.node(),
             sandboxes: &[],
         };
         let (gate, mut within) = (&self.inner.other_requests, Deadline::until(deadline));

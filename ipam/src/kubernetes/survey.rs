@@ -11,7 +11,7 @@ use crate::pool::Allocation;
 use crate::wire::Attachment;
 
 use crate::kubernetes::api::name::{address_of, of_address};
-use crate::kubernetes::api::object::Reservation;
+use crate::kubernetes::api::reservation::Reservation;
 use crate::kubernetes::memory::cache::Cache;
 use crate::kubernetes::{Shared, Store, lock};
 
@@ -49,7 +49,7 @@ impl Entry {
 impl Holding {
     /// `namespace/name` of the pod, as its writer said.
     pub fn podref(&self) -> &str {
-        let reserved = || self.reservation.as_ref().map(|(_, reservation)| &*reservation.podref);
+        let reserved = || self.reservation.as_ref().map(|(_, reservation)| reservation.podref());
         self.entry.as_ref().map(|entry| entry.allocation.podref()).or_else(reserved).unwrap_or_default()
     }
 
@@ -61,7 +61,7 @@ impl Holding {
         });
         let of_reservation = || {
             let (_, reservation) = self.reservation.as_ref()?;
-            let (id, ifname) = (reservation.container.to_string(), reservation.ifname.to_string());
+            let (id, ifname) = (reservation.container().to_owned(), reservation.ifname().to_owned());
             Some(Attachment { container_id: id, ifname })
         };
         let empty = || Attachment { container_id: String::new(), ifname: String::new() };
@@ -81,9 +81,9 @@ impl Store {
         let Shared { node, cache, attachments, .. } = &*self.inner.shared;
         let Attachment { container_id, ifname } = attachment;
         let is_it = |seen: &Reservation| {
-            *seen.node == **node
-                && *seen.container == **container_id
-                && (ifname.is_empty() || *seen.ifname == **ifname)
+            seen.node() == &**node
+                && seen.container() == container_id
+                && (ifname.is_empty() || seen.ifname() == ifname)
         };
         let cache = lock(cache);
         cache.reservations.iter().any(|(_, _, seen)| is_it(seen)) || lock(attachments).knows(attachment)
@@ -115,7 +115,7 @@ pub(crate) fn survey(cache: &Cache, mut wanted: impl FnMut(&Holding) -> bool) ->
             let mut reservation = None;
             if let Some((name, seen)) = known {
                 // One of the pod's earlier sandboxes is the pod's, too: whereabouts leaves it as it is.
-                if seen.goes_with(allocation) || *seen.podref == *allocation.podref() {
+                if seen.goes_with(allocation) || seen.podref() == allocation.podref() {
                     spoken_for.insert(name);
                     reservation = Some((name.to_owned(), seen.clone()));
                 } else {
@@ -141,9 +141,9 @@ pub(crate) fn is_taken_over(cache: &Cache, name: &str, reservation: &Reservation
         let Some(pool) = pool.sound() else { continue };
         let Some(address) = address_of(network_of(pool_name, &pool.subnet()), name) else { continue };
         let Some(entry) = pool.get(address) else { continue };
-        let same = |ifname: &str| reservation.ifname.is_empty() || *reservation.ifname == *ifname;
-        if *entry.podref() == *reservation.podref
-            && *entry.id() != *reservation.container
+        let same = |ifname: &str| reservation.ifname().is_empty() || reservation.ifname() == ifname;
+        if entry.podref() == reservation.podref()
+            && entry.id() != reservation.container()
             && entry.ifname().is_none_or(same)
         {
             return true;

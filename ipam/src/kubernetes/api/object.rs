@@ -16,20 +16,16 @@ use crate::pool::{API_VERSION, Allocation, KIND};
 use crate::request::Owner;
 use crate::wire::Sandbox;
 
-use crate::kubernetes::memory::cache::Merge;
+use super::reservation::{NODE, POD_UID, Reservation};
 
 /// The plural by which the API knows pools.
 pub(crate) const POOLS: &str = "ippools";
 /// The plural by which the API knows reservations.
 pub(crate) const RESERVATIONS: &str = "overlappingrangeipreservations";
 /// `kind` of every reservation.
-const RESERVATION: &str = "OverlappingRangeIPReservation";
+pub(crate) const RESERVATION: &str = "OverlappingRangeIPReservation";
 /// `kind` of an object of which only the metadata were asked for.
 pub(crate) const METADATA: &str = "PartialObjectMetadata";
-
-/// Annotations of reservations: the schema has no field for these, and whereabouts leaves annotations alone.
-const NODE: &str = "octavia-bridge/node";
-const POD_UID: &str = "octavia-bridge/pod-uid";
 
 /// What the API says of every object.
 #[derive(Debug, Deserialize)]
@@ -112,85 +108,6 @@ impl<T: Object> Stored<T> {
     }
 }
 
-/// A reservation as the cache keeps it. Absent fields are empty.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reservation {
-    /// `metadata.uid`.
-    pub uid: Box<str>,
-    /// `namespace/name` of the pod.
-    pub podref: Box<str>,
-    /// Its interface.
-    pub ifname: Box<str>,
-    /// Container id of the sandbox; whereabouts writes none.
-    pub container: Box<str>,
-    /// The node whose agent wrote it; whereabouts writes none.
-    pub node: Box<str>,
-    /// `metadata.uid` of the pod; whereabouts writes none.
-    pub pod_uid: Box<str>,
-    /// `metadata.creationTimestamp`.
-    pub created: Box<str>,
-}
-
-impl Reservation {
-    /// Whether it is this very attachment's.
-    pub(crate) fn is_of(&self, container: &str, ifname: &str) -> bool {
-        *self.container == *container && *self.ifname == *ifname
-    }
-
-    /// Whether it can be the reservation that belongs to `entry`: fields that its writer left out say nothing.
-    pub(crate) fn goes_with(&self, entry: &Allocation) -> bool {
-        let same = |mine: &str, theirs: &str| mine.is_empty() || mine == theirs;
-        *self.podref == *entry.podref()
-            && same(&self.container, entry.id())
-            && entry.ifname().is_none_or(|ifname| same(&self.ifname, ifname))
-    }
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct ReservationSpec {
-    podref: Option<String>,
-    ifname: Option<String>,
-    containerid: Option<String>,
-}
-
-// What is watched of a reservation is the whole of it: metadata that also said whose it is would be longer.
-impl Merge for Reservation {}
-
-impl Object for Reservation {
-    const PLURAL: &'static str = RESERVATIONS;
-    const PAGE: u32 = 500;
-    const KIND: &'static str = RESERVATION;
-
-    fn unreadable(uid: &str, _why: &str) -> Self {
-        let none = || Box::from("");
-        let (podref, ifname, container) = (none(), none(), none());
-        Self { uid: uid.into(), podref, ifname, container, node: none(), pod_uid: none(), created: none() }
-    }
-}
-
-impl cluster::Content for Reservation {
-    fn read(text: &str) -> serde_json::Result<Self> {
-        let raw: Raw<'_> = serde_json::from_str(text)?;
-        // Its name alone takes the address: whatever else is wrong in it, nobody gets that.
-        let spec: ReservationSpec =
-            raw.spec.and_then(|spec| serde_json::from_str(spec.get()).ok()).unwrap_or_default();
-        let annotation = |key| {
-            let annotations = raw.metadata.annotations.as_ref()?;
-            annotations.get(key)?.as_str().map(Box::from)
-        };
-        Ok(Self {
-            uid: raw.metadata.uid.as_ref().into(),
-            podref: spec.podref.unwrap_or_default().into(),
-            ifname: spec.ifname.unwrap_or_default().into(),
-            container: spec.containerid.unwrap_or_default().into(),
-            node: annotation(NODE).unwrap_or_default(),
-            pod_uid: annotation(POD_UID).unwrap_or_default(),
-            created: raw.metadata.creation_timestamp.as_ref().into(),
-        })
-    }
-}
-
 /// A pool that does not exist yet, with its first entries.
 pub(crate) fn new_pool(name: &str, subnet: IpNet, entries: &[(u128, &Allocation)]) -> Value {
     let allocations: Map<String, Value> =
@@ -219,10 +136,10 @@ impl Writer<'_> {
     /// Whether a sandbox of the same pod had it that is gone, or nobody knows which of them it was.
     pub(crate) fn may_take(&self, seen: &Reservation) -> bool {
         let is_gone =
-            |sandbox: &&Sandbox| !sandbox.alive && *sandbox.attachment.container_id == *seen.container;
-        *seen.podref == *self.podref
-            && (seen.ifname.is_empty() || *seen.ifname == self.owner.ifname)
-            && (seen.container.is_empty() || self.sandboxes.iter().any(|sandbox| is_gone(&sandbox)))
+            |sandbox: &&Sandbox| !sandbox.alive && sandbox.attachment.container_id == seen.container();
+        seen.podref() == self.podref
+            && (seen.ifname().is_empty() || seen.ifname() == self.owner.ifname)
+            && (seen.container().is_empty() || self.sandboxes.iter().any(|sandbox| is_gone(&sandbox)))
     }
 
     fn annotations(&self) -> Map<String, Value> {

@@ -166,11 +166,11 @@ pub(crate) fn plan(
 fn nodes<'a>(cache: &'a Cache, request: &Request) -> HashMap<&'a str, &'a str> {
     let pod = request.owner.pod.as_deref().unwrap_or_default();
     let known = cache.reservations.iter().filter(|(name, _, reservation)| {
-        *reservation.podref == *pod
-            && !reservation.node.is_empty()
+        reservation.podref() == pod
+            && !reservation.node().is_empty()
             && address_of(request.network_name.as_deref(), name).is_some()
     });
-    known.map(|(_, _, reservation)| (&*reservation.container, &*reservation.node)).collect()
+    known.map(|(_, _, reservation)| (reservation.container(), reservation.node())).collect()
 }
 
 /// Whether the pool's object can take the changes.

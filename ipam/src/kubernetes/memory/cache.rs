@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::kubernetes::api::object::{Object, Reservation, Stored, Version};
+use crate::kubernetes::api::object::{Object, Stored, Version};
+use crate::kubernetes::api::reservation::Reservation;
 use crate::kubernetes::memory::pool::CachedPool;
 use crate::kubernetes::{Shared, lock};
 
@@ -66,13 +67,13 @@ impl Cached for Reservation {
     }
 
     fn seen(&self, shared: &Shared) {
-        if self.node.is_empty() {
+        if self.node().is_empty() {
             *lock(&shared.whereabouts) = Some(Instant::now());
         }
     }
 
     fn ended(self, name: &str, shared: &Shared) {
-        if *self.node == *shared.node {
+        if self.node() == &*shared.node {
             // The watch may report a deletion of ours before the server answers it.
             if lock(&shared.deletions).has(name, &self) {
                 return;

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use tokio::time::Instant;
 
 use super::cache::LATEST_REPLY;
-use crate::kubernetes::api::object::Reservation;
+use crate::kubernetes::api::reservation::Reservation;
 
 /// What this agent asked the server to delete, by name, each as it was seen last, and when it asked.
 #[derive(Debug, Default)]

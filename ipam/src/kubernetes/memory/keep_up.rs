@@ -20,7 +20,7 @@ use crate::wire::Inquiry;
 
 use super::cache::Cache;
 use crate::kubernetes::api::name::address_of;
-use crate::kubernetes::api::object::Reservation;
+use crate::kubernetes::api::reservation::Reservation;
 use crate::kubernetes::error::Error;
 use crate::kubernetes::memory::pool::CachedPool;
 use crate::kubernetes::release::Holdings;
@@ -80,7 +80,7 @@ fn has_unknown_entry(cache: &Cache, request: &Request, name: &str, pool: &Cached
     if request.pools().iter().any(|(mine, subnet)| mine.as_str() == name && *subnet != pool.subnet()) {
         return true;
     }
-    cache.reservations.iter().filter(|(_, _, seen)| *seen.podref == *pod).any(|(name, _, seen)| {
+    cache.reservations.iter().filter(|(_, _, seen)| seen.podref() == pod).any(|(name, _, seen)| {
         let address = address_of(request.network_name.as_deref(), name);
         let address = address.filter(|address| pool.offset(*address).is_some());
         address.is_some_and(|address| pool.get(address).is_none_or(|entry| !seen.goes_with(entry)))
@@ -211,10 +211,10 @@ impl Store {
         let mut cache = lock(&shared.cache);
         let Cache { pools, reservations } = &mut *cache;
         let pending = lock(&shared.pending);
-        let own = |seen: &Reservation| *seen.node == *shared.node && !shared.node.is_empty();
+        let own = |seen: &Reservation| seen.node() == &*shared.node && !shared.node.is_empty();
         let mut ids: HashSet<&str> = here.iter().map(String::as_str).collect();
         let reserved = reservations.iter().map(|(_, _, seen)| seen).filter(|seen| own(seen));
-        ids.extend(reserved.map(|seen| &*seen.container));
+        ids.extend(reserved.map(|seen| seen.container()));
         let attachments = lock(&shared.attachments);
         ids.extend(attachments.claimed());
         let now = Instant::now();

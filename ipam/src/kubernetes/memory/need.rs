@@ -43,7 +43,7 @@ impl Shared {
     /// Whether the node has an address, or is about to get one, as far as is known here.
     fn has_addresses(&self) -> bool {
         let cache = lock(&self.cache);
-        cache.reservations.iter().any(|(_, _, seen)| *seen.node == *self.node)
+        cache.reservations.iter().any(|(_, _, seen)| seen.node() == &*self.node)
             || lock(&self.pending).pools().next().is_some()
             || lock(&self.attachments).has_any()
     }

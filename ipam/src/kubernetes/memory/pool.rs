@@ -11,7 +11,8 @@ use tokio::time::Instant;
 
 use super::cache::{Cache, Cached, LATEST_REPLY, Merge, Objects};
 use crate::kubernetes::api::name::address_of;
-use crate::kubernetes::api::object::{METADATA, Metadata, Object, POOLS, Raw, Reservation, Stored, Version};
+use crate::kubernetes::api::object::{METADATA, Metadata, Object, POOLS, Raw, Stored, Version};
+use crate::kubernetes::api::reservation::Reservation;
 use crate::kubernetes::survey::Entry;
 use crate::kubernetes::write::change::Change;
 use crate::kubernetes::{Shared, lock};

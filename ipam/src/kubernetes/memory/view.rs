@@ -17,7 +17,6 @@ use super::pending::PendingAllocations;
 use super::pool::{CachedPool, Content};
 use crate::kubernetes::api::Api;
 use crate::kubernetes::api::name::address_of;
-use crate::kubernetes::api::object::Reservation;
 use crate::kubernetes::error::Error;
 
 /// The pools that matter for a question.
@@ -117,10 +116,14 @@ impl View {
             if spoken_for || scope.owner.is_some_and(mine) {
                 continue;
             }
-            let Reservation { container, podref, ifname, .. } = &**reservation;
             let mut matters = false;
             for pool in &mut reserved {
-                matters |= pool.assign(address, container, Some(podref), ifname);
+                matters |= pool.assign(
+                    address,
+                    reservation.container(),
+                    Some(reservation.podref()),
+                    reservation.ifname(),
+                );
             }
             if matters {
                 self.alone.push(name.to_owned());

@@ -60,7 +60,7 @@ async fn keep(store: Store, standing: Standing) {
         let (name, lost) = store.lost().await;
         let (store, standing) = (store.clone(), standing.clone());
         tasks.spawn(async move {
-            let (container_id, ifname) = (lost.container.to_string(), lost.ifname.to_string());
+            let (container_id, ifname) = (lost.container().to_owned(), lost.ifname().to_owned());
             let attachment = Attachment { container_id, ifname };
             for alive in [false, true] {
                 let turn = store.turn(&attachment).await;

@@ -40,8 +40,8 @@ async fn what_is_listed_replaces_what_is_remembered() {
         let (lost, reservation) = store.lost().await;
         assert_eq!(lost, name);
         let attachment = Attachment {
-            container_id: reservation.container.to_string(),
-            ifname: reservation.ifname.to_string(),
+            container_id: reservation.container().to_owned(),
+            ifname: reservation.ifname().to_owned(),
         };
         let turn = store.turn(&attachment).await;
         assert_eq!(

@@ -8,7 +8,8 @@ use tokio::time::{Instant, sleep};
 
 use super::deadline::Deadline;
 use super::queue::Gate;
-use crate::kubernetes::api::object::{Reservation, Version, Writer};
+use crate::kubernetes::api::object::{Version, Writer};
+use crate::kubernetes::api::reservation::Reservation;
 use crate::kubernetes::error::Error;
 use crate::kubernetes::{Shared, lock};
 
@@ -88,7 +89,7 @@ impl Shared {
                     continue;
                 }
                 Some((version, seen)) if kept && by.may_take(&seen) => {
-                    let part = by.takeover(&seen.uid, version);
+                    let part = by.takeover(seen.uid(), version);
                     let taken = self.api.merge(name, &part, within.request()).await;
                     taken.map(|stored| (stored, Reserved::Ours))
                 }
@@ -145,16 +146,16 @@ impl Shared {
             };
             lock(&self.deletions).add(name, &seen);
             let sent = Instant::now();
-            let error = match self.api.delete::<Reservation>(name, &seen.uid, version, within.request()).await
-            {
-                Ok(()) => {
-                    self.trouble.send_replace(None);
-                    lock(&self.cache).reservations.ended(name, version);
-                    lock(&self.deletions).remove(name);
-                    return Ok(());
-                }
-                Err(error) => error,
-            };
+            let error =
+                match self.api.delete::<Reservation>(name, seen.uid(), version, within.request()).await {
+                    Ok(()) => {
+                        self.trouble.send_replace(None);
+                        lock(&self.cache).reservations.ended(name, version);
+                        lock(&self.deletions).remove(name);
+                        return Ok(());
+                    }
+                    Err(error) => error,
+                };
             if matches!(error.code(), Some(404 | 409)) {
                 // Gone, or changed since, perhaps by whom it belongs to now.
                 let Some(pause) = within.conflict(conflicts, &self.jitter) else {

@@ -99,7 +99,7 @@ impl Broker {
                 continue;
             }
             let known = self.store.survey(|holding| holding.attachment() == *attachment);
-            let uid = known.iter().find_map(|holding| Some(&*holding.reservation.as_ref()?.1.pod_uid));
+            let uid = known.iter().find_map(|holding| Some(holding.reservation.as_ref()?.1.pod_uid()));
             let uid = uid.filter(|uid| !uid.is_empty());
             sandbox.alive = self.contested.may_run_elsewhere(attachment, &podref, uid, deadline).await;
         }

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use octavia_bridge_ipam::kubernetes::{Entry, Holding, Repaired, Reservation};
+use octavia_bridge_ipam::kubernetes::{Entry, Holding, Repaired, Reservation, ReservationFields};
 use tokio::time::sleep;
 
 use super::repair::Failures;
@@ -58,7 +58,7 @@ impl Reclaim {
                     break;
                 }
             };
-            let holder = format!("{} {} (container {})", lost.podref, lost.ifname, lost.container);
+            let holder = format!("{} {} (container {})", lost.podref(), lost.ifname(), lost.container());
             match repaired {
                 Repaired::Done => {
                     tracing::warn!("reservation {name} of {holder} was missing; the agent recreated it");
@@ -86,16 +86,16 @@ impl Reclaim {
         if !self.repairer.look(move |sandboxes, _| has(sandboxes)).await.is_ok_and(|has| has) {
             return None;
         }
-        let lost = Reservation {
-            uid: "".into(),
-            podref: allocation.podref().into(),
-            ifname: allocation.ifname()?.into(),
-            container: allocation.id().into(),
-            node: self.node.as_str().into(),
-            pod_uid: self.pods.uid(allocation.podref())?.into(),
-            created: "".into(),
+        let pod_uid = self.pods.uid(allocation.podref())?;
+        let lost = ReservationFields {
+            podref: allocation.podref(),
+            ifname: allocation.ifname()?,
+            container: allocation.id(),
+            node: &self.node,
+            pod_uid: &pod_uid,
+            ..ReservationFields::default()
         };
-        Some((name, lost))
+        Some((name, lost.into()))
     }
 }
 

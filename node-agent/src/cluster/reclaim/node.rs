@@ -160,7 +160,7 @@ impl Reclaim {
     }
 
     fn say_kept(&self, name: &str, lost: &Reservation, repaired: Repaired) {
-        let holder = format!("{} {} (container {})", lost.podref, lost.ifname, lost.container);
+        let holder = format!("{} {} (container {})", lost.podref(), lost.ifname(), lost.container());
         match repaired {
             Repaired::Done => {
                 tracing::warn!(
@@ -265,7 +265,7 @@ impl Reclaim {
 
 /// What is known by a uid has a reservation, and that has a uid of its own.
 pub(super) fn key(holding: &Holding) -> &str {
-    holding.reservation.as_ref().map(|(_, reservation)| &*reservation.uid).unwrap_or_default()
+    holding.reservation.as_ref().map(|(_, reservation)| reservation.uid()).unwrap_or_default()
 }
 
 /// For people.

@@ -25,13 +25,13 @@ impl Basis {
         let reservation = holding.reservation.as_ref().map(|(_, reservation)| reservation);
         match reservation {
             Some(known)
-                if is_object_name(&known.node)
-                    && !known.pod_uid.is_empty()
-                    && !known.container.is_empty()
+                if is_object_name(known.node())
+                    && !known.pod_uid().is_empty()
+                    && !known.container().is_empty()
                     // Of another container than the entry it is about an earlier sandbox, or of an earlier pod.
-                    && holding.entry.as_ref().is_none_or(|entry| *entry.allocation.id() == *known.container) =>
+                    && holding.entry.as_ref().is_none_or(|entry| entry.allocation.id() == known.container()) =>
             {
-                Self::Uid { node: known.node.to_string(), podref, uid: known.pod_uid.to_string() }
+                Self::Uid { node: known.node().to_owned(), podref, uid: known.pod_uid().to_owned() }
             }
             _ => Self::Name { podref },
         }
@@ -88,7 +88,7 @@ impl fmt::Display for Death {
 
 #[cfg(test)]
 mod tests {
-    use octavia_bridge_ipam::kubernetes::{Entry, Reservation};
+    use octavia_bridge_ipam::kubernetes::{Entry, Reservation, ReservationFields};
     use octavia_bridge_ipam::name::PoolName;
     use octavia_bridge_ipam::pool::Allocation;
 
@@ -104,15 +104,8 @@ mod tests {
     }
 
     fn reservation(node: &str, uid: &str, container: &str) -> Reservation {
-        Reservation {
-            uid: "r".into(),
-            podref: "n/a".into(),
-            ifname: "net1".into(),
-            container: container.into(),
-            node: node.into(),
-            pod_uid: uid.into(),
-            created: "".into(),
-        }
+        let (podref, ifname) = ("n/a", "net1");
+        ReservationFields { uid: "r", podref, ifname, container, node, pod_uid: uid, created: "" }.into()
     }
 
     fn holding(id: Option<&str>, podref: &str, reservation: Option<Reservation>) -> Holding {

@@ -227,6 +227,6 @@ fn lives(sandboxes: &Sandboxes, tombstones: &Tombstones, attachment: &Attachment
 }
 
 fn attachment_of(reservation: &Reservation) -> Attachment {
-    let (container_id, ifname) = (reservation.container.to_string(), reservation.ifname.to_string());
+    let (container_id, ifname) = (reservation.container().to_owned(), reservation.ifname().to_owned());
     Attachment { container_id, ifname }
 }
