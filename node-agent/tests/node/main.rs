@@ -32,6 +32,7 @@ mod router;
 mod scene;
 mod set_aside;
 mod slow_disk;
+mod successors;
 mod taking_back;
 mod two_threads;
 mod unanswered;

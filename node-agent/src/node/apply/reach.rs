@@ -23,12 +23,10 @@ use tokio::time::{Instant, sleep};
 use crate::node::observed::{DefaultRoute, Observed};
 use crate::node::plan::{self, Planned, Step, Way};
 use names::Names;
-use witness::Witness;
+use witness::{Witness, of_gateway};
 
 pub(crate) use endpoint::Endpoint;
 
-/// Port asked of a gateway that is no neighbour: `discard`, which nobody serves. That it refuses is answer enough.
-const DISCARD: u16 = 9;
 /// Time until everything has to answer after a change.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Pause between attempts.
@@ -41,8 +39,8 @@ pub(crate) enum Error {
         "\"{step}\" could cut this node off, and whether it did could not be told: {why} (name a TCP endpoint with --reach HOST:PORT)"
     )]
     Untestable { step: String, why: String },
-    #[error("no answer from {0} within {seconds} s after the change", seconds = DEADLINE.as_secs())]
-    Silent(String),
+    #[error("no answer from {who} within {seconds} s after the change{hint}", seconds = DEADLINE.as_secs())]
+    Silent { who: String, hint: &'static str },
 }
 
 /// Whom to ask.
@@ -162,12 +160,12 @@ impl Targets {
         }
         if self.named.is_empty() {
             for default in &watch.defaults {
-                let witness = if let Some((gateway, link)) = plan::successor(default, steps) {
-                    // The old one may be away by then, or already, and says nothing of the new one.
-                    Some(Witness::Neighbour { gateway, link })
+                let witness = if let Some(gateways) = plan::successors(default, steps) {
+                    // The old one may be away by then, or already, and says nothing of the new ones.
+                    Some(Witness::Gateways(gateways))
                 } else if self.lost.contains(default) {
                     let link = default.link.clone();
-                    default.gateway.map(|gateway| Witness::Neighbour { gateway, link })
+                    default.gateway.map(|gateway| Witness::Gateways(vec![(gateway, link)]))
                 } else {
                     of_gateway(netlink, default).await
                 };
@@ -282,7 +280,11 @@ impl Watch {
             }
             if Instant::now() >= deadline {
                 let names: Vec<String> = left.iter().map(ToString::to_string).collect();
-                return Err(Error::Silent(names.join(", ")));
+                let hint = match left.iter().any(|witness| witness.is_gateway()) {
+                    true => " (another host is asked instead with --reach HOST:PORT)",
+                    false => "",
+                };
+                return Err(Error::Silent { who: names.join(", "), hint });
             }
             sleep(PAUSE).await;
         }
@@ -295,22 +297,6 @@ fn brings(step: &Step, default: &DefaultRoute) -> bool {
     let is_default =
         route.destination.prefix_len() == 0 && route.destination.addr().is_ipv4() == default.is_v4;
     is_default && route.hops.iter().any(|hop| hop.gateway == default.gateway)
-}
-
-/// A gateway as a neighbour, or by TCP where it does not answer as one: an administrator may have stated its hardware
-/// address, and tunnels know no neighbours.
-async fn of_gateway(netlink: &Netlink, default: &DefaultRoute) -> Option<Witness> {
-    let gateway = default.gateway?;
-    let neighbour = Witness::Neighbour { gateway, link: default.link.clone() };
-    if neighbour.answers(netlink).await {
-        return Some(neighbour);
-    }
-    if witness::is_link_local(gateway) {
-        return None;
-    }
-    let address = SocketAddr::new(gateway, DISCARD);
-    let connection = Witness::Connection { name: address.to_string(), address };
-    connection.answers(netlink).await.then_some(connection)
 }
 
 /// By which links packets leave to the address; `None` for one of this node's own, or one that there is no route to.

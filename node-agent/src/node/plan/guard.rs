@@ -134,8 +134,9 @@ fn is_it(route: &Route, default: &DefaultRoute) -> bool {
     is_default(route, default) && route.metric == default.metric && route.uses(&default.link)
 }
 
-/// The gateway of the route that takes the place of this one by these steps, with its link, if it is another one.
-pub(crate) fn successor(default: &DefaultRoute, steps: &[Planned]) -> Option<(IpAddr, String)> {
+/// The gateways of the route that takes the place of this one by these steps, each with its link; `None` if this one's is among
+/// them, or one of its next hops has none.
+pub(crate) fn successors(default: &DefaultRoute, steps: &[Planned]) -> Option<Vec<(IpAddr, String)>> {
     let mut is_removed = false;
     let mut best: Option<&Route> = None;
     for step in steps.iter().map(|planned| &planned.apply) {
@@ -150,9 +151,12 @@ pub(crate) fn successor(default: &DefaultRoute, steps: &[Planned]) -> Option<(Ip
         }
     }
     let route = best.filter(|route| is_removed || overtakes(route, default))?;
-    let stays = |gateway: Option<IpAddr>| gateway.is_none() || gateway == default.gateway;
-    let hop = route.hops.first().filter(|_| !route.hops.iter().any(|hop| stays(hop.gateway)))?;
-    Some((hop.gateway?, hop.link.clone()))
+    let mut gateways = Vec::new();
+    for hop in &route.hops {
+        let gateway = hop.gateway.filter(|gateway| Some(*gateway) != default.gateway)?;
+        gateways.push((gateway, hop.link.clone()));
+    }
+    Some(gateways)
 }
 
 /// The links, and everything those stand on.

@@ -5,10 +5,16 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use octavia_bridge_netlink::{self as nl, Link, NeighbourState, Netlink};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::node::observed::DefaultRoute;
+
+/// Port asked of a gateway that is not asked as a neighbour: `discard`, which nobody serves. That it refuses is answer enough.
+const DISCARD: u16 = 9;
 /// Time that a connection may take.
 const CONNECTING: Duration = Duration::from_secs(2);
 /// Time that a neighbour may take: the kernel asks three times, a second apart.
@@ -21,6 +27,9 @@ const LOOK: Duration = Duration::from_millis(10);
 pub(super) enum Witness {
     /// A gateway on the link of its default route.
     Neighbour { gateway: IpAddr, link: String },
+    /// Those of one route, each with its link. They were not asked before the change, so it is not known how they answer; one
+    /// answer is enough.
+    Gateways(Vec<(IpAddr, String)>),
     /// A host, by a new connection.
     Connection { name: String, address: SocketAddr },
 }
@@ -30,12 +39,28 @@ impl Witness {
     pub(super) async fn answers(&self, netlink: &Netlink) -> bool {
         match self {
             Self::Neighbour { gateway, link } => {
-                answers_as_neighbour(netlink, *gateway, link).await.unwrap_or_else(|error| {
-                    tracing::debug!("{error}");
-                    false
-                })
+                ask_neighbour(netlink, *gateway, link).await == Asked::Answered
+            }
+            Self::Gateways(gateways) => {
+                let ask =
+                    |(gateway, link): &(IpAddr, String)| answers_somehow(netlink, *gateway, link.clone());
+                let mut asked: FuturesUnordered<_> = gateways.iter().map(ask).collect();
+                while let Some(answers) = asked.next().await {
+                    if answers {
+                        return true;
+                    }
+                }
+                false
             }
             Self::Connection { address, .. } => answers_by_tcp(*address).await,
+        }
+    }
+
+    /// Whether it is a gateway, so that another host may be asked instead.
+    pub(super) fn is_gateway(&self) -> bool {
+        match self {
+            Self::Neighbour { .. } | Self::Gateways(_) => true,
+            Self::Connection { address, .. } => address.port() == DISCARD,
         }
     }
 }
@@ -44,6 +69,10 @@ impl fmt::Display for Witness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Neighbour { gateway, .. } => write!(f, "the gateway {gateway}"),
+            Self::Gateways(gateways) => {
+                let names: Vec<String> = gateways.iter().map(|(gateway, _)| gateway.to_string()).collect();
+                write!(f, "the gateway {}", names.join(" or "))
+            }
             Self::Connection { name, address } if *name == address.to_string() => f.write_str(name),
             Self::Connection { name, address } => write!(f, "{name} ({})", address.ip()),
         }
@@ -59,17 +88,62 @@ async fn answers_by_tcp(target: SocketAddr) -> bool {
     }
 }
 
-async fn answers_as_neighbour(netlink: &Netlink, gateway: IpAddr, link: &str) -> nl::Result<bool> {
-    let Some(place) = place(netlink, gateway, link).await?.filter(|link| link.asks_neighbours) else {
-        return Ok(false);
-    };
+/// A gateway as a neighbour, or by TCP where it does not answer as one: an administrator may have stated its hardware
+/// address, and tunnels know no neighbours. `None` if it answers in neither way.
+pub(super) async fn of_gateway(netlink: &Netlink, default: &DefaultRoute) -> Option<Witness> {
+    let gateway = default.gateway?;
+    let neighbour = Witness::Neighbour { gateway, link: default.link.clone() };
+    if neighbour.answers(netlink).await {
+        return Some(neighbour);
+    }
+    if is_link_local(gateway) {
+        return None;
+    }
+    let address = SocketAddr::new(gateway, DISCARD);
+    let connection = Witness::Connection { name: address.to_string(), address };
+    connection.answers(netlink).await.then_some(connection)
+}
+
+/// The same of one that was not asked before. A neighbour that could answer has to: a TCP connection may also go to another
+/// host of that address, by another link.
+async fn answers_somehow(netlink: &Netlink, gateway: IpAddr, link: String) -> bool {
+    match ask_neighbour(netlink, gateway, &link).await {
+        Asked::Answered => true,
+        Asked::Silent => false,
+        Asked::Never => !is_link_local(gateway) && answers_by_tcp(SocketAddr::new(gateway, DISCARD)).await,
+    }
+}
+
+/// How a gateway on a link answers.
+#[derive(Debug, PartialEq, Eq)]
+enum Asked {
+    Answered,
+    Silent,
+    /// Neighbours are not asked on this link, or an administrator stated its hardware address.
+    Never,
+}
+
+async fn ask_neighbour(netlink: &Netlink, gateway: IpAddr, link: &str) -> Asked {
+    let asked = try_neighbour(netlink, gateway, link).await;
+    asked.unwrap_or_else(|error| {
+        tracing::debug!("{error}");
+        Asked::Silent
+    })
+}
+
+async fn try_neighbour(netlink: &Netlink, gateway: IpAddr, link: &str) -> nl::Result<Asked> {
+    let Some(place) = place(netlink, gateway, link).await? else { return Ok(Asked::Silent) };
+    if !place.asks_neighbours {
+        return Ok(Asked::Never);
+    }
     netlink.probe_neighbour(place.index, gateway).await?;
     let deadline = Instant::now() + ASKING;
     loop {
         match netlink.neighbour(place.index, gateway).await? {
-            Some(NeighbourState::Reachable) => return Ok(true),
+            Some(NeighbourState::Reachable) => return Ok(Asked::Answered),
+            Some(NeighbourState::Stated) => return Ok(Asked::Never),
             Some(NeighbourState::Asked) if Instant::now() < deadline => sleep(LOOK).await,
-            _ => return Ok(false),
+            _ => return Ok(Asked::Silent),
         }
     }
 }
@@ -95,6 +169,6 @@ async fn place(netlink: &Netlink, gateway: IpAddr, link: &str) -> nl::Result<Opt
     }
 }
 
-pub(super) fn is_link_local(gateway: IpAddr) -> bool {
+fn is_link_local(gateway: IpAddr) -> bool {
     matches!(gateway, IpAddr::V6(ip) if ip.is_unicast_link_local())
 }
