@@ -24,6 +24,7 @@ mod others;
 mod plugin;
 mod reconcile;
 mod seconds;
+mod sha256;
 mod signals;
 mod socket;
 

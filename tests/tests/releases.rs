@@ -4,9 +4,9 @@
 use octavia_bridge_tests::agent::POLICY;
 use octavia_bridge_tests::{Agent, Lab, Node};
 use serde_json::{Value, json};
-use std::fs::{self, File};
+use std::fs;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::process::Command;
 
 /// The policy as the older release understands it, in the form of its file.
 fn desired() -> Value {
@@ -101,8 +101,17 @@ fn what_an_older_release_left_half_way_is_taken_back() {
     assert_eq!(host.node.expect_link("enp6s0").master(), None);
 }
 
+/// Moves the times of the agent's files on disk: a clock has stepped, or an archive was unpacked.
+fn touch(host: &Host, date: &str) {
+    for name in ["desired.json", "bridges.json"] {
+        let touched =
+            Command::new("touch").arg("-d").arg(date).arg(host.agent.path("agent").join(name)).status();
+        assert!(touched.expect("run touch").success());
+    }
+}
+
 /// This release is killed half-way, and the older one keeps the links after a rollback: its journal is elsewhere. The next
-/// upgrade must not take back by now what pods use.
+/// upgrade must not take back by now what pods use, whatever the clock says.
 #[test]
 fn a_journal_from_before_a_rollback_takes_nothing_back() {
     for rewritten in ["bridges.json", "desired.json"] {
@@ -114,19 +123,35 @@ fn a_journal_from_before_a_rollback_takes_nothing_back() {
         // The older release writes the policy only if it differs, and what the plugin is told always.
         match rewritten {
             "bridges.json" => host.older_wrote("bridges.json", &bridges()),
-            name => {
-                host.older_wrote(name, &kept);
-                // Later than the journal, by a clock that may not tell such short times apart.
-                let file = File::open(host.agent.path("agent").join(name)).expect("open it");
-                file.set_modified(SystemTime::now() + Duration::from_secs(1)).expect("set its time");
-            }
+            name => host.older_wrote(name, &kept),
         }
+        touch(&host, "2001-01-01");
         let before = host.node.expect_link("octbr").index();
         let answer = host.agent.run("apply", "");
         assert_eq!(answer.status, Some(0), "{rewritten}: {answer:#?}");
         assert_eq!(answer.stdout, "nothing to do\n", "{rewritten}: {answer:#?}");
         assert!(answer.stderr.contains("an older release"), "{rewritten}: {answer:#?}");
         assert_eq!(host.node.expect_link("octbr").index(), before);
+        assert!(!host.agent.journal().exists());
+    }
+}
+
+/// Somebody has taken the port meanwhile, and damaged a file, and the clock has stepped: none of that is an older release.
+#[test]
+fn a_journal_of_its_own_counts_whatever_the_clock_says() {
+    for date in ["2001-01-01", "2100-01-01"] {
+        let host = Host::new();
+        host.agent.ok("apply", POLICY);
+        journal(&host.agent.journal(), &[created(), attached()]);
+        host.node.ip("link add br-other type bridge");
+        host.node.ip("link set enp6s0 master br-other");
+        fs::write(host.agent.path("agent/bridges.json"), "{").expect("damage it");
+        touch(&host, date);
+        let answer = host.agent.run("apply", "interfaces: []");
+        assert_eq!(answer.status, Some(0), "{date}: {answer:#?}");
+        assert!(!answer.stderr.contains("an older release"), "{date}: {answer:#?}");
+        assert!(host.node.link("octbr").is_none(), "{date}: {answer:#?}");
+        assert_eq!(host.node.expect_link("enp6s0").master(), Some("br-other"), "{date}: {answer:#?}");
         assert!(!host.agent.journal().exists());
     }
 }

@@ -31,7 +31,7 @@ pub(crate) fn promise_kept(state: &State) {
 /// rollback, tells nothing of them any more.
 fn left_behind(state: &State, directory: &Path) -> Option<LeftBehind> {
     let left = apply::left_behind(directory)?;
-    if directory == state.journal() && state.was_left_to_older_release(left.written()) {
+    if directory == state.journal() && state.was_left_to_older_release() {
         tracing::warn!(
             "an older release has kept the links since an earlier process was killed half-way; they stay as they are"
         );
@@ -88,6 +88,7 @@ pub(crate) async fn take_back_begun(netlink: &Netlink, state: &State) -> Vec<(Go
         }
         end(left.journal);
     }
+    state.adopt();
     reached
 }
 

@@ -5,6 +5,7 @@ mod aside;
 mod bridges;
 mod cut_off;
 mod refused;
+mod written;
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind, Write};
@@ -13,7 +14,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::thread::{self, JoinHandle};
-use std::time::SystemTime;
 
 use octavia_bridge_cluster::lock;
 use octavia_bridge_ipam::causes::chain;
@@ -21,11 +21,13 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinError;
 
 use crate::node::desired::{Choice, Text};
+use crate::sha256;
 
 pub(crate) use aside::{read, set_aside};
 pub(crate) use bridges::{Bridges, NotInForce};
 pub(crate) use cut_off::CutOffs;
 pub(crate) use refused::{Refused, in_one_line};
+use written::Written;
 
 /// The state directory unless another one is named.
 pub(crate) const DEFAULT: &str = "/var/lib/octavia-bridge";
@@ -81,6 +83,8 @@ pub(crate) struct State {
     unheard: AtomicBool,
     /// Two threads may want to keep something.
     writing: Mutex<()>,
+    /// What an older release may find, or has replaced.
+    written: Mutex<Written>,
     _lock: File,
 }
 
@@ -113,6 +117,7 @@ impl State {
             Ok(()) => {
                 let journal = Self::journal_folder(state_dir);
                 Ok(Self {
+                    written: Mutex::new(written::load(&journal)),
                     directory,
                     journal,
                     unheard: AtomicBool::new(false),
@@ -151,14 +156,6 @@ impl State {
     pub(crate) fn journal_folder(state_dir: &Path) -> PathBuf {
         let state_dir = if state_dir == Path::new(DEFAULT) { Path::new(RUN) } else { state_dir };
         state_dir.join(FOLDER)
-    }
-
-    /// Whether an older release, which knows no journal but its own beside the kept policy, has been at work since a journal
-    /// elsewhere was `written`.
-    pub(crate) fn was_left_to_older_release(&self, written: SystemTime) -> bool {
-        let kept = fs::metadata(self.kept_path()).and_then(|file| file.modified());
-        self.journal != self.directory
-            && (kept.is_ok_and(|at| at > written) || self.is_told_by_older_release())
     }
 
     fn kept_path(&self) -> PathBuf {
@@ -212,6 +209,7 @@ impl State {
         let path = self.kept_path().with_extension("json.tmp");
         let attempt = format!("write {}", path.display());
         let text = serde_json::to_vec_pretty(kept).map_err(|cause| failed(&attempt)(cause.into()))?;
+        let digest = sha256::hex(&text);
         let promise = self.promise_path();
         let write = move || {
             let mut file = File::create(path)?;
@@ -225,7 +223,7 @@ impl State {
             }
         };
         let writing = thread::Builder::new().name(THREAD.into()).spawn(write);
-        writing.map(|writing| Some(Draft(writing))).map_err(failed(attempt))
+        writing.map(|writing| Some(Draft { writing, digest })).map_err(failed(attempt))
     }
 
     /// Makes a draft the state that is kept.
@@ -233,13 +231,15 @@ impl State {
     /// # Errors
     /// Those of writing.
     pub(crate) fn publish(&self, draft: Option<Draft>) -> Result<(), Error> {
-        let Some(Draft(writing)) = draft else { return Ok(()) };
+        let Some(Draft { writing, digest }) = draft else { return Ok(()) };
         let path = self.kept_path();
         let written = writing.join().unwrap_or_else(|_| Err(io::Error::other("the writing thread panicked")));
-        written
-            .and_then(|()| fs::rename(path.with_extension("json.tmp"), &path))
-            .and_then(|()| File::open(&self.directory)?.sync_all())
-            .map_err(failed(format!("keep the desired state in {}", path.display())))
+        self.changing(&path, Some(digest), || {
+            written
+                .and_then(|()| fs::rename(path.with_extension("json.tmp"), &path))
+                .and_then(|()| File::open(&self.directory)?.sync_all())
+                .map_err(failed(format!("keep the desired state in {}", path.display())))
+        })
     }
 
     /// Gives up a draft.
@@ -247,7 +247,7 @@ impl State {
     /// # Errors
     /// Those of removing what was written.
     pub(crate) fn discard(&self, draft: Option<Draft>) -> Result<(), Error> {
-        let Some(Draft(writing)) = draft else { return Ok(()) };
+        let Some(Draft { writing, .. }) = draft else { return Ok(()) };
         // Whether it came out well is no matter any more, only that it is over.
         drop(writing.join());
         remove(&self.kept_path().with_extension("json.tmp"))
@@ -258,7 +258,7 @@ impl State {
     /// # Errors
     /// Those of removing a file that is there.
     pub(crate) fn keep_nothing(&self) -> Result<(), Error> {
-        remove(&self.kept_path())
+        self.remove(&self.kept_path())
     }
 
     /// Keeps nothing any more, and leaves all bridges to the plugin.
@@ -269,12 +269,20 @@ impl State {
         self.keep_nothing()?;
         self.promise_nothing()
     }
+
+    /// Removes a file that an older release writes as well, if it is there.
+    fn remove(&self, path: &Path) -> Result<(), Error> {
+        self.changing(path, None, || remove(path))
+    }
 }
 
 /// A desired state on its way to the disk.
 #[derive(Debug)]
 #[must_use = "only published it is kept"]
-pub(crate) struct Draft(JoinHandle<io::Result<()>>);
+pub(crate) struct Draft {
+    writing: JoinHandle<io::Result<()>>,
+    digest: String,
+}
 
 fn read_kept(path: &Path) -> Result<Option<Kept>, Error> {
     let attempt = format!("read the kept state {}", path.display());

@@ -14,6 +14,8 @@ use rustix::fs::{CWD, RenameFlags, XattrFlags, fgetxattr, fsetxattr, lgetxattr, 
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use crate::sha256;
+
 /// Mode of a program that a runtime shall find.
 pub(super) const PROGRAM: u32 = 0o755;
 /// Mode of one that is put aside, so that root can install it again. Not a program's: the author of a network could name it
@@ -214,8 +216,7 @@ fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<Content> {
             Err(cause) => return Err(cause),
         }
     }
-    let sha256 = digest.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(Content { size, sha256 })
+    Ok(Content { size, sha256: sha256::shown(&digest.finish()) })
 }
 
 #[cfg(test)]

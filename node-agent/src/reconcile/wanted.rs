@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::Context;
-use ring::digest::{SHA256, digest};
 
 use super::groups::Group;
 use super::keeper::Keeper;
@@ -13,7 +12,7 @@ use crate::node::desired::{self, Desired, Label, Problems};
 use crate::node::source::Input;
 use crate::node::state::{CutOffs, Kept, NotInForce, State, in_one_line};
 use crate::node::{plan, ports, recovery, source};
-use crate::others;
+use crate::{others, sha256};
 
 /// How the identity of a group's state begins.
 pub(super) const WHOLE: &str = "state ";
@@ -185,9 +184,8 @@ impl Wanted {
             wishes.extend(policy.wish().filter(|_| parts.get(&policy.name).is_some_and(asks)));
         }
         let Desired { interfaces, routes, .. } = &group.desired;
-        let digest = digest(&SHA256, format!("{interfaces:?}{routes:?}{wishes:?}").as_bytes());
-        let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("{WHOLE}{hex}")
+        let digest = sha256::hex(format!("{interfaces:?}{routes:?}{wishes:?}").as_bytes());
+        format!("{WHOLE}{digest}")
     }
 }
 

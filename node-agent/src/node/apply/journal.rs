@@ -14,7 +14,6 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
@@ -173,11 +172,6 @@ pub(crate) struct LeftBehind {
 }
 
 impl LeftBehind {
-    /// When it was written last; the beginning of time if that cannot be told.
-    pub(crate) fn written(&self) -> SystemTime {
-        self.journal.file.metadata().and_then(|file| file.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
-    }
-
     /// Notes that the recovery begins: should this process not come to its end, no other one tries it.
     pub(crate) fn begins(&mut self) {
         if let Err(cause) = self.journal.file.write_all(MARK) {

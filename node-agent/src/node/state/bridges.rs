@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Error, Kept, State, failed};
 use crate::node::desired::{self, Desired, Interface, Kind, State as Wanted, Text};
+use crate::sha256;
 
 /// Raised when an older plugin would misread the file; it then refuses to attach pods.
 const VERSION: u32 = 1;
@@ -179,7 +180,9 @@ impl State {
         // What cannot be read is written anew.
         if !state_file::read(&path, state_file::LONGEST).is_ok_and(|now| now == text) {
             let draft = path.with_extension("json.tmp");
-            fs::write(&draft, text).and_then(|()| fs::rename(&draft, &path)).map_err(failed(attempt))?;
+            self.changing(&path, Some(sha256::hex(text)), || {
+                fs::write(&draft, text).and_then(|()| fs::rename(&draft, &path)).map_err(failed(attempt))
+            })?;
             self.unheard.store(true, Ordering::Relaxed);
         }
         // Also when an earlier try has written the file and then waited in vain.
@@ -195,19 +198,12 @@ impl State {
         state_file::read(&self.promise_path(), state_file::LONGEST).is_ok_and(|now| now == text)
     }
 
-    /// Whether an older release told the plugin last: it names no links.
-    pub(super) fn is_told_by_older_release(&self) -> bool {
-        let text = state_file::read(&self.promise_path(), state_file::LONGEST).ok();
-        let told = text.and_then(|text| serde_json::from_slice::<serde_json::Value>(&text).ok());
-        told.is_some_and(|told| told.is_object() && told.get("links").is_none())
-    }
-
     /// Leaves all bridges to the plugin.
     ///
     /// # Errors
     /// Those of removing a file that is there.
     pub(crate) fn promise_nothing(&self) -> Result<(), Error> {
-        super::remove(&self.promise_path())
+        self.remove(&self.promise_path())
     }
 
     /// Policies of the cluster of which the plugin has been told that they are not in force. Takes no lock. None where the
