@@ -46,6 +46,8 @@ pub(crate) enum Error {
     Unusable(String),
     #[error("no desired state: none was applied yet, so name a file with -f")]
     NothingKept,
+    #[error("no desired state: {0}")]
+    Lost(String),
 }
 
 /// Longest text in bytes. Policies are a few kilobytes; a device or an endless pipe shall not fill the memory.
@@ -60,7 +62,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Input that cannot be read, and none.
 pub(crate) fn texts(input: &Input, kept: Option<Kept>) -> Result<Kept, Error> {
     if input.files.is_empty() {
-        return kept.map(Kept::restored).ok_or(Error::NothingKept);
+        let kept = kept.map(Kept::restored).ok_or(Error::NothingKept)?;
+        return match kept.lost() {
+            Some((why, _)) if kept.policies.is_empty() => Err(Error::Lost(why.to_owned())),
+            _ => Ok(kept),
+        };
     }
     let texts = input.files.iter().map(|path| text(path)).collect::<Result<_, _>>()?;
     Ok(Kept { texts, choice: input.choice(), ..Kept::default() })
@@ -109,10 +115,13 @@ fn read(from: impl Read) -> io::Result<String> {
     Ok(yaml)
 }
 
-/// Reads them.
+/// Reads them. There may be none beside refused ones.
 ///
 /// # Errors
 /// Every problem.
 pub(crate) fn desired(kept: &Kept) -> Result<Desired, Error> {
-    Ok(desired::read(kept.all(), &kept.choice)?)
+    match kept.refused {
+        Some(_) => Ok(desired::read_any(kept.all(), &kept.choice)?),
+        None => Ok(desired::read(kept.all(), &kept.choice)?),
+    }
 }

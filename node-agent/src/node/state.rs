@@ -162,13 +162,22 @@ impl State {
         self.directory.join(KEPT)
     }
 
-    /// The desired state that was last reached, if any. A file that cannot be understood is set aside, and counts as none.
+    /// The desired state that was last reached, if any. A file that cannot be understood is set aside; what the plugin was told
+    /// of it is kept instead.
     pub(crate) fn kept(&self) -> Option<Kept> {
         let path = self.kept_path();
-        read_kept(&path).unwrap_or_else(|error| {
-            set_aside(&path, &chain(&error), "what it kept is not known any more, so apply the policy again");
-            None
-        })
+        let error = match read_kept(&path) {
+            Ok(kept) => return kept,
+            Err(error) => error,
+        };
+        let lost = self.lost(&error);
+        set_aside(&path, &chain(&error), "what it kept is not known any more, so apply the policy again");
+        if let Some(lost) = &lost
+            && let Err(error) = self.write_lost(lost)
+        {
+            tracing::warn!("the next process will not know for which bridges pods wait: {}", chain(&error));
+        }
+        lost
     }
 
     /// The same without the lock, for those who only look.
@@ -282,6 +291,17 @@ impl State {
 pub(crate) struct Draft {
     writing: JoinHandle<io::Result<()>>,
     digest: String,
+}
+
+/// Writes a file that has to outlive a power cut.
+fn write_synced(path: &Path, text: &[u8]) -> io::Result<()> {
+    // Not that of a draft, which another thread may be writing.
+    let new = path.with_extension("json.new");
+    let mut file = File::create(&new)?;
+    file.write_all(text)?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    File::open(path.parent().unwrap_or(path))?.sync_all()
 }
 
 fn read_kept(path: &Path) -> Result<Option<Kept>, Error> {

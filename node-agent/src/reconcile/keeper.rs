@@ -1,6 +1,7 @@
 //! The loop that keeps the links: it reads, plans and repairs whenever something may have changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -138,7 +139,7 @@ pub(super) async fn keep(job: &Arc<Job>) -> anyhow::Result<()> {
         desired: Desired::default(),
         parts: BTreeMap::new(),
         refused: BTreeMap::new(),
-        not_in_force: if in_cluster { State::not_in_force(&job.state_dir) } else { Vec::new() },
+        not_in_force: if in_cluster { refused_policies(&job.state_dir, &texts_in_force) } else { Vec::new() },
         held_until: None,
         left_out: None,
         cut_offs,
@@ -176,6 +177,15 @@ pub(super) async fn keep(job: &Arc<Job>) -> anyhow::Result<()> {
 /// Whether the step changes which links the agent created, or which ports it attached.
 fn changes_owners(step: &Step) -> bool {
     matches!(step, Step::Create(_) | Step::Delete(_) | Step::SetMaster { .. })
+}
+
+/// Policies of the cluster of which the last process told the plugin that they are not in force. Of files, this one knows.
+fn refused_policies(state_dir: &Path, kept: &Kept) -> Vec<NotInForce> {
+    let mut told = State::not_in_force(state_dir);
+    if let Some(files) = kept.not_in_force(&BTreeSet::new()) {
+        told.retain(|policy| policy.policy != files.policy);
+    }
+    told
 }
 
 impl Keeper<'_> {

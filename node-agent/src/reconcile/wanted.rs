@@ -129,6 +129,19 @@ impl Wanted {
         found
     }
 
+    /// Whether all the bridges of texts that are lost are named otherwise by now: then nothing is missed of them any more.
+    fn finds_lost(&mut self, kept: &BTreeSet<&str>) -> bool {
+        let Some((_, bridges)) = self.files.lost() else { return false };
+        let mut left: BTreeSet<&str> = bridges.keys().map(String::as_str).collect();
+        left.retain(|name| !kept.contains(name));
+        for policy in &self.policies {
+            let named = policy.bridges();
+            left.retain(|name| !named.contains_key(*name));
+        }
+        let found = left.is_empty();
+        self.files.refused.take_if(|_| found).is_some()
+    }
+
     /// Policies of which something else is in force, or nothing, and that are not held back.
     pub(super) fn untried(&self, good: &Kept) -> Vec<Candidate> {
         let is_new = |policy: &&Candidate| {
@@ -215,6 +228,9 @@ impl Keeper<'_> {
         };
         (self.refused, self.parts) = (merged.refused, self.wanted.parts());
         let kept = ports::bridges(&merged.desired);
+        if self.wanted.finds_lost(&kept) {
+            merged.kept.refused = None;
+        }
         let mut not_in_force = self.wanted.not_in_force(&self.refused, &kept);
         // Until the API has told, what the last process knew of them holds.
         if self.wanted.chosen().is_none() {
@@ -349,7 +365,9 @@ fn kept_files(input: &Input, state: &State, kept: &Kept, why: &str) -> Kept {
 /// The files' texts, if they can be read. What is kept of them was taken with the words of an earlier command line.
 fn files(input: &Input, kept: Option<&Kept>, cluster: bool) -> anyhow::Result<Kept> {
     let mut kept = match source::texts(input, kept.cloned()) {
-        Err(source::Error::NothingKept) if cluster => Kept::default(),
+        Err(source::Error::NothingKept | source::Error::Lost(_)) if cluster => {
+            kept.cloned().unwrap_or_default()
+        }
         read => read?,
     };
     if !cluster {

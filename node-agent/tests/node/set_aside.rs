@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::scene::{AGENT, Answer, Node, POLICY, answer, complete, on_a_node, until};
 
@@ -120,17 +120,47 @@ fn a_recovery_that_was_killed_is_not_tried_again() {
     });
 }
 
+/// What the plugin is told.
+fn told(node: &Node) -> Value {
+    serde_json::from_slice(&fs::read(node.path("state/agent/bridges.json")).unwrap_or_default())
+        .unwrap_or_default()
+}
+
+/// A pod waits for the bridge, and the reason is told.
+fn waits_for_octbr(node: &Node) -> bool {
+    let told = told(node);
+    let why = told["not_in_force"][0]["why"].as_str().unwrap_or_default();
+    told["bridges"]["octbr"] == json!(["enp6s0"]) && why.contains("apply it again from its file")
+}
+
 #[test]
 fn a_kept_state_that_cannot_be_read_is_set_aside() {
     on_a_node(|node| {
         node.ok("apply -f -", POLICY);
         let kept = node.path("state/agent/desired.json");
+        let aside = node.path("state/agent/desired.json.bad");
         fs::write(&kept, b"\xff\xfe{").unwrap();
         // Which looks only.
         assert_eq!(node.run("plan", "").status, 1);
         assert!(kept.exists());
-        assert_eq!(node.run("apply", "").status, 2);
-        assert!(bad(node, "desired.json"));
+        for _ in 0..2 {
+            let answer = node.run("apply", "");
+            assert_eq!(answer.status, 2, "{}", answer.stderr);
+            assert!(answer.stderr.contains("apply it again from its file"), "{}", answer.stderr);
+            assert!(aside.exists() && waits_for_octbr(node));
+        }
+        let doctor = node.run("doctor", "").stdout;
+        assert!(doctor.contains("policy kept in desired.json is not in force"), "{doctor}");
+        assert!(
+            doctor.contains("apply the corrected file with `octavia-bridge-agent apply -f FILE`"),
+            "{doctor}"
+        );
+        // Another one that fails does not make it known.
+        let fails = "interfaces: [{name: br-other, type: linux-bridge, bridge: {port: [{name: octbr}]}}]";
+        assert_ne!(node.run("apply -f -", fails).status, 0);
+        assert!(waits_for_octbr(node));
+        node.ok("apply -f -", POLICY);
+        assert_eq!(told(node).get("not_in_force"), None);
         fs::write(&kept, "{}").unwrap();
         fs::write(node.path("policy.yaml"), POLICY.replace("1500", "1400")).unwrap();
         let mut daemon = node.start(&format!("run -f {}", node.path("policy.yaml").display()));
@@ -140,6 +170,40 @@ fn a_kept_state_that_cannot_be_read_is_set_aside() {
         // What was kept would have said whose port it is.
         node.ip("link set enp6s0 nomaster");
         node.ok("remove", "");
-        assert!(node.link("octbr").is_none());
+        assert!(node.link("octbr").is_none() && !kept.exists());
+    });
+}
+
+/// As after a power cut of the whole cluster: the API server comes later.
+#[test]
+fn pods_wait_for_the_bridges_of_a_kept_state_that_cannot_be_read() {
+    on_a_node(|node| {
+        node.ok("apply -f -", POLICY);
+        fs::write(node.path("state/agent/desired.json"), "{").unwrap();
+        node.ip("link del octbr");
+        let kubeconfig = "{apiVersion: v1, kind: Config, current-context: c, \
+            clusters: [{name: k, cluster: {server: 'http://127.0.0.1:9'}}], \
+            contexts: [{name: c, context: {cluster: k, user: u}}], users: [{name: u, user: {}}]}";
+        fs::write(node.path("kubeconfig"), kubeconfig).unwrap();
+        let words = format!(
+            "run --cluster --node-name n --kubeconfig {} --socket {} --health-bind none",
+            node.path("kubeconfig").display(),
+            node.path("agent.sock").display()
+        );
+        // The next process knows as well.
+        for _ in 0..2 {
+            let mut daemon = node.start(&words);
+            until(START, "it tells", || {
+                node.run("health ready", "").stdout.contains("policy kept in desired.json is not in force")
+            });
+            assert!(waits_for_octbr(node), "{:#}", told(node));
+            assert_eq!(daemon.stop(), Some(0));
+            assert!(waits_for_octbr(node), "{:#}", told(node));
+        }
+        // A file that makes it known.
+        fs::write(node.path("policy.yaml"), POLICY).unwrap();
+        let _daemon = node.start(&format!("{words} -f {}", node.path("policy.yaml").display()));
+        until(START, "the policy", || complete(node));
+        until(START, "it is kept", || told(node).get("not_in_force").is_none());
     });
 }

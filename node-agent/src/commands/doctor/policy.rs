@@ -1,5 +1,7 @@
 //! The policy that is kept, whether the node is as it says, and whether the plugin knows.
 
+use std::collections::BTreeSet;
+
 use octavia_bridge_ipam::causes::chain;
 use octavia_bridge_netlink::{Link, Netlink};
 
@@ -41,11 +43,19 @@ pub(super) fn lost_marks(cli: &Cli, links: &[Link]) -> Vec<Finding> {
     }
 }
 
-/// Policies of the cluster that the agent could not bring about.
+/// Policies of the cluster that the agent could not bring about, and kept files that it refuses.
 pub(super) fn not_in_force(cli: &Cli) -> Vec<Finding> {
+    let kept = State::peek(&cli.state_dir).ok().flatten().unwrap_or_default();
+    let of_files = kept.not_in_force(&BTreeSet::new());
     let mut findings = Vec::new();
     for policy in State::not_in_force(&cli.state_dir) {
-        let remedy = format!("correct it; `kubectl get nncp {} -o yaml` shows its status", policy.policy);
+        let remedy = match &of_files {
+            Some(files) if files.policy == policy.policy => {
+                "stop the agent, apply the corrected file with `octavia-bridge-agent apply -f FILE`, and start the agent"
+                    .to_owned()
+            }
+            _ => format!("correct it; `kubectl get nncp {} -o yaml` shows its status", policy.policy),
+        };
         findings.push(Finding::fail(CHECK, policy.to_string(), remedy));
     }
     findings

@@ -1,12 +1,11 @@
 //! Changes that cut the node off and were taken back. Each try is an outage, so the agent does not try one again by itself,
 //! not even after a restart.
 
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Error, State, failed, read, set_aside};
+use super::{Error, State, failed, read, set_aside, write_synced};
 use crate::node::observed::DefaultRoute;
 
 const NAME: &str = "cut-off.json";
@@ -105,17 +104,9 @@ impl State {
     /// Those of writing; then only this process knows.
     pub(crate) fn write_cut_offs(&self, cut_offs: &CutOffs) -> Result<(), Error> {
         let path = self.directory.join(NAME);
-        let draft = path.with_extension("json.tmp");
         let attempt = format!("write {}", path.display());
         let text = serde_json::to_vec_pretty(cut_offs).map_err(|cause| failed(&attempt)(cause.into()))?;
-        let write = || {
-            let mut file = File::create(&draft)?;
-            file.write_all(&text)?;
-            file.sync_all()?;
-            fs::rename(&draft, &path)?;
-            File::open(&self.directory)?.sync_all()
-        };
-        write().map_err(failed(attempt))
+        write_synced(&path, &text).map_err(failed(attempt))
     }
 }
 

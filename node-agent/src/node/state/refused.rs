@@ -1,21 +1,27 @@
 //! Texts that are kept and that this release refuses, as after a rollback: the kept file may be their only copy, and pods
-//! wait for their bridges.
+//! wait for their bridges. If that file cannot be read at all, pods still wait for the bridges, and the texts are lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use octavia_bridge_ipam::causes::chain;
 use octavia_bridge_ipam::state_file;
 use serde::{Deserialize, Serialize};
 
 use super::bridges::shown;
-use super::{Kept, NotInForce, State};
+use super::{Error, Kept, NotInForce, State, failed, write_synced};
 use crate::node::desired::{Choice, Text};
+use crate::sha256;
 
 /// Of the reason that the plugin tells, in characters: it becomes an event of a pod.
 const LONGEST_WHY: usize = 500;
 
+/// What is called so whose texts are lost.
+const LOST: &str = "kept in desired.json";
+
 /// Written back as they are, and read by each process that starts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Refused {
+    /// None if they are lost.
     texts: Vec<Text>,
     choice: Choice,
     why: String,
@@ -42,16 +48,25 @@ pub(crate) fn in_one_line(why: &str) -> String {
 impl Kept {
     /// With the refused texts among the others, to be read once more.
     pub(crate) fn restored(mut self) -> Self {
-        if let Some(refused) = self.refused.take() {
+        if let Some(refused) = self.refused.take_if(|refused| !refused.texts.is_empty()) {
             (self.texts, self.choice) = (refused.texts, refused.choice);
         }
         self
     }
 
+    /// Why the files' texts are lost, with the bridges for which pods wait because of that.
+    pub(crate) fn lost(&self) -> Option<(&str, &BTreeMap<String, Vec<String>>)> {
+        let refused = self.refused.as_ref().filter(|refused| refused.texts.is_empty())?;
+        Some((&refused.why, &refused.bridges))
+    }
+
     /// For the plugin: the refused texts, with those of their bridges that are not among the `others`, which are kept.
     pub(crate) fn not_in_force(&self, others: &BTreeSet<&str>) -> Option<NotInForce> {
         let Refused { texts, why, bridges, .. } = self.refused.as_ref()?;
-        let origins: Vec<&str> = texts.iter().map(shown).collect();
+        let mut origins: Vec<&str> = texts.iter().map(shown).collect();
+        if origins.is_empty() {
+            origins.push(LOST);
+        }
         let mut bridges = bridges.clone();
         bridges.retain(|name, _| !others.contains(name.as_str()));
         Some(NotInForce { policy: origins.join(", "), why: in_one_line(why), bridges })
@@ -73,11 +88,28 @@ impl State {
         Some(Refused { texts: texts.clone(), choice: choice.clone(), why, bridges })
     }
 
-    /// Bridges of these texts that the plugin was told of last. None where the file cannot be read.
+    /// What the plugin was told of a kept state that cannot be read. None if it waits for no bridge.
+    pub(super) fn lost(&self, error: &Error) -> Option<Kept> {
+        let bridges = self.told().bridges;
+        let why =
+            format!("{}; apply it again from its file, or write it as a policy of the cluster", chain(error));
+        let refused = Refused { texts: Vec::new(), choice: Choice::default(), why, bridges };
+        let refused = Some(refused).filter(|refused| !refused.bridges.is_empty())?;
+        Some(Kept { refused: Some(refused), ..Kept::default() })
+    }
+
+    /// # Errors
+    /// Those of writing; then only this process knows.
+    pub(super) fn write_lost(&self, lost: &Kept) -> Result<(), Error> {
+        let path = self.kept_path();
+        let attempt = format!("write {}", path.display());
+        let text = serde_json::to_vec_pretty(lost).map_err(|cause| failed(&attempt)(cause.into()))?;
+        self.changing(&path, Some(sha256::hex(&text)), || write_synced(&path, &text).map_err(failed(attempt)))
+    }
+
+    /// Bridges of these texts that the plugin was told of last.
     fn told_of(&self, texts: &[Text]) -> BTreeMap<String, Vec<String>> {
-        let text = state_file::read(&self.promise_path(), state_file::LONGEST).ok();
-        let told = text.and_then(|text| serde_json::from_slice::<Told>(&text).ok());
-        let Told { mut bridges, origins, not_in_force } = told.unwrap_or_default();
+        let Told { mut bridges, origins, not_in_force } = self.told();
         bridges.retain(|name, _| {
             // Of one origin only, it is not named.
             let is_ours =
@@ -85,6 +117,12 @@ impl State {
             is_ours && !not_in_force.iter().any(|policy| policy.bridges.contains_key(name))
         });
         bridges
+    }
+
+    /// Nothing where the file cannot be read.
+    fn told(&self) -> Told {
+        let text = state_file::read(&self.promise_path(), state_file::LONGEST).ok();
+        text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
     }
 }
 

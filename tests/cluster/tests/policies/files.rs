@@ -108,3 +108,23 @@ fn a_kept_file_that_this_release_refuses_is_not_lost_and_pods_wait_for_its_bridg
     assert!(node.link("br-other").is_some());
     until("it is in force", || state(&node, "bridges.json"), |told| told.get("not_in_force").is_none());
 }
+
+/// The cluster's policy names the bridge that the lost file did: nothing is missed any more.
+#[test]
+fn bridges_of_a_kept_state_that_cannot_be_read_are_waited_for_until_a_policy_names_them() {
+    let scene = Scene::new("lost-file");
+    let node = scene.bare_node(0, &[]);
+    left_by_another_release(&node, &json!({"interfaces": octbr(1500)}).to_string());
+    fs::write(node.file("state/agent/desired.json"), "{").expect("damage it");
+    node.start();
+    let told = until(
+        "the plugin is told why",
+        || state(&node, "bridges.json"),
+        |told| told["not_in_force"][0]["bridges"] == json!({"octbr": ["enp6s0"]}),
+    );
+    assert_eq!(told["bridges"]["octbr"], json!(["enp6s0"]));
+    scene.post("octavia", &octbr(1500));
+    scene.wait("octavia", DONE);
+    until("it is in force", || state(&node, "bridges.json"), |told| told.get("not_in_force").is_none());
+    until("it is kept", || state(&node, "desired.json"), |kept| kept.get("refused").is_none());
+}
