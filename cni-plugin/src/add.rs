@@ -17,6 +17,7 @@ use crate::delegate::Delegate;
 use crate::identity;
 use crate::life;
 use crate::log;
+use crate::namesake;
 use crate::patience;
 use crate::pod;
 use crate::policy;
@@ -29,6 +30,14 @@ use crate::teardown::Teardown;
 use work::{Failed, Work};
 
 pub(crate) async fn add(environment: &Environment, document: &Document) -> Result<Reply, Error> {
+    let added = attach(environment, document).await;
+    if added.is_err() {
+        namesake::note_failed_add(environment, document);
+    }
+    added
+}
+
+async fn attach(environment: &Environment, document: &Document) -> Result<Reply, Error> {
     let mut attachment = Attachment::new(environment, document)?;
     log::warn_of(&attachment.warnings);
     if let Addressing::Pool(pool) = &attachment.addressing {

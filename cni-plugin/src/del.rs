@@ -3,16 +3,12 @@
 //! It needs the container id and the interface name, and of the configuration no more than `name` and `dataDir`: the
 //! namespace may be gone, its path may belong to a newer pod, and the configuration may be stripped.
 
-use std::fmt::{self, Display};
-
-use octavia_bridge_netlink::{Namespace, Netlink};
+use octavia_bridge_netlink::Netlink;
 
 use crate::config::{Document, Essentials, IpamKind};
-use crate::identity;
-use crate::protocol::args::Args;
+use crate::namesake;
 use crate::protocol::reply::Reply;
-use crate::protocol::result::Interface;
-use crate::protocol::{CniResult, Code, Environment, Error};
+use crate::protocol::{Code, Environment, Error};
 use crate::record::Records;
 use crate::store;
 use crate::takeover::try_to_take_over;
@@ -33,6 +29,7 @@ pub(crate) async fn del(environment: &Environment, document: &Document) -> Resul
         // Nothing was ever attached here: not even a lock is left behind.
         return Ok(Reply::Nothing);
     }
+    let add_has_failed = records.has_trace(id, ifname);
     // Locked even without a record, so that an ADD that is just beginning is not undone half-way.
     let slot = match records.lock(id, ifname) {
         Ok(slot) => slot,
@@ -60,8 +57,8 @@ pub(crate) async fn del(environment: &Environment, document: &Document) -> Resul
         );
     }
     if !has_link {
-        for namesake in namesakes(environment, &records) {
-            if namesake.is_meant(environment, document) {
+        for namesake in namesake::find(environment, &records) {
+            if !add_has_failed && namesake.is_meant(environment, document) {
                 tracing::warn!(
                     "{namesake} is ended, which the runtime attached as container {}",
                     namesake.container_id
@@ -79,58 +76,4 @@ pub(crate) async fn del(environment: &Environment, document: &Document) -> Resul
     let ended = teardown.end_unrecorded(id, ifname, &essentials, Some(&document.raw)).await;
     slot.remove()?;
     ended.map(|()| Reply::Nothing)
-}
-
-/// An attachment of another container id that has this interface in this very namespace. A controller that plugs interfaces into
-/// running pods may know another id than the runtime.
-struct Namesake {
-    container_id: String,
-    ifname: String,
-    netns: String,
-    pod_uid: Option<String>,
-}
-
-impl Namesake {
-    /// Whether this DEL is of that attachment: it is of the same pod, and its previous result names that very link. Without such a
-    /// result it may follow an ADD that failed because the interface was there, and that one must not end what it found.
-    fn is_meant(&self, environment: &Environment, document: &Document) -> bool {
-        let args = environment.args().ok().and_then(|args| Args::parse(args, &["GATEWAY"]).ok());
-        let uid = args.and_then(|args| args.pod_uid);
-        if uid.is_none() || uid != self.pod_uid {
-            return false;
-        }
-        let previous = document.root().ok().and_then(|mut root| root.value("prevResult").cloned());
-        let (Some(previous), Ok(version)) = (previous, document.version()) else { return false };
-        let Ok(previous) = CniResult::parse(&previous, version) else { return false };
-        let host_link = identity::host_link(&self.container_id, &self.ifname);
-        let is_ours = |interface: &Interface| {
-            interface.name == host_link && interface.sandbox.as_deref().is_none_or(str::is_empty)
-        };
-        previous.interfaces.iter().any(is_ours)
-    }
-}
-
-impl Display for Namesake {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} in {}", self.ifname, self.netns)
-    }
-}
-
-fn namesakes(environment: &Environment, records: &Records) -> Vec<Namesake> {
-    let (id, ifname) = (environment.container_id.as_str(), environment.ifname.as_str());
-    let netns = environment.netns.as_deref().and_then(|path| Namespace::open(path).ok());
-    let (Some(netns), Ok(all)) = (netns, records.list()) else { return Vec::new() };
-    let mut found = Vec::new();
-    for (other, _) in all.iter().filter(|(other, name)| name == ifname && other != id) {
-        let Some(record) = records.peek(other, ifname).filter(|record| record.intent.is_in(&netns)) else {
-            continue;
-        };
-        found.push(Namesake {
-            container_id: other.clone(),
-            ifname: ifname.to_owned(),
-            netns: netns.path().display().to_string(),
-            pod_uid: record.intent.pod_uid,
-        });
-    }
-    found
 }

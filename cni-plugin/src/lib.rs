@@ -21,6 +21,7 @@ mod identity;
 mod ipam_face;
 mod life;
 mod log;
+mod namesake;
 mod patience;
 mod places;
 mod pod;

@@ -312,6 +312,37 @@ fn del_by_another_container_id_with_the_pod_s_uid_and_the_result_ends_what_is_me
     assert!(node.allocations("172.23.0.0-24").is_empty());
 }
 
+/// Its runtime gives the DEL the result of the first ADD all the same.
+#[test]
+fn del_after_a_failed_add_of_another_container_id_ends_nothing() {
+    let node = Lab::new().node("node1");
+    let pod = node.pod("worker");
+    let args = "IgnoreUnknown=1;K8S_POD_NAMESPACE=openstack;K8S_POD_NAME=worker-0;K8S_POD_UID=u1";
+    let attached = pod.add(&conf::octavia()).args(args).run().attached();
+    let before = node.snapshot(&[&pod]);
+    let with_result = conf::octavia_with(json!({ "prevResult": attached.result }));
+    let del = pod.del(&with_result).args(args).env("CNI_CONTAINERID", "sandbox2");
+    // Refused because the interface is there, and for what its configuration says.
+    for (mistake, code) in [(json!({}), 4), (json!({ "mtu": 7 }), 7)] {
+        let add = pod.add(&conf::octavia_with(mistake)).args(args).env("CNI_CONTAINERID", "sandbox2");
+        add.run().error(code);
+        let outcome = del.run();
+        outcome.silent_success();
+        assert!(outcome.stderr.contains("stays"), "{:?}", outcome.stderr);
+        node.snapshot(&[&pod]).assert_same_as(&before);
+    }
+    // A GC forgets such a failure as well.
+    pod.add(&conf::octavia()).args(args).env("CNI_CONTAINERID", "sandbox2").run().error(4);
+    let valid = json!([{ "containerID": pod.container_id(), "ifname": "net1" }]);
+    let gc = conf::octavia_with(json!({ "cniVersion": "1.1.0", "cni.dev/valid-attachments": valid }));
+    node.gc(&gc).run().silent_success();
+    node.snapshot(&[&pod]).assert_same_as(&before);
+    // The next one follows no failure.
+    del.run().silent_success();
+    assert!(pod.link("net1").is_none());
+    assert!(node.allocations("172.23.0.0-24").is_empty());
+}
+
 #[test]
 fn del_by_another_container_id_says_what_stays() {
     let (node, _, pod, attached) = attached_pod();

@@ -138,6 +138,11 @@ impl Records {
         Ok(Some(Slot { path: path.to_owned(), file, record, was_written, is_strange }))
     }
 
+    /// Whether an ADD of the attachment was begun here, and its DEL has not come to its end since.
+    pub(crate) fn has_trace(&self, container_id: &str, ifname: &str) -> bool {
+        self.path(container_id, ifname).symlink_metadata().is_ok()
+    }
+
     /// What the attachment's record says now, without waiting for whoever works on it.
     pub(crate) fn peek(&self, container_id: &str, ifname: &str) -> Option<Record> {
         let path = self.path(container_id, ifname);
