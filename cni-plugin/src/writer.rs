@@ -2,12 +2,14 @@
 //!
 //! A write to a frozen or dying disk waits in the kernel and cannot be ended, and a process with such a thread does not end
 //! either: the runtime would wait for it. So this program starts itself once more, gives the work to that process, and waits for a
-//! limited time. The process stays behind, holds nothing of the runtime's, and ends when the disk answers.
+//! limited time. The process stays behind, holds nothing of the runtime's, and ends when the disk answers. Only one of a kind stays:
+//! while it waits for the disk, later ones give up. Tombstones are the exception, since each is owed.
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -18,8 +20,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use octavia_bridge_ipam::causes::chain;
-use octavia_bridge_ipam::conf::places::is_log_file;
+use octavia_bridge_ipam::conf::places::{RUN_DIR, is_log_file};
 use octavia_bridge_ipam::file::{Tombstone, Tombstones};
+use octavia_bridge_ipam::flock::{self, Mode};
+use octavia_bridge_ipam::state_file;
 
 use crate::{log, takeover};
 
@@ -31,6 +35,8 @@ const DIRECTORY: &str = "directory";
 const CLOSE: &str = "close";
 /// Of a log, and so of what a killed or stuck process loses, in bytes: what a pipe holds without a reader.
 pub(crate) const LOG_MOST: usize = 60 << 10;
+/// How long such a process waits for another of its kind, which the disk may hold up. Longer than anybody waits for this one.
+const TURN: Duration = Duration::from_secs(10);
 
 /// Appends `text`, of at most [`LOG_MOST`] bytes, to a log file.
 ///
@@ -98,9 +104,9 @@ fn carry_out(work: &OsStr, arguments: &[OsString]) -> Result<(), String> {
     match (work.to_str(), arguments) {
         (Some(LOG), [path]) if is_log_file(Path::new(path)) => {
             let mut text = Vec::new();
-            let written = io::stdin()
-                .read_to_end(&mut text)
-                .and_then(|_| log::append_to(Path::new(path))?.write_all(&text));
+            io::stdin().read_to_end(&mut text).map_err(|cause| cause.to_string())?;
+            let _turn = turn(LOG)?;
+            let written = log::append_to(Path::new(path)).and_then(|mut file| file.write_all(&text));
             written.map_err(|cause| cause.to_string())
         }
         (Some(TOMBSTONE), [directory, id, ifname]) => {
@@ -111,10 +117,25 @@ fn carry_out(work: &OsStr, arguments: &[OsString]) -> Result<(), String> {
             written.map_err(|cause| chain(&cause))
         }
         (Some(DIRECTORY), [directory]) => {
+            let _turn = turn(DIRECTORY)?;
             Tombstones::new(PathBuf::from(directory)).prepare().map_err(|cause| chain(&cause))
         }
         (Some(CLOSE), [data_dir]) => takeover::close(Path::new(data_dir)).map_err(|error| error.to_string()),
         _ => Err(format!("{WORK} is {}, which this program does not know", work.to_string_lossy())),
+    }
+}
+
+/// Waits until no other process does such work, for [`TURN`] at most. The lock lies in memory; where there can be none, nobody waits.
+fn turn(work: &str) -> Result<Option<File>, String> {
+    let path = Path::new(RUN_DIR).join(format!("{work}.lock"));
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).create(true).mode(0o600);
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(RUN_DIR).ok();
+    let Ok(file) = state_file::open(&path, &options) else { return Ok(None) };
+    match flock::lock(&file, Mode::Exclusive, Instant::now() + TURN) {
+        Ok(true) => Ok(Some(file)),
+        Ok(false) => Err("another process waits for the disk".into()),
+        Err(_) => Ok(None),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The process itself: its three streams, its environment, and files that are none.
 
+use octavia_bridge_tests::changes::until;
 use octavia_bridge_tests::{Lab, Node, Outcome, ScriptedAgent, conf};
 use serde_json::json;
 use std::fs::{self, File};
@@ -216,6 +217,46 @@ fn a_log_on_a_frozen_disk_holds_nobody_up() {
         assert!(outcome.took < LONGEST_WAIT, "{verb}: {:?}", outcome.took);
         assert!(fs::read_to_string(&file).unwrap().contains(verb), "{verb}: another process writes it");
     }
+}
+
+#[test]
+fn processes_that_wait_for_the_disk_of_a_log_do_not_pile_up() {
+    let node = Lab::new().node("node1");
+    let pod = node.pod("worker");
+    let logs = node.disk().join("log");
+    fs::create_dir(&logs).unwrap();
+    let log = format!("/var/log/octavia-bridge/{}.log", pod.container_id());
+    let mount = format!("/usr/bin/mount --bind {} /var/log && exec \"$@\"", logs.display());
+    let under = ["/bin/sh", "-c", &mount, "sh"];
+    let conf = conf::octavia_with(json!({"ipam": {"log_file": log, "log_level": "debug"}}));
+    pod.add(&conf).under(&under).run().attached();
+    let file = logs.join(format!("octavia-bridge/{}.log", pod.container_id()));
+    let written = fs::read_to_string(&file).unwrap();
+    assert!(written.contains("ADD"), "{written}");
+
+    // As an earlier one does while it waits.
+    let lock = File::open(node.run_dir().join("log.lock")).unwrap();
+    lock.lock().unwrap();
+    for _ in 0..3 {
+        let outcome = pod.del(&conf).under(&under).run();
+        outcome.silent_success();
+        assert!(outcome.stderr.contains("the disk does not answer"), "{:?}", outcome.stderr);
+    }
+    until(LONGEST_WAIT, "they give up", || writers_of(&log) == 0);
+    lock.unlock().unwrap();
+    assert_eq!(fs::read_to_string(&file).unwrap(), written);
+    pod.del(&conf).under(&under).run().silent_success();
+    assert!(fs::read_to_string(&file).unwrap().contains("DEL"), "the next call writes again");
+}
+
+/// How many processes have the path of this file among their arguments.
+fn writers_of(log: &str) -> usize {
+    let mut count = 0;
+    for entry in fs::read_dir("/proc").expect("list the processes").flatten() {
+        let arguments = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        count += usize::from(arguments.split(|byte| *byte == 0).any(|argument| argument == log.as_bytes()));
+    }
+    count
 }
 
 #[test]

@@ -19,8 +19,8 @@ use crate::node::state::State;
 
 /// Everything that plugin and agent write in the state directory, and the plugin in its run directory.
 const DIRECTORIES: [&str; 5] = ["attachments", "pools", "tombstones", "cluster-tombstones", "agent"];
-/// The plugin's lock, in the run directory.
-const LOCK: &str = "takeover.lock";
+/// The plugin's locks, in the run directory.
+const LOCKS: [&str; 3] = ["takeover.lock", "log.lock", "directory.lock"];
 /// Names in a message, of however many.
 const NAMED: usize = 5;
 
@@ -107,7 +107,10 @@ pub(super) fn remove(state_dir: &Path) -> anyhow::Result<String> {
     }
     let run_dir = run_dir(state_dir);
     // Sockets of an agent may be there, and what is not there is removed already.
-    drop((fs::remove_file(run_dir.join(LOCK)), fs::remove_dir(&run_dir)));
+    for lock in LOCKS {
+        fs::remove_file(run_dir.join(lock)).ok();
+    }
+    fs::remove_dir(&run_dir).ok();
     let shown = state_dir.display();
     Ok(match fs::remove_dir(state_dir) {
         Ok(()) => format!("{shown}: removed"),
