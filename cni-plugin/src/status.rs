@@ -2,6 +2,7 @@
 //!
 //! Runtimes ask every few seconds, so nothing is touched, and nothing waited for but a delegated plugin and the agent.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,8 @@ use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, access};
 use octavia_bridge_ipam::allocate::{Exhausted, Usage};
 use octavia_bridge_ipam::conf::places::run_dir;
+use octavia_bridge_ipam::range::Range;
+use octavia_bridge_ipam::request::Holder;
 use octavia_bridge_netlink::Netlink;
 
 use crate::attachment::{Addressing, Attachment, PoolAddressing};
@@ -52,23 +55,26 @@ pub(crate) async fn status(environment: &Environment, document: &Document) -> Re
 /// The built-in pools' part: readable, and not full of attachments that live.
 pub(crate) fn pools(pool: &PoolAddressing, data_dir: &Path) -> Result<(), Error> {
     let usage = pool.store.usage(&pool.ipam).map_err(|error| Error { code: Code::NotAvailable, ..error })?;
-    for full in usage.into_iter().filter(|usage| usage.free == 0) {
-        if !(pool.store.is_file() && has_gone(&full, data_dir)) {
+    for (full, range) in usage.into_iter().zip(&pool.ipam.ranges).filter(|(usage, _)| usage.free == 0) {
+        if !(pool.store.is_file() && has_gone(&full, range, &pool.ipam.reserved(), data_dir)) {
             return Err(unavailable(Exhausted(full).to_string()));
         }
     }
     Ok(())
 }
 
-/// Whether ADD would take an address back from an attachment that is gone. Looked for no longer than [`SEARCH`].
-fn has_gone(full: &Usage, data_dir: &Path) -> bool {
+/// Whether ADD would take back an address of the range: all who hold it, in overlapping pools as well, are gone. Looked for no
+/// longer than [`SEARCH`].
+fn has_gone(full: &Usage, range: &Range, reserved: &[IpAddr], data_dir: &Path) -> bool {
     let records = Records::new(data_dir);
     let deadline = Instant::now() + SEARCH;
-    for holder in &full.holders {
+    let is_gone = |holder: &Holder| !holder.ifname.is_empty() && records.is_gone(&holder.id, &holder.ifname);
+    for holders in full.holders.chunk_by(|one, next| one.address == next.address) {
         if Instant::now() >= deadline {
             return false;
         }
-        if !holder.ifname.is_empty() && records.is_gone(&holder.id, &holder.ifname) {
+        let address = holders[0].address;
+        if range.offers(address) && !reserved.contains(&address) && holders.iter().all(is_gone) {
             return true;
         }
     }

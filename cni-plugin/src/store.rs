@@ -197,7 +197,7 @@ fn acquire(
         Err(full @ StoreError::Exhausted(_)) => full,
         outcome => return outcome,
     };
-    let pools: Vec<String> = request.pools().iter().map(|(name, _)| name.to_string()).collect();
+    let pools = store.related(request)?;
     // All others wait for the lock meanwhile.
     let gone =
         |container_id: &str, ifname: &str| Instant::now() < deadline && records.is_gone(container_id, ifname);

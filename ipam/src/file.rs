@@ -97,6 +97,21 @@ impl FileStore {
         })
     }
 
+    /// Names of the pools whose entries count for the request: its own and, if they matter, overlapping ones.
+    ///
+    /// # Errors
+    /// A directory or an overlapping pool that cannot be read.
+    pub fn related(&self, request: &Request) -> Result<Vec<String>, StoreError> {
+        let own = request.pools().into_iter().map(|(name, subnet)| (name.to_string(), subnet));
+        let own: Vec<(String, IpNet)> = own.collect();
+        let mut names: Vec<String> = own.iter().map(|(name, _)| name.clone()).collect();
+        if request.overlapping {
+            let others = self.overlapping(request.network_name.as_deref(), &own)?;
+            names.extend(others.iter().map(|pool| pool.name().to_owned()));
+        }
+        Ok(names)
+    }
+
     /// The addresses that the attachment has in the pools of `ipam`, lowest first within each pool.
     /// Takes no lock; a missing directory holds nothing.
     pub fn held(&self, id: &str, ifname: &str, ipam: &Ipam) -> Result<Vec<IpNet>, StoreError> {

@@ -177,6 +177,31 @@ fn status_says_why_an_add_would_fail() {
     node.status(&octavia()).run().error(50).says(&["172.23.0.0-24.json"]);
 }
 
+#[test]
+fn status_and_add_take_back_what_the_gone_hold_in_an_overlapping_pool() {
+    let node = Lab::new().node("node1");
+    node.bridge_with_uplink();
+    let of = |range: &str, more: Value| {
+        let ipam = json!({"range": range, "range_start": null, "range_end": null, "routes": []});
+        conf::with(octavia(), json!({"ipam": conf::with(ipam, more)}))
+    };
+    let wide = of("172.23.0.0/24", json!({}));
+    let narrow = of("172.23.0.0/30", json!({}));
+    let (gone, stays) = (node.pod("gone"), node.pod("stays"));
+    for pod in [&gone, &stays] {
+        pod.add(&wide).run().attached();
+    }
+    node.status(&narrow).run().error(50);
+    gone.end_without_del();
+    node.status(&narrow).run().silent_success();
+    // What would be taken back is none that may be given.
+    node.status(&of("172.23.0.0/30", json!({"exclude": ["172.23.0.1/32"]}))).run().error(50);
+    let next = node.pod("next");
+    let attached = next.add(&narrow).run().attached();
+    assert_eq!(attached.address(), "172.23.0.1/30");
+    assert_eq!(node.allocations("172.23.0.0-24").keys().collect::<Vec<_>>(), ["2"]);
+}
+
 /// Two attachments of this network and one of another, the second pod's namespace gone.
 fn three_attachments() -> (Node, [Pod; 3], Value) {
     let node = Lab::new().node("node1");
