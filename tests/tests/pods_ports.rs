@@ -80,6 +80,12 @@ impl Scene {
         assert!(found, "no line \"{level} ports … {part}\" in\n{said}");
     }
 
+    #[track_caller]
+    fn doctor_says_not(&self, part: &str) {
+        let said = self.agent.run("doctor", "").stdout;
+        assert!(!said.lines().any(|line| line[6..].starts_with("ports") && line.contains(part)), "{said}");
+    }
+
     fn metric(&self, name: &str) -> String {
         let page = self.node.run(|| {
             let address = SocketAddr::from(([127, 0, 0, 1], 29808));
@@ -98,6 +104,11 @@ impl Scene {
 /// Octavia's network in a version that has CHECK.
 fn checked() -> Value {
     conf::octavia_with(json!({"cniVersion": "1.0.0"}))
+}
+
+/// The same on another bridge.
+fn checked_on(bridge: &str) -> Value {
+    conf::octavia_with(json!({"cniVersion": "1.0.0", "bridge": bridge}))
 }
 
 #[track_caller]
@@ -276,4 +287,40 @@ fn a_hundred_ports_come_back_together() {
     until("told", || scene.keeper.log().contains("100 ports of pods put back"));
     let log = scene.keeper.log();
     println!("{}", log.lines().find(|line| line.contains("ports of pods put back")).unwrap_or_default());
+}
+
+#[test]
+fn a_bridge_without_an_uplink_is_told_unless_the_node_routes_by_it() {
+    let scene = Scene::new();
+    let _pod = scene.attach("worker");
+    let misspelt = checked_on("octbt");
+    let lost = scene.node.pod("lost");
+    lost.add(&misspelt).run().attached();
+    scene.doctor_says("fail", "octbt has no uplink, so its pods (1) reach only each other");
+    scene.node.ip("addr add 10.9.0.1/24 dev octbt");
+    scene.doctor_says_not("octbt");
+    scene.node.ip("addr del 10.9.0.1/24 dev octbt");
+    scene.node.ip("link add cable type veth peer name far");
+    scene.node.ip("link set cable master octbt");
+    scene.doctor_says_not("octbt");
+    scene.node.ip("link del cable");
+    scene.node.ip("link add above link octbt type macvlan");
+    scene.doctor_says_not("octbt");
+    scene.node.ip("link del above");
+    scene.doctor_says("fail", "octbt has no uplink");
+    lost.del(&misspelt).run().success();
+    scene.doctor_says_not("no uplink");
+}
+
+#[test]
+fn a_port_that_is_deleted_is_missed_while_its_pod_lives() {
+    let scene = Scene::new();
+    let pods = [scene.attach("worker"), scene.attach("housekeeping")];
+    scene.doctor_says("ok", "2 of pods");
+    let port = pods[0].1.host_link();
+    scene.node.ip(&format!("link del {port}"));
+    scene.doctor_says("fail", &format!("{port} (net1 of "));
+    scene.doctor_says("fail", "in octbr does not exist, and the pod's network namespace still exists");
+    pods[0].0.del(&checked()).run().success();
+    scene.doctor_says("ok", "1 of pods");
 }

@@ -202,6 +202,8 @@ pub(crate) struct Doctor {
     /// Directory of NetworkManager's device state files.
     #[arg(long, value_name = "DIR", default_value = "/run/NetworkManager/devices")]
     pub(crate) network_manager_devices: PathBuf,
+    #[command(flatten)]
+    pub(crate) place: HealthSocket,
 }
 
 #[derive(Debug, Args)]

@@ -2,6 +2,7 @@
 //!
 //! Nothing is changed, and no lock is taken: it works beside a daemon.
 
+mod agent;
 mod host;
 mod links;
 mod plugin;
@@ -82,8 +83,10 @@ fn counted(number: usize, noun: &str) -> String {
 /// Looks at everything and prints it. The status is 1 if something is wrong.
 ///
 /// # Errors
-/// No netlink socket, or the links cannot be read.
+/// Not root, no netlink socket, or the links cannot be read.
 pub(crate) async fn doctor(cli: &Cli, options: &Doctor) -> anyhow::Result<ExitCode> {
+    // To another user every file seems damaged or missing, and the remedies would destroy it.
+    anyhow::ensure!(rustix::process::geteuid().is_root(), "run as root");
     let netlink = Netlink::open().await?;
     let seen = netlink.links().await.context("read the present links")?;
     let (mut findings, desired) = policy::look(cli, &netlink).await;
@@ -97,7 +100,8 @@ pub(crate) async fn doctor(cli: &Cli, options: &Doctor) -> anyhow::Result<ExitCo
     }
     findings.extend(policy::unkept(desired.as_ref(), &seen));
     findings.extend(policy::lost_marks(cli, &seen));
-    findings.extend(ports::look(cli, &netlink, desired.as_ref()).await);
+    findings.extend(ports::look(cli, &netlink, desired.as_ref(), &seen).await);
+    findings.extend(agent::look(cli, options).await);
     findings.extend(pools::look(&cli.state_dir));
     findings.extend(plugin::installed(&cli.state_dir));
     findings.extend(options.plugin.as_deref().map(plugin::look));

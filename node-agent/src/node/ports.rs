@@ -4,6 +4,7 @@
 //! ports. The plugin's records say where each belongs. Only links of which record, alias and derived name agree are
 //! looked at, and only a port without any bridge is put back: what has another one was given to it.
 
+mod missing;
 mod put_back;
 mod record;
 
@@ -18,6 +19,7 @@ use octavia_bridge_netlink as nl;
 use crate::node::desired::{Desired, Kind, State};
 use record::{Found, Recorded};
 
+pub(crate) use missing::missing;
 pub(crate) use put_back::put_back;
 
 /// The port of a complete attachment.

@@ -2,11 +2,14 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::scene::{Answer, Node, POLICY, complete, on_a_node, until};
+use crate::scene::{AGENT, Answer, Node, POLICY, answer, complete, on_a_node, until};
 
 /// The kernel tells of a carrier some time after what brought it about.
 const CARRIER: Duration = Duration::from_secs(5);
@@ -57,10 +60,65 @@ fn on_a_healthy_node_everything_is_well_and_stays_as_it_is() {
         assert_eq!(findings.len(), answer.stdout.lines().count());
         assert!(findings.iter().all(|finding| finding["check"].is_string() && finding["text"].is_string()));
         // Beside a daemon, which holds the lock.
-        let _daemon = node.start("run");
-        until(CARRIER, "the daemon is at work", || node.log().contains("keeping 1 interfaces"));
-        assert_eq!(doctor(node, "").status, 0);
+        let _daemon = node.start("run --health-bind none");
+        until(CARRIER, "the daemon is at work", || node.run("health live", "").status == 0);
+        until(CARRIER, "all is well", || !doctor(node, "").stdout.contains("fail"));
+        says(&doctor(node, ""), "ok", "agent", "answers");
         assert_eq!(node.snapshot(), before);
+    });
+}
+
+#[test]
+fn an_agent_that_is_away_or_misses_something_is_told() {
+    on_a_node(|node| {
+        assert!(!doctor(node, "").stdout.contains("agent  "), "no trace of an agent");
+        healthy(node);
+        says(&doctor(node, ""), "warn", "agent", "only `apply` repairs the links");
+        let mut daemon = node.start("run --health-bind none");
+        until(CARRIER, "the agent answers", || doctor(node, "").stdout.contains("answers"));
+        // Its process stands still.
+        daemon.signal(Signal::SIGSTOP);
+        says(&doctor(node, ""), "fail", "agent", "does not answer within");
+        daemon.signal(Signal::SIGCONT);
+        node.ip("link del enp6s0");
+        until(CARRIER, "it knows", || {
+            doctor(node, "").stdout.lines().any(|line| line.starts_with("fail  agent    policy: "))
+        });
+        drop(daemon);
+        says(&doctor(node, ""), "fail", "agent", "the agent was killed");
+        // One that is stopped leaves no socket.
+        daemon = node.start("run --health-bind none");
+        until(CARRIER, "the agent answers", || doctor(node, "").stdout.contains("answers"));
+        assert_eq!(daemon.stop(), Some(0));
+        says(&doctor(node, ""), "warn", "agent", "only `apply` repairs the links");
+        fs::create_dir(node.path("state/cluster-tombstones")).unwrap();
+        says(&doctor(node, ""), "fail", "agent", "pods get no addresses from the cluster");
+        fs::remove_dir(node.path("state/cluster-tombstones")).unwrap();
+        let file = node.path("state/agent/desired.json");
+        let mut kept: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        kept["policies"] = kept["texts"].take();
+        kept["texts"] = Value::Array(Vec::new());
+        fs::write(&file, kept.to_string()).unwrap();
+        says(&doctor(node, ""), "fail", "agent", "the cluster's policies are not followed here");
+    });
+}
+
+#[test]
+fn another_user_is_told_to_be_root_and_nothing_else() {
+    on_a_node(|node| {
+        healthy(node);
+        for folder in [node.path("."), node.path("state"), node.path("state/agent")] {
+            fs::set_permissions(folder, PermissionsExt::from_mode(0o755)).unwrap();
+        }
+        // In a directory that this user can enter.
+        let program = node.path("agent");
+        fs::copy(AGENT, &program).unwrap();
+        let mut command = Command::new(&program);
+        command.arg("doctor").arg("--state-dir").arg(node.path("state")).uid(65534);
+        let said = answer(&mut command, "");
+        assert_eq!((said.status, said.stdout.as_str()), (1, ""), "{}", said.stderr);
+        assert_eq!(said.stderr.lines().count(), 1, "{}", said.stderr);
+        assert!(said.stderr.trim_end().ends_with("run as root"), "{}", said.stderr);
     });
 }
 

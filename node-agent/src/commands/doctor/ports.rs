@@ -1,9 +1,11 @@
-//! Pods' ports: each up in the bridge that the plugin attached it to.
+//! Pods' ports: each there, up in the bridge that the plugin attached it to, and the bridge leads somewhere.
+
+mod islands;
 
 use std::collections::BTreeSet;
 
 use octavia_bridge_ipam::causes::chain;
-use octavia_bridge_netlink::Netlink;
+use octavia_bridge_netlink::{Link, Netlink};
 
 use super::Finding;
 use crate::commands::cli::Cli;
@@ -12,17 +14,33 @@ use crate::node::ports::{self, Fault, Known, Stray};
 
 const CHECK: &str = "ports";
 
-/// One finding for each port that is not as it was attached.
-pub(super) async fn look(cli: &Cli, netlink: &Netlink, desired: Option<&Desired>) -> Vec<Finding> {
+/// One finding for each port that is not as it was attached, and for each bridge without a way out.
+pub(super) async fn look(
+    cli: &Cli,
+    netlink: &Netlink,
+    desired: Option<&Desired>,
+    links: &[Link],
+) -> Vec<Finding> {
     let kept = desired.map_or_else(BTreeSet::new, ports::bridges);
-    let seen = match ports::look(netlink, &cli.state_dir, &kept, &mut Known::new()).await {
-        Ok(seen) => seen,
-        Err(error) => return vec![Finding::fail(CHECK, chain(&error), "run doctor again")],
+    let mut known = Known::new();
+    let seen = ports::look(netlink, &cli.state_dir, &kept, &mut known).await;
+    let missing = ports::missing(netlink, &cli.state_dir, &known).await;
+    let (seen, missing) = match (seen, missing) {
+        (Ok(seen), Ok(missing)) => (seen, missing),
+        (Err(error), _) | (_, Err(error)) => {
+            return vec![Finding::fail(CHECK, chain(&error), "run doctor again")];
+        }
     };
-    if seen.strays.is_empty() {
-        return vec![Finding::ok(CHECK, format!("{} of pods, each up in its bridge", seen.attached))];
+    let mut findings: Vec<Finding> = seen.strays.iter().map(finding).collect();
+    for missing in missing {
+        let text = format!("{missing}, and the pod's network namespace still exists");
+        findings.push(Finding::fail(CHECK, text, "delete the pod, so that it is attached anew"));
     }
-    seen.strays.iter().map(finding).collect()
+    if findings.is_empty() {
+        findings.push(Finding::ok(CHECK, format!("{} of pods, each up in its bridge", seen.attached)));
+    }
+    findings.extend(islands::look(netlink, &known, desired, links).await);
+    findings
 }
 
 fn finding(stray: &Stray) -> Finding {

@@ -3,8 +3,9 @@
 //! A file `<container id>@<interface>.jsonl`: its first line says what the plugin was about to do, its second that it was
 //! done, and ADD, DEL and CHECK lock it while they work. A file that says anything unexpected proves nothing.
 
-use std::fs::{File, OpenOptions, read_dir};
+use std::fs::{File, OpenOptions, metadata, read_dir};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use octavia_bridge_ipam::conf::places::run_dirs;
@@ -29,6 +30,24 @@ pub(super) struct Recorded {
     pub(super) port: u32,
     /// The port's whole table; empty if the network asked for none.
     pub(super) vlans: Vec<VlanRange>,
+    /// The pod's namespace.
+    netns: Option<Netns>,
+}
+
+/// A namespace, by device and inode since paths are used again.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+struct Netns {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl Recorded {
+    /// Whether the pod's namespace is known to exist. In a container it may be out of sight.
+    pub(super) fn has_pod(&self) -> bool {
+        let Some(Netns { path, device, inode }) = &self.netns else { return false };
+        metadata(path).is_ok_and(|there| (there.dev(), there.ino()) == (*device, *inode))
+    }
 }
 
 /// What a record's file says.
@@ -48,6 +67,7 @@ struct Intent {
     version: u32,
     container_id: String,
     ifname: String,
+    netns: Option<Netns>,
     link: Option<Link>,
 }
 
@@ -79,19 +99,38 @@ pub(super) fn path(state_dir: &Path, container_id: &str, ifname: &str) -> Option
         return None;
     }
     let name = format!("{container_id}@{ifname}.jsonl");
-    for directory in run_dirs(state_dir) {
-        let first = directory.join(FOLDER).join(&name);
-        if first.symlink_metadata().is_ok() {
-            return Some(first);
-        }
-        for entry in read_dir(directory).into_iter().flatten().flatten() {
-            let path = entry.path().join(FOLDER).join(&name);
-            if path.symlink_metadata().is_ok() {
-                return Some(path);
-            }
+    for folder in folders(state_dir) {
+        let path = folder.join(&name);
+        if path.symlink_metadata().is_ok() {
+            return Some(path);
         }
     }
     None
+}
+
+/// Every record, with its container id and interface.
+pub(super) fn all(state_dir: &Path) -> Vec<(PathBuf, String, String)> {
+    let mut records = Vec::new();
+    for entry in folders(state_dir).iter().flat_map(read_dir).flatten().flatten() {
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(|name| name.strip_suffix(".jsonl")?.split_once('@'));
+        if let Some((container_id, ifname)) = owner {
+            records.push((entry.path(), container_id.to_owned(), ifname.to_owned()));
+        }
+    }
+    records
+}
+
+/// Where records may be.
+fn folders(state_dir: &Path) -> Vec<PathBuf> {
+    let mut folders = Vec::new();
+    for directory in run_dirs(state_dir) {
+        folders.push(directory.join(FOLDER));
+        for entry in read_dir(directory).into_iter().flatten().flatten() {
+            folders.push(entry.path().join(FOLDER));
+        }
+    }
+    folders
 }
 
 /// Locks and reads a record, without waiting for a plugin that works on it.
@@ -121,7 +160,7 @@ fn parse(text: &[u8], container_id: &str, ifname: &str) -> Option<Recorded> {
     for Vlans { first, last, pvid, untagged } in outcome.port_vlans {
         vlans.push(VlanRange { first, last, pvid, untagged });
     }
-    Some(Recorded { bridge: intent.link?.bridge, port: outcome.host_link, vlans })
+    Some(Recorded { bridge: intent.link?.bridge, port: outcome.host_link, vlans, netns: intent.netns })
 }
 
 #[cfg(test)]
@@ -141,7 +180,8 @@ mod tests {
     #[test]
     fn only_a_complete_record_of_that_attachment_says_anything() {
         let whole = format!("{INTENT}\n{OUTCOME}\n");
-        assert_eq!(of(&whole), Some(Recorded { bridge: "octbr".into(), port: 7, vlans: Vec::new() }));
+        let recorded = Recorded { bridge: "octbr".into(), port: 7, vlans: Vec::new(), netns: None };
+        assert_eq!(of(&whole), Some(recorded));
         for text in [
             String::new(),
             format!("{INTENT}\n"),
