@@ -13,6 +13,7 @@ mod drawing;
 mod growth;
 mod mistakes;
 mod operator;
+mod plugin;
 mod review;
 mod routes;
 

@@ -12,8 +12,16 @@ use super::review::Surroundings;
 use crate::address::{Span, bits, from_bits, merge, same_family};
 use crate::range::Range;
 
-/// The subnets that the range has to exclude and does not, sorted.
-pub(super) fn exclude(pods: &Range, surroundings: &Surroundings) -> Vec<IpNet> {
+/// What a range that grew does not exclude.
+#[derive(Debug, Default)]
+pub(super) struct Growth {
+    /// Subnets of addresses that are certainly others'. Sorted.
+    pub(super) exclude: Vec<IpNet>,
+    /// If more addresses may be Neutron's: between which `range_end` was.
+    pub(super) doubt: Option<Part>,
+}
+
+pub(super) fn growth(pods: &Range, surroundings: &Surroundings) -> Growth {
     let subnet = pods.subnet();
     let mut in_use = Vec::new();
     let predictable: Vec<IpAddr> = surroundings
@@ -25,20 +33,44 @@ pub(super) fn exclude(pods: &Range, surroundings: &Surroundings) -> Vec<IpNet> {
     for address in &predictable {
         in_use.push(Span { first: bits(*address), last: bits(*address) });
     }
-    let former_end = surroundings.former_range_end.or_else(|| derived_end(pods, &predictable));
-    let neutron = pool_behind(Some(subnet), former_end);
-    in_use.extend(neutron.map(span));
-    if predictable.is_empty() {
-        in_use.extend(pool_behind(Some(subnet), neutron.map(|pool| pool.last)).map(span));
+    let mut doubtful = None;
+    if let Some(end) = surroundings.former_range_end {
+        let neutron = pool_behind(Some(subnet), Some(end));
+        in_use.extend(neutron.map(span));
+        if predictable.is_empty() {
+            in_use.extend(pool_behind(Some(subnet), neutron.map(|pool| pool.last)).map(span));
+        }
+    } else if let Some(ends) = former_ends(pods, &predictable) {
+        // Neutron's pool behind the highest end and the one behind the lowest have these in common, and so with all between.
+        let common = Span { first: ends.last + 1, last: ends.first + POOL_LEN };
+        if common.first <= common.last {
+            in_use.push(common);
+        }
+        doubtful = Some(ends);
     }
     let excluded = pods.excluded();
+    let in_use = merge(in_use, pods.span());
+    let doubt = doubtful.filter(|ends| {
+        let known = merge([&in_use[..], &excluded[..]].concat(), pods.span());
+        let possible = Span { first: ends.first + 1, last: ends.last + POOL_LEN };
+        merge(vec![possible], pods.span()).iter().any(|span| !without(*span, &known).is_empty())
+    });
     let mut missing = Vec::new();
-    for span in merge(in_use, pods.span()) {
+    for span in in_use {
         missing.extend(without(span, &excluded));
     }
+    Growth {
+        exclude: nets(&missing, &subnet),
+        doubt: doubt
+            .map(|ends| Part { first: from_bits(ends.first, &subnet), last: from_bits(ends.last, &subnet) }),
+    }
+}
+
+/// The fewest subnets of these spans.
+fn nets(spans: &[Span], subnet: &IpNet) -> Vec<IpNet> {
     let mut nets = Vec::new();
-    for span in missing {
-        match (from_bits(span.first, &subnet), from_bits(span.last, &subnet)) {
+    for span in spans {
+        match (from_bits(span.first, subnet), from_bits(span.last, subnet)) {
             (IpAddr::V4(first), IpAddr::V4(last)) => {
                 nets.extend(Ipv4Subnets::new(first, last, 0).map(IpNet::V4));
             }
@@ -51,12 +83,20 @@ pub(super) fn exclude(pods: &Range, surroundings: &Surroundings) -> Vec<IpNet> {
     IpNet::aggregate(&nets)
 }
 
-/// `range_end` before the range grew: the operator assigned the lowest predictable address first, and Neutron's pool is before it.
-/// `None` if the range did not grow, as far as these addresses tell. The range need not reach them to reach Neutron's pool.
-fn derived_end(pods: &Range, predictable: &[IpAddr]) -> Option<IpAddr> {
-    let lowest = predictable.iter().min()?;
-    let end = bits(*lowest).checked_sub(POOL_LEN + 1)?;
-    (end < bits(pods.last())).then(|| from_bits(end, &pods.subnet()))
+/// Between which bounds `range_end` was before the range grew. Addresses before the present predictable pool are of a former one;
+/// which of that pool's, is not known, since nodes come and go. `None` if no address is of a former pool. The range need not reach
+/// these addresses to reach Neutron's pool.
+fn former_ends(pods: &Range, predictable: &[IpAddr]) -> Option<Span> {
+    let present = bits(pods.last()) + POOL_LEN + 1;
+    let former: Vec<u128> =
+        predictable.iter().map(|address| bits(*address)).filter(|number| *number < present).collect();
+    let lowest_end = former.iter().max()?.saturating_sub(2 * POOL_LEN).max(bits(pods.subnet().network()));
+    let highest_end = former.iter().min()?.checked_sub(POOL_LEN + 1)?;
+    if lowest_end <= highest_end {
+        return Some(Span { first: lowest_end, last: highest_end });
+    }
+    // They are of several pools: the range grew more than once.
+    Some(Span { first: bits(pods.subnet().network()), last: bits(pods.last()) })
 }
 
 fn span(part: Part) -> Span {

@@ -1,21 +1,21 @@
 //! The mistakes of a definition, each by path, value and remedy.
 
 use ipnet::IpNet;
-use serde_json::Value;
 
+use super::growth::Growth;
 use super::operator::{POOL_LEN, Reading, Refusal};
 use super::review::{Capacity, Definition, Finding, Level, Surroundings};
-use super::routes;
+use super::{plugin, routes};
 use crate::address::{bits, from_bits, is_host_of};
-use crate::document::{FieldError, Object};
+use crate::document::{FieldError, Object, looks_like};
 use crate::range::Range;
 
 /// What the operators name the pods' interface and the physical network by.
 const NAME: &str = "octavia";
 /// Addresses behind `range_end` that the operator divides into Neutron's pool and the predictable addresses.
 const BEHIND_END: u128 = 2 * POOL_LEN;
-/// Plugins whose interface in the Open vSwitch pod takes only frames for its own MAC address.
-const NOT_BRIDGEABLE: [&str; 3] = ["macvlan", "ipvlan", "host-device"];
+/// IPAM plugins whose ranges are the operator's.
+pub(super) const ASSIGNERS: [&str; 2] = ["whereabouts", "octavia-ipam"];
 
 /// What is known when mistakes are looked for.
 pub(super) struct Known<'a> {
@@ -24,7 +24,7 @@ pub(super) struct Known<'a> {
     pub(super) reading: &'a Reading,
     pub(super) pods: Option<&'a Range>,
     pub(super) capacity: Option<Capacity>,
-    pub(super) exclude: &'a [IpNet],
+    pub(super) growth: &'a Growth,
     /// Why the plugin refuses the `ipam` block.
     pub(super) refused: Option<FieldError>,
 }
@@ -42,7 +42,7 @@ impl Findings {
         self.0.push(Finding { level: Level::Warning, field });
     }
 
-    fn has(&self, field: &str) -> bool {
+    pub(super) fn has(&self, field: &str) -> bool {
         self.0.iter().any(|finding| finding.field.field == field)
     }
 
@@ -60,7 +60,7 @@ pub(super) fn find(root: &mut Object<'_>, known: Known<'_>) -> Vec<Finding> {
         let remedy = "is a list of plugins, of which octavia-operator reads nothing; write the keys of the one plugin at the top level";
         found.error(FieldError::json("plugins", plugins, remedy));
     } else {
-        plugin(root, &known, &mut found);
+        plugin::check(root, &known, &mut found);
         if let Some(Refusal::Unreadable(error)) = &known.reading.refusal {
             found.error(error.clone());
         } else {
@@ -71,7 +71,7 @@ pub(super) fn find(root: &mut Object<'_>, known: Known<'_>) -> Vec<Finding> {
             found.error(error);
         }
         capacity(known.capacity, known.surroundings, &mut found);
-        growth(known.exclude, &mut found);
+        growth(known.growth, &mut found);
     }
     let mut findings = found.0;
     findings.sort_by_key(|finding| finding.level == Level::Warning);
@@ -91,46 +91,22 @@ fn object(definition: &Definition, found: &mut Findings) {
     }
 }
 
-/// Keys beside `ipam`.
-fn plugin(root: &mut Object<'_>, known: &Known<'_>, found: &mut Findings) {
-    let kind = root.string("type").ok().flatten().unwrap_or_default();
-    if NOT_BRIDGEABLE.contains(&kind) {
-        let remedy = "does not carry the router's frames into the Open vSwitch pod: ARP resolves and nothing else answers; write \
-                      octavia-bridge";
-        found.error(FieldError::text("type", kind, remedy));
-    }
-    for key in ["portIsolation", "macspoofchk"] {
-        if let Some(value @ Value::Bool(true)) = root.value(key) {
-            let why = if key == "portIsolation" {
-                "isolates pods from the router in the Open vSwitch pod of their node"
-            } else {
-                "drops the router's frames, whose MAC address is not the Open vSwitch pod's"
-            };
-            found.error(FieldError::json(key, value, format!("{why}; remove it")));
+/// `ipam.type`, by which pods get their addresses.
+fn assigner(ipam: &mut Object<'_>, found: &mut Findings) {
+    let path = ipam.path_of("type");
+    // Another value than a text is what the plugin refuses.
+    let Ok(kind) = ipam.string("type") else { return };
+    let kind = kind.unwrap_or_default();
+    if kind.is_empty() {
+        found.error(FieldError::missing(path, "is missing, so pods get no address; write whereabouts"));
+    } else if let Some(meant) = ASSIGNERS.iter().find(|assigner| looks_like(kind, assigner)) {
+        if kind != *meant {
+            found.error(FieldError::text(path, kind, format!("is not a plugin; write {meant}")));
         }
-    }
-    if let Some(value) = root.value("vlan").filter(|value| value.as_i64() != Some(0)) {
-        let remedy = "tags frames that the policy's VLAN interface tags again; remove it";
-        found.error(FieldError::json("vlan", value, remedy));
-    }
-    let bridge = root.string("bridge").ok().flatten().unwrap_or_default();
-    if !matches!(kind, "bridge" | "octavia-bridge") {
-        return;
-    }
-    if bridge.is_empty() {
-        let remedy = "is missing, so pods get the bridge cni0 of their node only; write the policy's bridge, like octbr";
-        found.error(FieldError::missing("bridge", remedy));
-    } else if let Some(bridges) = &known.surroundings.bridges
-        && !bridges.contains(bridge)
-    {
-        let names = match bridges.len() {
-            0 => "none".to_owned(),
-            _ => bridges.iter().map(String::as_str).collect::<Vec<_>>().join(", "),
-        };
-        let remedy = format!(
-            "is not a bridge of any policy, so no uplink joins the nodes; write one of theirs ({names}), or add a policy"
-        );
-        found.error(FieldError::text("bridge", bridge, remedy));
+    } else {
+        let remedy = "assigns addresses by rules of its own; write whereabouts, by which no two nodes assign the same and pods keep to \
+                      range_start and range_end";
+        found.warning(FieldError::text(path, kind, remedy));
     }
 }
 
@@ -144,6 +120,7 @@ fn range(root: &mut Object<'_>, known: &Known<'_>, found: &mut Findings) {
         ));
         return;
     };
+    assigner(&mut ipam, found);
     if ipam.present("gateway") {
         let remedy = "makes the operators ask for a default route through it for each pod; remove it";
         found.warning(FieldError::missing(ipam.path_of("gateway"), remedy));
@@ -232,13 +209,21 @@ fn capacity(capacity: Option<Capacity>, surroundings: &Surroundings, found: &mut
     }
 }
 
-fn growth(exclude: &[IpNet], found: &mut Findings) {
-    if exclude.is_empty() {
-        return;
+fn growth(growth: &Growth, found: &mut Findings) {
+    if !growth.exclude.is_empty() {
+        let nets = growth.exclude.iter().map(|net| format!("\"{net}\"")).collect::<Vec<_>>().join(", ");
+        let remedy = format!(
+            "does not have addresses that Neutron or health managers have used since before the range grew; add {nets}, or set \
+             range_end back"
+        );
+        found.error(FieldError::missing("ipam.exclude", remedy));
     }
-    let nets = exclude.iter().map(|net| format!("\"{net}\"")).collect::<Vec<_>>().join(", ");
-    let remedy = format!(
-        "does not have addresses that Neutron or health managers have used since before the range grew; add {nets}, or set range_end back"
-    );
-    found.error(FieldError::missing("ipam.exclude", remedy));
+    if let Some(ends) = growth.doubt {
+        let remedy = format!(
+            "may lack addresses that Neutron has used since before the range grew; range_end was between {} and {} then, as far as \
+             the predictable addresses in use tell: name it by --former-range-end",
+            ends.first, ends.last
+        );
+        found.warning(FieldError::missing("ipam.exclude", remedy));
+    }
 }

@@ -122,25 +122,25 @@ pub fn review(definition: &Definition, surroundings: &Surroundings) -> Result<Re
     };
     let pods = ipam.as_ref().and_then(|ipam| ipam.ranges.first().cloned());
     let capacity = pods.as_ref().map(|pods| capacity(pods, ipam.as_ref(), &reading));
-    let exclude = pods.as_ref().map(|pods| growth::exclude(pods, surroundings)).unwrap_or_default();
+    let growth = pods.as_ref().map(|pods| growth::growth(pods, surroundings)).unwrap_or_default();
     let known = mistakes::Known {
         definition,
         surroundings,
         reading: &reading,
         pods: pods.as_ref(),
         capacity,
-        exclude: &exclude,
+        growth: &growth,
         refused,
     };
     let findings = mistakes::find(&mut root, known);
-    Ok(Review { reading, pods, capacity, findings, exclude })
+    Ok(Review { reading, pods, capacity, findings, exclude: growth.exclude })
 }
 
 /// The `ipam` block as the plugin reads it, if it is one for whereabouts or the plugin.
 fn plugin_reads(root: &mut Object<'_>) -> Result<Option<Ipam>, FieldError> {
     let Some(mut ipam) = root.object("ipam")? else { return Ok(None) };
     let kind = ipam.string("type")?.unwrap_or_default();
-    if !matches!(kind, "whereabouts" | "octavia-ipam") {
+    if !mistakes::ASSIGNERS.contains(&kind) {
         return Ok(None);
     }
     match Ipam::parse(ipam, false) {

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use serde_json::{Map, Value};
 
 use super::mistakes::{Findings, Known};
 use super::operator::Part;
@@ -22,7 +23,10 @@ pub(super) fn check(root: &mut Object<'_>, known: &Known<'_>, found: &mut Findin
         found.error(FieldError::missing(path, remedy));
         return;
     };
-    let Ok(mut first) = first.object() else { return };
+    // For the operator, null is a route without anything.
+    let nothing = Value::Object(Map::new());
+    let value = if first.value().is_null() { &nothing } else { first.value() };
+    let Ok(mut first) = Object::at(first.path().to_owned(), value) else { return };
     let mut later: Vec<Later> = Vec::new();
     for element in &routes[1..] {
         let Ok(mut route) = element.object() else { continue };

@@ -12,7 +12,7 @@ use clap::Args;
 use octavia_bridge_ipam::octavia::{Surroundings, review};
 use serde_json::json;
 
-use self::input::{Objects, Subject};
+use self::input::{Objects, PREDICTABLE, Subject};
 use self::report::Report;
 use super::output::{print_json, print_text};
 use crate::node::desired::documents;
@@ -56,7 +56,7 @@ pub(crate) async fn check(options: &Check) -> anyhow::Result<ExitCode> {
     }
     let subjects = objects.subjects();
     if subjects.is_empty() && !options.files.is_empty() {
-        let text = "no NetworkAttachmentDefinition in the input; name a file that has one".to_owned();
+        let text = format!("{}; name a file that has one", objects.nothing("the input"));
         return Err(source::Error::Unusable(text).into());
     }
     let mut reports = Vec::new();
@@ -66,6 +66,8 @@ pub(crate) async fn check(options: &Check) -> anyhow::Result<ExitCode> {
     if options.json {
         let definitions: Vec<_> = reports.iter().map(Report::json).collect();
         print_json(json!({ "definitions": definitions }))?;
+    } else if reports.is_empty() {
+        print_text(&objects.nothing("the cluster"))?;
     } else {
         print_text(&report::text(&reports))?;
     }
@@ -83,12 +85,19 @@ fn read_file(path: &Path, objects: &mut Objects) -> Result<(), source::Error> {
 }
 
 fn report(subject: &Subject, objects: &Objects, options: &Check) -> Report {
+    let predictable_in_use = objects.predictable_in_use(&subject.namespace).unwrap_or_else(|| {
+        let name = subject.title();
+        tracing::warn!(
+            "{name} does not say its namespace, and several have a ConfigMap {PREDICTABLE}; none is looked at"
+        );
+        Vec::new()
+    });
     let surroundings = Surroundings {
         bridges: objects.bridges.clone(),
         nodes: options.nodes.map(u128::from),
         cluster_nodes: objects.nodes,
         former_range_end: options.former_range_end,
-        predictable_in_use: objects.predictable_in_use(&subject.namespace),
+        predictable_in_use,
     };
     Report { name: subject.title(), review: review(&subject.definition, &surroundings) }
 }

@@ -44,11 +44,6 @@ fn a_mistake_ends_with_status_3_and_is_named_by_path_value_and_remedy() {
                 "error    ipam.range_end: \"172.23.0.205\" leaves less than the 52",
             ),
             (
-                "",
-                both().replace("\"octbr\"", "\"octavia\""),
-                "error    bridge: \"octavia\" is not a bridge of any policy",
-            ),
-            (
                 "--nodes 9",
                 both(),
                 "error    ipam.range_start: leaves 41 addresses for pods, enough for 8 nodes",
@@ -74,9 +69,43 @@ fn a_mistake_ends_with_status_3_and_is_named_by_path_value_and_remedy() {
         let list = json!({"kind": "List", "items": [definition, map]}).to_string();
         let answer = node.run("check -f - --json", &list);
         let said: Value = serde_json::from_str(&answer.stdout).unwrap();
-        assert_eq!(said["definitions"][0]["exclude"][0], "172.23.0.44/30");
+        assert_eq!(said["definitions"][0]["exclude"], json!(["172.23.0.44/31", "172.23.0.70/32"]));
         assert_eq!(said["definitions"][0]["findings"][0]["field"], "ipam.exclude");
         assert_eq!(answer.status, 3);
+    });
+}
+
+#[test]
+fn a_bridge_of_no_policy_is_a_warning() {
+    on_a_node(|node| {
+        let said = node.ok("check -f -", &both().replace("\"octbr\"", "\"octavia\""));
+        assert!(said.contains("warning  bridge: \"octavia\" is not a bridge of any policy"), "{said}");
+    });
+}
+
+#[test]
+fn a_file_need_not_say_the_namespace() {
+    let definition = serde_saphyr::from_str::<Value>(DEFINITION).unwrap();
+    let map = |namespace: &str| {
+        json!({
+            "kind": "ConfigMap", "metadata": {"name": "octavia-hmport-map", "namespace": namespace},
+            "data": {"hm_worker-1": "172.23.0.70", "rsyslog_worker-1": "172.23.0.71"},
+        })
+    };
+    let mut nowhere = definition.clone();
+    nowhere["metadata"].as_object_mut().unwrap().remove("namespace");
+    on_a_node(move |node| {
+        for (items, status) in [
+            (json!([nowhere, map("openstack")]), 3),
+            (json!([definition, map("")]), 3),
+            (json!([definition, map("other")]), 0),
+            (json!([nowhere, map("openstack"), map("other")]), 0),
+        ] {
+            let answer = node.run("check -f -", &json!({"kind": "List", "items": items}).to_string());
+            assert_eq!(answer.status, status, "{items}\n{}{}", answer.stdout, answer.stderr);
+            let is_ambiguous = items.as_array().unwrap().len() == 3;
+            assert_eq!(answer.stderr.contains("several have a ConfigMap"), is_ambiguous, "{}", answer.stderr);
+        }
     });
 }
 
@@ -85,6 +114,11 @@ fn input_without_a_definition_ends_with_status_2() {
     on_a_node(|node| {
         for (words, yaml, part) in [
             ("check -f -", POLICY, "no NetworkAttachmentDefinition in the input"),
+            (
+                "check -f -",
+                &format!("{DEFINITION}---\n{DEFINITION}").replace(": octavia\n", ": storage\n"),
+                "none for Octavia among the NetworkAttachmentDefinitions in the input (2)",
+            ),
             ("check -f -", "]", "-: not YAML"),
             ("check -f /nowhere", "", "read /nowhere: No such file"),
             ("check -f - --kubeconfig f", "", "--kubeconfig"),

@@ -101,9 +101,30 @@ impl Objects {
         }
     }
 
-    /// Predictable addresses in use in a namespace.
-    pub(super) fn predictable_in_use(&self, namespace: &str) -> Vec<IpAddr> {
-        self.in_use.get(namespace).cloned().unwrap_or_default()
+    /// Predictable addresses in use in a namespace. Objects of files need not say their namespace: a `ConfigMap` without one is
+    /// every definition's, and the only `ConfigMap` is a definition's without one. `None` if that has several to choose from.
+    pub(super) fn predictable_in_use(&self, namespace: &str) -> Option<Vec<IpAddr>> {
+        let is_everyones = |place: &str| place == namespace || place.is_empty() || namespace.is_empty();
+        let maps = self.in_use.iter().filter(|(place, _)| is_everyones(place));
+        if namespace.is_empty() && self.in_use.len() > 1 {
+            return None;
+        }
+        let mut in_use = Vec::new();
+        for (_, addresses) in maps {
+            in_use.extend(addresses);
+        }
+        Some(in_use)
+    }
+
+    /// Why there is no definition to look at in `place`.
+    pub(super) fn nothing(&self, place: &str) -> String {
+        match self.definitions.len() {
+            0 => format!("no NetworkAttachmentDefinition in {place}"),
+            number => format!(
+                "none for Octavia among the NetworkAttachmentDefinitions in {place} ({number}): none is called octavia, has the label \
+                 osp/net: octavia, or has routes and the bridge of a policy"
+            ),
+        }
     }
 
     /// Definitions that are Octavia's. The only one of a file is, whatever its name.

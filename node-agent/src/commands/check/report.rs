@@ -16,11 +16,6 @@ pub(super) struct Report {
 /// All reports, for people.
 pub(super) fn text(reports: &[Report]) -> String {
     let mut lines = Vec::new();
-    if reports.is_empty() {
-        lines.push("the cluster has no NetworkAttachmentDefinition for Octavia: none is called octavia, has the label osp/net: \
-                    octavia, or has routes and the bridge of a policy"
-            .to_owned());
-    }
     for report in reports {
         if !lines.is_empty() {
             lines.push(String::new());
