@@ -111,6 +111,13 @@ impl Error {
         self.errno().is_some_and(|errno| ABSENT.contains(&Errno::from_raw(errno)))
     }
 
+    /// A gateway is reached by no address and no route (`ENETUNREACH`, for IPv6 `EHOSTUNREACH`).
+    #[must_use]
+    pub fn is_unreachable(&self) -> bool {
+        self.errno()
+            .is_some_and(|errno| [Errno::ENETUNREACH as i32, Errno::EHOSTUNREACH as i32].contains(&errno))
+    }
+
     /// A deadline passed.
     #[must_use]
     pub fn is_timeout(&self) -> bool {

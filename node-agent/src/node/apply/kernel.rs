@@ -1,15 +1,16 @@
 //! One step, as requests to the kernel.
 
 mod bond;
+mod routes;
 
 use nl::{
     BridgeOptions, LinkChange, LinkKind, LinkOption, LinkOptions, MacAddress, Netlink, NewBridge, NewVlan,
-    NewVrf, NextHop,
+    NewVrf,
 };
 use octavia_bridge_ipam::causes::chain;
 use octavia_bridge_netlink as nl;
 
-use crate::node::observed::{self, Address, Kind, Route, Setting, write_ipv6};
+use crate::node::observed::{self, Address, Kind, Setting, write_ipv6};
 use crate::node::plan::{NewLink, Planned, Step};
 
 /// Smallest MTU of a bridge (`ETH_MIN_MTU`), in bytes.
@@ -98,8 +99,8 @@ pub(crate) async fn take(netlink: &Netlink, step: &Step) -> Result<bool, Error> 
         Step::RemoveAddress { address, .. } => {
             return Ok(netlink.delete_address(index(netlink, name).await?, *address).await?);
         }
-        Step::AddRoute(route) => add_route(netlink, &wire(netlink, route).await?).await,
-        Step::RemoveRoute(route) => return Ok(netlink.delete_route(&wire(netlink, route).await?).await?),
+        Step::AddRoute(route) => routes::add(netlink, route).await,
+        Step::RemoveRoute(route) => return routes::remove(netlink, route).await,
     };
     done.map(|()| true)
 }
@@ -112,6 +113,17 @@ pub(crate) async fn index_of(netlink: &Netlink, step: &Step) -> Result<Option<u3
     match step {
         Step::Create(_) | Step::AddRoute(_) | Step::RemoveRoute(_) => Ok(None),
         other => Ok(netlink.link(other.link().unwrap_or_default()).await?.map(|link| link.index)),
+    }
+}
+
+/// Carries out a step that gives back what was there before, also where it could not be made anew.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) async fn give_back(netlink: &Netlink, step: &Step) -> Result<bool, Error> {
+    match step {
+        Step::AddRoute(route) => routes::give_back(netlink, route).await.map(|()| true),
+        other => take(netlink, other).await,
     }
 }
 
@@ -154,9 +166,9 @@ async fn carry_out_alone(netlink: &Netlink, step: &Step) -> Result<(), Error> {
             owed.push(planned.undo);
         }
     }
-    let result = take(netlink, step).await.map(|_| ());
+    let result = give_back(netlink, step).await.map(|_| ());
     for step in owed.iter().rev() {
-        match take(netlink, step).await {
+        match give_back(netlink, step).await {
             Err(error) if !error.is_outdated() => tracing::warn!("{step}: {}", chain(&error)),
             _ => {}
         }
@@ -316,38 +328,4 @@ async fn delete_made(netlink: &Netlink, new: &NewLink) -> Result<(), Error> {
     }
     netlink.delete_link(link.index).await?;
     Ok(())
-}
-
-/// By its nexthop object, if it has one that is there, else by next hops of its own.
-async fn add_route(netlink: &Netlink, route: &nl::Route) -> Result<(), Error> {
-    match netlink.add_route(route).await {
-        Err(nl::Error::Refused { .. }) if route.object.is_some() => {
-            Ok(netlink.add_route(&nl::Route { object: None, ..route.clone() }).await?)
-        }
-        other => Ok(other?),
-    }
-}
-
-async fn wire(netlink: &Netlink, route: &Route) -> Result<nl::Route, Error> {
-    let alone = route.hops.len() == 1;
-    let mut next_hops = Vec::new();
-    for hop in &route.hops {
-        let link = index(netlink, &hop.link).await?;
-        let weight = if alone { 0 } else { hop.weight };
-        next_hops.push(NextHop { gateway: hop.gateway, link, weight, onlink: hop.onlink });
-    }
-    let mut wire = nl::Route {
-        destination: route.destination,
-        table: Some(route.table),
-        priority: Some(route.metric).filter(|metric| *metric != 0),
-        protocol: Some(route.protocol),
-        source: route.source,
-        mtu: route.mtu,
-        next_hops,
-        ..nl::Route::default()
-    };
-    if let Some(detail) = &route.detail {
-        detail.put(&mut wire);
-    }
-    Ok(wire)
 }

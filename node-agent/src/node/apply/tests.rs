@@ -2,6 +2,7 @@
 
 mod model;
 mod others;
+mod stale;
 
 use std::panic::resume_unwind;
 use std::process::Command;

@@ -201,7 +201,7 @@ impl<'a> Work<'a> {
     /// Gives back to others what is theirs. What cannot be given back any more is named.
     async fn pay(&mut self) {
         for step in std::mem::take(&mut self.owed).into_iter().rev() {
-            match kernel::take(self.netlink, &step).await {
+            match kernel::give_back(self.netlink, &step).await {
                 Ok(_) => tracing::info!("{step}"),
                 Err(kernel::Error::Netlink(error)) if error.is_exists() => {}
                 Err(error) => self.notes.push(format!("{step}, which somebody else made: {}", chain(&error))),
