@@ -271,8 +271,14 @@ fn comparable(observed: &Observed) -> (BTreeMap<String, observed::Link>, Vec<Str
             link.mac = None;
         }
         link.addresses = link.addresses.iter().map(Address::timeless).collect();
-        // In order within a subnet; IPv6 has no primary addresses.
+        // IPv6 has no primary addresses.
         link.addresses.sort_by_key(|one| if one.is_v4() { one.net.trunc() } else { one.net });
+        // Secondary ones come back at the end. Their order tells nothing but which one the kernel would promote.
+        for subnet in
+            link.addresses.chunk_by_mut(|one, next| one.is_v4() && one.net.trunc() == next.net.trunc())
+        {
+            subnet[1..].sort_by_key(|one| one.net);
+        }
     }
     let mut routes: Vec<String> = observed.routes.iter().map(|route| format!("{route:?}")).collect();
     routes.sort();
