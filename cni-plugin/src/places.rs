@@ -12,7 +12,8 @@ use std::path::{Component, Path, PathBuf};
 
 use octavia_bridge_ipam::causes::chain;
 pub(crate) use octavia_bridge_ipam::conf::places::DATA_DIR;
-use octavia_bridge_ipam::conf::places::{ELSEWHERE, RUN_DIR, run_dir, usual};
+use octavia_bridge_ipam::conf::places::{ELSEWHERE, RUN_DIR, run_dir};
+use octavia_bridge_ipam::conf::same::{is_among_run_dirs, one_name};
 use octavia_bridge_ipam::document::FieldError;
 use octavia_bridge_ipam::{state_file, trust};
 use serde::Deserialize;
@@ -20,7 +21,6 @@ use serde::Deserialize;
 use crate::protocol::{Code, Error};
 
 mod network_fs;
-mod same;
 
 /// Where the node's agent listens unless `agentSocket` says otherwise.
 pub(crate) const AGENT_SOCKET: &str = "/run/octavia-bridge/agent.sock";
@@ -75,9 +75,8 @@ pub(crate) fn require_own(field: &str, path: &Path) -> Result<(), Error> {
         );
         return Err(FieldError::text(field, &path.to_string_lossy(), remedy).into());
     }
-    // The usual one, at each call, costs no look.
-    if path != Path::new(DATA_DIR) && run_dir(&one_name(path)) != run_dir(path) {
-        let name = one_name(path);
+    let name = one_name(path);
+    if run_dir(&name) != run_dir(path) {
         let name = name.display();
         let remedy = format!(
             "leads to {name}; by two names one directory would have two run directories, and two pools with the same addresses; \
@@ -96,24 +95,6 @@ pub(crate) fn require_own(field: &str, path: &Path) -> Result<(), Error> {
             Err(FieldError::text(field, &path.to_string_lossy(), remedy).into())
         }
     }
-}
-
-/// Whether a `dataDir` leads to the run directories of other networks.
-fn is_among_run_dirs(path: &Path) -> bool {
-    same::is_below(&usual(path), Path::new(RUN_DIR)) && !same::is_same(path, &run_dir(path))
-}
-
-/// The name without links that all networks have to use for this `dataDir`. Where [`DATA_DIR`] itself leads is the administrator's
-/// choice.
-fn one_name(path: &Path) -> PathBuf {
-    let real = same::without_links(path);
-    same::below(&real, Path::new(DATA_DIR))
-        .map_or_else(|| real.clone(), |below| Path::new(DATA_DIR).join(below))
-}
-
-/// Whether a `dataDir` is where its run directory is: then an older release left nothing there that is not in use.
-pub(crate) fn is_in_memory(data_dir: &Path) -> bool {
-    same::is_same(data_dir, &run_dir(data_dir)) || same::is_below(&usual(data_dir), Path::new(RUN_DIR))
 }
 
 /// Whether the network may name `path` in `field`: below a place of ours or the administrator's, and in the hands of root alone.
@@ -219,13 +200,6 @@ mod tests {
             let words = ["dataDir", path, "choose a directory below /var/lib/octavia-bridge"];
             assert!(words.iter().all(|words| error.msg.contains(words)), "{error}");
             assert_eq!(error.code, Code::InvalidConfig);
-            assert!(is_in_memory(Path::new(path)), "{path}");
-        }
-        for (path, expected) in
-            [("/run/blue", true), ("/var/run/blue/", true), ("/var/lib/octavia-bridge/blue", false)]
-        {
-            assert_eq!(is_in_memory(Path::new(path)), expected, "{path}");
-            assert!(!is_among_run_dirs(Path::new(path)), "{path}");
         }
     }
 

@@ -12,13 +12,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use octavia_bridge_ipam::conf::places::run_dir;
+use octavia_bridge_ipam::conf::same::is_in_memory;
 use octavia_bridge_ipam::file::Former;
 use octavia_bridge_ipam::flock::{self, Mode};
 use octavia_bridge_ipam::state_file;
 
 use crate::life;
 use crate::patience;
-use crate::places::is_in_memory;
 use crate::protocol::{Code, Error};
 use crate::record::{AddressingIntent, LOCK_WAIT, Netns, Record, Records, Slot};
 use crate::store::Store;

@@ -11,6 +11,7 @@ pub mod places;
 mod ranges;
 mod request;
 mod routes;
+pub mod same;
 
 #[cfg(test)]
 mod tests;

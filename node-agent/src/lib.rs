@@ -9,12 +9,13 @@
 //! - `node`: the node's side. `desired`, `observed`, the `plan` between them, `apply`, and the kept `state`.
 //! - `others`: files by which other programs leave the links alone.
 //! - `plugin`: the CNI plugin's file in the container runtime's directory.
-//! - `health`: probes, readiness and metrics; `log`: the log on standard error.
+//! - `health`: probes, readiness and metrics; `log`: the log on standard error; `data_dir`: the name of a directory.
 //!
 //! The program is a library so that fuzzers reach what it reads; nothing else is meant to use it.
 
 mod cluster;
 mod commands;
+mod data_dir;
 #[doc(hidden)]
 pub mod fuzzing;
 mod health;

@@ -9,6 +9,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand};
 
 use super::check::Check;
 use crate::cluster::Cluster;
+use crate::data_dir;
 use crate::health::{HealthOptions, HealthSocket, Question};
 use crate::log::Format;
 use crate::node::apply::Endpoint;
@@ -37,7 +38,14 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
 #[command(name = "octavia-bridge-agent", version = VERSION.as_str())]
 pub(crate) struct Cli {
     /// Directory of the kept desired state and the plugin's records.
-    #[arg(long, global = true, help_heading = GLOBAL, value_name = "DIR", default_value = crate::node::state::DEFAULT)]
+    #[arg(
+        long,
+        global = true,
+        help_heading = GLOBAL,
+        value_name = "DIR",
+        default_value = crate::node::state::DEFAULT,
+        value_parser = data_dir::parser()
+    )]
     pub(crate) state_dir: PathBuf,
     /// Lock file of kubernetes-nmstate's handler; the agent changes nothing while the handler holds it.
     #[arg(
@@ -213,7 +221,7 @@ pub(crate) struct Pools {
     #[command(flatten)]
     pub(crate) place: PoolsPlace,
     /// The file store's pools of this dataDir of the plugin's [default: the cluster's pools]
-    #[arg(long, global = true, value_name = "DIR", conflicts_with = "kubeconfig")]
+    #[arg(long, global = true, value_name = "DIR", conflicts_with = "kubeconfig", value_parser = data_dir::parser())]
     pub(crate) data_dir: Option<PathBuf>,
     /// Print machine-readable JSON.
     #[arg(long)]

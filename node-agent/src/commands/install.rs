@@ -50,10 +50,8 @@ pub(crate) fn install(
     }
     if places.systemd {
         let program = std::env::current_exe().context("find this program's own path")?;
-        let state =
-            std::path::absolute(&cli.state_dir).context("make the state directory's path absolute")?;
         let path = places.unit_dir.join(NAME);
-        let unit = text(word(&program)?, word(&state)?);
+        let unit = text(word(&program)?, word(&cli.state_dir)?);
         if only_print {
             show(&path, &unit)?;
         } else {
