@@ -17,9 +17,7 @@ use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket};
 use tokio::runtime::Handle;
 
-#[cfg(test)]
-use crate::wire::HEADER;
-use crate::wire::{Fault, end_of_answer, packets};
+use crate::wire::{Fault, HEADER, end_of_answer, packets};
 
 /// Room for one datagram, in bytes. `netlink_dump` fits a dump's datagrams to the reader's buffer, up
 /// to this size, and one object alone is far smaller: a link without statistics and virtual functions
@@ -64,6 +62,26 @@ impl Request {
         Self::new(message, NLM_F_ACK | flags)
     }
 
+    /// A request for all objects that match, of another protocol than routing: the kind of the message and what follows the
+    /// header.
+    pub(crate) fn dump_of(kind: u16, payload: &[u8]) -> Self {
+        let flags = NLM_F_REQUEST | NLM_F_DUMP;
+        let mut bytes = vec![0; HEADER];
+        bytes.extend(payload);
+        let length = bytes.len();
+        let mut packet = NetlinkBuffer::new(&mut bytes);
+        packet.set_message_type(kind);
+        packet.set_flags(flags);
+        let wire = match u32::try_from(length) {
+            Ok(size) if length <= LONGEST => {
+                packet.set_length(size);
+                Ok(bytes)
+            }
+            _ => Err(length),
+        };
+        Self { wire, flags }
+    }
+
     fn new(message: RouteNetlinkMessage, flags: u16) -> Self {
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST | flags;
@@ -99,7 +117,7 @@ impl Request {
     }
 }
 
-/// A route socket.
+/// A socket.
 pub(crate) struct Channel {
     socket: TokioSocket,
     buffer: Vec<u8>,
@@ -107,9 +125,14 @@ pub(crate) struct Channel {
 }
 
 impl Channel {
-    /// Opens a socket for requests in the calling thread's namespace.
+    /// Opens a route socket for requests in the calling thread's namespace.
     pub(crate) fn for_requests(runtime: &Handle) -> io::Result<Self> {
-        let channel = Self::open(runtime)?;
+        Self::for_requests_of(NETLINK_ROUTE, runtime)
+    }
+
+    /// The same of another protocol.
+    pub(crate) fn for_requests_of(protocol: isize, runtime: &Handle) -> io::Result<Self> {
+        let channel = Self::open(protocol, runtime)?;
         let socket = channel.socket.socket_ref();
         socket.set_ext_ack(true)?;
         // Without this option an error repeats the whole request before its text.
@@ -124,7 +147,7 @@ impl Channel {
     /// Opens a socket that listens to `groups` (a bit mask) in the calling thread's namespace.
     /// `receive_buffer` is in bytes; the system's default if `None`.
     pub(crate) fn for_events(runtime: &Handle, groups: u32, receive_buffer: Option<i32>) -> io::Result<Self> {
-        let mut channel = Self::open(runtime)?;
+        let mut channel = Self::open(NETLINK_ROUTE, runtime)?;
         let socket = channel.socket.socket_mut();
         if let Some(size) = receive_buffer {
             socket.set_rx_buf_sz(size)?;
@@ -135,9 +158,9 @@ impl Channel {
 
     /// The thread may exist only to be in the right namespace, so the caller names the runtime whose event
     /// loop watches the socket.
-    fn open(runtime: &Handle) -> io::Result<Self> {
+    fn open(protocol: isize, runtime: &Handle) -> io::Result<Self> {
         let _entered = runtime.enter();
-        Ok(Self { socket: TokioSocket::new(NETLINK_ROUTE)?, buffer: Vec::new(), sequence: 0 })
+        Ok(Self { socket: TokioSocket::new(protocol)?, buffer: Vec::new(), sequence: 0 })
     }
 
     /// Sends a request and collects its answers.

@@ -28,6 +28,7 @@ mod create;
 mod error;
 mod events;
 mod family;
+mod filter;
 #[doc(hidden)]
 pub mod fuzzing;
 mod inside;
@@ -54,6 +55,9 @@ pub use change::LinkChange;
 pub use create::{NewBond, NewBridge, NewVeth, NewVlan, NewVrf, VethPeer};
 pub use error::{Error, Result};
 pub use events::{Event, EventGroups, Events};
+pub use filter::{
+    FilterChain, FilterFamily, FilterRule, FilterTable, RulePart, RuleTest, Verdict, forward_filters,
+};
 pub use inside::{Inside, Started};
 pub use ipv6::LinkIpv6;
 pub use link::{Link, LinkKind, OperationalState};

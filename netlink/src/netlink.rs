@@ -18,7 +18,7 @@ use crate::{Error, Inside, Link, Namespace, Result};
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a dump is repeated if the kernel reports it as inconsistent. On a busy node links come and go
 /// in bursts; with the pauses below, the repetitions last about a third of a second.
-const DUMP_ROUNDS: u32 = 25;
+pub(crate) const DUMP_ROUNDS: u32 = 25;
 
 /// Flags of a request that creates an object, and fails with EEXIST if it exists.
 pub(crate) const CREATE_NEW: u16 = NLM_F_CREATE | NLM_F_EXCL;
@@ -167,7 +167,9 @@ impl fmt::Debug for Netlink {
 
 /// Repeats a dump until the kernel reports that its table did not change meanwhile; `None` if every
 /// repetition failed. An inconsistent answer can lack a link that exists.
-async fn until_consistent<T>(mut read: impl AsyncFnMut() -> Result<Answer<T>>) -> Result<Option<Vec<T>>> {
+pub(crate) async fn until_consistent<T>(
+    mut read: impl AsyncFnMut() -> Result<Answer<T>>,
+) -> Result<Option<Vec<T>>> {
     for round in 0..DUMP_ROUNDS {
         let answer = read().await?;
         if !answer.interrupted {

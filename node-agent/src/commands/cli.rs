@@ -37,12 +37,14 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
 #[derive(Debug, Parser)]
 #[command(name = "octavia-bridge-agent", version = VERSION.as_str())]
 pub(crate) struct Cli {
+    // `env`: by it the DaemonSet tells the directory to commands that `kubectl exec` starts.
     /// Directory of the kept desired state and the plugin's records.
     #[arg(
         long,
         global = true,
         help_heading = GLOBAL,
         value_name = "DIR",
+        env = "STATE_DIR",
         default_value = crate::node::state::DEFAULT,
         value_parser = data_dir::parser()
     )]

@@ -3,6 +3,7 @@
 //! Nothing is changed, and no lock is taken: it works beside a daemon.
 
 mod agent;
+mod firewall;
 mod host;
 mod links;
 mod plugin;
@@ -95,12 +96,14 @@ pub(crate) async fn doctor(cli: &Cli, options: &Doctor) -> anyhow::Result<ExitCo
     if let Some(desired) = &desired {
         findings.extend(host::kernel(desired, &seen));
         findings.extend(links::paths(desired, &seen));
-        findings.extend(host::filters(desired, &seen));
+        findings.extend(host::reverse_paths(desired, &seen));
         findings.extend(host::rivals(cli, options, desired, &seen));
     }
     findings.extend(policy::unkept(desired.as_ref(), &seen));
     findings.extend(policy::lost_marks(cli, &seen));
-    findings.extend(ports::look(cli, &netlink, desired.as_ref(), &seen).await);
+    let (of_ports, bridges) = ports::look(cli, &netlink, desired.as_ref(), &seen).await;
+    findings.extend(of_ports);
+    findings.extend(firewall::look(&bridges, &seen).await);
     findings.extend(agent::look(cli, options).await);
     findings.extend(pools::look(&cli.state_dir));
     findings.extend(plugin::installed(&cli.state_dir));

@@ -48,7 +48,7 @@ fn on_a_healthy_node_everything_is_well_and_stays_as_it_is() {
             ("policy", "1 interface and 0 routes match the policy"),
             ("policy", "the plugin waits for octbr"),
             ("path", "octbr (1500 bytes) over enp6s0 (1500 bytes)"),
-            ("filters", "frames within octbr"),
+            ("filters", "no firewall drops all frames between ports of octbr"),
             ("rivals", "neither"),
             ("pools", "0 pools with 0 addresses in use"),
         ] {
@@ -119,6 +119,23 @@ fn another_user_is_told_to_be_root_and_nothing_else() {
         assert_eq!((said.status, said.stdout.as_str()), (1, ""), "{}", said.stderr);
         assert_eq!(said.stderr.lines().count(), 1, "{}", said.stderr);
         assert!(said.stderr.trim_end().ends_with("run as root"), "{}", said.stderr);
+    });
+}
+
+#[test]
+fn in_the_agents_container_no_option_is_needed() {
+    on_a_node(|node| {
+        healthy(node);
+        let _daemon = node.start("run --health-bind none");
+        until(CARRIER, "the daemon is at work", || node.run("health live", "").status == 0);
+        let mut command = Command::new(AGENT);
+        command
+            .arg("doctor")
+            .env("STATE_DIR", node.path("state"))
+            .env("HEALTH_SOCKET", node.path("health.sock"));
+        let said = answer(&mut command, "");
+        says(&said, "ok", "agent", "answers");
+        says(&said, "ok", "policy", "the plugin waits for octbr");
     });
 }
 

@@ -1,8 +1,7 @@
-//! What the host brings along: the kernel's modules, filters on the way, and others that keep links.
+//! What the host brings along: the kernel's modules, its filter for addresses, and others that keep links.
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use octavia_bridge_netlink::{Link, LinkKind};
 
@@ -12,7 +11,7 @@ use crate::node::desired::{Desired, Interface, Kind, State};
 use crate::node::nmstate_lock;
 
 const KERNEL: &str = "kernel";
-const FILTERS: &str = "filters";
+pub(super) const FILTERS: &str = "filters";
 const RIVALS: &str = "rivals";
 
 /// Whether the kernel can make what the policy wants.
@@ -59,15 +58,12 @@ fn module(name: &str, loaded: bool, tree: &Path) -> Finding {
     )
 }
 
-/// What could drop frames between a pod and the uplink, or packets to the node's own addresses.
-pub(super) fn filters(desired: &Desired, links: &[Link]) -> Vec<Finding> {
+/// A strict filter on links with the node's addresses.
+pub(super) fn reverse_paths(desired: &Desired, links: &[Link]) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let everywhere = is_on("bridge/bridge-nf-call-iptables");
     for entry in up(desired) {
-        let Some(link) = links.iter().find(|link| link.name == entry.name) else { continue };
-        if let LinkKind::Bridge(options) = &link.kind {
-            let called = everywhere || options.nf_call_iptables == Some(true);
-            findings.push(bridged(&entry.name, called, forward_policy));
+        if !links.iter().any(|link| link.name == entry.name) {
+            continue;
         }
         let addressed =
             entry.ipv4.as_ref().is_some_and(|ip| ip.addresses.as_ref().is_some_and(|list| !list.is_empty()));
@@ -86,51 +82,9 @@ pub(super) fn filters(desired: &Desired, links: &[Link]) -> Vec<Finding> {
 }
 
 /// Whether a setting below `net` is 1.
-fn is_on(key: &str) -> bool {
+pub(super) fn is_on(key: &str) -> bool {
     let value = fs::read_to_string(Path::new("/proc/sys/net").join(key));
     value.is_ok_and(|value| value.trim() == "1")
-}
-
-/// Frames between ports of a bridge are the bridge's own affair, unless `br_netfilter` passes them through iptables,
-/// as kube-proxy wants it. Then a policy of DROP there, as Docker sets it, drops them all.
-fn bridged(bridge: &str, called: bool, forward: impl FnOnce() -> Result<String, String>) -> Finding {
-    if !called {
-        return Finding::ok(FILTERS, format!("frames within {bridge} do not pass iptables"));
-    }
-    let remedy = format!("iptables -I FORWARD -i {bridge} -o {bridge} -j ACCEPT");
-    match forward() {
-        Ok(policy) if policy == "ACCEPT" => Finding::ok(
-            FILTERS,
-            format!("frames within {bridge} pass iptables, where FORWARD has the policy ACCEPT"),
-        ),
-        Ok(policy) => Finding::warn(
-            FILTERS,
-            format!(
-                "frames within {bridge} pass iptables (bridge-nf-call-iptables), where FORWARD has the policy {policy}"
-            ),
-            remedy,
-        ),
-        Err(why) => Finding::warn(
-            FILTERS,
-            format!(
-                "frames within {bridge} pass iptables (bridge-nf-call-iptables), whose FORWARD policy cannot be read: {why}"
-            ),
-            format!("see `iptables -S FORWARD` on the host; where that says DROP: {remedy}"),
-        ),
-    }
-}
-
-/// The policy of the chain FORWARD, as the host's own program reports it.
-fn forward_policy() -> Result<String, String> {
-    // It waits at most two seconds for its lock.
-    let output = Command::new("iptables").args(["-w", "2", "-S", "FORWARD"]).stdin(Stdio::null()).output();
-    let output = output.map_err(|cause| format!("iptables: {cause}"))?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let policy = text.lines().find_map(|line| line.strip_prefix("-P FORWARD "));
-    policy.map(|policy| policy.trim().to_owned()).ok_or_else(|| {
-        let said = String::from_utf8_lossy(&output.stderr);
-        format!("iptables ends with {}: {}", output.status, said.lines().next().unwrap_or_default())
-    })
 }
 
 /// Who else keeps the links of the policy.
@@ -178,17 +132,5 @@ mod tests {
         assert_eq!(level(false), Level::Fail);
         fs::write(tree.join("modules.builtin"), "kernel/net/8021q/8021q.ko\n").unwrap();
         assert_eq!(level(false), Level::Ok);
-    }
-
-    #[test]
-    fn iptables_matters_where_frames_pass_it() {
-        let never = || -> Result<String, String> { panic!("iptables is not asked") };
-        assert_eq!(bridged("octbr", false, never).level, Level::Ok);
-        let says = |policy: &str| bridged("octbr", true, || Ok(policy.to_owned()));
-        assert_eq!(says("ACCEPT").level, Level::Ok);
-        let drops = says("DROP");
-        assert_eq!(drops.level, Level::Warn);
-        assert!(drops.remedy.unwrap().contains("-i octbr -o octbr"), "{}", drops.text);
-        assert_eq!(bridged("octbr", true, || Err("not installed".into())).level, Level::Warn);
     }
 }

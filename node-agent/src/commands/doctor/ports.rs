@@ -14,21 +14,23 @@ use crate::node::ports::{self, Fault, Known, Stray};
 
 const CHECK: &str = "ports";
 
-/// One finding for each port that is not as it was attached, and for each bridge without a way out.
+/// One finding for each port that is not as it was attached, and for each bridge without a way out; and the bridges that matter:
+/// those that the policy keeps or pods are attached to.
 pub(super) async fn look(
     cli: &Cli,
     netlink: &Netlink,
     desired: Option<&Desired>,
     links: &[Link],
-) -> Vec<Finding> {
+) -> (Vec<Finding>, BTreeSet<String>) {
     let kept = desired.map_or_else(BTreeSet::new, ports::bridges);
+    let mut bridges: BTreeSet<String> = kept.iter().map(|name| (*name).to_owned()).collect();
     let mut known = Known::new();
     let seen = ports::look(netlink, &cli.state_dir, &kept, &mut known).await;
     let missing = ports::missing(netlink, &cli.state_dir, &known).await;
     let (seen, missing) = match (seen, missing) {
         (Ok(seen), Ok(missing)) => (seen, missing),
         (Err(error), _) | (_, Err(error)) => {
-            return vec![Finding::fail(CHECK, chain(&error), "run doctor again")];
+            return (vec![Finding::fail(CHECK, chain(&error), "run doctor again")], bridges);
         }
     };
     let mut findings: Vec<Finding> = seen.strays.iter().map(finding).collect();
@@ -40,7 +42,8 @@ pub(super) async fn look(
         findings.push(Finding::ok(CHECK, format!("{} of pods, each up in its bridge", seen.attached)));
     }
     findings.extend(islands::look(netlink, &known, desired, links).await);
-    findings
+    bridges.extend(known.values().map(|port| port.bridge().to_owned()));
+    (findings, bridges)
 }
 
 fn finding(stray: &Stray) -> Finding {

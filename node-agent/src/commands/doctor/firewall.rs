@@ -1,0 +1,112 @@
+//! Firewalls that drop what goes from one port of a bridge to another.
+//!
+//! Such frames are the bridge's own affair, unless a table of nftables' family `bridge` sees them, or `br_netfilter` passes
+//! them through the tables of IPv4 and IPv6, as kube-proxy wants it. `iptables` makes such tables, or has legacy ones.
+
+mod legacy;
+mod walk;
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use octavia_bridge_ipam::causes::chain;
+use octavia_bridge_netlink::{BridgeOptions, FilterFamily, FilterTable, Link, LinkKind, forward_filters};
+
+use super::Finding;
+use super::host::{FILTERS, is_on};
+use walk::{Dropped, Way, dropped};
+
+/// One finding for each of the bridges, if nothing is wrong.
+pub(super) async fn look(bridges: &BTreeSet<String>, links: &[Link]) -> Vec<Finding> {
+    let tables = match forward_filters().await {
+        Ok(tables) => tables,
+        Err(error) => {
+            return vec![Finding::warn(FILTERS, chain(&error), "see `nft list ruleset` on the host")];
+        }
+    };
+    let names = fs::read_to_string("/proc/net/ip_tables_names").unwrap_or_default();
+    let has_legacy = names.lines().any(|name| name == "filter");
+    let mut findings = Vec::new();
+    for bridge in links.iter().filter(|link| bridges.contains(&link.name)) {
+        let LinkKind::Bridge(options) = &bridge.kind else { continue };
+        let called = Called::now(options);
+        let mut found = judge(&tables, bridge, links, called);
+        if called.ipv4 && has_legacy {
+            found.extend(legacy::look(&bridge.name, legacy::rules()));
+        }
+        if found.is_empty() {
+            let text = format!("no firewall drops all frames between ports of {}", bridge.name);
+            found.push(Finding::ok(FILTERS, text));
+        }
+        findings.append(&mut found);
+    }
+    findings
+}
+
+/// Whether frames of the bridge pass the tables of IPv4 and IPv6.
+#[derive(Clone, Copy, Debug)]
+struct Called {
+    ipv4: bool,
+    ipv6: bool,
+}
+
+impl Called {
+    fn now(options: &BridgeOptions) -> Self {
+        Self {
+            ipv4: options.nf_call_iptables == Some(true) || is_on("bridge/bridge-nf-call-iptables"),
+            ipv6: options.nf_call_ip6tables == Some(true) || is_on("bridge/bridge-nf-call-ip6tables"),
+        }
+    }
+}
+
+fn judge(tables: &[FilterTable], bridge: &Link, links: &[Link], called: Called) -> Vec<Finding> {
+    let mut ports = Vec::new();
+    for link in links {
+        if link.master == Some(bridge.index) {
+            ports.push(link);
+        }
+    }
+    let mut findings = Vec::new();
+    for table in tables {
+        let ways = match table.family {
+            FilterFamily::Bridge => vec![Way { bridge, ports: Some(&ports), ipv6: false }],
+            FilterFamily::Ip | FilterFamily::Inet if called.ipv4 => {
+                vec![Way { bridge, ports: None, ipv6: false }]
+            }
+            FilterFamily::Ip | FilterFamily::Ip6 | FilterFamily::Inet => Vec::new(),
+        };
+        let also_ipv6 = called.ipv6 && matches!(table.family, FilterFamily::Ip6 | FilterFamily::Inet);
+        let last = also_ipv6.then_some(Way { bridge, ports: None, ipv6: true });
+        for way in ways.iter().chain(&last) {
+            if let Some(dropped) = dropped(table, way) {
+                findings.push(finding(table, way, &dropped));
+                break;
+            }
+        }
+    }
+    findings
+}
+
+fn finding(table: &FilterTable, way: &Way<'_>, dropped: &Dropped) -> Finding {
+    let (family, name, bridge) = (table.family.word(), &table.name, &way.bridge.name);
+    let Dropped { chain, by, excepted } = dropped;
+    let what = match (way.ports, way.ipv6) {
+        (Some(_), _) => "frames",
+        (None, false) => "IPv4 packets (bridge-nf-call-iptables)",
+        (None, true) => "IPv6 packets (bridge-nf-call-ip6tables)",
+    };
+    let but = if *excepted { ", but for some that its rules accept" } else { "" };
+    let text = format!(
+        "chain {chain} of the nftables table {family} {name} drops {what} between ports of {bridge} ({by}){but}"
+    );
+    let matched = match table.family {
+        FilterFamily::Bridge => format!("meta ibrname {bridge}"),
+        _ => format!("iifname {bridge} oifname {bridge}"),
+    };
+    let remedy = format!("nft insert rule {family} {name} {chain} {matched} accept");
+    // Networks of IPv4 alone work without IPv6.
+    match way.ipv6 || *excepted {
+        true => Finding::warn(FILTERS, text, remedy),
+        false => Finding::fail(FILTERS, text, remedy),
+    }
+}
