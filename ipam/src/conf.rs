@@ -12,6 +12,7 @@ mod ranges;
 mod request;
 mod routes;
 pub mod same;
+mod served;
 
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,8 @@ use crate::range::Range;
 
 pub use flat::{FlatFile, FlatFileError};
 pub use routes::Route;
+pub(crate) use served::SERVED_TYPES;
+pub use served::{served_block, served_by};
 
 /// Why an `ipam` block cannot be served.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

@@ -7,6 +7,7 @@ use super::operator::{POOL_LEN, Reading, Refusal};
 use super::review::{Capacity, Definition, Finding, Level, Surroundings};
 use super::{plugin, routes};
 use crate::address::{bits, from_bits, is_host_of};
+use crate::conf::SERVED_TYPES;
 use crate::document::{FieldError, Object, looks_like};
 use crate::range::Range;
 
@@ -14,8 +15,6 @@ use crate::range::Range;
 const NAME: &str = "octavia";
 /// Addresses behind `range_end` that the operator divides into Neutron's pool and the predictable addresses.
 const BEHIND_END: u128 = 2 * POOL_LEN;
-/// IPAM plugins whose ranges are the operator's.
-pub(super) const ASSIGNERS: [&str; 2] = ["whereabouts", "octavia-ipam"];
 
 /// What is known when mistakes are looked for.
 pub(super) struct Known<'a> {
@@ -99,7 +98,7 @@ fn assigner(ipam: &mut Object<'_>, found: &mut Findings) {
     let kind = kind.unwrap_or_default();
     if kind.is_empty() {
         found.error(FieldError::missing(path, "is missing, so pods get no address; write whereabouts"));
-    } else if let Some(meant) = ASSIGNERS.iter().find(|assigner| looks_like(kind, assigner)) {
+    } else if let Some(meant) = SERVED_TYPES.iter().find(|assigner| looks_like(kind, assigner)) {
         if kind != *meant {
             found.error(FieldError::text(path, kind, format!("is not a plugin; write {meant}")));
         }

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::operator::{self, Reading};
 use super::{growth, mistakes};
 use crate::address::{Span, bits, merge};
-use crate::conf::{ConfError, Ipam};
+use crate::conf::{Ipam, served_block};
 use crate::document::{self, FieldError, Object};
 use crate::range::Range;
 
@@ -116,7 +116,7 @@ pub fn review(definition: &Definition, surroundings: &Surroundings) -> Result<Re
         .map_err(|error| FieldError::missing("spec.config", format!("is not JSON: {error}")))?;
     let mut root = Object::root(&config)?;
     let reading = operator::read(&config);
-    let (ipam, refused) = match plugin_reads(&mut root) {
+    let (ipam, refused) = match served_block(&mut root) {
         Ok(ipam) => (ipam, None),
         Err(error) => (None, Some(error)),
     };
@@ -134,19 +134,6 @@ pub fn review(definition: &Definition, surroundings: &Surroundings) -> Result<Re
     };
     let findings = mistakes::find(&mut root, known);
     Ok(Review { reading, pods, capacity, findings, exclude: growth.exclude })
-}
-
-/// The `ipam` block as the plugin reads it, if it is one for whereabouts or the plugin.
-fn plugin_reads(root: &mut Object<'_>) -> Result<Option<Ipam>, FieldError> {
-    let Some(mut ipam) = root.object("ipam")? else { return Ok(None) };
-    let kind = ipam.string("type")?.unwrap_or_default();
-    if !mistakes::ASSIGNERS.contains(&kind) {
-        return Ok(None);
-    }
-    match Ipam::parse(ipam, false) {
-        Ok(parsed) => Ok(Some(parsed)),
-        Err(ConfError::Field(error) | ConfError::Unsupported(error)) => Err(error),
-    }
 }
 
 fn capacity(pods: &Range, ipam: Option<&Ipam>, reading: &Reading) -> Capacity {

@@ -135,7 +135,7 @@ pub(crate) async fn start(cluster: &Cluster, state_dir: &Path, health: &Health) 
     health.metrics.collect(Pools(broker.clone()));
     health.readiness.ask("api", move || requests.lines());
     let asked = broker.clone();
-    health.readiness.ask("pools", move || metrics::lines(&asked.store));
+    health.readiness.ask("pools", move || metrics::lines(&asked.store, &asked.metrics));
     let (path, found) = (cluster.socket.clone(), socket.watch());
     health.readiness.ask("socket", move || match found() {
         Ok(()) => vec![Line::Well(format!("plugins are answered on {}", path.display()))],

@@ -19,6 +19,7 @@ use octavia_bridge_ipam::kubernetes::{Settings, Store};
 use tokio::time::Instant;
 
 use super::cli::{Cli, Pools, PoolsAct, PoolsPlace};
+use super::networks;
 use super::output::{print_json, print_text};
 use crate::cluster::broker::client;
 use crate::cluster::pending::Pending;
@@ -33,15 +34,17 @@ pub(crate) async fn pools(cli: &Cli, options: &Pools) -> anyhow::Result<ExitCode
         if let Some(directory) = &options.data_dir {
             return files::repair(directory, *dry_run);
         }
-        let repairer = connect(cli, &options.place).await?;
+        let (repairer, _) = connect(cli, &options.place).await?;
         return repair::repair(&repairer, &options.place, *reclaim_grace, *dry_run).await;
     }
     let report = match &options.data_dir {
         Some(directory) => files::report(directory)?,
         None => {
-            let repairer = connect(cli, &options.place).await?;
-            let namespace = &options.place.pool_namespace;
-            census::take(&repairer).await.report(format!("ippools in {namespace}"), &repairer.store.pools())
+            let (repairer, api) = connect(cli, &options.place).await?;
+            let source = format!("ippools in {}", options.place.pool_namespace);
+            let mut report = census::take(&repairer).await.report(source, &repairer.store.pools());
+            report.add_ranges(&repairer.store, &networks::ranges(&api).await);
+            report
         }
     };
     if options.json {
@@ -53,7 +56,7 @@ pub(crate) async fn pools(cli: &Cli, options: &Pools) -> anyhow::Result<ExitCode
 }
 
 /// The pools of the cluster, read.
-async fn connect(cli: &Cli, place: &PoolsPlace) -> anyhow::Result<Repairer> {
+async fn connect(cli: &Cli, place: &PoolsPlace) -> anyhow::Result<(Repairer, cluster::Api)> {
     let (config, server) = client::configuration(place.kubeconfig.as_deref()).await?;
     let client = client::connect(&config, &Requests::new(&Metrics::default(), &server))?;
     let api = cluster::Api::new(client, &server);
@@ -64,5 +67,5 @@ async fn connect(cli: &Cli, place: &PoolsPlace) -> anyhow::Result<Repairer> {
     store.keep_up(true, &HashSet::new(), Duration::ZERO, deadline).await.context("read the pools")?;
     let sandboxes = Sandboxes::under(&cli.state_dir);
     let pending = Pending::new(Tombstones::new(cli.state_dir.join("cluster-tombstones")));
-    Ok(Repairer { store, api: ReclaimApi::new(api), sandboxes, pending })
+    Ok((Repairer { store, api: ReclaimApi::new(api.clone()), sandboxes, pending }, api))
 }

@@ -31,7 +31,10 @@ fn it_is_ready_when_it_serves_pools_and_says_how_full_they_are() {
     }
     let full = agent.claim(&range, "container-5", "pod-5", &[]);
     assert_eq!(full["failed"]["kind"], "exhausted", "{full}");
+    let note = "note  pools    range 10.1.0.30-10.1.0.34 of 10.1.0.0-24 is full: 5 of 5 addresses in use";
+    assert!(agent.page("/readyz").text.contains(note), "{}", agent.page("/readyz").text);
     assert_eq!(agent.release("container-0")["released"], 1);
+    assert!(!agent.page("/readyz").text.contains("is full"));
 
     let pool = "{pool=\"10.1.0.0-24\"}";
     let range = "{pool=\"10.1.0.0-24\",first=\"10.1.0.30\",last=\"10.1.0.34\"}";

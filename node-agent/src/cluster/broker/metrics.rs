@@ -121,7 +121,7 @@ fn word(kind: Kind) -> &'static str {
 }
 
 /// How the pools are known, for people.
-pub(super) fn lines(store: &Store) -> Vec<Line> {
+pub(super) fn lines(store: &Store, metrics: &BrokerMetrics) -> Vec<Line> {
     let pools = store.pools();
     let mut lines = Vec::new();
     match store.watching() {
@@ -156,6 +156,14 @@ pub(super) fn lines(store: &Store) -> Vec<Line> {
         let why = pool.content.as_ref()?.as_ref().err()?;
         Some(Line::Note(format!("ippools {} is damaged, and the agent leaves it alone: {why}", pool.name)))
     }));
+    for usage in metrics.usages(store) {
+        if usage.free == 0 {
+            let Usage { pool, first, last, used, capacity, .. } = usage;
+            let text =
+                format!("range {first}-{last} of {pool} is full: {used} of {capacity} addresses in use");
+            lines.push(Line::Note(text));
+        }
+    }
     lines
 }
 

@@ -113,6 +113,7 @@ impl Census {
                 Some(Err(why)) => Err(why.clone()),
                 None => Err("it was not read".to_owned()),
             },
+            ranges: Vec::new(),
             holders: Vec::new(),
         }));
         for (holding, verdict) in self.0 {

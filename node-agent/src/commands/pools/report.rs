@@ -3,9 +3,12 @@
 use std::fmt::Write as _;
 
 use ipnet::IpNet;
+use octavia_bridge_ipam::kubernetes::Store;
 use octavia_bridge_ipam::visible::visible;
 use serde::Serialize;
 use serde_json::{Value, json};
+
+use crate::commands::networks::{NetworkRange, RangeUse};
 
 /// Pools and who has which of their addresses.
 #[derive(Debug)]
@@ -22,8 +25,10 @@ pub(super) struct Report {
 #[derive(Debug)]
 pub(super) struct Pool {
     pub(super) name: String,
-    /// Range, addresses in use, and how many there are; or what is wrong with its document.
+    /// Subnet, addresses in use, and how many a range of the whole subnet would have; or what is wrong with its document.
     pub(super) fill: Result<(IpNet, u128, u128), String>,
+    /// Ranges of networks in it, as far as definitions of networks can be read.
+    pub(super) ranges: Vec<RangeUse>,
     pub(super) holders: Vec<Holder>,
 }
 
@@ -54,6 +59,18 @@ pub(super) enum State {
 }
 
 impl Report {
+    /// Adds how full the networks' ranges are.
+    pub(super) fn add_ranges(&mut self, store: &Store, ranges: &[NetworkRange]) {
+        for network in ranges {
+            let usage = store.known_usage(&network.inquiry, network.range());
+            let pool = self.pools.iter_mut().find(|pool| pool.name == network.pool);
+            // A damaged pool is shown as such.
+            if let (Some(pool), Ok(Some(usage))) = (pool, usage) {
+                pool.ranges.push(network.used(&usage));
+            }
+        }
+    }
+
     fn holders(&self) -> impl Iterator<Item = &Holder> {
         self.pools.iter().flat_map(|pool| &pool.holders).chain(&self.alone)
     }
@@ -94,11 +111,14 @@ impl Report {
         }
         for pool in &self.pools {
             let _ = match &pool.fill {
-                Ok((range, used, capacity)) => {
-                    writeln!(text, "{}: {used} of {capacity} addresses of {range} in use", pool.name)
+                Ok((subnet, used, _)) => {
+                    writeln!(text, "{}: {used} addresses of {subnet} in use", pool.name)
                 }
                 Err(why) => writeln!(text, "{}: damaged, so all agents leave it alone: {why}", pool.name),
             };
+            for range in &pool.ranges {
+                let _ = writeln!(text, "  {}", visible(&range.to_string()));
+            }
             pool.holders.iter().for_each(|holder| holder.write(&mut text, widths));
         }
         if !self.alone.is_empty() {
@@ -122,7 +142,7 @@ impl Pool {
             // Counts as text: readers of JSON lose digits of large numbers.
             Ok((range, used, capacity)) => json!({
                 "name": self.name, "range": range, "used": used.to_string(), "capacity": capacity.to_string(),
-                "holders": self.holders,
+                "ranges": self.ranges, "holders": self.holders,
             }),
             Err(why) => json!({ "name": self.name, "damaged": why }),
         }
@@ -132,6 +152,7 @@ impl Pool {
         Self {
             name: visible(&self.name).into_owned(),
             fill: self.fill.clone().map_err(|why| visible(&why).into_owned()),
+            ranges: self.ranges.clone(),
             holders: self.holders.iter().map(Holder::visible).collect(),
         }
     }
@@ -204,12 +225,18 @@ mod tests {
                 Pool {
                     name: "10.0.0.0-24".into(),
                     fill: Ok(("10.0.0.0/24".parse().unwrap(), 2, 254)),
+                    ranges: Vec::new(),
                     holders: vec![
                         holder("10.0.0.1", "a/long-name", State::Lives),
                         holder("10.0.0.10", "a/b", State::Gone),
                     ],
                 },
-                Pool { name: "10.1.0.0-24".into(), fill: Err("no".into()), holders: Vec::new() },
+                Pool {
+                    name: "10.1.0.0-24".into(),
+                    fill: Err("no".into()),
+                    ranges: Vec::new(),
+                    holders: Vec::new(),
+                },
             ],
             alone: vec![holder("10.0.0.30", "a/c", State::Unknown)],
         };
@@ -218,7 +245,7 @@ mod tests {
         assert_eq!(
             lines[..6],
             [
-                "10.0.0.0-24: 2 of 254 addresses of 10.0.0.0/24 in use",
+                "10.0.0.0-24: 2 addresses of 10.0.0.0/24 in use",
                 "  10.0.0.1   a/long-name  net1  worker-1  -",
                 "  10.0.0.10  a/b          net1  -         -  GONE: there is no pod a/b",
                 "10.1.0.0-24: damaged, so all agents leave it alone: no",
@@ -240,6 +267,7 @@ mod tests {
             pools: vec![Pool {
                 name: "10.0.0.0-24".into(),
                 fill: Ok(("10.0.0.0/24".parse().unwrap(), 1, 254)),
+                ranges: Vec::new(),
                 holders: vec![holder("10.0.0.1", "a/b\n  10.0.0.2  c/d\u{1b}[1A", State::Gone)],
             }],
             alone: Vec::new(),

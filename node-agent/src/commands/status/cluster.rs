@@ -15,6 +15,7 @@ use super::Overview;
 use super::judge::Objects;
 use crate::cluster::broker::client;
 use crate::commands::cli::Status;
+use crate::commands::networks;
 use crate::health::{Metrics, Requests};
 
 const LIMIT: Limit = Limit::of(Duration::from_secs(20));
@@ -54,6 +55,7 @@ pub(super) async fn look(kubeconfig: &Path, options: &Status) -> anyhow::Result<
         daemon_sets,
         pods,
         pools: list(&api, &pools, "", false).await?,
+        ranges: networks::ranges(&api).await,
     };
     let mut overview = objects.judge(Timestamp::now());
     if let Some(name) = &options.node {

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::jiff::Timestamp;
+use octavia_bridge_ipam::allocate::usage;
+use octavia_bridge_ipam::pool::Pool;
 use serde_json::{Map, Value};
 
 use super::{Overview, Row};
+use crate::commands::networks::{NetworkRange, RangeUse};
 
 /// A state that was not written for so long, in seconds, was not written by an agent at work: that writes every 300 s.
 const STALE: i64 = 600;
@@ -26,6 +29,7 @@ pub(super) struct Objects {
     /// Pods of the same namespace.
     pub(super) pods: Vec<Value>,
     pub(super) pools: Vec<Value>,
+    pub(super) ranges: Vec<NetworkRange>,
 }
 
 impl Objects {
@@ -100,7 +104,31 @@ impl Objects {
                 .cluster
                 .push(format!("pool {}: {used} {addresses} in use", text(pool, "/metadata/name")));
         }
+        overview.cluster.extend(self.fill().iter().map(|range| format!("range: {range}")));
         overview
+    }
+
+    /// How full the networks' ranges are. One whose pool does not exist yet is empty; a damaged pool says nothing.
+    fn fill(&self) -> Vec<RangeUse> {
+        let mut fill = Vec::new();
+        let mut pools = Vec::new();
+        for pool in &self.pools {
+            pools.extend(Pool::parse(text(pool, "/metadata/name"), pool.to_string().as_bytes()).ok());
+        }
+        for network in &self.ranges {
+            let is_damaged = |name: &str| {
+                self.pools.iter().any(|pool| text(pool, "/metadata/name") == name)
+                    && !pools.iter().any(|pool| pool.name() == name)
+            };
+            if is_damaged(&network.pool) {
+                continue;
+            }
+            let own = |pool: &&Pool| pool.name() == network.pool;
+            let usage =
+                usage(network.range(), &network.pool, pools.iter().filter(own), &network.inquiry.reserved);
+            fill.push(network.used(&usage));
+        }
+        fill
     }
 
     /// Whether one of the `DaemonSet` objects controls the pod. Its labels prove nothing.

@@ -35,6 +35,7 @@ fn cluster() -> Objects {
             "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]},
         })],
         pools: vec![json!({"metadata": {"name": "172.23.0.0-24"}, "spec": {"allocations": {"30": {}}}})],
+        ranges: Vec::new(),
     }
 }
 
@@ -164,4 +165,38 @@ fn a_node_that_is_to_have_no_agent_is_not_wrong() {
     assert_eq!((overview.is_well(), &overview.table()[1][..]), (true, line));
     // Its agent still runs.
     assert!(!judged(off).is_well());
+}
+
+#[test]
+fn a_full_range_is_told_whatever_room_its_subnet_has() {
+    let mut objects = cluster();
+    let entry = |id: &str| json!({"id": id, "podref": "openstack/pod", "ifname": "net1"});
+    objects.pools = vec![json!({
+        "apiVersion": "whereabouts.cni.cncf.io/v1alpha1", "kind": "IPPool", "metadata": {"name": "172.23.0.0-24"},
+        "spec": {"range": "172.23.0.0/24", "allocations": {"30": entry("a"), "32": entry("b"), "99": entry("c")}},
+    })];
+    let definition = |name: &str, ipam: Value| {
+        json!({
+            "metadata": {"name": name, "namespace": "openstack"},
+            "spec": {"config": json!({"type": "octavia-bridge", "ipam": ipam}).to_string()},
+        })
+    };
+    // The next hop is never assigned.
+    let octavia = json!({
+        "type": "whereabouts", "range": "172.23.0.0/24", "range_start": "172.23.0.30", "range_end": "172.23.0.32",
+        "routes": [{"dst": "172.24.0.0/16", "gw": "172.23.0.31"}],
+    });
+    let list = json!({"items": [
+        definition("octavia", octavia), definition("new", json!({"type": "octavia-ipam", "range": "10.0.0.0/29"})),
+        definition("other", json!({"type": "host-local"})),
+    ]});
+    objects.ranges = crate::commands::networks::among(&list);
+    let overview = objects.judge(NOW.parse().unwrap());
+    assert_eq!(
+        overview.cluster[overview.cluster.len() - 2..],
+        [
+            "range: 2 of 2 addresses 172.23.0.30-172.23.0.32 of network openstack/octavia in use, full",
+            "range: 0 of 6 addresses 10.0.0.1-10.0.0.6 of network openstack/new in use",
+        ]
+    );
 }

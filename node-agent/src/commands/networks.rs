@@ -1,0 +1,104 @@
+//! Networks of the cluster by their definitions: a pool is one of a whole subnet, and only a definition says which part of it may
+//! be assigned.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use http::Method;
+use octavia_bridge_cluster::api::request;
+use octavia_bridge_cluster::{Api, Content, Limit};
+use octavia_bridge_ipam::allocate::Usage;
+use octavia_bridge_ipam::conf::served_by;
+use octavia_bridge_ipam::range::Range;
+use octavia_bridge_ipam::wire::Inquiry;
+use serde::Serialize;
+use serde_json::Value;
+
+const DEFINITIONS: &str = "/apis/k8s.cni.cncf.io/v1/network-attachment-definitions";
+const LIMIT: Limit = Limit::of(Duration::from_secs(10));
+
+/// A range of a network.
+#[derive(Debug)]
+pub(crate) struct NetworkRange {
+    /// `namespace/name` of the definition.
+    network: String,
+    /// The range alone.
+    pub(crate) inquiry: Inquiry,
+    /// The name of its pool.
+    pub(crate) pool: String,
+}
+
+/// How full it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct RangeUse {
+    network: String,
+    first: IpAddr,
+    last: IpAddr,
+    // As texts: readers of JSON lose digits of large numbers.
+    #[serde(serialize_with = "as_text")]
+    used: u128,
+    #[serde(serialize_with = "as_text")]
+    capacity: u128,
+}
+
+fn as_text<S: serde::Serializer>(number: &u128, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(number)
+}
+
+impl NetworkRange {
+    /// Its only range.
+    pub(crate) fn range(&self) -> &Range {
+        &self.inquiry.ranges[0]
+    }
+
+    pub(crate) fn used(&self, usage: &Usage) -> RangeUse {
+        let Usage { first, last, used, capacity, .. } = *usage;
+        RangeUse { network: self.network.clone(), first, last, used, capacity }
+    }
+}
+
+impl fmt::Display for RangeUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { network, first, last, used, capacity } = self;
+        let full = if used >= capacity { ", full" } else { "" };
+        write!(f, "{used} of {capacity} addresses {first}-{last} of network {network} in use{full}")
+    }
+}
+
+/// Those of all definitions; none where they cannot be read, as by an agent's service account, or do not exist.
+pub(crate) async fn ranges(api: &Api) -> Vec<NetworkRange> {
+    let request = request(Method::GET, DEFINITIONS);
+    match api.send("list", "network-attachment-definitions", request, LIMIT, Value::read).await {
+        Ok(list) => among(&list),
+        Err(error) if error.is_absent() => Vec::new(),
+        Err(error) => {
+            tracing::warn!("ranges of networks are not known: {}", error.in_words());
+            Vec::new()
+        }
+    }
+}
+
+/// Those of a list of definitions.
+pub(crate) fn among(list: &Value) -> Vec<NetworkRange> {
+    let mut found = Vec::new();
+    for item in list["items"].as_array().into_iter().flatten() {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let metadata = &item["metadata"];
+        let network = format!("{}/{}", text(&metadata["namespace"]), text(&metadata["name"]));
+        for ipam in served_by(&text(&item["spec"]["config"])) {
+            for range in &ipam.ranges {
+                let Ok(pool) = range.pool_name(ipam.network_name.as_deref()) else { continue };
+                let inquiry = Inquiry {
+                    network_name: ipam.network_name.clone(),
+                    overlapping: ipam.enable_overlapping_ranges,
+                    ranges: vec![range.clone()],
+                    reserved: ipam.reserved(),
+                };
+                found.push(NetworkRange { network: network.clone(), inquiry, pool: pool.to_string() });
+            }
+        }
+    }
+    found
+}
