@@ -16,7 +16,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-pub(crate) use near_miss::looks_like;
+pub use near_miss::looks_like;
 pub use tree::{NotJson, read};
 
 /// How many characters of a wrong value an error repeats.

@@ -13,7 +13,8 @@ const MAX_ALIAS: usize = 255;
 
 /// Checks a link name by the kernel's rule (`dev_valid_name` in net/core/dev.c): 1 to 15 bytes, no
 /// `/`, `:` or white space, neither `.` nor `..`. Also refuses names with another meaning for the kernel: a name with a
-/// `%` is a pattern (`__dev_alloc_name`); `all` and `default` are directories beside those of links in /proc/sys/net.
+/// `%` is a pattern (`__dev_alloc_name`); `all` and `default` are directories beside those of links in /proc/sys/net. And
+/// control characters, which the kernel takes: they change what a terminal shows.
 ///
 /// The kernel's own answers to a bad name ("Attribute failed policy validation") name neither the
 /// value nor the rule.
@@ -32,7 +33,7 @@ pub fn validate_link_name(name: &str) -> Result<()> {
     } else if name.contains('%') {
         "it contains '%', which the kernel replaces by a number".to_owned()
     } else if let Some(bad) =
-        name.chars().find(|c| matches!(c, '/' | ':' | '\0' | '\u{b}') || c.is_whitespace())
+        name.chars().find(|c| matches!(c, '/' | ':') || c.is_whitespace() || c.is_control())
     {
         format!("it contains {bad:?}")
     } else {

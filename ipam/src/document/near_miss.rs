@@ -28,7 +28,7 @@ impl Object<'_> {
 
 /// Whether two keys or names differ by a letter or two: left out, added, replaced, or exchanged with its neighbour. Case, '_' and '-' are
 /// no difference, so that `rangeStart` looks like `range_start`.
-pub(crate) fn looks_like(written: &str, key: &str) -> bool {
+pub fn looks_like(written: &str, key: &str) -> bool {
     let (written, key) = (letters(written), letters(key));
     let allowed = if key.len() < LONG { 1 } else { 2 };
     written.len().abs_diff(key.len()) <= allowed && distance(&written, &key) <= allowed

@@ -77,7 +77,7 @@ pub(crate) async fn check(options: &Check) -> anyhow::Result<ExitCode> {
 
 fn read_file(path: &Path, objects: &mut Objects) -> Result<(), source::Error> {
     let text = source::text(path)?;
-    let unusable = |error| source::Error::Unusable(format!("{}: not YAML: {error}", text.origin));
+    let unusable = |error| source::Error::Unusable(format!("{}: {error}", text.origin));
     for document in documents(&text.yaml).map_err(unusable)? {
         objects.add(&document);
     }

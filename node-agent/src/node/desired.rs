@@ -21,6 +21,7 @@ mod selector;
 mod stack;
 #[cfg(test)]
 mod tests;
+mod yaml;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -32,9 +33,10 @@ use crate::node::observed::MAIN_TABLE;
 
 pub(crate) use alternative::with_alternatives;
 pub(crate) use bond::{effective, follows_its_port};
-pub(crate) use document::{Text, documents, read, read_any};
+pub(crate) use document::{Text, read, read_any};
 pub(crate) use problem::Problems;
 pub(crate) use selector::{Choice, Label};
+pub(crate) use yaml::documents;
 
 /// Everything that is wanted of this node.
 #[derive(Clone, Debug, Default, PartialEq)]

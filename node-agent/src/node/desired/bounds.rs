@@ -21,6 +21,8 @@ struct Index<'a> {
     entries: BTreeMap<&'a str, &'a Interface>,
     /// Bridges and VRFs that are to be up, by each of their ports.
     controllers: BTreeMap<&'a str, Vec<&'a str>>,
+    /// VLANs that are to be there, by base interface and id: the first of each.
+    vlans: BTreeMap<(&'a str, u16), &'a str>,
     stack: Stack<'a>,
 }
 
@@ -39,11 +41,17 @@ pub(crate) fn check(merge: &Merge, findings: &Findings) {
     let mut index = Index {
         entries: interfaces().map(|interface| (interface.name.as_str(), interface)).collect(),
         controllers: BTreeMap::new(),
+        vlans: BTreeMap::new(),
         stack: Stack::of(interfaces()),
     };
     for interface in interfaces().filter(|interface| interface.state == State::Up) {
         for port in interface.ports() {
             index.controllers.entry(port).or_default().push(&interface.name);
+        }
+    }
+    for interface in interfaces().filter(|one| matches!(one.state, State::Up | State::Down)) {
+        if let Some(Kind::Vlan { base: Some(base), id: Some(id) }) = &interface.kind {
+            index.vlans.entry((base, *id)).or_insert(&interface.name);
         }
     }
     for (source, interface) in &merge.interfaces {
@@ -67,8 +75,15 @@ pub(crate) fn check(merge: &Merge, findings: &Findings) {
         for port in interface.ports() {
             check_port(&index, interface, port, &invalid);
         }
-        if let Some(Kind::Vlan { base: Some(base), .. }) = &interface.kind {
+        if let Some(Kind::Vlan { base: Some(base), id }) = &interface.kind {
             check_base(&index, interface, base, &invalid);
+            let first = id.and_then(|id| index.vlans.get(&(base.as_str(), id)));
+            if let Some(first) = first.filter(|first| **first != interface.name) {
+                invalid(
+                    "vlan.id",
+                    format!("{first} is the VLAN with this id on {base}, which has one of each id"),
+                );
+            }
         }
     }
     check_next_hops(merge, findings);
@@ -131,6 +146,9 @@ fn check_port(index: &Index<'_>, controller: &Interface, port: &str, invalid: &i
     if let Some(rival) = rival.filter(|rival| **rival > controller.name.as_str()) {
         invalid("port", format!("{port} is a port of {rival} as well"));
     }
+    if port == "lo" {
+        invalid("port", "lo cannot be a port".to_owned());
+    }
     let Some(entry) = index.asked_for(port) else { return };
     if entry.state == State::Absent {
         invalid("port", format!("{port} is to be absent"));
@@ -151,6 +169,9 @@ fn check_port(index: &Index<'_>, controller: &Interface, port: &str, invalid: &i
 }
 
 fn check_base(index: &Index<'_>, vlan: &Interface, base: &str, invalid: &impl Fn(&str, String)) {
+    if base == "lo" {
+        invalid("vlan.base-iface", "lo carries no VLANs".to_owned());
+    }
     let Some(entry) = index.asked_for(base) else { return };
     match entry.state {
         State::Absent => invalid("vlan.base-iface", format!("{base} is to be absent")),

@@ -2,17 +2,11 @@
 
 use serde_json::Value;
 
-use super::field::Fields;
+use super::field::{Fields, sort};
 use super::merge::{Merge, Source};
 use super::problem::{Findings, Problem, Problems};
+use super::yaml::documents;
 use super::{Choice, Desired, bounds, interface, route};
-
-/// Most scalars, lists and mappings of a text: ten times what the most links and routes take that are allowed.
-const MOST_NODES: usize = 100_000;
-/// Most bytes of all scalars, those that aliases repeat counted each time: twice what a file may have.
-const MOST_TEXT: usize = 8 << 20;
-/// Most bytes of text that anchors may hold ready for their aliases.
-const MOST_ANCHORED: usize = 1 << 20;
 
 /// What `kubectl get nncp -o yaml` prints, and what the API answers.
 const LISTS: [&str; 2] = ["List", "NodeNetworkConfigurationPolicyList"];
@@ -59,13 +53,19 @@ fn gather<'a>(
         let documents = match documents(&text.yaml) {
             Ok(documents) => documents,
             Err(error) => {
-                findings.invalid(&text.origin, format!("not YAML: {error}"));
+                findings.invalid(&text.origin, error);
                 continue;
             }
         };
         let several = documents.iter().filter(|document| !document.is_null()).count() > 1;
         for (number, document) in documents.into_iter().enumerate() {
-            if !document.is_null() {
+            if !document.is_null() && !document.is_object() {
+                let what = format!(
+                    "must be a mapping with interfaces or routes, or a policy, not {}",
+                    sort(&document)
+                );
+                findings.invalid(&text.origin, what);
+            } else if !document.is_null() {
                 let origin = (texts.len() > 1).then(|| text.origin.clone());
                 let number = several.then(|| format!("document {}", number + 1));
                 let name = origin.into_iter().chain(number).collect::<Vec<_>>().join(", ");
@@ -77,26 +77,6 @@ fn gather<'a>(
     bounds::check(&desired, &findings);
     let problems = findings.into_vec();
     if problems.is_empty() { Ok(desired.into()) } else { Err(Problems(problems)) }
-}
-
-/// The documents of a text.
-///
-/// # Errors
-/// It is not YAML, or costs too much.
-pub(crate) fn documents(yaml: &str) -> Result<Vec<Value>, serde_saphyr::Error> {
-    // A link may be called `y` or `on`; where a boolean is wanted, those words are taken for one.
-    let options = serde_saphyr::options! { strict_booleans: true, budget: budget() };
-    serde_saphyr::from_multiple_with_options(yaml, options)
-}
-
-/// What a text may cost. Aliases make much of few bytes.
-fn budget() -> Option<serde_saphyr::Budget> {
-    serde_saphyr::budget! {
-        max_nodes: MOST_NODES,
-        max_total_scalar_bytes: MOST_TEXT,
-        max_recorded_anchor_events: MOST_NODES,
-        max_recorded_anchor_bytes: MOST_ANCHORED,
-    }
 }
 
 fn read_document(name: String, document: Value, choice: &Choice, findings: &Findings, merge: &mut Merge) {

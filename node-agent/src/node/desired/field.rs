@@ -4,6 +4,7 @@
 //! Values are read as generously as nmstate reads them. Numbers arrive as strings from every
 //! kustomization that replaces placeholders, and booleans as strings from JSON patches.
 
+use octavia_bridge_ipam::document::looks_like;
 use serde_json::{Map, Value};
 
 use super::problem::Findings;
@@ -16,6 +17,8 @@ const LONGEST_LIST: usize = 1024;
 pub(crate) struct Fields<'a> {
     path: String,
     map: Map<String, Value>,
+    /// Keys that were looked for in vain.
+    missed: Vec<String>,
     findings: &'a Findings,
 }
 
@@ -33,8 +36,8 @@ impl<'a> Fields<'a> {
     /// The mapping at `path`; anything else is a problem. A missing value counts as an empty mapping.
     pub(crate) fn new(path: String, value: Value, findings: &'a Findings) -> Option<Self> {
         match value {
-            Value::Object(map) => Some(Self { path, map, findings }),
-            Value::Null => Some(Self { path, map: Map::new(), findings }),
+            Value::Object(map) => Some(Self { path, map, missed: Vec::new(), findings }),
+            Value::Null => Some(Self { path, map: Map::new(), missed: Vec::new(), findings }),
             other => {
                 findings.invalid(
                     path.trim_end_matches([':', ' ']),
@@ -63,16 +66,27 @@ impl<'a> Fields<'a> {
 
     /// Takes a value out; `null` counts as absent, as it does for nmstate.
     pub(crate) fn take(&mut self, key: &str) -> Option<Value> {
-        self.map.shift_remove(key).filter(|value| !value.is_null())
+        let found = self.map.shift_remove(key);
+        if found.is_none() {
+            self.missed.push(key.to_owned());
+        }
+        found.filter(|value| !value.is_null())
     }
 
     /// Whether the key is absent (or `null`, which is then taken out).
     pub(crate) fn take_if_absent(&mut self, key: &str) -> bool {
         let absent = self.map.get(key).is_none_or(Value::is_null);
-        if absent {
-            self.map.shift_remove(key);
+        if absent && self.map.shift_remove(key).is_none() {
+            self.missed.push(key.to_owned());
         }
         absent
+    }
+
+    /// Says that a key is missing, if it is. To be called before it is read: then a wrong value is one problem, not two.
+    pub(crate) fn needs(&mut self, key: &str) {
+        if self.take_if_absent(key) {
+            self.invalid(key, "missing");
+        }
     }
 
     pub(crate) fn text(&mut self, key: &str) -> Option<String> {
@@ -85,6 +99,24 @@ impl<'a> Fields<'a> {
                 None
             }
         }
+    }
+
+    /// A link's name, unchecked. Of one that YAML takes for a fraction, such as `1.10` or `1e3`, nobody can tell how it was
+    /// written.
+    pub(crate) fn name(&mut self, key: &str) -> Option<String> {
+        if let Some(Value::Number(number)) = self.map.get(key)
+            && number.is_f64()
+        {
+            self.invalid(
+                key,
+                format!(
+                    "a text is needed, and without quotes this is the number {number}: write it in quotes"
+                ),
+            );
+            self.map.shift_remove(key);
+            return None;
+        }
+        self.text(key)
     }
 
     /// Parses a text, wording the problem as `what`.
@@ -203,9 +235,14 @@ impl<'a> Fields<'a> {
     /// Says of everything not taken out that it is not supported.
     pub(crate) fn finish(self) {
         for (key, value) in &self.map {
-            if !value.is_null() {
-                self.findings.unsupported(below(&self.path, key), "not supported");
+            if value.is_null() {
+                continue;
             }
+            let text = match self.missed.iter().find(|missed| looks_like(key, missed)) {
+                Some(missed) => format!("not supported; perhaps {missed} is meant"),
+                None => "not supported".to_owned(),
+            };
+            self.findings.unsupported(below(&self.path, key), text);
         }
     }
 }
@@ -220,7 +257,7 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-fn sort(value: &Value) -> &'static str {
+pub(crate) fn sort(value: &Value) -> &'static str {
     match value {
         Value::Null => "nothing",
         Value::Bool(_) => "a boolean",

@@ -1,6 +1,6 @@
 //! One entry of `interfaces`.
 
-use octavia_bridge_netlink::validate_link_name;
+use octavia_bridge_netlink::{MacAddress, validate_link_name};
 use serde_json::Value;
 
 use super::field::Fields;
@@ -11,8 +11,6 @@ use crate::node::marker;
 
 /// The known values of `type`.
 const SORTS: [&str; 7] = ["ethernet", "veth", "loopback", "vlan", "linux-bridge", "bond", "vrf"];
-/// Largest MTU a policy may ask for: that of a VRF. `lo` has 65536.
-const MAX_MTU: i64 = 65_575;
 /// Smallest MTU an IPv4 link may have (`ETH_MIN_MTU`).
 const MIN_MTU: i64 = 68;
 
@@ -29,11 +27,8 @@ pub(crate) fn read(path: String, value: Value, findings: &Findings) -> Option<In
 
 fn read_entry(path: String, value: Value, findings: &Findings) -> Option<Interface> {
     let mut fields = Fields::new(path, value, findings)?;
-    let name = fields.text("name");
-    if name.is_none() {
-        fields.invalid("name", "missing");
-    }
-    let name = name.unwrap_or_default();
+    fields.needs("name");
+    let name = fields.name("name").unwrap_or_default();
     let state = state(&mut fields);
     let stated = fields.text("type").filter(|sort| sort != "unknown");
     if let Some(other) = stated.as_deref().filter(|sort| !SORTS.contains(sort)) {
@@ -60,18 +55,27 @@ fn read_entry(path: String, value: Value, findings: &Findings) -> Option<Interfa
             format!("{} bytes, at most {most} fit into the link's alias", text.len()),
         );
     }
+    let max_mtu = max_mtu(kind.as_ref());
+    // Such as nmstate shows it.
+    let is_loopback = name == "lo";
     let interface = Interface {
         kind,
         state,
         description,
-        mtu: fields.number_as("mtu", MIN_MTU, MAX_MTU),
-        mac: fields.parsed("mac-address", "MAC address"),
+        mtu: fields.number_as("mtu", MIN_MTU, max_mtu),
+        mac: fields
+            .parsed("mac-address", "MAC address")
+            .filter(|mac: &MacAddress| !mac.is_zero() || !is_loopback),
         ipv4: ip::read(&mut fields, ip::Family::V4),
         ipv6: ip::read(&mut fields, ip::Family::V6),
         options,
         port_options,
         name,
     };
+    // Programs of the node, kubelet among them, reach each other by it.
+    if interface.name == "lo" && matches!(state, State::Down | State::Absent) {
+        fields.invalid("state", "lo is always up; leave this out");
+    }
     if interface.mac.is_some_and(|mac| mac.is_multicast() || mac.is_zero()) {
         fields.invalid("mac-address", "a link cannot have a multicast address or the zero address");
     }
@@ -84,6 +88,16 @@ fn read_entry(path: String, value: Value, findings: &Findings) -> Option<Interfa
     }
     fields.finish();
     Some(interface)
+}
+
+/// Largest MTU that the kernel gives to a link of this sort: `ETH_MAX_MTU`, and for a VRF `IP6_MAX_MTU`. `lo` has one byte more
+/// than the former; what an existing link is shows later.
+fn max_mtu(kind: Option<&Kind>) -> i64 {
+    match kind {
+        Some(Kind::Ethernet | Kind::Vlan { .. } | Kind::Bridge { .. } | Kind::Bond { .. }) => 65_535,
+        Some(Kind::Loopback) => 65_536,
+        Some(Kind::Vrf { .. }) | None => 65_575,
+    }
 }
 
 fn state(fields: &mut Fields<'_>) -> State {

@@ -79,14 +79,16 @@ const LIFETIMES: [&str; 6] =
 
 fn address(path: String, value: Value, family: Family, bits: i64, findings: &Findings) -> Option<IpNet> {
     let mut entry = Fields::new(path, value, findings)?;
+    entry.needs("ip");
+    entry.needs("prefix-length");
     let ip = entry.parsed::<IpAddr>("ip", "IP address");
     if ip.is_some_and(|ip| ip.is_ipv4() != (family == Family::V4)) {
         entry.invalid("ip", "an address of the other family");
     }
-    let length = entry.number_as::<u8>("prefix-length", 0, bits);
-    if length.is_none() {
-        entry.invalid("prefix-length", "missing or wrong");
+    if let Some(ip) = ip.filter(|ip| ip.is_multicast() || ip.is_unspecified()) {
+        entry.invalid("ip", format!("{ip} is not the address of one host"));
     }
+    let length = entry.number_as::<u8>("prefix-length", 0, bits);
     let mut lasts = true;
     for key in LIFETIMES {
         lasts &= entry.text(key).is_none_or(|time| time == "forever");

@@ -20,9 +20,16 @@ pub(crate) fn read(path: String, value: Value, findings: &Findings) -> Option<Ro
         Some(other) => entry.invalid("state", format!("{other:?} is neither absent nor ignore")),
     }
     let absent = state.as_deref() == Some("absent");
+    if !absent {
+        entry.needs("destination");
+        entry.needs("next-hop-interface");
+    }
     let destination = entry.parsed::<IpNet>("destination", "network such as 172.24.0.0/16");
     let gateway = entry.parsed::<IpAddr>("next-hop-address", "IP address");
-    let interface = entry.text("next-hop-interface");
+    if let Some(gateway) = gateway.filter(IpAddr::is_multicast) {
+        entry.invalid("next-hop-address", format!("{gateway} is a multicast address, which no router has"));
+    }
+    let interface = entry.name("next-hop-interface");
     if let Some(Err(error)) = interface.as_deref().map(validate_link_name) {
         entry.invalid("next-hop-interface", error.to_string());
     }
@@ -30,14 +37,6 @@ pub(crate) fn read(path: String, value: Value, findings: &Findings) -> Option<Ro
     let metric = entry.number("metric", -1, u32::MAX.into()).and_then(|metric| u32::try_from(metric).ok());
     let table = entry.number_as::<u32>("table-id", 0, u32::MAX.into()).filter(|table| *table != 0);
     let weight = entry.number_as("weight", 1, 256);
-    if !absent {
-        if destination.is_none() {
-            entry.invalid("destination", "missing or wrong");
-        }
-        if interface.is_none() {
-            entry.invalid("next-hop-interface", "missing");
-        }
-    }
     if let (Some(to), Some(via)) = (destination, gateway)
         && to.addr().is_ipv4() != via.is_ipv4()
     {

@@ -183,7 +183,7 @@ pub(super) fn read_ethernet(mut ethernet: Fields<'_>) {
 }
 
 fn link_name(fields: &mut Fields<'_>, key: &str) -> Option<String> {
-    let name = fields.text(key)?;
+    let name = fields.name(key)?;
     if let Err(error) = validate_link_name(&name) {
         fields.invalid(key, error.to_string());
         return None;

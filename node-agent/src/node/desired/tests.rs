@@ -131,6 +131,19 @@ fn a_list_of_policies_is_read_as_kubectl_prints_it() {
 }
 
 #[test]
+fn names_stay_as_they_are_written() {
+    let yaml = "interfaces: [{name: 007}, {name: 1_0, vlan: {base-iface: 08, id: 020}}, {name: on, bridge: {port: [{name: 0}]}}]
+routes: {config: [{destination: 10.0.0.0/8, next-hop-interface: 007, metric: 010}]}";
+    let desired = parse(yaml);
+    let names: Vec<&str> = desired.interfaces.iter().map(|one| one.name.as_str()).collect();
+    assert_eq!(names, ["007", "1_0", "on"]);
+    // Numbers are decimal.
+    assert_eq!(desired.interfaces[1].kind, Some(Kind::Vlan { base: Some("08".into()), id: Some(20) }));
+    assert_eq!(desired.interfaces[2].ports(), ["0"]);
+    assert_eq!((desired.routes[0].interface.as_deref(), desired.routes[0].metric), (Some("007"), Some(10)));
+}
+
+#[test]
 fn every_problem_is_told_at_once_with_its_path() {
     let wrong = r"
 hostname: x
@@ -191,6 +204,33 @@ fn what_contradicts_itself_is_refused() {
             "[{name: x, bridge: {port: [{name: v}]}}, {name: v, vlan: {base-iface: x, id: 3}}]",
             "interfaces[0].name: x stands on itself",
         ),
+        (
+            "[{name: x, vlan: {base-iface: b, id: 2}}, {name: y, vlan: {base-iface: b, id: 2}}]",
+            "interfaces[1].vlan.id: x is the VLAN with this id on b",
+        ),
+        ("[{name: x, vlan: {base-iface: lo, id: 2}}]", "interfaces[0].vlan.base-iface: lo carries no VLANs"),
+        ("[{name: x, bridge: {port: [{name: lo}]}}]", "interfaces[0].port: lo cannot be a port"),
+        ("[{name: x, vrf: {port: [lo], route-table-id: 9}}]", "interfaces[0].port: lo cannot be a port"),
+        ("[{name: lo, state: down}]", "interfaces[0].state: lo is always up"),
+        ("[{name: lo, type: loopback, state: absent}]", "interfaces[0].state: lo is always up"),
+        ("[{name: x, bridge: {}, mtu: 65536}]", "interfaces[0].mtu: 65536 is out of bounds, 68 to 65535"),
+        (
+            "[{name: a, ipv4: {address: [{ip: 224.0.0.1, prefix-length: 24}]}}]",
+            "interfaces[0].ipv4.address[0].ip: 224.0.0.1 is not the address of one host",
+        ),
+        (
+            "[{name: a, ipv6: {address: [{ip: '::', prefix-length: 64}]}}]",
+            "interfaces[0].ipv6.address[0].ip: :: is not the address of one host",
+        ),
+        ("[{name: a, mtuu: 1}]", "interfaces[0].mtuu: not supported; perhaps mtu is meant"),
+        ("[{name: b, brigde: {}}]", "interfaces[0].brigde: not supported; perhaps bridge is meant"),
+        (
+            "[{name: a, ipv4: {address: [{ip: 10.0.0.1, prefix-length: 33}]}}]",
+            "interfaces[0].ipv4.address[0].prefix-length: 33 is out of bounds, 0 to 32 are allowed",
+        ),
+        ("[{name: a, ipv4: {address: [{}]}}]", "interfaces[0].ipv4.address[0].ip: missing"),
+        ("[{name: 1.10}]", "interfaces[0].name: a text is needed, and without quotes this is the number 1.1"),
+        ("[{name: \"a\\eb\"}]", "interfaces[0].name: use link name \"a\\u{1b}b\""),
         ("[{name: a, type: vlan, vlan: {base-iface: b}}]", "interfaces[0].vlan.id: missing; write a VLAN id"),
         (
             "[{name: a, type: vlan, bridge: {}}]",
