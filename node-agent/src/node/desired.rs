@@ -142,7 +142,7 @@ pub(crate) struct Route {
     pub(crate) gateway: Option<IpAddr>,
     pub(crate) interface: Option<String>,
     pub(crate) metric: Option<u32>,
-    /// `None` for the main table (254).
+    /// `None` for the main table (254), or for every table if it must not be there.
     pub(crate) table: Option<u32>,
     /// Share among next hops to the same destination, 1 to 256.
     pub(crate) weight: Option<u16>,

@@ -145,7 +145,7 @@ pub(crate) fn scope(desired: &Desired) -> Scope {
     }
     for route in &desired.routes {
         scope.names.extend(route.interface.clone());
-        let table = route.table.unwrap_or(MAIN_TABLE);
+        let table = if route.absent { route.table } else { Some(route.table.unwrap_or(MAIN_TABLE)) };
         let families = match route.destination {
             Some(destination) => vec![destination.addr().is_ipv4()],
             None => vec![true, false],

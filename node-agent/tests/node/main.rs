@@ -29,6 +29,7 @@ mod port_addresses;
 mod reaching;
 mod restarting;
 mod router;
+mod routes;
 mod scene;
 mod set_aside;
 mod slow_disk;

@@ -30,7 +30,6 @@ use super::follow::Known;
 use super::objects::{Head, NetworkState, ObjectMeta, Resource};
 use crate::cluster::backoff;
 use crate::health::Health;
-use crate::node::marker::ROUTE_PROTOCOL;
 use crate::node::{described, nmstate_lock, observed};
 
 /// Between two writes.
@@ -47,9 +46,7 @@ const LOOK: Duration = Duration::from_secs(5);
 const BURST: Duration = Duration::from_secs(1);
 /// Pause before a kind that the server lacks is looked for again.
 const ABSENT: Duration = Duration::from_secs(60);
-/// Routes of people, DHCP clients and this agent (`RTPROT_BOOT`, `_STATIC`, `_DHCP`): those of routing daemons change all the
-/// time, and thousands of them make an object that etcd refuses.
-const CONFIGURED: [u8; 4] = [3, 4, 16, ROUTE_PROTOCOL];
+/// Routes in it at most: thousands of them make an object that etcd refuses.
 const MOST_ROUTES: usize = 1000;
 /// What wrote it, in the field for the version of kubernetes-nmstate's library.
 const VERSION: &str = concat!("octavia-bridge-agent ", env!("CARGO_PKG_VERSION"));
@@ -247,7 +244,7 @@ async fn read() -> anyhow::Result<Value> {
         runtime.block_on(async {
             let netlink = Netlink::open().await?;
             let mut observed = observed::read(&netlink).await.context("read the present state")?;
-            observed.routes.retain(|route| CONFIGURED.contains(&route.protocol));
+            observed.routes.retain(observed::Route::is_configured);
             observed.routes.truncate(MOST_ROUTES);
             Ok(described::state(&observed))
         })

@@ -13,6 +13,10 @@ use crate::node::marker;
 const UNIVERSE: u8 = 0;
 const LINK: u8 = 253;
 
+/// Origins of routes that stay until they are removed: people, programs on their behalf, DHCP clients (`RTPROT_BOOT`, `_STATIC`,
+/// `_DHCP`) and this agent.
+const CONFIGURED: [u8; 4] = [3, 4, 16, marker::ROUTE_PROTOCOL];
+
 /// A unicast route that somebody configured.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -65,6 +69,11 @@ type Attribute = (u16, Vec<u8>);
 impl Route {
     pub(crate) fn is_ours(&self) -> bool {
         self.protocol == marker::ROUTE_PROTOCOL
+    }
+
+    /// Whether it is not a routing daemon's, which comes and goes as that thinks fit.
+    pub(crate) fn is_configured(&self) -> bool {
+        CONFIGURED.contains(&self.protocol)
     }
 
     /// It is taken by some packets to its destination only, so that it is none that a policy could mean.

@@ -19,8 +19,9 @@ pub(crate) struct Scope {
     pub(crate) names: BTreeSet<String>,
     /// Links whose ports matter, since the link may have to go.
     pub(crate) ports_of: BTreeSet<String>,
-    /// Routing tables of which every route matters; of others those by the links here. None, and no route does.
-    pub(crate) tables: BTreeSet<(u32, bool)>,
+    /// Routing tables of which every route matters, `None` for every table, and whether those of IPv4; of others the routes by
+    /// the links here. Empty, and no route does.
+    pub(crate) tables: BTreeSet<(Option<u32>, bool)>,
     /// Links whose addresses matter.
     pub(crate) addresses_of: BTreeSet<String>,
     /// All that steps could have to do with: addresses, routes, ports and VLANs of the links here, whatever the above
@@ -104,8 +105,11 @@ async fn some(netlink: &Netlink, scope: &Scope) -> nl::Result<Option<Observed>> 
         found.first_link(route).is_none() && addresses.iter().any(is_here)
     });
     for (table, v4) in &scope.tables {
+        if table.is_some() && scope.tables.contains(&(None, *v4)) {
+            continue;
+        }
         let family = Some(if *v4 { Family::V4 } else { Family::V6 });
-        let mut others = netlink.routes(&RouteFilter { family, table: Some(*table), link: None }).await?;
+        let mut others = netlink.routes(&RouteFilter { family, table: *table, link: None }).await?;
         others.retain(|route| found.first_link(route).is_none() && !sourced.contains(route));
         routes.append(&mut others);
     }

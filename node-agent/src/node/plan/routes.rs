@@ -2,30 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry::{Occupied, Vacant};
+use std::net::IpAddr;
 
 use super::{Planner, Step};
 use crate::node::desired;
 use crate::node::marker;
-use crate::node::observed::{Hop, MAIN_TABLE, Route};
+use crate::node::observed::{Hop, Route};
 
 impl Planner<'_> {
     pub(super) fn routes(&mut self) {
         let desired = self.desired;
-        for entry in desired.routes.iter().filter(|entry| entry.absent) {
-            for route in
-                self.model.routes.iter().filter(|route| matches(entry, route)).cloned().collect::<Vec<_>>()
-            {
-                self.step(Step::RemoveRoute(route));
-            }
-        }
         let wanted = wanted(&desired.routes);
-        // A changed route: ours to the same destination that is not wanted as it is.
-        let stale = |route: &&Route| {
-            route.is_ours()
-                && wanted.iter().any(|other| same_place(other, route))
-                && !wanted.iter().any(|w| same(w, route))
-        };
-        for route in self.model.routes.iter().filter(stale).cloned().collect::<Vec<_>>() {
+        let to_go = |route: &&Route| is_to_go(&desired.routes, &wanted, route);
+        for route in self.model.routes.iter().filter(to_go).cloned().collect::<Vec<_>>() {
             self.step(Step::RemoveRoute(route));
         }
         for route in &wanted {
@@ -59,8 +48,8 @@ impl Planner<'_> {
     }
 }
 
-/// The routes that are wanted. Entries with a weight and the same destination are one route with several
-/// next hops.
+/// The routes that are wanted. Entries with a weight and the same destination are one route with several next hops. So are
+/// those of IPv6 with a gateway: the kernel makes one of such routes (`rt6_qualify_for_ecmp`).
 fn wanted(entries: &[desired::Route]) -> Vec<Route> {
     let mut routes: Vec<Route> = Vec::new();
     // Where those with a weight are.
@@ -73,7 +62,8 @@ fn wanted(entries: &[desired::Route]) -> Vec<Route> {
             weight: entry.weight.unwrap_or(1),
             onlink: false,
         };
-        if entry.weight.is_some() {
+        let is_v6 = matches!(entry.gateway, Some(IpAddr::V6(_))) && !place.0.addr().is_ipv4();
+        if entry.weight.is_some() || is_v6 {
             match shared.entry(place) {
                 Occupied(number) => {
                     routes[*number.get()].hops.push(hop);
@@ -100,10 +90,21 @@ fn wanted(entries: &[desired::Route]) -> Vec<Route> {
     routes
 }
 
-/// Whether a route is to be gone: listed as absent, or ours and to be another one.
+/// Whether a route is listed as absent, or ours and to be another one. Those of routing daemons are not meant.
 pub(super) fn is_unwanted(entries: &[desired::Route], route: &Route) -> bool {
+    is_listed(entries, &wanted(entries), route)
+}
+
+fn is_listed(entries: &[desired::Route], wanted: &[Route], route: &Route) -> bool {
     let absent = entries.iter().any(|entry| entry.absent && matches(entry, route));
-    absent || (route.is_ours() && wanted(entries).iter().any(|other| same_place(other, route)))
+    (absent && route.is_configured())
+        || (route.is_ours() && wanted.iter().any(|other| same_place(other, route)))
+}
+
+/// Whether a route has to be removed. One that is wanted as it is never has: `absent` without a gateway and a new gateway to
+/// the same destination are how a policy of nmstate changes a route.
+fn is_to_go(entries: &[desired::Route], wanted: &[Route], route: &Route) -> bool {
+    is_listed(entries, wanted, route) && !wanted.iter().any(|other| same(other, route))
 }
 
 fn same_place(one: &Route, other: &Route) -> bool {
@@ -123,8 +124,7 @@ fn same(wanted: &Route, now: &Route) -> bool {
         && wanted.hops.iter().all(|one| now.hops.iter().any(|other| hop(one, other)))
 }
 
-/// What an entry to be absent does not state matches anything, but for the table, which is the main one:
-/// "remove the default route" is not meant for every VRF.
+/// What an entry to be absent does not state matches anything, its table as well.
 pub(super) fn matches(entry: &desired::Route, route: &Route) -> bool {
     let hop = |hop: &Hop| {
         entry.interface.as_ref().is_none_or(|link| *link == hop.link)
@@ -132,6 +132,6 @@ pub(super) fn matches(entry: &desired::Route, route: &Route) -> bool {
     };
     entry.destination.is_none_or(|destination| destination == route.destination)
         && entry.metric.is_none_or(|metric| metric == route.metric)
-        && entry.table.unwrap_or(MAIN_TABLE) == route.table
+        && entry.table.is_none_or(|table| table == route.table)
         && route.hops.iter().any(hop)
 }

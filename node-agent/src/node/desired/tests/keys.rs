@@ -91,6 +91,15 @@ fn keys_of_a_route() {
     assert_eq!(route("table-id: 0").table, None);
     assert_eq!(route("weight: 200").weight, Some(200));
     assert!(route("state: absent").absent);
+    assert_eq!(route("state: absent").table, None);
+    assert_eq!(route("state: absent, table-id: 0").table, Some(254));
+    assert_eq!(route("next-hop-address: 0.0.0.0").gateway, None);
+    assert_eq!(
+        refuse(
+            "routes: {config: [{destination: 10.0.0.0/8, next-hop-interface: a, next-hop-address: 224.0.0.9}]}"
+        ),
+        ["routes.config[0].next-hop-address: 224.0.0.9 is a multicast address, which no router has"]
+    );
 }
 
 #[test]

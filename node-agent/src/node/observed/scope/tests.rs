@@ -53,7 +53,7 @@ async fn compare() {
     let netlink = Netlink::open().await.unwrap();
     let mut whole = read(&netlink).await.unwrap();
     let names: BTreeSet<String> = ["octbr", "enp6s0", "missing"].map(Into::into).into();
-    let tables = BTreeSet::from([(11, true)]);
+    let tables = BTreeSet::from([(Some(11), true)]);
     let scope = Scope { names, tables, whole: true, ..Scope::default() };
     let part = read_scope(&netlink, &scope).await.unwrap();
 

@@ -293,6 +293,22 @@ fn weighted_entries_are_one_route_and_a_changed_route_replaces_ours_only() {
     assert_eq!(checked(&other, &with_two).unwrap().steps.len(), 1, "an administrator's route stays");
     let absent = want("routes: {config: [{state: absent, destination: 10.8.0.0/16}]}");
     assert_eq!(checked(&absent, &with_two).unwrap().steps.len(), 1);
+    // nmstate's way to replace a route.
+    let replaced = config(&["{state: absent, destination: 10.8.0.0/16}".to_owned(), route("10.0.0.3", "")]);
+    let plan = checked(&replaced, &with_two).unwrap();
+    assert_eq!(
+        words(&plan),
+        [
+            "remove the route 10.8.0.0/16 via 10.0.0.1 dev enp6s0 via 10.0.0.2 dev enp6s0 metric 0 table 254",
+            "add the route 10.8.0.0/16 via 10.0.0.3 dev enp6s0 metric 0 table 254"
+        ]
+    );
+    assert_eq!(checked(&replaced, &after(&with_two, &plan)).unwrap().steps.len(), 0);
+    // In whatever table.
+    with_two.routes[0].table = 10;
+    assert_eq!(checked(&absent, &with_two).unwrap().steps.len(), 1);
+    let of_main = want("routes: {config: [{state: absent, destination: 10.8.0.0/16, table-id: 0}]}");
+    assert_eq!(checked(&of_main, &with_two).unwrap().steps.len(), 0);
     assert_eq!(checked(&want("interfaces: []"), &with_two).unwrap().steps.len(), 0);
 }
 
