@@ -1,0 +1,146 @@
+//! Two nodes with the operators' pods, a compute node with an amphora, and OVN on all three.
+
+use std::fs;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use octavia_bridge_tests::agent::{Keeper, POLICY};
+use octavia_bridge_tests::changes::until;
+use octavia_bridge_tests::{Agent, Lab, Namespace, Node};
+use tempfile::TempDir;
+
+use crate::addresses::{AMPHORA, AMPHORA_V6, TENANT_ROUTER, TENANT_ROUTER_V6};
+use crate::central::Central;
+use crate::chassis::Chassis;
+use crate::pods::{Attached, HEALTH_MANAGER, ROLES, RSYSLOG, network, without_offload};
+use crate::programs::{Daemon, Programs};
+
+/// For what takes seconds; the machine may be busy.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// What Neutron's DHCP gives: a tunnel's header is 58 bytes long.
+const TENANT_MTU: u16 = 1442;
+
+/// A node whose `octbr` the agent made from a policy.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    _keeper: Keeper,
+    /// In the order of [`ROLES`].
+    pub(crate) pods: Vec<Attached>,
+    pub(crate) chassis: Chassis,
+}
+
+/// All of it.
+#[derive(Debug)]
+pub(crate) struct Cloud {
+    pub(crate) workers: [Worker; 2],
+    pub(crate) amphora: Node,
+    central: Central,
+    compute: Chassis,
+    _hosts: [Node; 2],
+    _folder: TempDir,
+    // Last, as fields are dropped in order: its folder has the nodes' files.
+    _lab: Lab,
+}
+
+impl Cloud {
+    /// Builds it, and waits until the router has a way to the amphora.
+    pub(crate) fn build() -> Self {
+        let lab = Lab::new();
+        let folder = TempDir::with_prefix_in("ovn-", "/run").expect("create OVN's folder in /run");
+        let programs = Programs::new(folder.path());
+        let central = Central::start(programs.within("central"));
+        let tunnels = lab.node("tunnels");
+        tunnels.ip("link add tunnels type bridge");
+        tunnels.ip("link set tunnels up");
+
+        let nodes = ["node1", "node2"].map(|name| lab.node(name));
+        lab.trunk(&nodes[0], &nodes[1]);
+        let mut number = 0;
+        let workers = nodes.map(|node| {
+            number += 1;
+            worker(&node, number, &programs, &central, &tunnels)
+        });
+        let (amphora, host) = (lab.node("amphora"), lab.node("compute"));
+        let mut compute = Chassis::new(programs.within("compute"), "compute", 3, &central.remote());
+        compute.start(&host, &tunnels);
+        boot_amphora(&amphora, &host, &programs);
+        compute.plug("amphora", "amphora");
+        until(PATIENCE, "three chassis register", || central.chassis().len() == 3);
+        central.make_networks(workers.each_ref().map(|worker| worker.chassis.name.as_str()));
+        central.wait();
+        Self { workers, amphora, central, compute, _hosts: [tunnels, host], _folder: folder, _lab: lab }
+    }
+
+    /// Pods that talk to amphorae.
+    pub(crate) fn controllers(&self) -> impl Iterator<Item = &Attached> {
+        self.workers.iter().flat_map(|worker| &worker.pods[1..])
+    }
+
+    /// The pods of a role, one on each node.
+    pub(crate) fn pods_of(&self, role: &str) -> [&Attached; 2] {
+        let index = ROLES.iter().position(|known| *known == role).expect("a role");
+        self.workers.each_ref().map(|worker| &worker.pods[index])
+    }
+
+    /// What OVN's daemons complain of, for people who look for the cause of a failure.
+    pub(crate) fn complaints(&self) -> Vec<String> {
+        let mut lines: Vec<String> = self.central.daemons.iter().flat_map(Daemon::complaints).collect();
+        for chassis in self.workers.iter().map(|worker| &worker.chassis).chain([&self.compute]) {
+            lines.extend(chassis.complaints());
+        }
+        lines
+    }
+}
+
+fn worker(node: &Node, number: usize, programs: &Programs, central: &Central, tunnels: &Node) -> Worker {
+    node.ip("link set lo up");
+    fs::create_dir_all(node.data_dir()).expect("create the agent's folder");
+    let agent = Agent::beside_plugin(node);
+    let keeper = agent.keep(POLICY);
+    until(PATIENCE, "the agent makes octbr", || node.ports("octbr") == ["enp6s0"]);
+    let conf = network(number - 1);
+    let mut pods = Vec::new();
+    for role in ROLES {
+        let pod = Attached::new(node, &format!("{role}-{number}"), &conf, programs);
+        pods.push(pod.with_aliases(&predictable(role, number)));
+    }
+    let name = format!("gateway{number}");
+    let mut chassis = Chassis::new(programs.within(&name), &name, number, &central.remote());
+    chassis.start(&pods[0].pod, tunnels);
+    chassis.map_provider();
+    Worker { _keeper: keeper, pods, chassis }
+}
+
+/// A namespace instead of a virtual machine, configured as by Neutron's DHCP.
+fn boot_amphora(amphora: &Node, host: &Namespace, programs: &Programs) {
+    let mac = Central::amphora_mac();
+    host.ip(&format!(
+        "link add amphora type veth peer name eth0 address {mac} netns {}",
+        amphora.path().display()
+    ));
+    host.ip("link set amphora up");
+    for words in [
+        format!("link set eth0 mtu {TENANT_MTU} up"),
+        format!("addr add {AMPHORA}/16 dev eth0"),
+        format!("addr add {AMPHORA_V6}/64 dev eth0 nodad"),
+        format!("route add 172.23.0.0/24 via {TENANT_ROUTER}"),
+        format!("route add fd00:eeee::/64 via {TENANT_ROUTER_V6}"),
+    ] {
+        amphora.ip(&words);
+    }
+    without_offload(amphora, "eth0", programs);
+}
+
+/// The operator's predictable addresses of a node: its health manager's, and its rsyslog pod's.
+fn predictable(role: &str, number: usize) -> Vec<IpAddr> {
+    let place = match role {
+        HEALTH_MANAGER => 2 * number - 2,
+        RSYSLOG => 2 * number - 1,
+        _ => return Vec::new(),
+    };
+    let [v4, v6] = [97 + place, 0x8b + place];
+    [format!("172.23.0.{v4}"), format!("fd00:eeee::{v6:x}")]
+        .iter()
+        .map(|text| text.parse().expect("an address"))
+        .collect()
+}
