@@ -12,7 +12,7 @@ use crate::traffic::{datagram, exchange};
 /// The amphora's API.
 const API: u16 = 9443;
 /// Where health managers get heartbeats, and rsyslog logs.
-const HEARTBEATS: u16 = 5555;
+pub(crate) const HEARTBEATS: u16 = 5555;
 const LOGS: u16 = 514;
 /// Bytes of what is to be more than any buffer on the way.
 const MUCH: usize = 3_000_000;

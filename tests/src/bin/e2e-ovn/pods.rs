@@ -1,4 +1,5 @@
-//! Pods with the interface `octavia`, attached as multus attaches them.
+//! Pods with the interface `octavia`, attached as multus attaches them: the operators' ones by our plugin, and one by the reference
+//! plugin to compare with.
 
 use std::net::IpAddr;
 
@@ -19,10 +20,13 @@ pub(crate) const RSYSLOG: &str = "octavia-rsyslog";
 /// A pod with its addresses, the documented network's first.
 #[derive(Debug)]
 pub(crate) struct Attached {
+    name: String,
     pub(crate) pod: Pod,
     pub(crate) addresses: Vec<IpAddr>,
     /// What the pod's init container gives it besides: its predictable address of each family.
     aliases: Vec<IpAddr>,
+    host_link: String,
+    conf: Value,
 }
 
 impl Attached {
@@ -35,7 +39,8 @@ impl Attached {
         let outcome = run(pod.add(conf), name, conf);
         let result = outcome.attached();
         without_offload(&pod, INTERFACE, programs);
-        Self { pod, addresses: result.ips(), aliases: Vec::new() }
+        let (addresses, host_link) = (result.ips(), result.host_link().to_owned());
+        Self { name: name.to_owned(), pod, addresses, aliases: Vec::new(), host_link, conf: conf.clone() }
     }
 
     /// The same with predictable addresses, which nothing announces.
@@ -52,6 +57,21 @@ impl Attached {
     /// Where the amphora finds it: the predictable address, or else the pod's own.
     pub(crate) fn known_as(&self, family: usize) -> IpAddr {
         *self.aliases.get(family).unwrap_or(&self.addresses[family])
+    }
+
+    /// The host's end of its pair.
+    pub(crate) fn host_link(&self) -> &str {
+        &self.host_link
+    }
+
+    /// Ends the pod as a kubelet does, and makes it anew in another namespace.
+    #[must_use]
+    pub(crate) fn again(self, programs: &Programs) -> Self {
+        run(self.pod.del(&self.conf), &self.name, &self.conf).silent_success();
+        let Self { name, pod, conf, aliases, .. } = self;
+        let node = pod.node().clone();
+        drop(pod);
+        Self::new(&node, &name, &conf, programs).with_aliases(&aliases)
     }
 }
 
@@ -78,4 +98,15 @@ pub(crate) fn network(node: usize) -> Value {
         "ipRanges": [{"range": "fd00:eeee::/64", "range_start": "fd00:eeee::30", "range_end": "fd00:eeee::70", "exclude": others[1]}],
         "routes": [tenant("172.24.0.0/16", ROUTER), tenant("fd00:ffff::/64", ROUTER_V6)],
     }}))
+}
+
+/// A network of the reference plugin on the same bridge, with one address.
+pub(crate) fn reference(address: &str) -> Value {
+    json!({
+        "cniVersion": "0.3.1", "name": "reference", "type": "bridge", "bridge": "octbr",
+        "ipam": {
+            "type": "static", "addresses": [{"address": format!("{address}/24")}],
+            "routes": [{"dst": "172.24.0.0/16", "gw": ROUTER}],
+        },
+    })
 }

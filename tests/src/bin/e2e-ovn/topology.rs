@@ -23,7 +23,9 @@ const TENANT_MTU: u16 = 1442;
 /// A node whose `octbr` the agent made from a policy.
 #[derive(Debug)]
 pub(crate) struct Worker {
-    _keeper: Keeper,
+    pub(crate) node: Node,
+    pub(crate) agent: Agent,
+    pub(crate) keeper: Keeper,
     /// In the order of [`ROLES`].
     pub(crate) pods: Vec<Attached>,
     pub(crate) chassis: Chassis,
@@ -34,6 +36,7 @@ pub(crate) struct Worker {
 pub(crate) struct Cloud {
     pub(crate) workers: [Worker; 2],
     pub(crate) amphora: Node,
+    pub(crate) programs: Programs,
     central: Central,
     compute: Chassis,
     _hosts: [Node; 2],
@@ -68,7 +71,16 @@ impl Cloud {
         until(PATIENCE, "three chassis register", || central.chassis().len() == 3);
         central.make_networks(workers.each_ref().map(|worker| worker.chassis.name.as_str()));
         central.wait();
-        Self { workers, amphora, central, compute, _hosts: [tunnels, host], _folder: folder, _lab: lab }
+        Self {
+            workers,
+            amphora,
+            programs,
+            central,
+            compute,
+            _hosts: [tunnels, host],
+            _folder: folder,
+            _lab: lab,
+        }
     }
 
     /// Pods that talk to amphorae.
@@ -108,7 +120,7 @@ fn worker(node: &Node, number: usize, programs: &Programs, central: &Central, tu
     let mut chassis = Chassis::new(programs.within(&name), &name, number, &central.remote());
     chassis.start(&pods[0].pod, tunnels);
     chassis.map_provider();
-    Worker { _keeper: keeper, pods, chassis }
+    Worker { node: node.clone(), agent, keeper, pods, chassis }
 }
 
 /// A namespace instead of a virtual machine, configured as by Neutron's DHCP.

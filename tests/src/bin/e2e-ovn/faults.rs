@@ -1,0 +1,137 @@
+//! Faults, and how long a listening pod hears nothing of its amphora. A pod of the reference plugin listens beside it.
+
+use std::net::UdpSocket;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use octavia_bridge_tests::agent::POLICY;
+use octavia_bridge_tests::changes::until;
+use octavia_bridge_tests::table::line;
+
+use crate::addresses::AMPHORA;
+use crate::heartbeats::{Ear, Heart};
+use crate::pods::{Attached, HEALTH_MANAGER, reference};
+use crate::topology::Cloud;
+
+/// The reference plugin's pod, outside all pools.
+const REFERENCE: &str = "172.23.0.200";
+/// How long what comes back at all may take; the machine may be busy.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a pod of the reference plugin is waited for.
+const WATCHED: Duration = Duration::from_secs(4);
+/// How long all goes on when all is well, so that a later silence shows.
+const AFTER: Duration = Duration::from_millis(500);
+/// Until a daemon that was killed is started again, by what supervises it.
+const RESTART: Duration = Duration::from_secs(1);
+
+/// The cloud with its listeners: a health manager on the gateway's node, a pod of the reference plugin beside it, and a health
+/// manager on the other node.
+struct Scene<'a> {
+    cloud: &'a mut Cloud,
+    reference: Option<Attached>,
+    ours: Ear,
+    theirs: Ear,
+    other: Ear,
+    is_well: bool,
+    is_met: bool,
+}
+
+/// Makes the faults one after another, and prints the longest silence of each. Returns whether pods were heard of again after each,
+/// and whether all targets were met.
+pub(crate) fn all(cloud: &mut Cloud) -> (bool, bool) {
+    let pod = Attached::new(&cloud.workers[0].node, "reference", &reference(REFERENCE), &cloud.programs);
+    let [near, far] = cloud.pods_of(HEALTH_MANAGER);
+    let listeners = [near, &pod, far];
+    let [ours, theirs, other] = listeners.map(|listener| Ear::new(&listener.pod, listener.addresses[0]));
+    let addresses = listeners.map(|listener| listener.addresses[0]);
+    let _heart = Heart::start(&cloud.amphora, AMPHORA.parse().expect("an address"), addresses.to_vec());
+    let mut scene = Scene { cloud, reference: Some(pod), ours, theirs, other, is_well: true, is_met: true };
+    line("");
+    line(&format!(
+        "{:48}  {:>8}  {:>15}  {:>10}  {:>8}",
+        "longest silence, heartbeats every 20 ms", "ours", "reference", "other node", "target"
+    ));
+    scene.measure("pod made anew with its address", 300, Scene::remake_pods);
+    scene.measure("octbr deleted, with the gateway's port", 500, |scene| {
+        scene.cloud.workers[0].node.ip("link del octbr");
+    });
+    scene.measure("agent killed, started 1 s later", 200, |scene| scene.restart_agent(Signal::SIGKILL));
+    scene.measure("agent upgraded: ended, the next started 1 s later", 200, |scene| {
+        scene.restart_agent(Signal::SIGTERM);
+    });
+    (scene.is_well, scene.is_met)
+}
+
+impl Scene<'_> {
+    /// Prints the longest silence around a fault.
+    fn measure(&mut self, name: &str, target: u64, fault: impl FnOnce(&mut Self)) {
+        self.put_reference_back();
+        let start = Instant::now();
+        until(PATIENCE, "all listeners hear the amphora before the fault", || {
+            [&self.ours, &self.theirs, &self.other].iter().all(|ear| ear.hears(start))
+        });
+        let began = Instant::now();
+        fault(self);
+        let ended = Instant::now();
+        let wait = |limit: Duration, ears: &[&Ear]| {
+            while ended.elapsed() < limit && !ears.iter().all(|ear| ear.hears(ended)) {
+                thread::sleep(Duration::from_millis(5));
+            }
+            ears.iter().all(|ear| ear.hears(ended))
+        };
+        let is_back = wait(PATIENCE, &[&self.ours, &self.other]);
+        let is_theirs_back = wait(WATCHED, &[&self.theirs]);
+        thread::sleep(AFTER);
+        let now = Instant::now();
+        let [ours, theirs, other] =
+            [&self.ours, &self.theirs, &self.other].map(|ear| ear.silence(began, now));
+        let target = Duration::from_millis(target);
+        self.is_well &= is_back;
+        self.is_met &= is_back && ours <= target;
+        let theirs = if is_theirs_back { seconds(theirs) } else { format!("never in {}", seconds(theirs)) };
+        let ours_shown = if is_back { seconds(ours) } else { "NEVER".to_owned() };
+        let verdict = if ours <= target { "met" } else { "missed" };
+        line(&format!(
+            "{name:48}  {ours_shown:>8}  {theirs:>15}  {:>10}  <= {:.1} s {verdict}",
+            seconds(other),
+            target.as_secs_f64()
+        ));
+    }
+
+    /// The health manager and the reference plugin's pod, one after another.
+    fn remake_pods(&mut self) {
+        let pods = &mut self.cloud.workers[0].pods;
+        self.ours.close();
+        let new = pods.remove(1).again(&self.cloud.programs);
+        self.ours.listen(&new.pod);
+        pods.insert(1, new);
+        self.theirs.close();
+        if let Some(old) = self.reference.take() {
+            let new = old.again(&self.cloud.programs);
+            self.theirs.listen(&new.pod);
+            self.reference = Some(new);
+        }
+    }
+
+    /// What an administrator would do for the reference plugin's pod: its port back into the bridge, and a word from the pod, by
+    /// which the router learns its MAC address.
+    fn put_reference_back(&self) {
+        let Some(reference) = &self.reference else { return };
+        reference.pod.node().ip(&format!("link set {} master octbr", reference.host_link()));
+        let socket = reference.pod.run(|| UdpSocket::bind((REFERENCE, 0))).expect("open a socket");
+        let _sent = socket.send_to(b"here I am", (AMPHORA, 9));
+    }
+
+    /// Ends the agent of the gateway's node by a signal, and starts it again.
+    fn restart_agent(&mut self, signal: Signal) {
+        let worker = &mut self.cloud.workers[0];
+        worker.keeper.signal(signal);
+        thread::sleep(RESTART);
+        worker.keeper = worker.agent.keep(POLICY);
+    }
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.2} s", time.as_secs_f64())
+}
