@@ -33,6 +33,19 @@ impl Central {
         format!("unix:{}", self.programs.file(SOCKET))
     }
 
+    /// The name of the chassis that has the router's outer port; empty while none has it.
+    pub(crate) fn gateway(&self) -> String {
+        let find = ["--bare", "--columns=chassis", "find", "Port_Binding", "logical_port=cr-lrp-provider"];
+        match self.programs.ask("ovn-sbctl", SOCKET, &find) {
+            chassis if chassis.is_empty() => chassis,
+            chassis => self.programs.ask(
+                "ovn-sbctl",
+                SOCKET,
+                &["--if-exists", "--bare", "get", "Chassis", &chassis, "name"],
+            ),
+        }
+    }
+
     /// One transaction of commands in the northbound database.
     pub(crate) fn north(&self, commands: &[&[&str]]) -> String {
         self.programs.ask("ovn-nbctl", SOCKET, &commands.join(&"--"))

@@ -1,8 +1,10 @@
 //! An Open vSwitch with its ovn-controller: in an Open vSwitch pod, or on a compute node.
 
+use octavia_bridge_tests::changes::until;
 use octavia_bridge_tests::{Namespace, Node};
 
-use crate::programs::{Daemon, Programs};
+use crate::programs::{Daemon, PATIENCE, Programs};
+use crate::topology::{TUNNELS, plug};
 
 /// The socket of the chassis' database.
 const SOCKET: &str = "db.sock";
@@ -58,15 +60,9 @@ impl Chassis {
 
     /// Starts Open vSwitch in a namespace that has a cable to the network of the tunnels, and ovn-controller beside it: that one
     /// needs no network, and lives on when the namespace ends.
-    pub(crate) fn start(&mut self, place: &Namespace, tunnels: &Node) {
-        tunnels.ip(&format!(
-            "link add {} type veth peer name {TUNNEL} netns {}",
-            self.name,
-            place.path().display()
-        ));
-        tunnels.ip(&format!("link set {} master tunnels up", self.name));
+    pub(crate) fn start(&mut self, place: &Namespace, switch: &Node) {
+        plug(switch, TUNNELS, &self.name, (place, TUNNEL));
         place.ip("link set lo up");
-        place.ip(&format!("link set {TUNNEL} up"));
         let database = format!("unix:{}", self.programs.file(SOCKET));
         self.switch =
             Some(self.programs.start(Some(place), "ovs-vswitchd", &[&database, "--disable-system"]));
@@ -86,11 +82,23 @@ impl Chassis {
         self.vsctl(&[&["--may-exist", "add-br", "br-phy"], &options[..]].concat());
         let integration = ["--", "set", "bridge", "br-int", "datapath_type=netdev", "fail_mode=secure"];
         self.vsctl(&[&["--may-exist", "add-br", "br-int"], &integration[..]].concat());
+        // A database that has the bridge already gives ovs-vsctl nothing to wait for.
+        until(PATIENCE, "Open vSwitch makes br-phy", || place.link("br-phy").is_some());
         place.ip(&format!("addr add {}/24 dev br-phy", self.tunnel_address));
         place.ip("link set br-phy up");
         if self.controller.is_none() {
             self.controller = Some(self.programs.start(None, "ovn-controller", &[&database]));
         }
+    }
+
+    /// Ends Open vSwitch. To be called before its namespace ends, whose cable goes then.
+    pub(crate) fn stop(&mut self) {
+        self.switch = None;
+    }
+
+    /// Waits until the cable of an ended namespace is gone.
+    pub(crate) fn wait_until_unplugged(&self, switch: &Node) {
+        until(PATIENCE, "the kernel takes the cable away", || switch.link(&self.name).is_none());
     }
 
     /// The operator's job: br-octavia with the pod's interface, as the physical network `octavia`.

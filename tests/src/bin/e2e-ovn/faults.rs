@@ -11,8 +11,8 @@ use octavia_bridge_tests::table::line;
 
 use crate::addresses::AMPHORA;
 use crate::heartbeats::{Ear, Heart};
-use crate::pods::{Attached, HEALTH_MANAGER, reference};
-use crate::topology::Cloud;
+use crate::pods::{Attached, HEALTH_MANAGER, Template, reference};
+use crate::topology::{Cloud, Worker};
 
 /// The reference plugin's pod, outside all pools.
 const REFERENCE: &str = "172.23.0.200";
@@ -33,6 +33,8 @@ struct Scene<'a> {
     ours: Ear,
     theirs: Ear,
     other: Ear,
+    /// The gateway's Open vSwitch pod, while it is not there.
+    gone: Option<Template>,
     is_well: bool,
     is_met: bool,
 }
@@ -40,25 +42,50 @@ struct Scene<'a> {
 /// Makes the faults one after another, and prints the longest silence of each. Returns whether pods were heard of again after each,
 /// and whether all targets were met.
 pub(crate) fn all(cloud: &mut Cloud) -> (bool, bool) {
-    let pod = Attached::new(&cloud.workers[0].node, "reference", &reference(REFERENCE), &cloud.programs);
+    let (node, name) = (cloud.workers[0].node.clone(), "reference".to_owned());
+    let pod = Template { node, name, conf: reference(REFERENCE), aliases: Vec::new() }.start(&cloud.programs);
     let [near, far] = cloud.pods_of(HEALTH_MANAGER);
     let listeners = [near, &pod, far];
     let [ours, theirs, other] = listeners.map(|listener| Ear::new(&listener.pod, listener.addresses[0]));
     let addresses = listeners.map(|listener| listener.addresses[0]);
     let _heart = Heart::start(&cloud.amphora, AMPHORA.parse().expect("an address"), addresses.to_vec());
-    let mut scene = Scene { cloud, reference: Some(pod), ours, theirs, other, is_well: true, is_met: true };
+    let mut scene =
+        Scene { cloud, reference: Some(pod), ours, theirs, other, gone: None, is_well: true, is_met: true };
     line("");
-    line(&format!(
-        "{:48}  {:>8}  {:>15}  {:>10}  {:>8}",
-        "longest silence, heartbeats every 20 ms", "ours", "reference", "other node", "target"
-    ));
-    scene.measure("pod made anew with its address", 300, Scene::remake_pods);
-    scene.measure("octbr deleted, with the gateway's port", 500, |scene| {
-        scene.cloud.workers[0].node.ip("link del octbr");
+    let heads = ["gateway's node", "other node", "reference", "target"];
+    print("longest silence, heartbeats every 20 ms", heads);
+    scene.measure("listening pod made anew with its address", 300, Scene::remake_pods);
+    scene.measure("octbr deleted, with all pods' ports", 500, |scene| {
+        scene.gateway().node.ip("link del octbr");
+    });
+    scene.measure("uplink released from octbr", 500, |scene| {
+        scene.gateway().node.ip("link set enp6s0 nomaster");
+    });
+    scene.measure("uplink set down", 500, |scene| {
+        scene.gateway().node.ip("link set enp6s0 down");
+    });
+    scene.measure("cable of the gateway's node out for 2 s", 2500, |scene| {
+        scene.cloud.switch.ip("link set node1 down");
+        thread::sleep(Duration::from_secs(2));
+        scene.cloud.switch.ip("link set node1 up");
     });
     scene.measure("agent killed, started 1 s later", 200, |scene| scene.restart_agent(Signal::SIGKILL));
-    scene.measure("agent upgraded: ended, the next started 1 s later", 200, |scene| {
+    scene.measure("agent ended as for an upgrade, started 1 s later", 200, |scene| {
         scene.restart_agent(Signal::SIGTERM);
+    });
+    scene.measure("gateway's Open vSwitch pod made anew at once", 10_000, |scene| {
+        scene.end_gateway();
+        scene.start_gateway();
+    });
+    scene.measure("gateway's Open vSwitch pod deleted: failover", 5000, |scene| {
+        scene.end_gateway();
+        until(PATIENCE, "the other gateway has the router", || {
+            scene.cloud.central.gateway() == scene.cloud.workers[1].chassis.name
+        });
+    });
+    scene.measure("that pod back, until it is the gateway again", 10_000, |scene| {
+        scene.start_gateway();
+        scene.wait_for_gateway();
     });
     (scene.is_well, scene.is_met)
 }
@@ -67,6 +94,9 @@ impl Scene<'_> {
     /// Prints the longest silence around a fault.
     fn measure(&mut self, name: &str, target: u64, fault: impl FnOnce(&mut Self)) {
         self.put_reference_back();
+        if self.gone.is_none() {
+            self.wait_for_gateway();
+        }
         let start = Instant::now();
         until(PATIENCE, "all listeners hear the amphora before the fault", || {
             [&self.ours, &self.theirs, &self.other].iter().all(|ear| ear.hears(start))
@@ -88,27 +118,37 @@ impl Scene<'_> {
             [&self.ours, &self.theirs, &self.other].map(|ear| ear.silence(began, now));
         let target = Duration::from_millis(target);
         self.is_well &= is_back;
-        self.is_met &= is_back && ours <= target;
-        let theirs = if is_theirs_back { seconds(theirs) } else { format!("never in {}", seconds(theirs)) };
-        let ours_shown = if is_back { seconds(ours) } else { "NEVER".to_owned() };
-        let verdict = if ours <= target { "met" } else { "missed" };
-        line(&format!(
-            "{name:48}  {ours_shown:>8}  {theirs:>15}  {:>10}  <= {:.1} s {verdict}",
-            seconds(other),
-            target.as_secs_f64()
-        ));
+        let is_met = is_back && ours.max(other) <= target;
+        self.is_met &= is_met;
+        let shown = |silence, is_back| {
+            if is_back { seconds(silence) } else { format!("never in {}", seconds(silence)) }
+        };
+        let verdict = if is_met { "met" } else { "missed" };
+        print(
+            name,
+            [
+                &shown(ours, is_back),
+                &shown(other, is_back),
+                &shown(theirs, is_theirs_back),
+                &format!("<= {} {verdict}", seconds(target)),
+            ],
+        );
+    }
+
+    fn gateway(&mut self) -> &mut Worker {
+        &mut self.cloud.workers[0]
     }
 
     /// The health manager and the reference plugin's pod, one after another.
     fn remake_pods(&mut self) {
         let pods = &mut self.cloud.workers[0].pods;
         self.ours.close();
-        let new = pods.remove(1).again(&self.cloud.programs);
+        let new = pods.remove(1).end().start(&self.cloud.programs);
         self.ours.listen(&new.pod);
         pods.insert(1, new);
         self.theirs.close();
         if let Some(old) = self.reference.take() {
-            let new = old.again(&self.cloud.programs);
+            let new = old.end().start(&self.cloud.programs);
             self.theirs.listen(&new.pod);
             self.reference = Some(new);
         }
@@ -118,18 +158,45 @@ impl Scene<'_> {
     /// which the router learns its MAC address.
     fn put_reference_back(&self) {
         let Some(reference) = &self.reference else { return };
-        reference.pod.node().ip(&format!("link set {} master octbr", reference.host_link()));
+        reference.pod.node().ip(&format!("link set {} master octbr", reference.host_link));
         let socket = reference.pod.run(|| UdpSocket::bind((REFERENCE, 0))).expect("open a socket");
         let _sent = socket.send_to(b"here I am", (AMPHORA, 9));
     }
 
     /// Ends the agent of the gateway's node by a signal, and starts it again.
     fn restart_agent(&mut self, signal: Signal) {
-        let worker = &mut self.cloud.workers[0];
+        let worker = self.gateway();
         worker.keeper.signal(signal);
         thread::sleep(RESTART);
         worker.keeper = worker.agent.keep(POLICY);
     }
+
+    /// Open vSwitch of the gateway's node, its pod, and the pod's cables.
+    fn end_gateway(&mut self) {
+        let worker = &mut self.cloud.workers[0];
+        worker.chassis.stop();
+        let template = worker.pods.remove(0).end();
+        worker.chassis.wait_until_unplugged(&self.cloud.switch);
+        self.gone = Some(template);
+    }
+
+    /// Waits until the router's outer port is on the first node.
+    fn wait_for_gateway(&self) {
+        let first = &self.cloud.workers[0].chassis.name;
+        until(PATIENCE, "the first node's chassis is the gateway", || self.cloud.central.gateway() == *first);
+    }
+
+    fn start_gateway(&mut self) {
+        let Some(template) = self.gone.take() else { return };
+        let worker = &mut self.cloud.workers[0];
+        worker.pods.insert(0, template.start(&self.cloud.programs));
+        worker.chassis.start(&worker.pods[0].pod, &self.cloud.switch);
+    }
+}
+
+fn print(name: &str, cells: [&str; 4]) {
+    let [ours, other, theirs, target] = cells;
+    line(&format!("{name:48}  {ours:>14}  {other:>10}  {theirs:>15}  {target}"));
 }
 
 fn seconds(time: Duration) -> String {

@@ -17,67 +17,61 @@ pub(crate) const ROLES: [&str; 5] =
 pub(crate) const HEALTH_MANAGER: &str = "octavia-healthmanager";
 pub(crate) const RSYSLOG: &str = "octavia-rsyslog";
 
-/// A pod with its addresses, the documented network's first.
-#[derive(Debug)]
-pub(crate) struct Attached {
-    name: String,
-    pub(crate) pod: Pod,
-    pub(crate) addresses: Vec<IpAddr>,
-    /// What the pod's init container gives it besides: its predictable address of each family.
-    aliases: Vec<IpAddr>,
-    host_link: String,
-    conf: Value,
+/// What a pod is made of, again and again.
+#[derive(Debug, Clone)]
+pub(crate) struct Template {
+    pub(crate) node: Node,
+    pub(crate) name: String,
+    pub(crate) conf: Value,
+    /// What the pod's init container gives it besides: its predictable address of each family. Nothing announces them.
+    pub(crate) aliases: Vec<IpAddr>,
 }
 
-impl Attached {
+impl Template {
     /// Runs ADD in a new namespace.
     ///
     /// # Panics
     /// If the plugin fails.
-    pub(crate) fn new(node: &Node, name: &str, conf: &Value, programs: &Programs) -> Self {
-        let pod = node.pod(name);
-        let outcome = run(pod.add(conf), name, conf);
-        let result = outcome.attached();
+    pub(crate) fn start(self, programs: &Programs) -> Attached {
+        let pod = self.node.pod(&self.name);
+        let result = self.call(pod.add(&self.conf)).attached();
         without_offload(&pod, INTERFACE, programs);
-        let (addresses, host_link) = (result.ips(), result.host_link().to_owned());
-        Self { name: name.to_owned(), pod, addresses, aliases: Vec::new(), host_link, conf: conf.clone() }
-    }
-
-    /// The same with predictable addresses, which nothing announces.
-    #[must_use]
-    pub(crate) fn with_aliases(mut self, aliases: &[IpAddr]) -> Self {
-        for address in aliases {
+        for address in &self.aliases {
             let (length, nodad) = if address.is_ipv4() { (32, "") } else { (128, "nodad") };
-            self.pod.ip(&format!("addr add {address}/{length} dev {INTERFACE} {nodad}"));
+            pod.ip(&format!("addr add {address}/{length} dev {INTERFACE} {nodad}"));
         }
-        self.aliases = aliases.to_vec();
-        self
+        Attached { pod, addresses: result.ips(), host_link: result.host_link().to_owned(), template: self }
     }
 
-    /// Where the amphora finds it: the predictable address, or else the pod's own.
-    pub(crate) fn known_as(&self, family: usize) -> IpAddr {
-        *self.aliases.get(family).unwrap_or(&self.addresses[family])
-    }
-
-    /// The host's end of its pair.
-    pub(crate) fn host_link(&self) -> &str {
-        &self.host_link
-    }
-
-    /// Ends the pod as a kubelet does, and makes it anew in another namespace.
-    #[must_use]
-    pub(crate) fn again(self, programs: &Programs) -> Self {
-        run(self.pod.del(&self.conf), &self.name, &self.conf).silent_success();
-        let Self { name, pod, conf, aliases, .. } = self;
-        let node = pod.node().clone();
-        drop(pod);
-        Self::new(&node, &name, &conf, programs).with_aliases(&aliases)
+    /// Runs the plugin that the network names, as multus does.
+    fn call(&self, call: Call) -> Outcome {
+        let args = format!("IgnoreUnknown=true;K8S_POD_NAMESPACE=openstack;K8S_POD_NAME={}", self.name);
+        call.plugin(self.conf["type"].as_str().unwrap_or_default()).ifname(INTERFACE).args(&args).run()
     }
 }
 
-fn run(call: Call, name: &str, conf: &Value) -> Outcome {
-    let args = format!("IgnoreUnknown=true;K8S_POD_NAMESPACE=openstack;K8S_POD_NAME={name}");
-    call.plugin(conf["type"].as_str().unwrap_or_default()).ifname(INTERFACE).args(&args).run()
+/// A pod with its addresses, the documented network's first.
+#[derive(Debug)]
+pub(crate) struct Attached {
+    pub(crate) pod: Pod,
+    pub(crate) addresses: Vec<IpAddr>,
+    /// The host's end of its pair.
+    pub(crate) host_link: String,
+    template: Template,
+}
+
+impl Attached {
+    /// Where the amphora finds it: the predictable address, or else the pod's own.
+    pub(crate) fn known_as(&self, family: usize) -> IpAddr {
+        *self.template.aliases.get(family).unwrap_or(&self.addresses[family])
+    }
+
+    /// Ends the pod as a kubelet does.
+    #[must_use]
+    pub(crate) fn end(self) -> Template {
+        self.template.call(self.pod.del(&self.template.conf)).silent_success();
+        self.template
+    }
 }
 
 /// Frames leave complete: Open vSwitch in userspace passes on what the kernel left for a NIC to fill in.

@@ -14,7 +14,7 @@ const VARIABLE: &str = "OCTAVIA_BRIDGE_TEST_OVN";
 /// Where the packages have programs.
 const PLACES: [&str; 4] = ["usr/bin", "usr/sbin", "sbin", "usr/lib/openvswitch-switch"];
 /// How long a daemon may take. The machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A place of programs, with a directory for the sockets, databases and logs of those that work together.
 #[derive(Debug, Clone)]

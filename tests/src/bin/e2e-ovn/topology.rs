@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use octavia_bridge_tests::agent::{Keeper, POLICY};
 use octavia_bridge_tests::changes::until;
@@ -12,11 +11,12 @@ use tempfile::TempDir;
 use crate::addresses::{AMPHORA, AMPHORA_V6, TENANT_ROUTER, TENANT_ROUTER_V6};
 use crate::central::Central;
 use crate::chassis::Chassis;
-use crate::pods::{Attached, HEALTH_MANAGER, ROLES, RSYSLOG, network, without_offload};
-use crate::programs::{Daemon, Programs};
+use crate::pods::{Attached, HEALTH_MANAGER, ROLES, RSYSLOG, Template, network, without_offload};
+use crate::programs::{Daemon, PATIENCE, Programs};
 
-/// For what takes seconds; the machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The bridges of the switch.
+const TRUNK: &str = "trunk";
+pub(crate) const TUNNELS: &str = "tunnels";
 /// What Neutron's DHCP gives: a tunnel's header is 58 bytes long.
 const TENANT_MTU: u16 = 1442;
 
@@ -37,9 +37,11 @@ pub(crate) struct Cloud {
     pub(crate) workers: [Worker; 2],
     pub(crate) amphora: Node,
     pub(crate) programs: Programs,
-    central: Central,
+    pub(crate) central: Central,
     compute: Chassis,
-    _hosts: [Node; 2],
+    /// The network of the tunnels, and the trunk between the workers: two bridges of one switch.
+    pub(crate) switch: Node,
+    _host: Node,
     _folder: TempDir,
     // Last, as fields are dropped in order: its folder has the nodes' files.
     _lab: Lab,
@@ -52,35 +54,29 @@ impl Cloud {
         let folder = TempDir::with_prefix_in("ovn-", "/run").expect("create OVN's folder in /run");
         let programs = Programs::new(folder.path());
         let central = Central::start(programs.within("central"));
-        let tunnels = lab.node("tunnels");
-        tunnels.ip("link add tunnels type bridge");
-        tunnels.ip("link set tunnels up");
-
+        let switch = lab.node("switch");
+        for bridge in [TRUNK, TUNNELS] {
+            switch.ip(&format!("link add {bridge} type bridge"));
+            switch.ip(&format!("link set {bridge} up"));
+        }
         let nodes = ["node1", "node2"].map(|name| lab.node(name));
-        lab.trunk(&nodes[0], &nodes[1]);
+        for (node, name) in nodes.iter().zip(["node1", "node2"]) {
+            plug(&switch, TRUNK, name, (node, "enp6s0"));
+        }
         let mut number = 0;
         let workers = nodes.map(|node| {
             number += 1;
-            worker(&node, number, &programs, &central, &tunnels)
+            worker(&node, number, &programs, &central, &switch)
         });
         let (amphora, host) = (lab.node("amphora"), lab.node("compute"));
         let mut compute = Chassis::new(programs.within("compute"), "compute", 3, &central.remote());
-        compute.start(&host, &tunnels);
+        compute.start(&host, &switch);
         boot_amphora(&amphora, &host, &programs);
         compute.plug("amphora", "amphora");
         until(PATIENCE, "three chassis register", || central.chassis().len() == 3);
         central.make_networks(workers.each_ref().map(|worker| worker.chassis.name.as_str()));
         central.wait();
-        Self {
-            workers,
-            amphora,
-            programs,
-            central,
-            compute,
-            _hosts: [tunnels, host],
-            _folder: folder,
-            _lab: lab,
-        }
+        Self { workers, amphora, programs, central, compute, switch, _host: host, _folder: folder, _lab: lab }
     }
 
     /// Pods that talk to amphorae.
@@ -104,7 +100,7 @@ impl Cloud {
     }
 }
 
-fn worker(node: &Node, number: usize, programs: &Programs, central: &Central, tunnels: &Node) -> Worker {
+fn worker(node: &Node, number: usize, programs: &Programs, central: &Central, switch: &Node) -> Worker {
     node.ip("link set lo up");
     fs::create_dir_all(node.data_dir()).expect("create the agent's folder");
     let agent = Agent::beside_plugin(node);
@@ -113,14 +109,27 @@ fn worker(node: &Node, number: usize, programs: &Programs, central: &Central, tu
     let conf = network(number - 1);
     let mut pods = Vec::new();
     for role in ROLES {
-        let pod = Attached::new(node, &format!("{role}-{number}"), &conf, programs);
-        pods.push(pod.with_aliases(&predictable(role, number)));
+        let aliases = predictable(role, number);
+        let template =
+            Template { node: node.clone(), name: format!("{role}-{number}"), conf: conf.clone(), aliases };
+        pods.push(template.start(programs));
     }
     let name = format!("gateway{number}");
     let mut chassis = Chassis::new(programs.within(&name), &name, number, &central.remote());
-    chassis.start(&pods[0].pod, tunnels);
+    chassis.start(&pods[0].pod, switch);
     chassis.map_provider();
     Worker { node: node.clone(), agent, keeper, pods, chassis }
+}
+
+/// Joins a bridge of the switch by a cable to a machine: the ends have these names and are up, and the kernel knows it.
+pub(crate) fn plug(switch: &Node, bridge: &str, port: &str, (machine, link): (&Namespace, &str)) {
+    switch.ip(&format!("link add {port} type veth peer name {link} netns {}", machine.path().display()));
+    switch.ip(&format!("link set {port} master {bridge} up"));
+    machine.ip(&format!("link set {link} up"));
+    until(PATIENCE, "the cable has a carrier", || {
+        machine.expect_link(link).operational_state() == "UP"
+            && switch.expect_link(port).operational_state() == "UP"
+    });
 }
 
 /// A namespace instead of a virtual machine, configured as by Neutron's DHCP.
