@@ -7,12 +7,14 @@
 //! - `cluster`: the API server's side. `policies` follows policies and reports on them, `broker` gives addresses to the
 //!   plugin, `reclaim` frees addresses whose pods are gone.
 //! - `node`: the node's side. `desired`, `observed`, the `plan` between them, `apply`, and the kept `state`.
+//! - `attachments`: what the plugin recorded on this node, and whether it lives.
 //! - `others`: files by which other programs leave the links alone.
 //! - `plugin`: the CNI plugin's file in the container runtime's directory.
 //! - `health`: probes, readiness and metrics; `log`: the log on standard error; `data_dir`: the name of a directory.
 //!
 //! The program is a library so that fuzzers reach what it reads; nothing else is meant to use it.
 
+mod attachments;
 mod cluster;
 mod commands;
 mod data_dir;

@@ -28,9 +28,10 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
+use crate::attachments::Sandboxes;
 use crate::cluster::Cluster;
 use crate::cluster::pending::Pending;
-use crate::cluster::reclaim::{self, Pods, ReclaimApi, Sandboxes};
+use crate::cluster::reclaim::{self, Pods, ReclaimApi};
 use crate::health::{Health, Line, Requests};
 use crate::node::apply::Endpoint;
 use crate::socket::Socket;

@@ -25,7 +25,6 @@ mod pod;
 mod pods;
 mod proof;
 mod repair;
-mod sandbox;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -37,6 +36,7 @@ use octavia_bridge_ipam::kubernetes::{Store, Watching};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::attachments::Sandboxes;
 use crate::cluster::pending::Pending;
 use crate::health::Health;
 pub(crate) use api::ReclaimApi;
@@ -47,7 +47,6 @@ pub(crate) use pod::{Pod, PodRef};
 pub(crate) use pods::Pods;
 pub(crate) use proof::{Basis, Death};
 pub(crate) use repair::{Freed, Lone, Repairer};
-pub(crate) use sandbox::{Sandboxes, Use};
 
 /// What reclaim has to know.
 pub(crate) struct Settings<'a> {

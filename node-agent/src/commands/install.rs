@@ -2,7 +2,6 @@
 //! unit that brings the kept desired state about before kubelet starts, so that after a reboot pods find their bridge with
 //! its uplink, whether or not an API server can be reached; for NetworkManager and systemd-networkd which links are not theirs.
 
-mod alive;
 mod leftovers;
 
 use std::fs::{self, File};

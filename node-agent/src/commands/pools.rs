@@ -21,9 +21,10 @@ use tokio::time::Instant;
 use super::cli::{Cli, Pools, PoolsAct, PoolsPlace};
 use super::networks;
 use super::output::{print_json, print_text};
+use crate::attachments::Sandboxes;
 use crate::cluster::broker::client;
 use crate::cluster::pending::Pending;
-use crate::cluster::reclaim::{ReclaimApi, Repairer, Sandboxes};
+use crate::cluster::reclaim::{ReclaimApi, Repairer};
 use crate::health::{Metrics, Requests};
 
 /// How long the first reading may take.

@@ -6,7 +6,6 @@
 
 mod missing;
 mod put_back;
-mod record;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -16,8 +15,8 @@ use nl::{BridgeOptions, Link, LinkKind, Netlink, VlanRange};
 use octavia_bridge_ipam::host_end;
 use octavia_bridge_netlink as nl;
 
+use crate::attachments::record::{self, Found, RecordedPort};
 use crate::node::desired::{Desired, Kind, State};
-use record::{Found, Recorded};
 
 pub(crate) use missing::missing;
 pub(crate) use put_back::put_back;
@@ -29,7 +28,7 @@ pub(crate) struct Port {
     pub(crate) name: String,
     container_id: String,
     ifname: String,
-    recorded: Recorded,
+    recorded: RecordedPort,
     record: PathBuf,
 }
 
@@ -180,7 +179,7 @@ pub(crate) async fn look(
             *name = master.map_or_else(|| "a link that is gone".into(), |master| master.name);
         }
         // A plugin that works on it may be about to remove it.
-        match record::read(&port.record, &port.container_id, &port.ifname) {
+        match record::read_port(&port.record, &port.container_id, &port.ifname) {
             Ok(Found::Complete(..)) => seen.strays.push(Stray { port: port.clone(), fault, kept: is_kept }),
             Ok(Found::Locked) => seen.locked = true,
             Ok(Found::Nothing) | Err(_) => {}
@@ -206,7 +205,7 @@ fn attachment(link: &Link, state_dir: &Path, known: &Known, locked: &mut bool) -
         return None;
     }
     let path = record::path(state_dir, container_id, ifname)?;
-    let recorded = match record::read(&path, container_id, ifname).ok()? {
+    let recorded = match record::read_port(&path, container_id, ifname).ok()? {
         Found::Complete(recorded, _) if recorded.port == link.index => recorded,
         Found::Locked => {
             *locked = link.master.is_none() || !link.up || *locked;

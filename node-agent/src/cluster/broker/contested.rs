@@ -15,8 +15,9 @@ use octavia_bridge_ipam::wire::{Attachment, Claim};
 use tokio::time::{Instant, timeout_at};
 
 use super::Broker;
+use crate::attachments::Sandboxes;
 use crate::cluster::pending::of;
-use crate::cluster::reclaim::{Basis, PodRef, Pods, ReclaimApi, Sandboxes, describe};
+use crate::cluster::reclaim::{Basis, PodRef, Pods, ReclaimApi, describe};
 
 /// So many leaked addresses a message names.
 const SHOWN: usize = 4;

@@ -12,9 +12,9 @@ use octavia_bridge_ipam::wire::{Attachment, Failure};
 use tokio::time::{Instant, sleep};
 
 use super::Broker;
+use crate::attachments::Use;
 use crate::cluster::backoff;
 use crate::cluster::pending::of;
-use crate::cluster::reclaim::Use;
 
 /// Between two looks into the directory. Only the pool waits for these addresses.
 const LOOK: Duration = Duration::from_secs(2);

@@ -11,8 +11,8 @@ use octavia_bridge_ipam::kubernetes::{Entry, Holding, Repaired, Reservation, Res
 use tokio::time::sleep;
 
 use super::repair::Failures;
-use super::sandbox::{Recorded, Sandboxes};
 use super::{Reclaim, Seen, WarnOnce};
+use crate::attachments::{Recorded, Sandboxes};
 
 /// Looks again and again, for ever.
 pub(super) async fn run(reclaim: std::sync::Arc<Reclaim>) {

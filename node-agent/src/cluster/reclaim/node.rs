@@ -11,8 +11,8 @@ use tokio::time::{Instant, sleep};
 
 use super::proof::Basis;
 use super::repair::{Failed, Failures, Freed, Lone};
-use super::sandbox::Recorded;
 use super::{Reclaim, Seen, WarnOnce};
+use crate::attachments::Recorded;
 use crate::cluster::backoff;
 
 /// How long the record of an attachment may still be there after its release, of which the watch may have reported. Not longer:

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::api::ReclaimApi;
 use super::proof::{Basis, Death};
-use super::sandbox::{Recorded, Sandboxes};
+use crate::attachments::{Recorded, Sandboxes};
 use crate::cluster::pending::{self, Pending};
 
 /// How long one act may take.

@@ -14,7 +14,7 @@ use octavia_bridge_ipam::file::Tombstones;
 use octavia_bridge_ipam::pool::{Allocation, Pool};
 use octavia_bridge_ipam::state_file;
 
-use super::alive;
+use crate::attachments;
 use crate::node::state::State;
 
 /// Everything that plugin and agent write in the state directory, and the plugin in its run directory.
@@ -34,7 +34,7 @@ pub(super) fn needed(state_dir: &Path) -> anyhow::Result<Vec<String>> {
     for records in run_dirs(state_dir).iter().map(|directory| directory.join("attachments")) {
         for name in names(&records, ".jsonl")? {
             let path = records.join(format!("{name}.jsonl"));
-            let lives = name.split_once('@').is_none_or(|(id, ifname)| alive::lives(&path, id, ifname));
+            let lives = name.split_once('@').is_none_or(|(id, ifname)| attachments::lives(&path, id, ifname));
             if lives {
                 attached.push(name);
             } else {

@@ -16,7 +16,7 @@ use octavia_bridge_ipam::state_file;
 use octavia_bridge_ipam::wire::Attachment;
 
 use super::report::{Holder, Pool, Report, State};
-use crate::cluster::reclaim::Sandboxes;
+use crate::attachments::Sandboxes;
 use crate::commands::output::print;
 
 /// How long a plugin may hold the lock of the pools.

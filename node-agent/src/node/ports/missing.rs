@@ -7,7 +7,7 @@ use octavia_bridge_ipam::host_end;
 use octavia_bridge_netlink as nl;
 
 use super::Known;
-use super::record::{self, Found, Recorded};
+use crate::attachments::record::{self, Found, RecordedPort};
 
 /// The lost ports, in words: of complete attachments whose pods live, and that are not among the `known`.
 ///
@@ -34,8 +34,8 @@ pub(crate) async fn missing(netlink: &Netlink, state_dir: &Path, known: &Known) 
 }
 
 /// What the record says, if it is complete, its pod lives, and its port is not `known`.
-fn lost((path, container_id, ifname): &(PathBuf, String, String), known: &Known) -> Option<Recorded> {
-    match record::read(path, container_id, ifname) {
+fn lost((path, container_id, ifname): &(PathBuf, String, String), known: &Known) -> Option<RecordedPort> {
+    match record::read_port(path, container_id, ifname) {
         Ok(Found::Complete(recorded, _)) if recorded.has_pod() && !known.contains_key(&recorded.port) => {
             Some(recorded)
         }

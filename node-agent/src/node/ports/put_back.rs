@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use nl::{BridgeOptions, Link, LinkChange, LinkKind, Netlink, PortFlags};
 use octavia_bridge_netlink as nl;
 
-use super::record::{self, Found};
 use super::{Fault, Port, fault, is_bridge};
+use crate::attachments::record::{self, Found};
 
 /// Why a port is still out of its bridge.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +28,7 @@ pub(crate) enum Error {
 /// What the kernel refused, and a record that cannot be read.
 pub(crate) async fn put_back(netlink: &Netlink, port: &Port) -> Result<bool, Error> {
     let failed = |source| Error::Kernel { port: port.name.clone(), bridge: port.bridge().to_owned(), source };
-    let record = record::read(&port.record, &port.container_id, &port.ifname);
+    let record = record::read_port(&port.record, &port.container_id, &port.ifname);
     let record = record.map_err(|cause| Error::Record(port.record.clone(), cause))?;
     // DEL waits for this lock, for less than a millisecond.
     let Found::Complete(recorded, _lock) = record else { return Ok(false) };

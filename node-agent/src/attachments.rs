@@ -4,47 +4,24 @@
 //! attachment names the pod's network namespace and the host's end of the pair; while one of them exists the address is in
 //! use, whatever the API says. A namespace may have lost its path and live on.
 
-use std::collections::HashSet;
-use std::fs::{self, OpenOptions, TryLockError};
-use std::io::ErrorKind;
-use std::net::IpAddr;
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+pub(crate) mod record;
 
-use ipnet::IpNet;
+mod life;
+
+use std::collections::HashSet;
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
 use octavia_bridge_ipam::conf::places::run_dirs;
-use octavia_bridge_ipam::host_end;
-use octavia_bridge_ipam::state_file;
 use octavia_bridge_ipam::wire::Attachment;
-use octavia_bridge_netlink::ask;
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+
+use life::{has_host_end, has_pair};
+use record::{Record, Said};
 
 /// The plugin's records of this node, by the directories where they may be.
 #[derive(Debug, Clone)]
 pub(crate) struct Sandboxes(Vec<PathBuf>);
-
-/// Records of another format say nothing.
-const FORMAT: u32 = 1;
-
-/// The part of a record's first line that matters here.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Record {
-    version: u32,
-    netns: Option<Netns>,
-    /// The IPAM-only face makes none.
-    #[serde(default)]
-    link: Option<IgnoredAny>,
-}
-
-/// The part of its second line that matters here.
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct Outcome {
-    host_link: u32,
-    addresses: Vec<IpNet>,
-}
 
 /// What the record of an attachment says of an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,31 +44,10 @@ pub(crate) enum Use {
     Unused,
 }
 
-/// A namespace, by device and inode since paths are used again.
-#[derive(Deserialize)]
-struct Netns {
-    path: PathBuf,
-    device: u64,
-    inode: u64,
-}
-
-impl Netns {
-    /// Whether nothing or another one is at its path. A path below `/proc` may be out of sight only.
-    fn is_gone(&self) -> bool {
-        if self.path.starts_with("/proc") {
-            return false;
-        }
-        match fs::metadata(&self.path) {
-            Ok(there) => (there.dev(), there.ino()) != (self.device, self.inode),
-            Err(cause) => cause.kind() == ErrorKind::NotFound,
-        }
-    }
-}
-
 impl Sandboxes {
     /// Those under the plugin's `dataDir`.
-    pub(crate) fn under(data_dir: &std::path::Path) -> Self {
-        Self(run_dirs(data_dir).iter().map(|directory| directory.join("attachments")).collect())
+    pub(crate) fn under(data_dir: &Path) -> Self {
+        Self(run_dirs(data_dir).iter().map(|directory| directory.join(record::FOLDER)).collect())
     }
 
     /// The container ids of all records. A directory that cannot be read has none.
@@ -99,7 +55,8 @@ impl Sandboxes {
         let mut containers = HashSet::new();
         for entry in self.0.iter().flat_map(fs::read_dir).flatten().flatten() {
             let name = entry.file_name();
-            if let Some((id, _)) = name.to_str().and_then(|name| name.strip_suffix(".jsonl")?.split_once('@'))
+            if let Some((id, _)) =
+                name.to_str().and_then(|name| name.strip_suffix(record::ENDING)?.split_once('@'))
             {
                 containers.insert(id.to_owned());
             }
@@ -110,7 +67,8 @@ impl Sandboxes {
     /// Whether the attachment has the address of which `is_it` says that it is meant. A claim that gave way to another writer has
     /// had an address that its attachment never got.
     pub(crate) fn recorded(&self, attachment: &Attachment, is_it: impl Fn(IpAddr) -> bool) -> Recorded {
-        let Some((_, Some(outcome))) = self.record(attachment) else { return Recorded::Open };
+        let outcome = self.record(attachment).and_then(|record| record.outcome);
+        let Some(outcome) = outcome else { return Recorded::Open };
         match outcome.addresses.iter().any(|address| is_it(address.addr())) {
             true => Recorded::Has,
             false => Recorded::Lacks,
@@ -120,24 +78,18 @@ impl Sandboxes {
     /// Whether the attachment is provably gone: a record says where its namespace was, nothing or another one is there, and no
     /// link of this node is its host end.
     pub(crate) fn is_gone(&self, attachment: &Attachment) -> bool {
-        let Some((record, outcome)) = self.record(attachment) else { return false };
-        let missing = record.netns.is_some_and(|netns| netns.is_gone());
-        let Attachment { container_id, ifname } = attachment;
-        let named = || ask(async |host| host.link(host_end::name(container_id, ifname).as_str()).await);
-        missing
-            && named().is_ok_and(|link| link.is_none())
-            && outcome.is_none_or(|outcome| !has_pair(attachment, outcome.host_link))
+        let Some(Record { netns, outcome, .. }) = self.record(attachment) else { return false };
+        netns.is_some_and(|netns| netns.is_gone()) && !has_host_end(attachment, outcome.as_ref())
     }
 
     /// The namespace of the attachment's sandbox, if it is known to exist. `None` says nothing: the record may be gone, or
     /// the namespace out of sight of a container.
     pub(crate) fn standing(&self, attachment: &Attachment) -> Option<PathBuf> {
-        let (record, outcome) = self.record(attachment)?;
-        let Netns { path, device, inode } = record.netns?;
-        if fs::metadata(&path).is_ok_and(|there| (there.dev(), there.ino()) == (device, inode)) {
-            return Some(path);
-        }
-        has_pair(attachment, outcome?.host_link).then_some(path)
+        let Record { netns, outcome, .. } = self.record(attachment)?;
+        let netns = netns?;
+        let stands =
+            netns.open().is_some() || outcome.is_some() && has_host_end(attachment, outcome.as_ref());
+        stands.then_some(netns.path)
     }
 
     /// Whether the attachment uses its addresses, so that a release which was asked for earlier must not be done.
@@ -147,27 +99,20 @@ impl Sandboxes {
         if self.is_locked(attachment) {
             return Use::Unsettled;
         }
-        let Some((record, outcome)) = self.record(attachment) else { return Use::Unused };
-        let used = match record.link {
-            Some(_) => {
-                has_named_pair(attachment) || outcome.is_some_and(|it| has_pair(attachment, it.host_link))
-            }
+        let Some(Record { netns, link, outcome }) = self.record(attachment) else { return Use::Unused };
+        let used = match link {
+            Some(_) => has_host_end(attachment, outcome.as_ref()),
             // Other plugins made the links; nothing at all is known without a namespace.
-            None => outcome.is_some() && record.netns.is_none_or(|netns| !netns.is_gone()),
+            None => outcome.is_some() && netns.is_none_or(|netns| !netns.is_gone()),
         };
         if used { Use::Used } else { Use::Unused }
     }
 
     /// Whether an ADD or a DEL holds the lock of the attachment's record.
     fn is_locked(&self, attachment: &Attachment) -> bool {
-        let Some(name) = file_name(attachment) else { return false };
-        for directory in &self.0 {
-            let file = state_file::open(&directory.join(&name), OpenOptions::new().read(true));
-            if file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))) {
-                return true;
-            }
-        }
-        false
+        let Some(name) = record::file_name(attachment) else { return false };
+        let mut files = self.0.iter().map(|directory| record::open(&directory.join(&name)));
+        files.any(|file| file.is_ok_and(|file| record::is_locked(&file)))
     }
 
     /// Whether this node has a record of the attachment; without an interface, of any of the container's.
@@ -178,54 +123,45 @@ impl Sandboxes {
         }
     }
 
-    /// What the attachment's record says, the second part only of an ADD that has come to its end.
-    fn record(&self, attachment: &Attachment) -> Option<(Record, Option<Outcome>)> {
-        let name = file_name(attachment)?;
-        let mut texts =
-            self.0.iter().map(|directory| state_file::read(&directory.join(&name), state_file::LONGEST));
-        let text = texts.find_map(Result::ok)?;
-        let mut lines = text.split(|byte| *byte == b'\n');
-        let record: Record = serde_json::from_slice(lines.next()?).ok()?;
-        let outcome = lines.next().and_then(|line| serde_json::from_slice(line).ok());
-        (record.version == FORMAT).then_some((record, outcome))
+    /// What the attachment's record says, be it locked or not.
+    fn record(&self, attachment: &Attachment) -> Option<Record> {
+        let name = record::file_name(attachment)?;
+        let file = self.0.iter().find_map(|directory| record::open(&directory.join(&name)).ok())?;
+        match record::read(&file, attachment) {
+            Ok(Said::Record(record)) => Some(record),
+            _ => None,
+        }
     }
 }
 
-/// The name of the attachment's record. The ids come from objects that others write.
-fn file_name(attachment: &Attachment) -> Option<String> {
-    let Attachment { container_id, ifname } = attachment;
-    let is_name = !container_id.is_empty() && !container_id.contains('/') && !ifname.contains('/');
-    is_name.then(|| format!("{container_id}@{ifname}.jsonl"))
-}
-
-/// Whether the host's end of the attachment's pair is on this node under the name that it was made with.
-fn has_named_pair(attachment: &Attachment) -> bool {
-    let Attachment { container_id, ifname } = attachment;
-    let named = ask(async |host| host.link(host_end::name(container_id, ifname).as_str()).await);
-    let Ok(link) = named else { return true };
-    link.is_some_and(|link| {
-        host_end::is_of(link.alias.as_deref(), link.mac.map(|mac| mac.octets()), container_id, ifname)
-    })
-}
-
-/// Whether the host's end of the attachment's pair is on this node. The alias, which the plugin gives it, tells it from a link
-/// that got the index after a reboot.
-fn has_pair(attachment: &Attachment, index: u32) -> bool {
-    // The interface-less record of the IPAM face.
-    if index == 0 {
-        return false;
+/// Whether the attachment lives whose record is at `path`, by the plugin's rule: the pair tells, and not the path of the
+/// namespace. A record that cannot be understood, or that a plugin works on, counts as alive.
+pub(crate) fn lives(path: &Path, container_id: &str, ifname: &str) -> bool {
+    let attachment = Attachment { container_id: container_id.to_owned(), ifname: ifname.to_owned() };
+    let Ok(file) = record::open(path) else { return true };
+    if record::is_locked(&file) {
+        return true;
     }
-    let mark = format!("octavia-bridge {} {}", attachment.ifname, attachment.container_id);
-    let Ok(link) = ask(async |host| host.link(index).await) else { return true };
-    let alias = link.and_then(|link| link.alias).unwrap_or_default();
-    alias.strip_prefix(&mark).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+    match record::read(&file, &attachment) {
+        Ok(Said::Nothing) => false,
+        Ok(Said::Strange) | Err(_) => true,
+        Ok(Said::Record(record)) => match record.link {
+            Some(_) => has_pair(&attachment, &record),
+            // Other plugins made the links. Nothing is known of them, and nothing at all without a namespace.
+            None => record.netns.is_none_or(|netns| !netns.is_gone()),
+        },
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use octavia_bridge_netlink::NewBridge;
+    use std::os::unix::fs::{MetadataExt, symlink};
+
+    use octavia_bridge_netlink::{NewBridge, ask};
 
     use super::*;
+
+    const OWNER: &str = r#""containerId":"c1","ifname":"net1""#;
 
     #[test]
     fn a_sandbox_stands_while_its_namespace_does() {
@@ -235,21 +171,21 @@ mod tests {
         assert_eq!(sandboxes.standing(&attachment), None, "no record");
         fs::create_dir(dir.path().join("attachments")).unwrap();
         let namespace = dir.path().join("netns");
-        fs::write(&namespace, "").unwrap();
+        symlink("/proc/self/ns/net", &namespace).unwrap();
         let there = fs::metadata(&namespace).unwrap();
         let write = |version: u32, inode: u64| {
             let (path, device) = (namespace.display(), there.dev());
             let netns = format!(r#"{{"path":"{path}","device":{device},"inode":{inode}}}"#);
-            let line = format!(r#"{{"version":{version},"network":"octavia","netns":{netns}}}"#);
+            let line = format!(r#"{{"version":{version},"network":"octavia",{OWNER},"netns":{netns}}}"#);
             fs::write(dir.path().join("attachments/c1@net1.jsonl"), format!("{line}\n{{}}\n")).unwrap();
         };
-        write(FORMAT, there.ino());
+        write(1, there.ino());
         assert_eq!(sandboxes.standing(&attachment), Some(namespace.clone()));
-        write(FORMAT, there.ino() + 1);
+        write(1, there.ino() + 1);
         assert_eq!(sandboxes.standing(&attachment), None, "another one at the same path");
-        write(FORMAT + 1, there.ino());
+        write(2, there.ino());
         assert_eq!(sandboxes.standing(&attachment), None, "another format");
-        write(FORMAT, there.ino());
+        write(1, there.ino());
         fs::remove_file(&namespace).unwrap();
         assert_eq!(sandboxes.standing(&attachment), None, "gone");
         let outside = Attachment { container_id: "../attachments/c1".into(), ..attachment };
@@ -264,7 +200,7 @@ mod tests {
         let of = |last: u8| sandboxes.recorded(&attachment, |it| it == IpAddr::from([172, 23, 0, last]));
         assert_eq!(of(30), Recorded::Open, "no record");
         fs::create_dir(dir.path().join("attachments")).unwrap();
-        let intent = "{\"version\":1,\"netns\":null}\n";
+        let intent = format!("{{\"version\":1,{OWNER},\"netns\":null}}\n");
         for (outcome, of_30, of_31) in [
             ("", Recorded::Open, Recorded::Open),
             ("{\"addresses\":[\"172.23", Recorded::Open, Recorded::Open),
@@ -290,7 +226,7 @@ mod tests {
             (hidden, "{}\n", Use::Used),
             (gone, "{}\n", Use::Unused),
         ] {
-            let text = format!("{{\"version\":1,\"netns\":{netns},\"link\":null}}\n{outcome}");
+            let text = format!("{{\"version\":1,{OWNER},\"netns\":{netns},\"link\":null}}\n{outcome}");
             fs::write(dir.path().join("attachments/c1@net1.jsonl"), text).unwrap();
             assert_eq!(sandboxes.usage(&attachment), usage, "{netns} {outcome}");
         }
@@ -316,7 +252,7 @@ mod tests {
             fs::create_dir(dir.path().join("attachments")).unwrap();
             let write = |index: u32| {
                 let netns = r#"{"path":"/run/netns/gone","device":4,"inode":4026532603}"#;
-                let text = format!("{{\"version\":1,\"netns\":{netns}}}\n{{\"hostLink\":{index}}}\n");
+                let text = format!("{{\"version\":1,{OWNER},\"netns\":{netns}}}\n{{\"hostLink\":{index}}}\n");
                 fs::write(dir.path().join("attachments/c1@net1.jsonl"), text).unwrap();
             };
             let mut index = 0;
