@@ -9,22 +9,22 @@
 
 mod allocation;
 mod json;
+mod layout;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry as MapEntry;
 use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use ipnet::IpNet;
-use serde_json::{Map, Value};
+use serde::Serialize;
+use serde_json::{Map, Serializer, Value};
 
 use crate::address::{Span, bits, from_bits, parse_net, same_family};
 use crate::name::{self, PoolName};
 use crate::request::Holder;
+use layout::LineEach;
 
 pub use allocation::Allocation;
 
@@ -64,8 +64,8 @@ pub enum PoolError {
 pub struct Pool {
     name: String,
     subnet: IpNet,
-    /// Shared with the pools that this one was cloned to: each claim looks at a clone, and may change a few.
-    allocations: BTreeMap<u128, Arc<Allocation>>,
+    /// By offset, ascending. Clones share the texts: each claim looks at a clone, and may change a few.
+    allocations: Vec<(u128, Allocation)>,
     metadata: Map<String, Value>,
     spec_extra: Map<String, Value>,
     extra: Map<String, Value>,
@@ -81,7 +81,7 @@ impl Pool {
         Self {
             name,
             subnet: subnet.trunc(),
-            allocations: BTreeMap::new(),
+            allocations: Vec::new(),
             metadata,
             spec_extra: Map::new(),
             extra: Map::new(),
@@ -139,15 +139,15 @@ impl Pool {
         };
         let last = Span::of(&subnet).last - Span::of(&subnet).first;
         let json::Entries { by_offset: allocations, wrong } = spec.allocations;
-        let beyond = allocations.last_key_value().map(|(offset, _)| offset).filter(|offset| **offset > last);
-        if let Some(key) = wrong.or(beyond.map(u128::to_string)) {
+        let beyond = allocations.last().filter(|(offset, _)| *offset > last);
+        if let Some(key) = wrong.or(beyond.map(|(offset, _)| offset.to_string())) {
             return Err(PoolError::Key { key, subnet });
         }
         let (name, spec_extra) = (name.to_owned(), spec.extra);
         Ok(Self { name, subnet, allocations, metadata, spec_extra, extra, changed: false })
     }
 
-    /// The document, pretty-printed and ending in a newline.
+    /// The document, a line for each entry, ending in a newline.
     pub fn to_json(&self) -> Vec<u8> {
         let mut text = Vec::new();
         // Strings and maps with string keys always have a JSON form, and a Vec takes every byte.
@@ -157,7 +157,7 @@ impl Pool {
 
     /// Writes [`Pool::to_json`], in many small pieces.
     pub(crate) fn write(&self, to: &mut impl io::Write) -> io::Result<()> {
-        serde_json::to_writer_pretty(&mut *to, self)?;
+        self.serialize(&mut Serializer::with_formatter(&mut *to, LineEach::default()))?;
         to.write_all(b"\n")
     }
 
@@ -188,22 +188,17 @@ impl Pool {
 
     /// The entry for `address`, if it is in use.
     pub fn get(&self, address: IpAddr) -> Option<&Allocation> {
-        self.allocations.get(&self.offset(address)?).map(Arc::as_ref)
+        let at = self.position(self.offset(address)?).ok()?;
+        Some(&self.allocations[at].1)
     }
 
-    /// As [`Pool::get`], to be kept.
-    #[cfg(feature = "kubernetes")]
-    pub(crate) fn get_shared(&self, address: IpAddr) -> Option<&Arc<Allocation>> {
-        self.allocations.get(&self.offset(address)?)
+    /// Where the entry of an offset is, or belongs.
+    fn position(&self, offset: u128) -> Result<usize, usize> {
+        self.allocations.binary_search_by_key(&offset, |(offset, _)| *offset)
     }
 
     /// All addresses in use with their entries, lowest first.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (IpAddr, &Allocation)> {
-        self.iter_shared().map(|(address, entry)| (address, &**entry))
-    }
-
-    /// As [`Pool::iter`], to be kept.
-    pub(crate) fn iter_shared(&self) -> impl DoubleEndedIterator<Item = (IpAddr, &Arc<Allocation>)> {
         let base = bits(self.subnet.addr());
         let entries = self.allocations.iter();
         entries.map(move |(offset, entry)| (from_bits(base + offset, &self.subnet), entry))
@@ -219,17 +214,18 @@ impl Pool {
     #[must_use]
     pub fn assign(&mut self, address: IpAddr, id: &str, podref: Option<&str>, ifname: &str) -> bool {
         let Some(offset) = self.offset(address) else { return false };
-        match self.allocations.get_mut(&offset) {
-            None => {
+        match self.position(offset) {
+            Err(at) => {
                 let new = Allocation::new(id, podref.unwrap_or_default(), ifname);
-                self.allocations.insert(offset, Arc::new(new));
+                self.allocations.insert(at, (offset, new));
                 self.changed = true;
             }
-            Some(entry) => {
+            Ok(at) => {
+                let entry = &mut self.allocations[at].1;
                 // A caller that knows no pod does not erase what an earlier one knew.
                 let new = entry.renewed(id, podref.unwrap_or(entry.podref()), ifname);
-                self.changed |= new != **entry;
-                *entry = Arc::new(new);
+                self.changed |= new != *entry;
+                *entry = new;
             }
         }
         true
@@ -238,19 +234,21 @@ impl Pool {
     /// Takes over another pool's entry for `address`, unless there is one here.
     pub(crate) fn adopt(&mut self, address: IpAddr, entry: &Allocation) {
         let Some(offset) = self.offset(address) else { return };
-        if let MapEntry::Vacant(vacant) = self.allocations.entry(offset) {
-            vacant.insert(Arc::new(entry.clone()));
+        if let Err(at) = self.position(offset) {
+            self.allocations.insert(at, (offset, entry.clone()));
             self.changed = true;
         }
     }
 
     /// Makes this the entry for `address`, or leaves none, in what is remembered of a pool that was changed elsewhere.
     #[cfg(feature = "kubernetes")]
-    pub(crate) fn set(&mut self, address: IpAddr, entry: Option<Arc<Allocation>>) {
+    pub(crate) fn set(&mut self, address: IpAddr, entry: Option<Allocation>) {
         let Some(offset) = self.offset(address) else { return };
-        match entry {
-            Some(entry) => drop(self.allocations.insert(offset, entry)),
-            None => drop(self.allocations.remove(&offset)),
+        match (self.position(offset), entry) {
+            (Ok(at), Some(entry)) => self.allocations[at].1 = entry,
+            (Err(at), Some(entry)) => self.allocations.insert(at, (offset, entry)),
+            (Ok(at), None) => drop(self.allocations.remove(at)),
+            (Err(_), None) => {}
         }
     }
 
@@ -258,7 +256,7 @@ impl Pool {
     pub fn release(&mut self, mut gone: impl FnMut(IpAddr, &Allocation) -> bool) -> usize {
         let before = self.allocations.len();
         let (base, subnet) = (bits(self.subnet.addr()), self.subnet);
-        self.allocations.retain(|offset, entry| !gone(from_bits(base + offset, &subnet), entry));
+        self.allocations.retain(|(offset, entry)| !gone(from_bits(base + offset, &subnet), entry));
         let released = before - self.allocations.len();
         self.changed |= released > 0;
         released
@@ -267,7 +265,7 @@ impl Pool {
     /// The addresses in use as numbers, ascending.
     pub(crate) fn taken(&self) -> impl Iterator<Item = u128> {
         let base = bits(self.subnet.addr());
-        self.allocations.keys().map(move |offset| base + offset)
+        self.allocations.iter().map(move |(offset, _)| base + offset)
     }
 
     /// The distance of `address` from the subnet's network address, the key of its entry; `None` outside the subnet.

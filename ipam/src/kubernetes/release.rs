@@ -33,7 +33,7 @@ use crate::kubernetes::{Store, lock};
 pub(crate) struct InPool {
     pub(crate) name: PoolName,
     subnet: IpNet,
-    pub(crate) entries: Vec<(IpAddr, Arc<Allocation>)>,
+    pub(crate) entries: Vec<(IpAddr, Allocation)>,
 }
 
 /// What an attachment has.
@@ -136,8 +136,8 @@ impl Store {
                 None => {}
                 Some(Content::Sound(pool)) => {
                     let belongs = belonging(pool, id, ifname);
-                    let own = pool.iter_shared().filter(|(_, entry)| belongs(entry));
-                    let entries: Vec<(IpAddr, Arc<Allocation>)> =
+                    let own = pool.iter().filter(|(_, entry)| belongs(entry));
+                    let entries: Vec<(IpAddr, Allocation)> =
                         own.map(|(address, entry)| (address, entry.clone())).collect();
                     if let (false, Ok(name)) = (entries.is_empty(), PoolName::try_from(name.to_owned())) {
                         holdings.pools.push(InPool { name, subnet: pool.subnet(), entries });
@@ -189,7 +189,7 @@ impl Store {
                 released += entries.len();
                 had.extend(entries.iter().map(|(address, _)| (name.clone(), *address)));
                 pod = entries.first().map(|(_, entry)| entry.podref()).or(pod);
-                free.extend(named.map(|(name, entry)| (name, (Some(queue.clone()), Some(&**entry)))));
+                free.extend(named.map(|(name, entry)| (name, (Some(queue.clone()), Some(entry)))));
             }
         }
         if let Some(pod) = pod {

@@ -110,7 +110,7 @@ impl Store {
         };
         let Some((pool, subnet, address)) = home else { return Ok(Repaired::Needless) };
         let entry = Allocation::new(reservation.container(), reservation.podref(), reservation.ifname());
-        let change = (address, Change::Add(entry.into()));
+        let change = (address, Change::Add(entry));
         match self.queue(&pool, subnet).write(vec![change], deadline).await {
             Written::Done => Ok(Repaired::Done),
             Written::Lost(_) => Ok(Repaired::Taken),

@@ -36,7 +36,7 @@ pub struct Entry {
     /// The address.
     pub address: IpAddr,
     /// Whose it is.
-    pub allocation: Arc<Allocation>,
+    pub allocation: Allocation,
 }
 
 impl Entry {
@@ -109,7 +109,7 @@ pub(crate) fn survey(cache: &Cache, mut wanted: impl FnMut(&Holding) -> bool) ->
         let Some(pool) = pool.sound() else { continue };
         let Ok(pool_name) = PoolName::try_from(name.to_owned()) else { continue };
         let network = network_of(name, &pool.subnet());
-        for (address, allocation) in pool.iter_shared() {
+        for (address, allocation) in pool.iter() {
             let known = of_address(network, address).ok();
             let known = known.and_then(|name| cache.reservations.entry(&name));
             let mut reservation = None;

@@ -3,11 +3,10 @@
 //! A pool may hold 60,000 entries and is read on every ADD and DEL, so there is no tree of JSON values in
 //! between. Members that the schema does not name are kept aside and written back.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value};
 
@@ -30,7 +29,8 @@ pub(super) struct Spec {
 /// Allocations by their keys.
 #[derive(Default)]
 pub(super) struct Entries {
-    pub(super) by_offset: BTreeMap<u128, Arc<Allocation>>,
+    /// Ascending.
+    pub(super) by_offset: Vec<(u128, Allocation)>,
     /// A key that is no number, or not as it is to be written, or a second one of the same number.
     pub(super) wrong: Option<String>,
 }
@@ -116,16 +116,22 @@ impl<'de> Deserialize<'de> for Entries {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
-                let mut entries = Entries::default();
-                while let Some((key, allocation)) = map.next_entry::<String, Allocation>()? {
+                let Entries { mut by_offset, mut wrong } = Entries::default();
+                let (mut key, mut entry) = (String::new(), EntryTexts::default());
+                while map.next_key_seed(Text(&mut key))?.is_some() {
+                    let allocation = map.next_value_seed(&mut entry)?;
                     match offset(&key) {
-                        Some(offset) if !entries.by_offset.contains_key(&offset) => {
-                            entries.by_offset.insert(offset, Arc::new(allocation));
-                        }
-                        _ => entries.wrong = entries.wrong.or(Some(key)),
+                        Some(offset) => by_offset.push((offset, allocation)),
+                        None => wrong = wrong.or(Some(key.clone())),
                     }
                 }
-                Ok(entries)
+                // The server's are sorted as texts.
+                if !by_offset.is_sorted_by_key(|(offset, _)| *offset) {
+                    by_offset.sort_unstable_by_key(|(offset, _)| *offset);
+                }
+                let twice = by_offset.windows(2).find(|two| two[0].0 == two[1].0);
+                let wrong = wrong.or(twice.map(|two| two[0].0.to_string()));
+                Ok(Entries { by_offset, wrong })
             }
         }
         deserializer.deserialize_map(Reader)
@@ -138,36 +144,106 @@ fn offset(key: &str) -> Option<u128> {
     if is_plain { key.parse().ok() } else { None }
 }
 
-impl<'de> Deserialize<'de> for Allocation {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader;
-        impl<'de> Visitor<'de> for Reader {
-            type Value = Allocation;
+/// Reads a text into memory that is there already.
+struct Text<'a>(&'a mut String);
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an allocation with id, podref and ifname")
-            }
+impl<'de> DeserializeSeed<'de> for Text<'_> {
+    type Value = ();
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Allocation, A::Error> {
-                let (mut id, mut podref, mut ifname) = (None::<String>, None::<String>, None::<String>);
-                let mut extra: Option<Box<Map<String, Value>>> = None;
-                while let Some(key) = map.next_key::<String>()? {
-                    match key.as_str() {
-                        "id" => id = Some(map.next_value()?),
-                        // Clusters upgraded from whereabouts 0.3 have entries without a pod.
-                        "podref" => podref = map.next_value()?,
-                        "ifname" => ifname = map.next_value()?,
-                        _ => drop(extra.get_or_insert_default().insert(key, map.next_value()?)),
-                    }
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Text<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
+        self.0.clear();
+        self.0.push_str(text);
+        Ok(())
+    }
+}
+
+/// The same of one that may be null, which is empty.
+struct TextOrNull<'a>(&'a mut String);
+
+impl<'de> DeserializeSeed<'de> for TextOrNull<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_option(self)
+    }
+}
+
+impl<'de> Visitor<'de> for TextOrNull<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string or null")
+    }
+
+    fn visit_none<E: Error>(self) -> Result<(), E> {
+        self.0.clear();
+        Ok(())
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        Text(self.0).deserialize(deserializer)
+    }
+}
+
+/// The texts of an entry while it is read. The next entry uses the memory again.
+#[derive(Default)]
+struct EntryTexts {
+    key: String,
+    id: String,
+    podref: String,
+    ifname: String,
+}
+
+impl<'de> DeserializeSeed<'de> for &mut EntryTexts {
+    type Value = Allocation;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Allocation, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for &mut EntryTexts {
+    type Value = Allocation;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an allocation with id, podref and ifname")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Allocation, A::Error> {
+        let EntryTexts { key, id, podref, ifname } = self;
+        // Clusters upgraded from whereabouts 0.3 have entries without a pod.
+        podref.clear();
+        ifname.clear();
+        let (mut has_id, mut extra) = (false, None);
+        while map.next_key_seed(Text(key))?.is_some() {
+            match key.as_str() {
+                "id" => {
+                    map.next_value_seed(Text(id))?;
+                    has_id = true;
                 }
-                let id = id.ok_or_else(|| Error::missing_field("id"))?;
-                let (podref, ifname) = (podref.unwrap_or_default(), ifname.unwrap_or_default());
-                let mut allocation = Allocation::new(&id, &podref, &ifname);
-                allocation.extra = extra;
-                Ok(allocation)
+                "podref" => map.next_value_seed(TextOrNull(podref))?,
+                "ifname" => map.next_value_seed(TextOrNull(ifname))?,
+                _ => drop(extra.get_or_insert_with(Map::new).insert(key.clone(), map.next_value()?)),
             }
         }
-        deserializer.deserialize_map(Reader)
+        if !has_id {
+            return Err(Error::missing_field("id"));
+        }
+        let mut allocation = Allocation::new(id, podref, ifname);
+        allocation.extra = extra.map(Arc::new);
+        Ok(allocation)
     }
 }
 
@@ -203,7 +279,7 @@ struct EntriesOf<'a>(&'a Pool);
 
 impl Serialize for EntriesOf<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.allocations.iter().map(|(offset, entry)| (offset, &**entry)))
+        serializer.collect_map(self.0.allocations.iter().map(|(offset, entry)| (offset, entry)))
     }
 }
 

@@ -148,15 +148,51 @@ fn a_new_pool_reads_back() {
   "spec": {
     "range": "172.23.0.0/24",
     "allocations": {
-      "30": {
-        "id": "id",
-        "podref": "a/b",
-        "ifname": "net1"
-      }
+      "30": { "id": "id", "podref": "a/b", "ifname": "net1" }
     }
   }
 }
 "#
     );
     assert_eq!(Pool::parse(name.as_str(), text.as_bytes()).unwrap().len(), 1);
+}
+
+#[test]
+fn a_document_has_a_line_for_each_entry_and_pretty_lines_else() {
+    let mut document = octavia();
+    document["metadata"]["annotations"] = json!({});
+    document["spec"]["allocations"]["30"]["more"] = json!({ "x": [1, "}"], "y": {}, "z": [] });
+    let pool = Pool::parse("172.23.0.0-24", document.to_string().as_bytes()).unwrap();
+    let text = String::from_utf8(pool.to_json()).unwrap();
+    assert_eq!(
+        text,
+        r#"{
+  "apiVersion": "whereabouts.cni.cncf.io/v1alpha1",
+  "kind": "IPPool",
+  "metadata": {
+    "name": "172.23.0.0-24",
+    "labels": {
+      "a": "b"
+    },
+    "resourceVersion": "1004",
+    "annotations": {}
+  },
+  "spec": {
+    "range": "172.23.0.0/24",
+    "allocations": {
+      "0": { "id": "x", "podref": "" },
+      "30": { "id": "3f2a", "podref": "openstack/octavia-0", "ifname": "octavia", "node": "w1", "more": { "x": [ 1, "}" ], "y": {}, "z": [] } },
+      "31": { "id": "77", "podref": "openstack/octavia-1" },
+      "255": { "id": "y", "podref": "" }
+    },
+    "later": [
+      1
+    ]
+  },
+  "status": {
+    "ready": true
+  }
+}
+"#
+    );
 }

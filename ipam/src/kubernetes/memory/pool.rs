@@ -110,7 +110,7 @@ impl CachedPool {
                 let address = *address;
                 let before = pool.get(address).map_or(0, Allocation::size);
                 let now = change.after();
-                known.size = (known.size + now.map_or(0, |now| now.size())).saturating_sub(before);
+                known.size = (known.size + now.map_or(0, Allocation::size)).saturating_sub(before);
                 known.freed.remove(&address);
                 pool.set(address, now.cloned());
             }
@@ -266,7 +266,7 @@ impl Cached for CachedPool {
         let Ok(pool_name) = PoolName::try_from(name.to_owned()) else { return };
         let now = lock(&shared.cache).pools.get(name).and_then(Self::sound).cloned();
         let mut lost = Vec::new();
-        for (address, allocation) in before.iter_shared() {
+        for (address, allocation) in before.iter() {
             if now.as_ref().is_none_or(|now| now.get(address).is_none()) {
                 let (pool, subnet, allocation) = (pool_name.clone(), before.subnet(), allocation.clone());
                 lost.push(Entry { pool, subnet, address, allocation });

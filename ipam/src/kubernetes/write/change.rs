@@ -5,7 +5,6 @@
 //! hundred writers through and send the others back.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -15,16 +14,16 @@ use crate::pool::{Allocation, Pool};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
     /// A free address gets an entry.
-    Add(Arc<Allocation>),
+    Add(Allocation),
     /// An entry of this pod passes to another sandbox.
     Take {
         /// As it was.
-        old: Arc<Allocation>,
+        old: Allocation,
         /// As it shall be.
-        new: Arc<Allocation>,
+        new: Allocation,
     },
     /// An entry goes.
-    Remove(Arc<Allocation>),
+    Remove(Allocation),
 }
 
 /// What has become of a change.
@@ -45,8 +44,8 @@ pub(crate) fn difference(
     by_others: impl Fn(IpAddr, &Allocation) -> bool,
 ) -> Vec<(IpAddr, Change)> {
     let mut changes = Vec::new();
-    for (address, new) in after.iter_shared() {
-        match before.get_shared(address) {
+    for (address, new) in after.iter() {
+        match before.get(address) {
             // Left out here and not later: of hundreds of claims at once each would keep room for all.
             None if by_others(address, new) => {}
             None => changes.push((address, Change::Add(new.clone()))),
@@ -56,7 +55,7 @@ pub(crate) fn difference(
             Some(_) => {}
         }
     }
-    for (address, old) in before.iter_shared().filter(|(address, _)| after.get(*address).is_none()) {
+    for (address, old) in before.iter().filter(|(address, _)| after.get(*address).is_none()) {
         changes.push((address, Change::Remove(old.clone())));
     }
     changes
@@ -83,7 +82,7 @@ impl Change {
             && same(now, old)
             && now.ifname() != old.ifname()
         {
-            *old = Arc::new(old.renewed(old.id(), old.podref(), now.ifname().unwrap_or_default()));
+            *old = old.renewed(old.id(), old.podref(), now.ifname().unwrap_or_default());
         }
     }
 
@@ -100,7 +99,7 @@ impl Change {
         match self {
             Self::Add(new) => {
                 // The server takes a test for null as one for absence, as whereabouts relies on.
-                operations.extend([test("", Value::Null), put("", json!(**new))]);
+                operations.extend([test("", Value::Null), put("", json!(new))]);
             }
             Self::Take { old, new } => {
                 operations.extend(tests(old));
@@ -123,7 +122,7 @@ impl Change {
     }
 
     /// The entry as the change leaves it.
-    pub(crate) fn after(&self) -> Option<&Arc<Allocation>> {
+    pub(crate) fn after(&self) -> Option<&Allocation> {
         match self {
             Self::Add(new) | Self::Take { new, .. } => Some(new),
             Self::Remove(_) => None,
@@ -202,7 +201,7 @@ mod tests {
             change.write(30, &mut operations);
             operations.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
-        let [old, new] = ["a", "b"].map(|id| Arc::new(Allocation::new(id, "ns/pod", "net1")));
+        let [old, new] = ["a", "b"].map(|id| Allocation::new(id, "ns/pod", "net1"));
         assert_eq!(
             written(Change::Add(new.clone())),
             [

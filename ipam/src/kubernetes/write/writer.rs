@@ -231,7 +231,7 @@ impl Writer {
             return Ok(stored);
         }
         let added = open.filter_map(|(address, change)| match change {
-            Change::Add(new) => Some((offset(address), &**new)),
+            Change::Add(new) => Some((offset(address), new)),
             // Without a pool there is nothing to take or to remove.
             Change::Take { .. } | Change::Remove(_) => None,
         });

@@ -114,7 +114,7 @@ mod tests {
             pool: PoolName::new(None, &subnet).unwrap(),
             subnet,
             address: "10.0.0.1".parse().unwrap(),
-            allocation: Allocation::new(id, podref, "net1").into(),
+            allocation: Allocation::new(id, podref, "net1"),
         });
         let reservation = reservation.map(|reservation| ("10.0.0.1".to_owned(), reservation.into()));
         Holding { entry, reservation, disputed: false }
