@@ -7,6 +7,7 @@
 pub(crate) mod record;
 
 mod life;
+mod store;
 
 use std::collections::HashSet;
 use std::fs;

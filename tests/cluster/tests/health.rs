@@ -1,5 +1,8 @@
 //! What the agent tells of itself when it serves the pools of a cluster.
 
+use std::time::Duration;
+use std::{fs, thread};
+
 use octavia_bridge_cluster_tests::{Access, Agent, Cluster, Fault, Page, Proxy, Range, Rule};
 use serde_json::{Value, json};
 
@@ -116,6 +119,30 @@ fn an_api_that_is_away_is_told_and_so_is_its_return() {
 }
 
 #[test]
+fn a_node_whose_attachments_have_other_addresses_watches_nothing() {
+    let admin = Cluster::shared().namespace("elsewhere");
+    // It watches in any case.
+    let elected = start(&admin, "node1");
+    elected.wait("is elected", |agent| agent.log().contains("elected to reclaim").then_some(()));
+    let idle = start(&admin, "node2");
+    let is_idle = |agent: &Agent| agent.page("/readyz").text.contains("ok    pools    not watched");
+    idle.wait("watches nothing", |agent| is_idle(agent).then_some(()));
+    let records = idle.state().join("attachments");
+    fs::create_dir_all(&records).expect("make the directory of records");
+    let record = |addressing: &str| {
+        let line =
+            format!("{{\"version\":1,\"network\":\"n\",\"netns\":null,\"addressing\":{addressing}}}\n");
+        fs::write(records.join("c1@net1.jsonl"), line).expect("write a record");
+    };
+    record(r#""pool""#);
+    // Agents look every two seconds.
+    thread::sleep(Duration::from_secs(6));
+    assert!(is_idle(&idle), "{}", idle.page("/readyz").text);
+    record(r#"{"cluster":{"socket":"/run/octavia-bridge/agent.sock"}}"#);
+    idle.wait("watches", |agent| (!is_idle(agent)).then_some(()));
+}
+
+#[test]
 fn a_pool_that_is_damaged_is_told_and_does_not_make_nodes_unready() {
     let admin = Cluster::shared().namespace("damaged");
     let agent = start(&admin, "node1");
@@ -178,7 +205,7 @@ fn a_socket_that_somebody_removed_is_told() {
     let admin = Cluster::shared().namespace("socket");
     let agent = start(&admin, "node1");
     agent.ready();
-    std::fs::remove_file(agent.socket()).expect("remove the socket");
+    fs::remove_file(agent.socket()).expect("remove the socket");
     let Page { status, text } = agent.page("/readyz");
     assert_eq!(status, 503, "{text}");
     assert!(text.contains("agent.sock is gone"), "{text}");
@@ -210,7 +237,7 @@ fn probes_are_answered_while_a_hundred_pods_wait_for_their_addresses() {
     // Each claim waits for as long as the server is silent.
     proxy.rule(Rule::on("POST", "/ippools", Fault::Hang));
     let range = Range::of("10.5.0", 1, 250);
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         let claims: Vec<_> = (0..100)
             .map(|n| {
                 let (agent, range) = (&agent, &range);

@@ -1,5 +1,6 @@
 //! Keeping up with what others write to the pools: repair and reclaim go by what was read.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,11 +26,10 @@ pub(super) async fn run(reclaim: Arc<Reclaim>) {
     loop {
         let mut pause = LOOK;
         let repairer = &reclaim.repairer;
-        let looked = repairer.look(|sandboxes, _| sandboxes.containers()).await;
-        let unknown = looked.is_err();
-        let here = looked.unwrap_or_default();
-        let is_busy = unknown || !here.is_empty() || reclaim.election.is_won();
-        if is_busy || repairer.has_tombstones().await {
+        let looked = repairer.look(|sandboxes, _| (sandboxes.containers(), sandboxes.use_cluster())).await;
+        // A disk that does not answer may have anything.
+        let (here, uses_cluster) = looked.unwrap_or((HashSet::new(), true));
+        if uses_cluster || reclaim.election.is_won() || repairer.has_tombstones().await {
             repairer.store.need();
         }
         if !reclaim.can_judge() {
