@@ -74,3 +74,66 @@ fn a_clash_of_names_is_one_error_before_any_step() {
         assert!(refused.stderr.contains("names of one link, enp6s0"), "{}", refused.stderr);
     });
 }
+
+const LONG: &str = "enp0s31f6-of-the-board";
+
+#[test]
+fn a_longer_one_than_a_name_may_be_is_refused_with_the_way_out() {
+    on_a_node(|node| {
+        node.ip(&format!("link property add dev enp6s0 altname {LONG}"));
+        let before = node.snapshot();
+        for (place, policy) in [
+            ("interfaces[0].bridge.port[0].name", POLICY.replace("enp6s0", LONG)),
+            ("interfaces[0].name", format!("interfaces: [{{name: {LONG}, type: ethernet, mtu: 1400}}]")),
+            ("interfaces[0].name", format!("interfaces: [{{name: {LONG}, state: absent}}]")),
+            (
+                "interfaces[0].vlan.base-iface",
+                format!("interfaces: [{{name: v, type: vlan, vlan: {{base-iface: {LONG}, id: 3}}}}]"),
+            ),
+            (
+                "interfaces[0].vrf.port[0]",
+                format!("interfaces: [{{name: v, type: vrf, vrf: {{port: [{LONG}], route-table-id: 7}}}}]"),
+            ),
+            (
+                "interfaces[0].link-aggregation.port[0]",
+                format!(
+                    "interfaces: [{{name: b, type: bond, link-aggregation: {{mode: active-backup, port: [{LONG}]}}}}]"
+                ),
+            ),
+            (
+                "routes.config[0].next-hop-interface",
+                format!("routes: {{config: [{{destination: 10.9.0.0/16, next-hop-interface: {LONG}}}]}}"),
+            ),
+        ] {
+            for words in ["plan -f -", "apply -f -"] {
+                let refused = node.run(words, &policy);
+                assert_eq!(refused.status, 2, "{policy}: {}", refused.stdout);
+                let text = format!("{place}: use link name {LONG:?}: it has {} bytes", LONG.len());
+                assert!(refused.stderr.contains(&text), "{text}: {}", refused.stderr);
+                assert!(refused.stderr.contains("write the link's own name"), "{}", refused.stderr);
+            }
+        }
+        assert_eq!(node.snapshot(), before);
+    });
+}
+
+/// udev gives names for the board, the slot, the path and the hardware address.
+#[test]
+fn longer_ones_beside_the_own_name_are_in_nobody_s_way() {
+    on_a_node(|node| {
+        node.ip(&format!("link property add dev enp6s0 altname {LONG}"));
+        node.ok("apply -f -", POLICY);
+        node.ip("link property add dev octbr altname octavia-management-bridge");
+        assert_eq!(node.ok("apply", ""), "nothing to do\n");
+        node.pod("pod");
+        // By a port that has only such names beside its own.
+        node.ip("link property add dev pod altname pod-of-the-octavia-controller");
+        assert_eq!(node.ok("plan", ""), "nothing to do\n");
+        let refused = node.run("remove", "");
+        assert!(refused.stderr.contains("pod would be cut off"), "{}", refused.stderr);
+        node.ip("link del pod");
+        node.ok("remove", "");
+        assert!(node.link("octbr").is_none());
+        assert!(node.link("enp6s0").unwrap()["master"].is_null());
+    });
+}

@@ -3,6 +3,7 @@
 use octavia_bridge_netlink::{MacAddress, validate_link_name};
 use serde_json::Value;
 
+use super::alternative::wrong_name;
 use super::field::Fields;
 use super::problem::Findings;
 use super::section::{self, Read};
@@ -37,9 +38,9 @@ fn read_entry(path: String, value: Value, findings: &Findings) -> Option<Interfa
         return None;
     }
     if !name.is_empty()
-        && let Err(error) = validate_link_name(&name)
+        && let Some(why) = wrong_name(&name)
     {
-        fields.invalid("name", error.to_string());
+        fields.invalid("name", why);
     }
     let sort = kind(&mut fields, stated.as_deref(), &name, state);
     let (kind, options, port_options) = match sort {

@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use octavia_bridge_netlink::validate_link_name;
 use serde_json::Value;
 
 use super::Route;
+use super::alternative::wrong_name;
 use super::field::Fields;
 use super::problem::Findings;
 use crate::node::observed::MAIN_TABLE;
@@ -33,8 +33,8 @@ pub(crate) fn read(path: String, value: Value, findings: &Findings) -> Option<Ro
         entry.invalid("next-hop-address", format!("{gateway} is a multicast address, which no router has"));
     }
     let interface = entry.name("next-hop-interface");
-    if let Some(Err(error)) = interface.as_deref().map(validate_link_name) {
-        entry.invalid("next-hop-interface", error.to_string());
+    if let Some(why) = interface.as_deref().and_then(wrong_name) {
+        entry.invalid("next-hop-interface", why);
     }
     // -1 stands for "the kernel's choice", table 0 for the main one.
     let metric = entry.number("metric", -1, u32::MAX.into()).and_then(|metric| u32::try_from(metric).ok());

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use octavia_bridge_netlink::{LinkOption, LinkOptions, validate_link_name};
+use octavia_bridge_netlink::{LinkOption, LinkOptions};
 use serde_json::Value;
 
 use super::Kind;
+use super::alternative::wrong_name;
 use super::field::Fields;
 use super::options::{OF_BRIDGE, OF_PORT, OF_STP, OF_VLAN, read_registration};
 use super::problem::Findings;
@@ -154,9 +155,9 @@ pub(super) fn port_names(section: &mut Fields<'_>) -> Option<Vec<String>> {
     let findings = section.findings();
     let mut names = Vec::new();
     for (path, item) in items {
-        match item.as_str().map(|name| (name, validate_link_name(name))) {
-            Some((name, Ok(()))) => names.push(name.to_owned()),
-            Some((_, Err(error))) => findings.invalid(path, error.to_string()),
+        match item.as_str().map(|name| (name, wrong_name(name))) {
+            Some((name, None)) => names.push(name.to_owned()),
+            Some((_, Some(why))) => findings.invalid(path, why),
             None => findings.invalid(path, "must be the name of an interface"),
         }
     }
@@ -184,8 +185,8 @@ pub(super) fn read_ethernet(mut ethernet: Fields<'_>) {
 
 fn link_name(fields: &mut Fields<'_>, key: &str) -> Option<String> {
     let name = fields.name(key)?;
-    if let Err(error) = validate_link_name(&name) {
-        fields.invalid(key, error.to_string());
+    if let Some(why) = wrong_name(&name) {
+        fields.invalid(key, why);
         return None;
     }
     Some(name)
