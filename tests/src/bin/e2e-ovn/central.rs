@@ -16,7 +16,7 @@ const TENANT_MAC: &str = "fa:16:3e:be:ba:ee";
 #[derive(Debug)]
 pub(crate) struct Central {
     programs: Programs,
-    pub(crate) daemons: [Daemon; 2],
+    _daemons: [Daemon; 2],
 }
 
 impl Central {
@@ -25,7 +25,7 @@ impl Central {
         let socket = programs.file(SOCKET);
         let words = [format!("--ovnnb-db=unix:{socket}"), format!("--ovnsb-db=unix:{socket}")];
         let translator = programs.start(None, "ovn-northd", &words.each_ref().map(String::as_str));
-        Self { programs, daemons: [databases, translator] }
+        Self { programs, _daemons: [databases, translator] }
     }
 
     /// Where chassis find the southbound database.

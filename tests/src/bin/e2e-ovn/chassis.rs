@@ -17,7 +17,7 @@ pub(crate) struct Chassis {
     pub(crate) name: String,
     programs: Programs,
     tunnel_address: String,
-    database: Daemon,
+    _database: Daemon,
     switch: Option<Daemon>,
     controller: Option<Daemon>,
 }
@@ -31,7 +31,7 @@ impl Chassis {
             name: name.to_owned(),
             programs,
             tunnel_address,
-            database,
+            _database: database,
             switch: None,
             controller: None,
         };
@@ -123,11 +123,5 @@ impl Chassis {
     pub(crate) fn plug(&self, link: &str, port: &str) {
         let port = format!("external_ids:iface-id={port}");
         self.vsctl(&["add-port", "br-int", link, "--", "set", "interface", link, &port]);
-    }
-
-    /// What its daemons complain of.
-    pub(crate) fn complaints(&self) -> Vec<String> {
-        let daemons = [Some(&self.database), self.switch.as_ref(), self.controller.as_ref()];
-        daemons.into_iter().flatten().flat_map(Daemon::complaints).collect()
     }
 }

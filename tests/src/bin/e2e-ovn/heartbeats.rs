@@ -53,11 +53,14 @@ pub(crate) struct Heart {
 }
 
 impl Heart {
-    pub(crate) fn start(amphora: &Namespace, from: IpAddr, to: Vec<IpAddr>) -> Self {
-        let socket = amphora.run(|| UdpSocket::bind((from, 0))).expect("open the amphora's socket");
+    pub(crate) fn start(amphora: &Namespace, to: Vec<IpAddr>) -> Self {
+        let [v4, v6]: [IpAddr; 2] = [[0; 4].into(), [0; 16].into()];
+        let [v4, v6] =
+            [v4, v6].map(|any| amphora.run(|| UdpSocket::bind((any, 0))).expect("open the amphora's socket"));
         let mut next = Instant::now();
         let running = Running::start(move || {
             for address in &to {
+                let socket = if address.is_ipv4() { &v4 } else { &v6 };
                 // One that cannot be sent is one that is not heard.
                 let _sent = socket.send_to(b"heartbeat", SocketAddr::from((*address, HEARTBEATS)));
             }
@@ -68,54 +71,67 @@ impl Heart {
     }
 }
 
-/// What is heard at an address, whichever pod has it.
+/// When heartbeats came to an address.
+type Heard = Arc<Mutex<Vec<Instant>>>;
+
+/// What is heard at the addresses of a pod, whichever pod has them.
 #[derive(Debug)]
-pub(crate) struct Ear {
-    address: IpAddr,
-    heard: Arc<Mutex<Vec<Instant>>>,
-    listener: Option<Running>,
+pub(crate) struct Ears {
+    ears: Vec<(IpAddr, Heard)>,
+    listeners: Vec<Running>,
 }
 
-impl Ear {
-    pub(crate) fn new(pod: &Namespace, address: IpAddr) -> Self {
-        let mut ear = Self { address, heard: Arc::default(), listener: None };
-        ear.listen(pod);
-        ear
+impl Ears {
+    pub(crate) fn new(pod: &Namespace, addresses: &[IpAddr]) -> Self {
+        let ears = addresses.iter().map(|address| (*address, Heard::default())).collect();
+        let mut ears = Self { ears, listeners: Vec::new() };
+        ears.open(pod);
+        ears
+    }
+
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.ears.iter().map(|(address, _)| *address)
     }
 
     /// The pod's process ends.
     pub(crate) fn close(&mut self) {
-        self.listener = None;
+        self.listeners.clear();
     }
 
-    /// A process in a new pod with the same address.
-    pub(crate) fn listen(&mut self, pod: &Namespace) {
-        let socket = pod.run(|| UdpSocket::bind((self.address, HEARTBEATS)));
-        let socket = socket.unwrap_or_else(|e| panic!("listen on {}: {e}", self.address));
-        socket.set_read_timeout(Some(INTERVAL)).expect("set a timeout");
-        let heard = self.heard.clone();
-        let mut bytes = [0; 64];
-        self.listener = Some(Running::start(move || {
-            if socket.recv(&mut bytes).is_ok() {
-                heard.lock().unwrap_or_else(PoisonError::into_inner).push(Instant::now());
-            }
-        }));
+    /// A process in a new pod with the same addresses.
+    pub(crate) fn open(&mut self, pod: &Namespace) {
+        for (address, heard) in &self.ears {
+            let socket = pod.run(|| UdpSocket::bind((*address, HEARTBEATS)));
+            let socket = socket.unwrap_or_else(|e| panic!("listen on {address}: {e}"));
+            socket.set_read_timeout(Some(INTERVAL)).expect("set a timeout");
+            let heard = heard.clone();
+            let mut bytes = [0; 64];
+            self.listeners.push(Running::start(move || {
+                if socket.recv(&mut bytes).is_ok() {
+                    heard.lock().unwrap_or_else(PoisonError::into_inner).push(Instant::now());
+                }
+            }));
+        }
     }
 
-    /// Whether heartbeats have been heard since then, and still are.
-    pub(crate) fn hears(&self, since: Instant) -> bool {
-        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        heard.last().is_some_and(|last| *last > since && last.elapsed() < INTERVAL * MISSED)
+    /// Whether heartbeats have been heard at each address since then, and still are.
+    pub(crate) fn hear(&self, since: Instant) -> bool {
+        self.ears.iter().all(|(_, heard)| {
+            let heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
+            heard.last().is_some_and(|last| *last > since && last.elapsed() < INTERVAL * MISSED)
+        })
     }
 
-    /// The longest time in which nothing was heard.
+    /// The longest time in which nothing was heard at one of the addresses.
     pub(crate) fn silence(&self, from: Instant, to: Instant) -> Duration {
-        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let mut longest = Duration::ZERO;
-        let mut last = from;
-        for moment in heard.iter().copied().filter(|moment| (from..to).contains(moment)).chain([to]) {
-            longest = longest.max(moment - last);
-            last = moment;
+        for (_, heard) in &self.ears {
+            let heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut last = from;
+            for moment in heard.iter().copied().filter(|moment| (from..to).contains(moment)).chain([to]) {
+                longest = longest.max(moment - last);
+                last = moment;
+            }
         }
         longest
     }

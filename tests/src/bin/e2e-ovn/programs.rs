@@ -4,10 +4,12 @@ use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use octavia_bridge_tests::Namespace;
 use octavia_bridge_tests::changes::until;
+use octavia_bridge_tests::table::line;
 
 /// The directory that `scripts/ovn/programs` prints.
 const VARIABLE: &str = "OCTAVIA_BRIDGE_TEST_OVN";
@@ -107,42 +109,38 @@ impl Programs {
 
     /// Starts a daemon, in a namespace if one is given.
     pub(crate) fn start(&self, place: Option<&Namespace>, name: &str, words: &[&str]) -> Daemon {
-        let log = File::create(self.file(&format!("{name}.log"))).expect("create a daemon's log");
+        let log = self.file(&format!("{name}.log"));
+        let output = File::create(&log).expect("create a daemon's log");
         let mut command = self.command(name);
-        command.args(words).arg("--no-chdir").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command.args(words).arg("--no-chdir").stdin(Stdio::null()).stdout(Stdio::null()).stderr(output);
         let process = match place {
             Some(place) => place.spawn(&mut command),
             None => command.spawn().unwrap_or_else(|e| panic!("start {name}: {e}")),
         };
-        Daemon { process, name: name.to_owned(), log: self.file(&format!("{name}.log")) }
+        Daemon { process, log }
     }
 }
 
-/// A running daemon; killed when dropped.
+/// A running daemon; killed when dropped. It then says what it complained of last, if that may be why all ends.
 #[derive(Debug)]
 pub(crate) struct Daemon {
     process: Child,
-    name: String,
     log: String,
-}
-
-impl Daemon {
-    /// Its last complaints, one line each.
-    pub(crate) fn complaints(&self) -> Vec<String> {
-        let log = fs::read_to_string(&self.log).unwrap_or_default();
-        let mut lines: Vec<String> = Vec::new();
-        for line in
-            log.lines().filter(|line| ["|WARN|", "|ERR|", "|EMER|"].iter().any(|level| line.contains(level)))
-        {
-            lines.push(format!("{}: {line}", self.name));
-        }
-        lines.split_off(lines.len().saturating_sub(5))
-    }
 }
 
 impl Drop for Daemon {
     fn drop(&mut self) {
         self.process.kill().unwrap_or_default();
         let _status = self.process.wait();
+        if !thread::panicking() {
+            return;
+        }
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let is_complaint =
+            |line: &&str| ["|WARN|", "|ERR|", "|EMER|"].iter().any(|level| line.contains(level));
+        let complaints: Vec<&str> = log.lines().filter(is_complaint).collect();
+        for complaint in &complaints[complaints.len().saturating_sub(3)..] {
+            line(&format!("{}: {complaint}", self.log));
+        }
     }
 }

@@ -12,7 +12,7 @@ use crate::addresses::{AMPHORA, AMPHORA_V6, TENANT_ROUTER, TENANT_ROUTER_V6};
 use crate::central::Central;
 use crate::chassis::Chassis;
 use crate::pods::{Attached, HEALTH_MANAGER, ROLES, RSYSLOG, Template, network, without_offload};
-use crate::programs::{Daemon, PATIENCE, Programs};
+use crate::programs::{PATIENCE, Programs};
 
 /// The bridges of the switch.
 const TRUNK: &str = "trunk";
@@ -38,7 +38,7 @@ pub(crate) struct Cloud {
     pub(crate) amphora: Node,
     pub(crate) programs: Programs,
     pub(crate) central: Central,
-    compute: Chassis,
+    _compute: Chassis,
     /// The network of the tunnels, and the trunk between the workers: two bridges of one switch.
     pub(crate) switch: Node,
     _host: Node,
@@ -76,7 +76,17 @@ impl Cloud {
         until(PATIENCE, "three chassis register", || central.chassis().len() == 3);
         central.make_networks(workers.each_ref().map(|worker| worker.chassis.name.as_str()));
         central.wait();
-        Self { workers, amphora, programs, central, compute, switch, _host: host, _folder: folder, _lab: lab }
+        Self {
+            workers,
+            amphora,
+            programs,
+            central,
+            _compute: compute,
+            switch,
+            _host: host,
+            _folder: folder,
+            _lab: lab,
+        }
     }
 
     /// Pods that talk to amphorae.
@@ -88,15 +98,6 @@ impl Cloud {
     pub(crate) fn pods_of(&self, role: &str) -> [&Attached; 2] {
         let index = ROLES.iter().position(|known| *known == role).expect("a role");
         self.workers.each_ref().map(|worker| &worker.pods[index])
-    }
-
-    /// What OVN's daemons complain of, for people who look for the cause of a failure.
-    pub(crate) fn complaints(&self) -> Vec<String> {
-        let mut lines: Vec<String> = self.central.daemons.iter().flat_map(Daemon::complaints).collect();
-        for chassis in self.workers.iter().map(|worker| &worker.chassis).chain([&self.compute]) {
-            lines.extend(chassis.complaints());
-        }
-        lines
     }
 }
 
