@@ -141,7 +141,7 @@ fn dead_in(
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::fs::{MetadataExt, symlink};
 
     use serde_json::json;
 
@@ -166,9 +166,10 @@ mod tests {
         fs::write(path("pools/10.1.0.0-24.json"), "{").unwrap();
         fs::write(path("pools/.lock"), "").unwrap();
         fs::write(path("tombstones/waits@net1"), "").unwrap();
-        let there = fs::metadata(dir.path()).unwrap();
-        let netns = json!({ "path": dir.path(), "device": there.dev(), "inode": there.ino() });
-        let record = json!({ "version": 1, "netns": netns });
+        symlink("/proc/self/ns/net", path("netns")).unwrap();
+        let there = fs::metadata(path("netns")).unwrap();
+        let netns = json!({ "path": path("netns"), "device": there.dev(), "inode": there.ino() });
+        let record = json!({ "version": 1, "containerId": "stands", "ifname": "net1", "netns": netns });
         fs::write(path("attachments/stands@net1.jsonl"), format!("{record}\n")).unwrap();
         let report = report(dir.path()).unwrap();
         let states: Vec<(&str, State)> =
