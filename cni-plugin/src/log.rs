@@ -5,6 +5,7 @@ mod file;
 
 pub(crate) use file::append_to;
 
+use std::fmt::{Debug, Write as _};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
@@ -13,11 +14,12 @@ use std::time::Duration;
 use octavia_bridge_ipam::conf::places;
 use octavia_bridge_ipam::document::FieldError;
 use octavia_bridge_ipam::visible::Lines;
-use tracing::Metadata;
+use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::fmt::writer::OptionalWriter;
-use tracing_subscriber::{Layer, fmt, layer::SubscriberExt, registry};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 use crate::config::Document;
 use crate::protocol::Version;
@@ -54,35 +56,71 @@ impl Write for &LogFile {
     }
 }
 
-/// Writes into [`LOG_FILE`], and nowhere before it is known.
-struct ToLogFile;
+/// Writes events, one line each, to standard error from `warn` up, and to [`LOG_FILE`] once it is known. Runtimes keep a plugin's
+/// standard error in their own log, which has the time.
+///
+/// There are no spans. The registry of `tracing_subscriber`, which keeps them, would touch eight pages of memory at each start.
+struct Log;
 
-impl<'a> MakeWriter<'a> for ToLogFile {
-    type Writer = OptionalWriter<Lines<&'a LogFile>>;
-
-    fn make_writer(&'a self) -> Self::Writer {
-        let known = LOG_FILE.get().and_then(Option::as_ref);
-        known.map_or_else(OptionalWriter::none, |file| OptionalWriter::some(Lines(file)))
+impl Subscriber for Log {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.is_event() && *metadata.level() <= LevelFilter::DEBUG
     }
 
-    fn make_writer_for(&'a self, event: &Metadata<'_>) -> Self::Writer {
-        match LOG_FILE.get() {
-            Some(Some(file)) if event.level() <= &file.level => OptionalWriter::some(Lines(file)),
-            _ => OptionalWriter::none(),
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(LevelFilter::DEBUG)
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        let level = event.metadata().level();
+        let file = LOG_FILE.get().and_then(Option::as_ref).filter(|file| *level <= file.level);
+        let to_stderr = *level <= LevelFilter::WARN;
+        if !to_stderr && file.is_none() {
+            return;
         }
+        let mut line = Line(format!("{level:>5}"));
+        event.record(&mut line);
+        line.0.push('\n');
+        // There is nobody to tell.
+        if to_stderr {
+            let _ = Lines(io::stderr()).write_all(line.0.as_bytes());
+        }
+        if let Some(file) = file {
+            let mut time = String::new();
+            let _ = SystemTime.format_time(&mut Writer::new(&mut time));
+            let _ = Lines(file).write_all(format!("{time} {}", line.0).as_bytes());
+        }
+    }
+
+    fn new_span(&self, _span: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _span: &Id, _values: &Record<'_>) {}
+
+    fn record_follows_from(&self, _span: &Id, _follows: &Id) {}
+
+    fn enter(&self, _span: &Id) {}
+
+    fn exit(&self, _span: &Id) {}
+}
+
+/// An event's message and fields after its level.
+struct Line(String);
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        let _ = match field.name() {
+            "message" => write!(self.0, " {value:?}"),
+            name => write!(self.0, " {name}={value:?}"),
+        };
     }
 }
 
-/// Sends events to stderr from `warn` up, one line each; runtimes keep a plugin's stderr in their own log, which has
-/// the time.
+/// Begins to write events.
 pub(crate) fn start() {
-    let stderr = fmt::layer().with_ansi(false).with_target(false).without_time();
-    let stderr = stderr.with_writer(|| Lines(io::stderr()));
-    let file = fmt::layer().with_ansi(false).with_target(false).with_writer(ToLogFile);
-    let subscriber =
-        registry().with(stderr.with_filter(LevelFilter::WARN)).with(file.with_filter(LevelFilter::DEBUG));
     // Fails only when there is a subscriber already, and then events have somewhere to go.
-    let _ = tracing::subscriber::set_global_default(subscriber);
+    let _ = tracing::subscriber::set_global_default(Log);
 }
 
 /// Says warnings about a configuration: the first ten, and how many more there are.

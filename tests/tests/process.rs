@@ -232,7 +232,7 @@ fn processes_that_wait_for_the_disk_of_a_log_do_not_pile_up() {
     pod.add(&conf).under(&under).run().attached();
     let file = logs.join(format!("octavia-bridge/{}.log", pod.container_id()));
     let written = fs::read_to_string(&file).unwrap();
-    assert!(written.contains("ADD"), "{written}");
+    assert!(written.contains("Z  INFO ADD "), "time, level, message: {written}");
 
     // As an earlier one does while it waits.
     let lock = File::open(node.run_dir().join("log.lock")).unwrap();
