@@ -2,12 +2,10 @@
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::Namespace;
+use crate::{Namespace, Repeating};
 
 const PORT: u16 = 5555;
 const PAUSE: Duration = Duration::from_millis(20);
@@ -19,8 +17,7 @@ pub const AT_ONCE: Duration = Duration::from_millis(3900);
 /// Answers every UDP packet to port 5555 of one address with the address it came from, until dropped.
 #[derive(Debug)]
 pub struct Echo {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    _thread: Repeating,
 }
 
 impl Echo {
@@ -29,29 +26,15 @@ impl Echo {
         let socket = namespace.run(|| UdpSocket::bind((address, PORT)));
         let socket = socket.unwrap_or_else(|e| panic!("listen on {address} port {PORT}: {e}"));
         socket.set_read_timeout(Some(PAUSE)).expect("set a timeout");
-        let stop = Arc::new(AtomicBool::new(false));
-        let asked_to_stop = stop.clone();
+        let mut bytes = [0; 64];
         // A socket belongs to the namespace it was opened in, wherever its thread is.
-        let thread = thread::spawn(move || {
-            let mut bytes = [0; 64];
-            while !asked_to_stop.load(Ordering::Relaxed) {
-                if let Ok((_, from)) = socket.recv_from(&mut bytes) {
-                    // The pod may be gone; the ping then has no answer.
-                    socket.send_to(from.ip().to_string().as_bytes(), from).unwrap_or_default();
-                }
+        let thread = Repeating::start(move || {
+            if let Ok((_, from)) = socket.recv_from(&mut bytes) {
+                // The pod may be gone; the ping then has no answer.
+                socket.send_to(from.ip().to_string().as_bytes(), from).unwrap_or_default();
             }
         });
-        Self { stop, thread: Some(thread) }
-    }
-}
-
-impl Drop for Echo {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            // A panic of that thread has been printed already.
-            thread.join().unwrap_or_default();
-        }
+        Self { _thread: thread }
     }
 }
 

@@ -56,7 +56,7 @@ pub(crate) fn all(cloud: &mut Cloud) -> bool {
     line("");
     let heads = ["gateway's node", "other node", "reference", "target"];
     print("longest silence, heartbeats every 20 ms", heads);
-    scene.measure("listening pod made anew with its address", 300, Scene::remake_pods);
+    scene.measure("listening pod made anew with its address", 300, |scene| scene.remake_pods(0));
     scene.measure("octbr deleted, with all pods' ports", 500, |scene| {
         scene.gateway().node.ip("link del octbr");
     });
@@ -75,6 +75,11 @@ pub(crate) fn all(cloud: &mut Cloud) -> bool {
     scene.measure("agent ended as for an upgrade, started 1 s later", 200, |scene| {
         scene.restart_agent(Signal::SIGTERM);
     });
+    scene.measure("agent dead, uplink released, agent started 1 s later", 2000, |scene| {
+        scene.gateway().keeper.signal(Signal::SIGKILL);
+        scene.gateway().node.ip("link set enp6s0 nomaster");
+        scene.restart_agent(Signal::SIGKILL);
+    });
     scene.measure("gateway's Open vSwitch pod made anew at once", 10_000, |scene| {
         scene.end_gateway();
         scene.start_gateway();
@@ -89,6 +94,8 @@ pub(crate) fn all(cloud: &mut Cloud) -> bool {
         scene.start_gateway();
         scene.wait_for_gateway();
     });
+    // Last, since the pod stays there.
+    scene.measure("listening pod moved to the other node", 300, |scene| scene.remake_pods(1));
     scene.is_met
 }
 
@@ -131,19 +138,24 @@ impl Scene<'_> {
         &mut self.cloud.workers[0]
     }
 
-    /// The health manager and the reference plugin's pod, one after another.
-    fn remake_pods(&mut self) {
+    /// Ends the health manager, makes it anew on a node, and then the same with the reference plugin's pod.
+    fn remake_pods(&mut self, worker: usize) {
+        let node = self.cloud.workers[worker].node.clone();
+        let programs = &self.cloud.programs;
+        let remake = |old: Attached, ears: &mut Ears| {
+            ears.close();
+            let addresses = old.addresses.clone();
+            let mut template = old.end();
+            template.keep(&addresses, &node);
+            let new = template.start(programs);
+            assert_eq!(new.addresses, addresses, "another address");
+            ears.open(&new.pod);
+            new
+        };
         let pods = &mut self.cloud.workers[0].pods;
-        self.ours.close();
-        let new = pods.remove(1).end().start(&self.cloud.programs);
-        self.ours.open(&new.pod);
+        let new = remake(pods.remove(1), &mut self.ours);
         pods.insert(1, new);
-        self.theirs.close();
-        if let Some(old) = self.reference.take() {
-            let new = old.end().start(&self.cloud.programs);
-            self.theirs.open(&new.pod);
-            self.reference = Some(new);
-        }
+        self.reference = self.reference.take().map(|old| remake(old, &mut self.theirs));
     }
 
     /// What an administrator would do for the reference plugin's pod: its port back into the bridge, and a word from the pod, by

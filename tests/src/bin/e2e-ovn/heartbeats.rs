@@ -1,12 +1,11 @@
 //! Heartbeats as an amphora sends them, one way and never answered, and how long they were not heard.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use octavia_bridge_tests::Namespace;
+use octavia_bridge_tests::{Namespace, Repeating};
 
 use crate::checks::HEARTBEATS;
 
@@ -15,41 +14,10 @@ const INTERVAL: Duration = Duration::from_millis(20);
 /// With so many missing, a pod is not heard of any more.
 const MISSED: u32 = 10;
 
-/// A thread that goes on until this is dropped.
-#[derive(Debug)]
-struct Running {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Running {
-    /// Runs `step` again and again.
-    fn start(mut step: impl FnMut() + Send + 'static) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let asked = stop.clone();
-        let thread = thread::spawn(move || {
-            while !asked.load(Ordering::Relaxed) {
-                step();
-            }
-        });
-        Self { stop, thread: Some(thread) }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            // A panic of that thread has been printed already.
-            thread.join().unwrap_or_default();
-        }
-    }
-}
-
 /// Sends heartbeats from a namespace to several addresses, until dropped.
 #[derive(Debug)]
 pub(crate) struct Heart {
-    _running: Running,
+    _sender: Repeating,
 }
 
 impl Heart {
@@ -58,7 +26,7 @@ impl Heart {
         let [v4, v6] =
             [v4, v6].map(|any| amphora.run(|| UdpSocket::bind((any, 0))).expect("open the amphora's socket"));
         let mut next = Instant::now();
-        let running = Running::start(move || {
+        let sender = Repeating::start(move || {
             for address in &to {
                 let socket = if address.is_ipv4() { &v4 } else { &v6 };
                 // One that cannot be sent is one that is not heard.
@@ -67,7 +35,7 @@ impl Heart {
             next += INTERVAL;
             thread::sleep(next.saturating_duration_since(Instant::now()));
         });
-        Self { _running: running }
+        Self { _sender: sender }
     }
 }
 
@@ -78,7 +46,7 @@ type Heard = Arc<Mutex<Vec<Instant>>>;
 #[derive(Debug)]
 pub(crate) struct Ears {
     ears: Vec<(IpAddr, Heard)>,
-    listeners: Vec<Running>,
+    listeners: Vec<Repeating>,
 }
 
 impl Ears {
@@ -106,7 +74,7 @@ impl Ears {
             socket.set_read_timeout(Some(INTERVAL)).expect("set a timeout");
             let heard = heard.clone();
             let mut bytes = [0; 64];
-            self.listeners.push(Running::start(move || {
+            self.listeners.push(Repeating::start(move || {
                 if socket.recv(&mut bytes).is_ok() {
                     heard.lock().unwrap_or_else(PoisonError::into_inner).push(Instant::now());
                 }

@@ -43,6 +43,17 @@ impl Template {
         Attached { pod, addresses: result.ips(), host_link: result.host_link().to_owned(), template: self }
     }
 
+    /// The same pod with its addresses on a node, which need not be the one where it was. The file store of that one does not know
+    /// them, and assigns them as the first that are free.
+    pub(crate) fn keep(&mut self, addresses: &[IpAddr], node: &Node) {
+        self.node = node.clone();
+        for (path, address) in ["/ipam/range_start", "/ipam/ipRanges/0/range_start"].iter().zip(addresses) {
+            if let Some(start) = self.conf.pointer_mut(path) {
+                *start = json!(address);
+            }
+        }
+    }
+
     /// Runs the plugin that the network names, as multus does.
     fn call(&self, call: Call) -> Outcome {
         let args = format!("IgnoreUnknown=true;K8S_POD_NAMESPACE=openstack;K8S_POD_NAME={}", self.name);

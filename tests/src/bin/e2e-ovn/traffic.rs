@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 
 use octavia_bridge_tests::Namespace;
 
-/// How long a connection, a read or an expected packet may take.
+/// How long a connection or an expected packet may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long what has begun may pause. The machine may be busy.
+const PAUSED: Duration = Duration::from_secs(30);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -47,8 +49,8 @@ pub(crate) fn exchange(
 /// The caller's address, and what came back.
 fn call(to: SocketAddr, bytes: &[u8]) -> Result<(IpAddr, Vec<u8>), Error> {
     let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(PAUSED))?;
+    stream.set_write_timeout(Some(PAUSED))?;
     stream.write_all(bytes)?;
     stream.shutdown(Shutdown::Write)?;
     let mut received = Vec::new();
@@ -64,7 +66,7 @@ fn answer(listener: &TcpListener) -> Result<IpAddr, Error> {
         match listener.accept() {
             Ok((mut stream, peer)) => {
                 stream.set_nonblocking(false)?;
-                stream.set_read_timeout(Some(PATIENCE))?;
+                stream.set_read_timeout(Some(PAUSED))?;
                 let mut received = Vec::new();
                 stream.read_to_end(&mut received)?;
                 stream.write_all(&received)?;
