@@ -118,6 +118,7 @@ fn name(path: &Path) -> &str {
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
+    use std::thread;
 
     use tempfile::TempDir;
 
@@ -135,7 +136,13 @@ mod tests {
     impl Folders {
         /// As a process that starts finds it.
         fn state(&self) -> State {
-            let mut state = State::lock(self.disk.path()).unwrap();
+            let mut state = loop {
+                match State::lock(self.disk.path()) {
+                    // A program that another test has just started has the lock as well, until it executes.
+                    Err(Error::Busy(_)) => thread::yield_now(),
+                    locked => break locked.unwrap(),
+                }
+            };
             state.journal = self.run.path().join("agent");
             state.written = Mutex::new(load(&state.journal));
             state
