@@ -4,8 +4,6 @@ mod work;
 
 use std::io::ErrorKind;
 
-use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
-use nix::unistd::Pid;
 use octavia_bridge_ipam::causes::chain;
 use octavia_bridge_ipam::request::Owner;
 use octavia_bridge_netlink::{Inside, Link, MacAddress, Namespace, Netlink};
@@ -45,10 +43,6 @@ async fn attach(environment: &Environment, document: &Document) -> Result<Reply,
         pod::check_next_hops(&pool.ipam.routes)?;
     }
     sysctl::require_kernel_for(&attachment.addressing.known_addresses())?;
-    // A delegated plugin would inherit it.
-    if !matches!(attachment.addressing, Addressing::Delegated(_)) {
-        stay_on_this_processor();
-    }
     let host = Netlink::open().await.map_err(|cause| Error::kernel("open netlink on the node", &cause))?;
     let host = host.without_link_options();
     let (inside, pod) = open_netns(environment, host.namespace()).await?;
@@ -125,21 +119,6 @@ async fn spare_bridge(
     let present = present.map_err(|cause| Error::kernel("look for the bridge's addresses", &cause))?;
     let addresses: Vec<_> = present.iter().map(|address| address.address.addr()).collect();
     pool.spare(&bridge.name, &addresses)
-}
-
-/// Keeps this process and its threads where they are. They work in turns, never side by side; waking another processor
-/// for each turn is what most of the waiting would be for.
-///
-/// A real-time task takes nothing away by that: the thread that runs here is not behind one, while the kernel wakes threads that
-/// may move on a processor that such a task has. Measured by `scripts/bench`.
-fn stay_on_this_processor() {
-    let mut here = CpuSet::new();
-    if let Ok(processor) = sched_getcpu()
-        && here.set(processor).is_ok()
-    {
-        // As good as it gets, and no matter if it cannot be had.
-        let _ = sched_setaffinity(Pid::from_raw(0), &here);
-    }
 }
 
 /// A thread in the pod's namespace, and a socket there: entering it proves that it is one.

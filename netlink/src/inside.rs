@@ -4,7 +4,10 @@ use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
+use nix::unistd::{Pid, gettid};
+
 use crate::namespace::{enter, failure};
+use crate::one_processor::OneProcessor;
 use crate::{Namespace, Result};
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -15,6 +18,7 @@ type Job = Box<dyn FnOnce() + Send>;
 #[derive(Debug)]
 pub struct Inside {
     jobs: Sender<Job>,
+    thread: Pid,
     namespace: Namespace,
 }
 
@@ -32,8 +36,9 @@ impl Namespace {
         let (jobs, queue) = channel::<Job>();
         let (entered, entering) = channel();
         let namespace = self.clone();
+        let mut together = OneProcessor::begin(None);
         let inside = move || {
-            let outcome = enter(&namespace).map(|()| first());
+            let outcome = enter(&namespace).map(|()| (gettid(), first()));
             let failed = outcome.is_err();
             if entered.send(outcome).is_err() || failed {
                 return;
@@ -47,8 +52,11 @@ impl Namespace {
             .spawn(inside)
             .map_err(|source| failure("start a thread for", self.path(), source))?;
         let outcome = entering.recv().unwrap_or_else(|_| Err(io::Error::other("its thread has panicked")));
-        let first = outcome.map_err(|source| failure("enter", self.path(), source))?;
-        Ok((Inside { jobs, namespace: self.clone() }, first))
+        let (thread, first) = outcome.map_err(|source| failure("enter", self.path(), source))?;
+        if let Some(together) = &mut together {
+            together.with(thread);
+        }
+        Ok((Inside { jobs, thread, namespace: self.clone() }, first))
     }
 }
 
@@ -67,18 +75,19 @@ impl Inside {
         self.start(f)?.wait()
     }
 
-    /// Queues a call of `f` on the thread, and does not wait.
+    /// Queues a call of `f` on the thread, and does not wait. Until it is waited for, both threads stay on one processor.
     ///
     /// # Errors
     /// As [`Inside::run`].
     pub fn start<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> Result<Started<T>> {
         let (done, outcome) = channel();
+        let together = OneProcessor::begin(Some(self.thread));
         let job: Job = Box::new(move || {
             // The caller may have given up.
             let _ = done.send(f());
         });
         self.jobs.send(job).map_err(|_| gone(&self.namespace))?;
-        Ok(Started { outcome, namespace: self.namespace.clone() })
+        Ok(Started { outcome, namespace: self.namespace.clone(), _together: together })
     }
 }
 
@@ -88,6 +97,7 @@ impl Inside {
 pub struct Started<T> {
     outcome: Receiver<T>,
     namespace: Namespace,
+    _together: Option<OneProcessor>,
 }
 
 impl<T> Started<T> {

@@ -41,6 +41,7 @@ mod name;
 mod namespace;
 mod neighbour;
 mod netlink;
+mod one_processor;
 mod port_vlan;
 mod route;
 mod route_request;
