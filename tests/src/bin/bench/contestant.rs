@@ -53,6 +53,23 @@ impl Contestant {
         Self { program, conf: conf::with(conf, json!({"ipam": ipam})), disk: disk.to_owned() }
     }
 
+    /// The same with an IPv6 range for the addresses, and no routes.
+    pub(crate) fn with_ipv6(&self) -> Self {
+        let mut conf = self.conf.clone();
+        let range = "fd00:23::/64";
+        let ipam = match self.conf["ipam"]["type"].as_str() {
+            Some("host-local") => json!({"ranges": [[{"subnet": range}]], "routes": []}),
+            _ => json!({"range": range, "range_start": null, "range_end": null, "routes": []}),
+        };
+        conf["ipam"] = conf::with(conf["ipam"].take(), ipam);
+        Self { conf, ..self.clone() }
+    }
+
+    /// The bridge that the pods are attached to.
+    pub(crate) fn bridge(&self) -> &str {
+        self.conf["bridge"].as_str().unwrap_or("octbr")
+    }
+
     pub(crate) fn without_addresses(&self) -> Self {
         Self { conf: conf::without(self.conf.clone(), "/ipam"), ..self.clone() }
     }

@@ -6,6 +6,7 @@ mod agent;
 mod contestant;
 mod keeper;
 mod memory;
+mod neighbours;
 mod peers;
 mod plugin;
 mod running;

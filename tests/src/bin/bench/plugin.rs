@@ -14,7 +14,7 @@ use octavia_bridge_tests::{Lab, Pod};
 
 use crate::Options;
 use crate::contestant::Contestant;
-use crate::{WARM_UP, memory};
+use crate::{WARM_UP, memory, neighbours};
 
 /// ADDs of the burst: as many as the range has addresses for.
 const BURST: usize = 40;
@@ -38,6 +38,7 @@ pub(crate) fn figures(options: &Options) -> Vec<Row> {
     rows.extend(beside_a_real_time_task([&ours, &peer], || node.pod("pod")));
     rows.push(burst([&ours, &peer], || node.pod("pod")));
     rows.push(peak_memory(&ours, &peer, &node.pod("pod")));
+    rows.extend(neighbours::figures([&ours, &peer], || node.pod("pod")));
     let size = fs::metadata(ours.program()).expect("size of the plugin").len();
     rows.push(Row::alone("size of the binary", Unit::Megabytes, size as f64 / 1e6).most(3.0));
     rows
