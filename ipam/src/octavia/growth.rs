@@ -9,7 +9,7 @@ use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 
 use super::operator::{POOL_LEN, Part, pool_behind};
 use super::review::Surroundings;
-use crate::address::{Span, bits, from_bits, merge, same_family};
+use crate::address::{Span, bits, from_bits, merge};
 use crate::range::Range;
 
 /// What a range that grew does not exclude.
@@ -24,12 +24,8 @@ pub(super) struct Growth {
 pub(super) fn growth(pods: &Range, surroundings: &Surroundings) -> Growth {
     let subnet = pods.subnet();
     let mut in_use = Vec::new();
-    let predictable: Vec<IpAddr> = surroundings
-        .predictable_in_use
-        .iter()
-        .copied()
-        .filter(|address| same_family(&subnet, *address))
-        .collect();
+    let predictable: Vec<IpAddr> =
+        surroundings.predictable_in_use.iter().copied().filter(|address| subnet.contains(address)).collect();
     for address in &predictable {
         in_use.push(Span { first: bits(*address), last: bits(*address) });
     }

@@ -91,6 +91,9 @@ fn an_excluded_address_and_a_range_that_did_not_grow_are_no_mistake() {
     let in_use = Surroundings { predictable_in_use: addresses(&[97, 98]), ..cluster() };
     let nothing: (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
     assert_eq!(exclude("172.23.0.70", &[], &in_use), nothing);
+    // Nor one that is in another subnet than it was.
+    let elsewhere = Surroundings { predictable_in_use: vec![[172, 22, 0, 97].into()], ..cluster() };
+    assert_eq!(exclude("172.23.0.110", &[], &elsewhere), nothing);
     // Nor one whose first node has gone.
     let later = Surroundings { predictable_in_use: addresses(&[99, 100]), ..cluster() };
     assert_eq!(exclude("172.23.0.70", &[], &later), nothing);
