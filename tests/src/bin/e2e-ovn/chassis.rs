@@ -67,19 +67,7 @@ impl Chassis {
         self.switch =
             Some(self.programs.start(Some(place), "ovs-vswitchd", &[&database, "--disable-system"]));
         // In userspace the tunnels' address has to be on a bridge.
-        let options = [
-            "--",
-            "set",
-            "bridge",
-            "br-phy",
-            "datapath_type=netdev",
-            "--",
-            "--may-exist",
-            "add-port",
-            "br-phy",
-            TUNNEL,
-        ];
-        self.vsctl(&[&["--may-exist", "add-br", "br-phy"], &options[..]].concat());
+        self.add_bridge("br-phy", TUNNEL);
         let integration = ["--", "set", "bridge", "br-int", "datapath_type=netdev", "fail_mode=secure"];
         self.vsctl(&[&["--may-exist", "add-br", "br-int"], &integration[..]].concat());
         // A database that has the bridge already gives ovs-vsctl nothing to wait for.
@@ -103,20 +91,15 @@ impl Chassis {
 
     /// The operator's job: br-octavia with the pod's interface, as the physical network `octavia`.
     pub(crate) fn map_provider(&self) {
-        let words = [
-            "--",
-            "set",
-            "bridge",
-            "br-octavia",
-            "datapath_type=netdev",
-            "--",
-            "--may-exist",
-            "add-port",
-            "br-octavia",
-            "octavia",
-        ];
-        self.vsctl(&[&["--may-exist", "add-br", "br-octavia"], &words[..]].concat());
+        self.add_bridge("br-octavia", "octavia");
         self.vsctl(&["set", "Open_vSwitch", ".", "external_ids:ovn-bridge-mappings=octavia:br-octavia"]);
+    }
+
+    /// Adds a bridge in userspace with a port, unless the database has them.
+    fn add_bridge(&self, bridge: &str, port: &str) {
+        let datapath = ["--", "set", "bridge", bridge, "datapath_type=netdev"];
+        self.vsctl(&[&["--may-exist", "add-br", bridge], &datapath[..]].concat());
+        self.vsctl(&["--may-exist", "add-port", bridge, port]);
     }
 
     /// Plugs a port of a logical switch.

@@ -48,27 +48,20 @@ impl Programs {
         self.folder.join(name).display().to_string()
     }
 
-    pub(crate) fn command(&self, name: &str) -> Command {
+    fn command(&self, name: &str) -> Command {
         let mut found = PLACES.iter().map(|place| self.root.join(place).join(name));
         let program = found.find(|path| path.is_file());
         let program = program.unwrap_or_else(|| panic!("{name} is not in {}", self.root.display()));
         let mut command = Command::new(program);
-        let libraries =
-            fs::read_dir(self.root.join("usr/lib")).expect("list the unpacked libraries").flatten();
-        let mut libraries = libraries.map(|entry| entry.path());
-        if let Some(folder) = libraries.find(|path| path.display().to_string().ends_with("-linux-gnu")) {
-            command.env("LD_LIBRARY_PATH", folder);
+        for entry in fs::read_dir(self.root.join("usr/lib")).expect("list the unpacked libraries").flatten() {
+            if entry.file_name().to_string_lossy().ends_with("-linux-gnu") {
+                command.env("LD_LIBRARY_PATH", entry.path());
+            }
         }
-        for variable in [
-            "OVS_RUNDIR",
-            "OVS_LOGDIR",
-            "OVS_DBDIR",
-            "OVS_SYSCONFDIR",
-            "OVN_RUNDIR",
-            "OVN_LOGDIR",
-            "OVN_DBDIR",
-        ] {
-            command.env(variable, &self.folder);
+        for directory in ["RUNDIR", "LOGDIR", "DBDIR", "SYSCONFDIR"] {
+            for project in ["OVS", "OVN"] {
+                command.env(format!("{project}_{directory}"), &self.folder);
+            }
         }
         command
     }
