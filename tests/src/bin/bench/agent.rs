@@ -13,7 +13,7 @@ use octavia_bridge_tests::table::{Row, Unit};
 
 use crate::peers::{Ground, Peer, Scene};
 use crate::running::{Asked, Daemon};
-use crate::{Options, WARM_UP, keeper};
+use crate::{Options, WARM_UP, keeper, ports};
 
 /// Whole programs, against nmstate's: to start one takes about as long as the work.
 const WHOLE: f64 = 0.33;
@@ -27,6 +27,11 @@ const GROWTH_ROUNDS: usize = 3;
 pub(crate) fn figures(options: &Options) -> Vec<([&'static str; 2], Vec<Row>)> {
     let lab = Lab::new();
     let ground = Ground::new(&lab, &options.disk);
+    let repair = (["our daemon", ""], keeper::figures(&Scene::new(&ground, "keeper", 1)));
+    let ports = (["our daemon", "ip -batch"], ports::figures(&lab));
+    if options.only_repair {
+        return vec![repair, ports];
+    }
     let what = if ground.vlans { "VLAN + bridge" } else { "bridge + port (no 8021q here)" };
     let mut programs = create_and_again(&ground, options.rounds, what);
     programs.push(writes(&ground));
@@ -34,7 +39,8 @@ pub(crate) fn figures(options: &Options) -> Vec<([&'static str; 2], Vec<Row>)> {
     vec![
         (["our daemon, running", "peer, running"], work_alone(&ground, options.rounds, what)),
         (["our program, whole", "peer, whole"], programs),
-        (["our daemon", ""], keeper::figures(&Scene::new(&ground, "keeper", 1))),
+        repair,
+        ports,
     ]
 }
 

@@ -9,6 +9,7 @@ mod memory;
 mod neighbours;
 mod peers;
 mod plugin;
+mod ports;
 mod running;
 
 use std::path::PathBuf;
@@ -23,6 +24,8 @@ struct Options {
     plugin: bool,
     agent: bool,
     check: bool,
+    /// Of the agent.
+    only_repair: bool,
     rounds: usize,
     disk: PathBuf,
 }
@@ -44,13 +47,21 @@ fn main() -> ExitCode {
 
 /// `None` for arguments that scripts/bench does not pass.
 fn options() -> Option<Options> {
-    let mut options = Options { plugin: false, agent: false, check: false, rounds: 60, disk: PathBuf::new() };
+    let mut options = Options {
+        plugin: false,
+        agent: false,
+        check: false,
+        only_repair: false,
+        rounds: 60,
+        disk: PathBuf::new(),
+    };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "plugin" => options.plugin = true,
             "agent" => options.agent = true,
             "--check" => options.check = true,
+            "--only" => options.only_repair = arguments.next()? == "repair",
             "--rounds" => options.rounds = arguments.next()?.parse().ok().filter(|&rounds| rounds > 0)?,
             "--disk" => options.disk = arguments.next()?.into(),
             _ => return None,

@@ -136,7 +136,7 @@ pub(crate) fn bench_peer() -> PathBuf {
         .into()
 }
 
-fn batch_in(node: &Node, batch: &str) {
+pub(crate) fn batch_in(node: &Node, batch: &str) {
     let file = node.disk().join("batch");
     fs::write(&file, batch).expect("write a batch for ip");
     let output = node.output(Command::new("ip").arg("-batch").arg(&file));
