@@ -24,6 +24,10 @@ fn interface(observed: &Observed, name: &str, link: &Link) -> Option<Value> {
     if matches!(link.kind, Kind::Other(_)) || is_pods(observed, name, link) {
         return None;
     }
+    // A policy cannot say this of the loopback.
+    if link.kind == Kind::Loopback && !link.up {
+        return None;
+    }
     let mut entry = Map::new();
     let mut put = |key: &str, value: Value| drop(entry.insert(key.to_owned(), value));
     put("name", json!(name));

@@ -171,3 +171,14 @@ fn a_vrf_works_where_the_kernel_has_them_and_else_the_module_is_named() {
         }
     });
 }
+
+/// No policy may ask for it, so that what is shown could not be planned.
+#[test]
+fn a_loopback_that_is_down_is_not_shown() {
+    on_a_node(|node| {
+        node.ip("link set lo down");
+        let shown = node.ok("show", "");
+        assert!(!shown.contains("name: lo\n"), "{shown}");
+        assert_eq!(node.run("plan --check -f -", &shown).status, 0);
+    });
+}
