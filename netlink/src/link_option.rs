@@ -31,6 +31,7 @@ pub enum LinkOption {
     MaxAge,
     MacAgeingTime,
     Priority,
+    VlanFiltering,
     GroupForwardMask,
     MulticastRouter,
     MulticastSnooping,
@@ -68,7 +69,7 @@ const IFLA_BR_TOPOLOGY_CHANGE: u16 = 14;
 
 impl LinkOption {
     /// Every option.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::ReorderHeaders,
         Self::Gvrp,
         Self::LooseBinding,
@@ -78,6 +79,7 @@ impl LinkOption {
         Self::MaxAge,
         Self::MacAgeingTime,
         Self::Priority,
+        Self::VlanFiltering,
         Self::GroupForwardMask,
         Self::MulticastRouter,
         Self::MulticastSnooping,
@@ -108,6 +110,7 @@ impl LinkOption {
             Self::MaxAge => Place::Bridge(3, 4),
             Self::MacAgeingTime => Place::Bridge(4, 4),
             Self::Priority => Place::Bridge(6, 2),
+            Self::VlanFiltering => Place::Bridge(7, 1),
             Self::GroupForwardMask => Place::Bridge(9, 2),
             Self::MulticastRouter => Place::Bridge(22, 1),
             Self::MulticastSnooping => Place::Bridge(23, 1),
@@ -304,7 +307,7 @@ mod tests {
         let mut wire = vec![0; attributes.as_slice().buffer_len()];
         attributes.as_slice().emit(&mut wire);
         assert_eq!(of_bridge(&wire).unwrap(), bridge);
-        assert_eq!(bridge.len(), 19);
+        assert_eq!(bridge.len(), 20);
         assert_eq!(messages(&bridge).len(), 1);
     }
 

@@ -13,6 +13,7 @@ use rtnetlink::packet_route::link::{
     AfSpecBridge, BridgeVlanInfo, BridgeVlanInfoFlags, LinkAttribute, LinkExtentMask, LinkHeader, LinkMessage,
 };
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use serde::{Deserialize, Serialize};
 
 use crate::channel::Request;
 use crate::create::VLAN_IDS;
@@ -21,7 +22,7 @@ use crate::name::validate_index;
 use crate::{Error, Netlink, Result};
 
 /// Consecutive VLANs of a port with the same settings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VlanRange {
     /// First id, 1 to 4094.
     pub first: u16,
@@ -97,6 +98,26 @@ impl Netlink {
         let attempt = || format!("remove VLANs {} from bridge port {port}", words(&vlans));
         let Some(message) = change(port, &vlans, attempt)? else { return Ok(()) };
         self.change(RouteNetlinkMessage::DelLink(message), 0, attempt).await
+    }
+
+    /// Gives a bridge port these VLANs and no others. Those that stay are never missing meanwhile.
+    ///
+    /// # Errors
+    /// As [`Netlink::add_port_vlans`].
+    pub async fn set_port_vlans(&self, port: u32, vlans: &[VlanRange]) -> Result<()> {
+        self.add_port_vlans(port, vlans).await?;
+        let is_wanted = |id: &u16| vlans.iter().any(|range| (range.first..=range.last).contains(id));
+        for range in self.port_vlans(port).await? {
+            let mut others = (range.first..=range.last).filter(|id| !is_wanted(id)).peekable();
+            while let Some(first) = others.next() {
+                let mut last = first;
+                while let Some(next) = others.next_if_eq(&(last + 1)) {
+                    last = next;
+                }
+                self.remove_port_vlans(port, first..=last).await?;
+            }
+        }
+        Ok(())
     }
 }
 

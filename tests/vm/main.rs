@@ -3,6 +3,7 @@
 
 mod bonds;
 mod capture;
+mod filtered;
 mod keeping;
 mod killed;
 mod network_manager;

@@ -85,6 +85,7 @@ fn absent(name: &str) -> Interface {
         ipv6: None,
         options: BTreeMap::default(),
         port_options: BTreeMap::default(),
+        port_vlans: BTreeMap::default(),
     }
 }
 

@@ -4,7 +4,7 @@ use ipnet::IpNet;
 use octavia_bridge_netlink::{BondOption, BondOptions};
 use serde_json::{Map, Value, json};
 
-use super::desired::{follows_its_port, options};
+use super::desired::{follows_its_port, options, port_vlan};
 use super::marker;
 use super::observed::{Kind, Link, MAIN_TABLE, Observed, Route};
 
@@ -147,7 +147,13 @@ fn is_pods(observed: &Observed, name: &str, link: &Link) -> bool {
 
 fn port_of(observed: &Observed, name: &str) -> Value {
     let mut port = Map::from_iter([("name".to_owned(), json!(name))]);
-    options::OF_PORT.show(&observed.links[name].options, &mut port);
+    let link = &observed.links[name];
+    options::OF_PORT.show(&link.options, &mut port);
+    let filters =
+        link.master.as_ref().and_then(|master| observed.links.get(master)).is_some_and(Link::filters);
+    if filters && let Some(section) = port_vlan::show(&link.vlans) {
+        port.insert("vlan".to_owned(), section);
+    }
     Value::Object(port)
 }
 

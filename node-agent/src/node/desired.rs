@@ -14,6 +14,7 @@ mod interface;
 mod ip;
 mod merge;
 pub(crate) mod options;
+pub(crate) mod port_vlan;
 mod problem;
 mod route;
 mod section;
@@ -27,7 +28,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use octavia_bridge_netlink::{BondOptions, LinkOptions, MacAddress};
+use octavia_bridge_netlink::{BondOptions, LinkOptions, MacAddress, VlanRange};
 
 use crate::node::observed::MAIN_TABLE;
 
@@ -67,6 +68,8 @@ pub(crate) struct Interface {
     pub(crate) options: LinkOptions,
     /// Of a bridge's ports, by name.
     pub(crate) port_options: BTreeMap<String, LinkOptions>,
+    /// The whole table of each of these ports; the bridge filters VLANs if there is one.
+    pub(crate) port_vlans: BTreeMap<String, Vec<VlanRange>>,
 }
 
 /// What sort of link, with what only this sort has.

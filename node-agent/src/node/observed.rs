@@ -12,7 +12,7 @@ mod scope;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use octavia_bridge_netlink::{BondOptions, LinkOption, LinkOptions};
+use octavia_bridge_netlink::{BondOptions, LinkOption, LinkOptions, VlanRange};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use address::{Address, Detail};
@@ -55,6 +55,8 @@ pub(crate) struct Link {
     pub(crate) ipv6: Option<Ipv6>,
     /// Of a VLAN or bridge, and of a port of a bridge.
     pub(crate) options: LinkOptions,
+    /// Of a port of a bridge. Empty also where no bridge filters VLANs and no policy wants one to: then they are not read.
+    pub(crate) vlans: Vec<VlanRange>,
 }
 
 /// What sort of link, with what only this sort has.
@@ -136,6 +138,11 @@ impl Link {
 
     pub(crate) fn is_bridge(&self) -> bool {
         matches!(self.kind, Kind::Bridge { .. })
+    }
+
+    /// Whether it is a bridge that filters VLANs.
+    pub(crate) fn filters(&self) -> bool {
+        self.is_bridge() && self.options.get(&LinkOption::VlanFiltering) == Some(&1)
     }
 
     /// Its options as a VLAN or bridge, or as a port.

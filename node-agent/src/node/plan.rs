@@ -90,6 +90,7 @@ pub(crate) fn plan(desired: &Desired, observed: &Observed) -> Result<Plan, Confl
             State::Absent | State::Ignore => {}
         }
     }
+    planner.filter_vlans();
     planner.restore_addresses();
     planner.routes();
     planner.restore_routes();
@@ -128,6 +129,7 @@ pub(crate) fn scope(desired: &Desired) -> Scope {
         let names = &mut scope.names;
         names.insert(interface.name.clone());
         names.extend(interface.ports().iter().cloned());
+        scope.vlans |= !interface.port_vlans.is_empty();
         if let Some(Kind::Vlan { base: Some(base), .. }) = &interface.kind {
             names.insert(base.clone());
         }

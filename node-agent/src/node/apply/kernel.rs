@@ -90,6 +90,9 @@ pub(crate) async fn take(netlink: &Netlink, step: &Step) -> Result<bool, Error> 
             Ok(netlink.change_bridge(index(netlink, name).await?, &options).await?)
         }
         Step::SetOption { option, value, .. } => set_option(netlink, name, *option, *value).await,
+        Step::SetPortVlans { vlans, .. } => {
+            Ok(netlink.set_port_vlans(index(netlink, name).await?, vlans).await?)
+        }
         Step::SetBond { option, value, .. } => bond::set(netlink, name, option, value).await,
         Step::SetIpv6 { setting, on, .. } => Ok(write_ipv6(name, *setting, *on)?),
         Step::AddAddress { address, detail, .. } => {

@@ -42,6 +42,9 @@ impl Desired {
                 }
                 _ => {}
             }
+            for (port, vlans) in std::mem::take(&mut entry.port_vlans) {
+                entry.port_vlans.insert(names.get(&port).cloned().unwrap_or(port), vlans);
+            }
             for (port, options) in std::mem::take(&mut entry.port_options) {
                 entry.port_options.insert(names.get(&port).cloned().unwrap_or(port), options);
             }

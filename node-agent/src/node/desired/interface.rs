@@ -43,8 +43,10 @@ fn read_entry(path: String, value: Value, findings: &Findings) -> Option<Interfa
         fields.invalid("name", why);
     }
     let sort = kind(&mut fields, stated.as_deref(), &name, state);
-    let (kind, options, port_options) = match sort {
-        Some(Read { kind, options, port_options }) => (Some(kind), options, port_options),
+    let (kind, options, port_options, port_vlans) = match sort {
+        Some(Read { kind, options, port_options, port_vlans }) => {
+            (Some(kind), options, port_options, port_vlans)
+        }
         None => Default::default(),
     };
     common::read(&mut fields);
@@ -71,6 +73,7 @@ fn read_entry(path: String, value: Value, findings: &Findings) -> Option<Interfa
         ipv6: ip::read(&mut fields, ip::Family::V6),
         options,
         port_options,
+        port_vlans,
         name,
     };
     // Programs of the node, kubelet among them, reach each other by it.

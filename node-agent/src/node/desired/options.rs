@@ -165,6 +165,9 @@ pub(crate) fn in_words(option: LinkOption, value: u64) -> (&'static str, String)
         };
         return (row.key, text);
     }
+    if option == LinkOption::VlanFiltering {
+        return ("VLAN filtering", flag.to_owned());
+    }
     // The two that one key sets.
     (if option == LinkOption::Gvrp { "GVRP" } else { "MVRP" }, flag.to_owned())
 }

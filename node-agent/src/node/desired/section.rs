@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use octavia_bridge_netlink::{LinkOption, LinkOptions};
+use octavia_bridge_netlink::{LinkOption, LinkOptions, VlanRange};
 use serde_json::Value;
 
 use super::Kind;
 use super::alternative::wrong_name;
 use super::field::Fields;
 use super::options::{OF_BRIDGE, OF_PORT, OF_STP, OF_VLAN, read_registration};
+use super::port_vlan;
 use super::problem::Findings;
 
 /// Bits of `group-forward-mask` that the kernel refuses (`BR_GROUPFWD_RESTRICTED`): STP, PAUSE and LACP frames belong to
@@ -23,11 +24,12 @@ pub(super) struct Read {
     pub(super) kind: Kind,
     pub(super) options: LinkOptions,
     pub(super) port_options: BTreeMap<String, LinkOptions>,
+    pub(super) port_vlans: BTreeMap<String, Vec<VlanRange>>,
 }
 
 impl From<Kind> for Read {
     fn from(kind: Kind) -> Self {
-        Self { kind, options: LinkOptions::new(), port_options: BTreeMap::new() }
+        Self { kind, options: LinkOptions::new(), port_options: BTreeMap::new(), port_vlans: BTreeMap::new() }
     }
 }
 
@@ -45,7 +47,7 @@ pub(super) fn read_vlan(mut vlan: Fields<'_>, needs_id: bool) -> Read {
         vlan.only_empty(key, "leave it out; `ip link set VLAN type vlan` sets such a map");
     }
     vlan.finish();
-    Read { kind: Kind::Vlan { base, id }, options, port_options: BTreeMap::new() }
+    Read { options, ..Kind::Vlan { base, id }.into() }
 }
 
 pub(super) fn read_bridge(mut bridge: Fields<'_>) -> Read {
@@ -68,12 +70,15 @@ pub(super) fn read_bridge(mut bridge: Fields<'_>) -> Read {
     bridge.boolean("allow-extra-ports");
     // nmstate accepts both spellings.
     let key = if bridge.take_if_absent("port") { "ports" } else { "port" };
-    let mut port_options = BTreeMap::new();
+    let (mut port_options, mut port_vlans) = (BTreeMap::new(), BTreeMap::new());
     let ports = bridge.list(key).map(|items| {
         let findings = bridge.findings();
         let mut names = Vec::new();
         for (path, item) in items {
-            if let Some((name, options)) = bridge_port(path, item, findings) {
+            if let Some((name, options, vlans)) = bridge_port(path, item, findings) {
+                if let Some(vlans) = vlans {
+                    port_vlans.insert(name.clone(), vlans);
+                }
                 if !options.is_empty() {
                     port_options.insert(name.clone(), options);
                 }
@@ -83,7 +88,10 @@ pub(super) fn read_bridge(mut bridge: Fields<'_>) -> Read {
         names
     });
     bridge.finish();
-    Read { kind: Kind::Bridge { ports, stp }, options, port_options }
+    if !port_vlans.is_empty() {
+        options.insert(LinkOption::VlanFiltering, 1);
+    }
+    Read { kind: Kind::Bridge { ports, stp }, options, port_options, port_vlans }
 }
 
 fn read_options(section: &mut Fields<'_>, options: &mut LinkOptions) {
@@ -119,26 +127,19 @@ fn read_options(section: &mut Fields<'_>, options: &mut LinkOptions) {
     section.only_word("vlan-default-pvid", "1", "write 1, or leave the key out");
 }
 
-fn bridge_port(path: String, value: Value, findings: &Findings) -> Option<(String, LinkOptions)> {
+/// Its name, its options, and its VLANs if the bridge is to filter them.
+type Port = (String, LinkOptions, Option<Vec<VlanRange>>);
+
+fn bridge_port(path: String, value: Value, findings: &Findings) -> Option<Port> {
     let mut port = Fields::new(path, value, findings)?;
     if port.take_if_absent("name") {
         port.invalid("name", "missing");
     }
     let name = link_name(&mut port, "name");
     let options = OF_PORT.read(&mut port);
-    // `vlan: {}` says "no VLAN filtering", which is what a bridge made here has anyway.
-    if let Some(mut vlan) = port.object("vlan") {
-        vlan.only_empty("trunk-tags", "give each VLAN a bridge of its own");
-        vlan.only_false("enable-native", "give each VLAN a bridge of its own");
-        for key in ["mode", "tag"] {
-            if vlan.take(key).is_some() {
-                vlan.unsupported(key, "not supported; give each VLAN a bridge of its own");
-            }
-        }
-        vlan.finish();
-    }
+    let vlans = port.object("vlan").and_then(port_vlan::read);
     port.finish();
-    Some((name?, options))
+    Some((name?, options, vlans))
 }
 
 pub(super) fn read_vrf(mut vrf: Fields<'_>) -> Kind {

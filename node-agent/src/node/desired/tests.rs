@@ -162,7 +162,7 @@ route-rules: {config: [{ip-from: 10.0.0.0/8}]}
         "interfaces[0].vlan.id: 4095 is out of bounds, 1 to 4094",
         "interfaces[1].type: ovs-bridge: not supported",
         "interfaces[2].bridge.options.vlan-protocol: 802.1ad: not supported",
-        "interfaces[2].bridge.port[0].vlan.mode: not supported",
+        "interfaces[2].bridge.port[0].vlan.trunk-tags: missing",
         "interfaces[3].ethernet.sr-iov.total-vfs: 2: not supported",
         "interfaces[3].ipv4.dhcp: true: not supported",
         "interfaces[4].name: missing",

@@ -16,16 +16,37 @@ pub(crate) const MAIN_TABLE: u32 = 254;
 /// The table of the host's own addresses (`RT_TABLE_LOCAL`).
 const LOCAL_TABLE: u32 = 255;
 
+pub(super) type PortVlans = BTreeMap<u32, Vec<nl::VlanRange>>;
+
 /// Reads all links, addresses and routes of `netlink`'s namespace.
 ///
 /// # Errors
 /// Those of reading.
 pub(crate) async fn read(netlink: &Netlink) -> nl::Result<Observed> {
+    read_with(netlink, false).await
+}
+
+/// The same, with the VLANs of ports also if no bridge filters them.
+///
+/// # Errors
+/// Those of reading.
+pub(super) async fn read_with(netlink: &Netlink, vlans: bool) -> nl::Result<Observed> {
     let links = netlink.links().await?;
     let addresses = netlink.all_addresses().await?;
     let routes = netlink.routes(&RouteFilter::default()).await?;
     let index = links.iter().map(|link| (link.index, link.name.clone())).collect();
-    Ok(assemble(links, &addresses, &routes, &index))
+    let vlans = port_vlans(netlink, &links, vlans).await?;
+    Ok(assemble(links, &addresses, &routes, &index, &vlans))
+}
+
+/// VLANs of bridge ports by index, if they are `wanted` or one of the links is a bridge that filters them: the kernel lists those
+/// of all ports or none.
+pub(super) async fn port_vlans(netlink: &Netlink, links: &[nl::Link], wanted: bool) -> nl::Result<PortVlans> {
+    let filters = |link: &nl::Link| link.options.get(&nl::LinkOption::VlanFiltering) == Some(&1);
+    match wanted || links.iter().any(filters) {
+        true => netlink.all_port_vlans().await,
+        false => Ok(PortVlans::new()),
+    }
 }
 
 /// What was read, by name. `index` has the names of all links that the rest speaks of.
@@ -34,6 +55,7 @@ pub(super) fn assemble(
     addresses: &[nl::Address],
     routes: &[nl::Route],
     index: &HashMap<u32, String>,
+    vlans: &PortVlans,
 ) -> Observed {
     let named = |number: u32| index.get(&number).cloned();
     let mut by_name = BTreeMap::new();
@@ -61,6 +83,8 @@ pub(super) fn assemble(
             kind: kind(&link, named),
             alias: link.alias,
             options: link.options,
+            // A bridge has some of its own, for what leaves the node by it.
+            vlans: vlans.get(&link.index).filter(|_| link.master.is_some()).cloned().unwrap_or_default(),
         };
         by_name.insert(link.name, seen);
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use nl::{Family, LinkKind, Netlink, RouteFilter};
 use octavia_bridge_netlink as nl;
 
-use super::read::{assemble, default_links, read};
+use super::read::{assemble, default_links, port_vlans, read_with};
 use super::{MAIN_TABLE, Observed};
 
 /// From so many links on, reading them one by one costs more than reading all.
@@ -22,6 +22,8 @@ pub(crate) struct Scope {
     /// Routing tables of which every route matters, `None` for every table, and whether those of IPv4; of others the routes by
     /// the links here. Empty, and no route does.
     pub(crate) tables: BTreeSet<(Option<u32>, bool)>,
+    /// The VLANs of ports matter, also of bridges that do not filter them yet.
+    pub(crate) vlans: bool,
     /// Links whose addresses matter.
     pub(crate) addresses_of: BTreeSet<String>,
     /// All that steps could have to do with: addresses, routes, ports and VLANs of the links here, whatever the above
@@ -43,7 +45,7 @@ pub(crate) async fn read_scope(netlink: &Netlink, scope: &Scope) -> nl::Result<O
     let few = scope.names.len() <= FEW;
     match if few { some(netlink, scope).await? } else { None } {
         Some(observed) => Ok(observed),
-        None => read(netlink).await,
+        None => read_with(netlink, scope.vlans).await,
     }
 }
 
@@ -129,8 +131,9 @@ async fn some(netlink: &Netlink, scope: &Scope) -> nl::Result<Option<Observed>> 
     if !found.links.values().any(|link| link.loopback) {
         found.add(netlink.link("lo").await?.into_iter().collect());
     }
-    let links = found.links.into_values().collect();
-    Ok(Some(assemble(links, &addresses, &routes, &index)))
+    let links: Vec<nl::Link> = found.links.into_values().collect();
+    let vlans = port_vlans(netlink, &links, scope.vlans).await?;
+    Ok(Some(assemble(links, &addresses, &routes, &index, &vlans)))
 }
 
 impl Found<'_> {

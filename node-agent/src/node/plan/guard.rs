@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use octavia_bridge_netlink::LinkOption;
+
 use super::{Planned, Step};
 use crate::node::observed::{DefaultRoute, Kind, MAIN_TABLE, Observed, Route, Setting};
 
@@ -95,6 +97,9 @@ fn touches(step: &Step, links: &BTreeSet<String>) -> bool {
         | Step::SetMac { link, .. }
         | Step::SetMaster { link, .. }
         | Step::SetBond { link, .. }
+        // Frames of VLANs that a port lacks are dropped.
+        | Step::SetPortVlans { link, .. }
+        | Step::SetOption { link, option: LinkOption::VlanFiltering, .. }
         | Step::SetIpv6 { link, setting: Setting::Disabled, on: true }
         | Step::RemoveAddress { link, .. } => link,
         Step::Delete(new) => &new.name,

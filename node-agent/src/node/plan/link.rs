@@ -1,10 +1,10 @@
 //! One interface that is to be up, or down.
 
-use octavia_bridge_netlink::LinkOptions;
+use octavia_bridge_netlink::{LinkOption, LinkOptions};
 
 use super::create::{fits, word};
 use super::{Planner, Step};
-use crate::node::desired::{self, Interface};
+use crate::node::desired::{self, Interface, State};
 use crate::node::marker;
 use crate::node::observed::{Ipv6, Kind, Link, Setting};
 
@@ -103,7 +103,8 @@ impl Planner<'_> {
 
     /// What the policy does not state stays as it is.
     fn options(&mut self, name: &str, wanted: &LinkOptions) {
-        for (option, value) in wanted {
+        // Filtering VLANs comes last, see below.
+        for (option, value) in wanted.iter().filter(|(option, _)| **option != LinkOption::VlanFiltering) {
             let now = self.model.links.get(name).and_then(|link| link.options.get(option)).copied();
             // A bridge's own value cannot be seen while the spanning tree overrides it, and whatever is written would not be reached.
             let reached = now.map_or(option.is_of_tree(), |now| option.is_same(now, *value));
@@ -123,6 +124,23 @@ impl Planner<'_> {
             self.model.links.get(name).is_some_and(|link| link.master.as_ref() == Some(&bridge.name));
         if let Some(options) = bridge.port_options.get(name).filter(|_| is_port) {
             self.options(name, options);
+        }
+        let now = self.model.links.get(name).map(|link| &link.vlans);
+        if let Some(vlans) = bridge.port_vlans.get(name).filter(|vlans| is_port && now != Some(*vlans)) {
+            self.step(Step::SetPortVlans { link: name.to_owned(), vlans: vlans.clone() });
+        }
+    }
+
+    /// Bridges begin to filter VLANs when their ports have all of theirs, so that no frame is lost.
+    pub(super) fn filter_vlans(&mut self) {
+        let desired = self.desired;
+        for wanted in desired.interfaces.iter().filter(|wanted| wanted.state == State::Up) {
+            let Some(value) = wanted.options.get(&LinkOption::VlanFiltering).copied() else { continue };
+            let link = self.model.links.get(&wanted.name).filter(|link| link.is_bridge());
+            if link.is_some_and(|link| link.options.get(&LinkOption::VlanFiltering) != Some(&value)) {
+                let link = wanted.name.clone();
+                self.step(Step::SetOption { link, option: LinkOption::VlanFiltering, value });
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 pub(super) mod bond;
 
-use octavia_bridge_netlink::LinkOption;
+use octavia_bridge_netlink::{LinkOption, VlanRange};
 
 use super::losses::SMALLEST_IPV6_MTU;
 use super::{NewLink, Step};
@@ -16,6 +16,9 @@ const VRF_MTU: u32 = 65_575;
 /// Options of a new port; the cost depends on the speed of the link.
 pub(super) const OF_NEW_PORT: [(LinkOption, u64); 2] =
     [(LinkOption::PortPriority, 32), (LinkOption::PortHairpin, 0)];
+
+/// VLAN of a new port (`default_pvid`).
+const DEFAULT_VLAN: VlanRange = VlanRange { first: 1, last: 1, pvid: true, untagged: true };
 
 impl Observed {
     /// Brings the model forward by one step, before which all was taken away that the kernel takes along
@@ -72,6 +75,7 @@ impl Observed {
         for link in self.links.values_mut().filter(|link| link.master.as_deref() == Some(name)) {
             link.master = None;
             link.options = link.options_of(false);
+            link.vlans.clear();
         }
         let above: Vec<String> = self.vlans_on(name).map(ToOwned::to_owned).collect();
         for vlan in above {
@@ -104,9 +108,11 @@ impl Observed {
             self.release(name, &old);
         }
         let is_port = master.and_then(|master| self.links.get(master)).is_some_and(Link::is_bridge);
+        let filters = master.and_then(|master| self.links.get(master)).is_some_and(Link::filters);
         if let Some(link) = self.links.get_mut(name) {
             link.master = master.map(ToOwned::to_owned);
             link.options = link.options_of(false);
+            link.vlans = if filters { vec![DEFAULT_VLAN] } else { Vec::new() };
             if is_port {
                 link.options.extend(OF_NEW_PORT);
             }
@@ -147,6 +153,7 @@ fn change(link: &mut Link, step: &Step) {
         Step::SetOption { option, value, .. } => {
             link.options.insert(*option, *value);
         }
+        Step::SetPortVlans { vlans, .. } => link.vlans.clone_from(vlans),
         Step::SetIpv6 { setting, on, .. } => {
             if let Some(ipv6) = &mut link.ipv6 {
                 ipv6.set(*setting, *on);

@@ -46,6 +46,7 @@ impl Planner<'_> {
             ipv6: None,
             options: BTreeMap::default(),
             port_options: BTreeMap::default(),
+            port_vlans: BTreeMap::default(),
         }));
     }
 

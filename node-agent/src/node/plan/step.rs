@@ -3,7 +3,7 @@
 use std::fmt;
 
 use ipnet::IpNet;
-use octavia_bridge_netlink::{LinkOption, LinkOptions};
+use octavia_bridge_netlink::{LinkOption, LinkOptions, VlanRange};
 use serde::{Deserialize, Serialize};
 
 use super::losses::SMALLEST_IPV6_MTU;
@@ -68,6 +68,11 @@ pub(crate) enum Step {
         option: LinkOption,
         /// In the kernel's unit.
         value: u64,
+    },
+    /// All VLANs of a bridge port.
+    SetPortVlans {
+        link: String,
+        vlans: Vec<VlanRange>,
     },
     /// One option of a bond; `primary` is a name.
     SetBond {
@@ -141,6 +146,9 @@ impl Step {
             for (option, value) in port.options_of(true) {
                 then.push(Self::SetOption { link: link.clone(), option, value });
             }
+            if !port.vlans.is_empty() {
+                then.push(Self::SetPortVlans { link: link.clone(), vlans: port.vlans.clone() });
+            }
         }
         // A bond that loses its last port gets an address by chance.
         if let Self::SetMaster { link, .. } = &self
@@ -201,6 +209,10 @@ impl Step {
                 let old = link(&name).and_then(|link| link.options.get(&option)).copied();
                 Self::SetOption { link: name, option, value: old.unwrap_or(value) }
             }
+            Self::SetPortVlans { link: name, .. } => {
+                let vlans = link(&name).map(|link| link.vlans.clone()).unwrap_or_default();
+                Self::SetPortVlans { link: name, vlans }
+            }
             Self::SetIpv6 { link: name, setting, on } => Self::SetIpv6 { link: name, setting, on: !on },
             Self::AddAddress { link, address, .. } => Self::RemoveAddress { link, address },
             Self::RemoveAddress { link: name, address } => {
@@ -223,6 +235,7 @@ impl Step {
             | Self::SetAlias { link, .. }
             | Self::SetStp { link, .. }
             | Self::SetOption { link, .. }
+            | Self::SetPortVlans { link, .. }
             | Self::SetBond { link, .. }
             | Self::SetIpv6 { link, .. }
             | Self::AddAddress { link, .. }
@@ -254,6 +267,11 @@ impl fmt::Display for Step {
             Self::SetOption { link, option, value } => {
                 let (key, value) = in_words(*option, *value);
                 write!(f, "set {key} of {link} to {value}")
+            }
+            Self::SetPortVlans { link, vlans } => {
+                let words: Vec<String> = vlans.iter().map(ToString::to_string).collect();
+                let words = if words.is_empty() { "none".to_owned() } else { words.join(", ") };
+                write!(f, "set the VLANs of port {link} to {words}")
             }
             Self::SetIpv6 { link, setting, on } => {
                 write!(f, "set {} of {link} to {}", setting.key(), u8::from(*on))

@@ -114,6 +114,7 @@ fn what_is_missing_is_looked_for_once_and_not_by_every_way_to_it() {
         ipv6: None,
         options: BTreeMap::default(),
         port_options: BTreeMap::default(),
+        port_vlans: BTreeMap::default(),
     };
     let mut interfaces = Vec::new();
     for level in 0..60 {

@@ -184,7 +184,9 @@ fn single(chance: &mut Chance, observed: &Observed) -> Step {
 
 /// An option that the link has, with a value that the kernel keeps as it is.
 fn option(chance: &mut Chance, observed: &Observed, link: String) -> Step {
-    let options: Vec<_> = observed.links[&link].options.keys().copied().collect();
+    let mut options: Vec<_> = observed.links[&link].options.keys().copied().collect();
+    // With it the tables of ports are read, and without it they are not.
+    options.retain(|option| *option != LinkOption::VlanFiltering);
     if options.is_empty() {
         return Step::SetUp { link, up: true };
     }

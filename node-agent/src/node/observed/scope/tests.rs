@@ -6,6 +6,7 @@ use std::thread;
 
 use nix::sched::{CloneFlags, unshare};
 
+use super::super::read::read;
 use super::*;
 
 fn ip(words: &str) {

@@ -120,7 +120,7 @@ prop_compose! {
         let options = ageing.map(|value| (LinkOption::MacAgeingTime, value)).into_iter().collect();
         let ipv6 = ipv6.map(|enabled| Ip { enabled: Some(enabled), addresses: None, autoconf: None });
         let description = described.then(|| "text".to_owned());
-        Interface { name: name.into(), kind: Some(kind.clone()), state, description, mtu, mac: None, ipv4, ipv6, options, port_options: BTreeMap::default() }
+        Interface { name: name.into(), kind: Some(kind.clone()), state, description, mtu, mac: None, ipv4, ipv6, options, port_options: BTreeMap::default(), port_vlans: BTreeMap::default() }
     }
 }
 
