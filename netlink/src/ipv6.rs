@@ -5,7 +5,9 @@ use rtnetlink::packet_core::{DecodeError, NlasIterator};
 
 /// `IFLA_INET6_CONF` of `include/uapi/linux/if_link.h`: the link's settings as one array of 32 bits each.
 const INET6_CONF: u16 = 2;
-/// `DEVCONF_ACCEPT_RA` of `include/uapi/linux/ipv6.h`, the place in that array.
+/// `DEVCONF_FORWARDING`, the place in that array.
+const FORWARDING: usize = 0;
+/// `DEVCONF_ACCEPT_RA` of `include/uapi/linux/ipv6.h`.
 const ACCEPT_RA: usize = 3;
 /// `DEVCONF_DISABLE_IPV6`.
 const DISABLE_IPV6: usize = 26;
@@ -17,6 +19,10 @@ pub struct LinkIpv6 {
     pub disabled: bool,
     /// `accept_ra` is not 0: routers on the link may give addresses and routes.
     pub accept_ra: bool,
+    /// `accept_ra` is 2: also where the node forwards packets.
+    pub accept_ra_always: bool,
+    /// `forwarding`: with it the kernel takes 1 in `accept_ra` for 0.
+    pub forwarding: bool,
 }
 
 impl LinkIpv6 {
@@ -39,7 +45,17 @@ impl LinkIpv6 {
     }
 
     fn of(settings: &[u8]) -> Option<Self> {
-        let is_on = |place: usize| Some(settings.chunks_exact(4).nth(place)?.iter().any(|byte| *byte != 0));
-        Some(Self { disabled: is_on(DISABLE_IPV6)?, accept_ra: is_on(ACCEPT_RA)? })
+        let accept_ra = setting(settings, ACCEPT_RA)?;
+        Some(Self {
+            disabled: setting(settings, DISABLE_IPV6)? != 0,
+            accept_ra: accept_ra != 0,
+            accept_ra_always: accept_ra == 2,
+            forwarding: setting(settings, FORWARDING)? != 0,
+        })
     }
+}
+
+fn setting(settings: &[u8], place: usize) -> Option<u32> {
+    let value = settings.chunks_exact(4).nth(place)?;
+    Some(u32::from_ne_bytes(value.try_into().ok()?))
 }

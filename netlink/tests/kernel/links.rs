@@ -60,11 +60,19 @@ fn a_link_tells_the_ipv6_settings_that_its_files_have() {
         let netlink = Netlink::open().await.unwrap();
         bridge(&netlink, "octbr").await;
         let told = async || netlink.link("octbr").await.unwrap().unwrap().ipv6;
-        for (disabled, accept_ra) in [("1", "0"), ("0", "2"), ("0", "0"), ("1", "1")] {
+        for (disabled, accept_ra, forwarding) in
+            [("1", "0", "0"), ("0", "2", "1"), ("0", "0", "1"), ("1", "1", "0"), ("0", "1", "1")]
+        {
             let folder = Path::new("/proc/sys/net/ipv6/conf/octbr");
             fs::write(folder.join("disable_ipv6"), disabled).unwrap();
             fs::write(folder.join("accept_ra"), accept_ra).unwrap();
-            let written = LinkIpv6 { disabled: disabled != "0", accept_ra: accept_ra != "0" };
+            fs::write(folder.join("forwarding"), forwarding).unwrap();
+            let written = LinkIpv6 {
+                disabled: disabled != "0",
+                accept_ra: accept_ra != "0",
+                accept_ra_always: accept_ra == "2",
+                forwarding: forwarding != "0",
+            };
             assert_eq!(told().await, Some(written));
         }
         // Too small for IPv6.

@@ -101,7 +101,12 @@ fn interface(observed: &Observed, name: &str, link: &Link) -> Option<Value> {
         let block = if settings.disabled {
             json!({ "enabled": false })
         } else {
-            json!({ "enabled": true, "autoconf": settings.accept_ra, "address": addresses })
+            let mut block = json!({ "enabled": true, "address": addresses });
+            // Neither is true of 1 where the node forwards packets: it is not 0, and routers are not heard.
+            if settings.accept_ra == settings.hears_routers() {
+                block["autoconf"] = json!(settings.accept_ra);
+            }
+            block
         };
         put("ipv6", block);
     }

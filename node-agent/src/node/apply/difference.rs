@@ -56,7 +56,10 @@ fn of_link(name: &str, before: &Link, now: &Link, found: &mut Vec<String>) {
     let up = |link: &Link| if link.up { "up" } else { "down" };
     let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".into());
     let ipv6 = |link: &Link| match link.ipv6 {
-        Some(ipv6) => format!("disable_ipv6 {}, accept_ra {}", ipv6.disabled, ipv6.accept_ra),
+        Some(ipv6) => {
+            let (setting, on) = ipv6.accepting();
+            format!("disable_ipv6 {}, accept_ra {}", ipv6.disabled, setting.value(on))
+        }
         None => "none".to_owned(),
     };
     for (what, before, now) in [

@@ -290,7 +290,8 @@ async fn complete(netlink: &Netlink, index: u32, new: &NewLink, later: &LinkChan
     netlink.change_link(index, later).await?;
     netlink.set_link_options(index, &new.options).await?;
     if let Some(ipv6) = new.ipv6 {
-        write_ipv6(&new.name, Setting::AcceptRa, ipv6.accept_ra)?;
+        let (setting, on) = ipv6.accepting();
+        write_ipv6(&new.name, setting, on)?;
         write_ipv6(&new.name, Setting::Disabled, ipv6.disabled)?;
     }
     Ok(())

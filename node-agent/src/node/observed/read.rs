@@ -79,7 +79,7 @@ pub(super) fn assemble(
             master: link.master.and_then(named),
             leads_away: matches!(link.kind, LinkKind::Veth) && link.parent_namespace.is_some(),
             addresses: own,
-            ipv6: link.ipv6.map(|nl::LinkIpv6 { disabled, accept_ra }| Ipv6 { disabled, accept_ra }),
+            ipv6: link.ipv6.map(Ipv6::of),
             kind: kind(&link, named),
             alias: link.alias,
             options: link.options,

@@ -127,7 +127,11 @@ impl Planner<'_> {
         let mac = wanted.mac.map(|mac| mac.to_string());
         let mac =
             mac.or_else(|| wanted.ports().iter().filter(|_| has_mac).find_map(|port| self.mac_beneath(port)));
-        let ipv6 = self.has_ipv6().then(|| wanted_ipv6(self.ipv6_of(wanted), true, Ipv6::OF_NEW_LINK));
+        let mut ipv6 = self.has_ipv6().then(|| wanted_ipv6(self.ipv6_of(wanted), true, Ipv6::OF_NEW_LINK));
+        if let Some(ipv6) = &mut ipv6 {
+            // Whether it will forward packets is not known yet, and without that 2 is as 1.
+            ipv6.always = ipv6.accept_ra;
+        }
         let new = NewLink {
             mtu: wanted.mtu.or(self.mtu_of_ports(wanted)).or(kind.takes_frames().then_some(ETHERNET_MTU)),
             mac,

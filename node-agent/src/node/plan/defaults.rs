@@ -46,7 +46,7 @@ impl Planner<'_> {
         let Some(link) = self.model.links.get(&default.link) else { return false };
         if self.is_emptied(&default.link) {
             let bridge = link.master.as_ref().and_then(|master| self.model.links.get(master));
-            let learns = |ipv6: Ipv6| !ipv6.disabled && ipv6.accept_ra;
+            let learns = |ipv6: Ipv6| !ipv6.disabled && ipv6.hears_routers();
             return !default.is_v4 && bridge.and_then(|bridge| bridge.ipv6).is_some_and(learns);
         }
         let before = self.before.links.get(&default.link);

@@ -173,13 +173,13 @@ impl Planner<'_> {
         let Some(now) = link.ipv6 else { return };
         let wanted = wanted_ipv6(ip, ours, now);
         // Routers first: a link that gets IPv6 asks them at once.
-        for (setting, now, on) in [
-            (Setting::AcceptRa, now.accept_ra, wanted.accept_ra),
-            (Setting::Disabled, now.disabled, wanted.disabled),
-        ] {
-            if now != on {
-                self.step(Step::SetIpv6 { link: name.to_owned(), setting, on });
-            }
+        if (now.accept_ra, now.always) != (wanted.accept_ra, wanted.always) {
+            let (setting, on) = wanted.accepting();
+            self.step(Step::SetIpv6 { link: name.to_owned(), setting, on });
+        }
+        if now.disabled != wanted.disabled {
+            let (setting, on) = (Setting::Disabled, wanted.disabled);
+            self.step(Step::SetIpv6 { link: name.to_owned(), setting, on });
         }
     }
 }
@@ -192,12 +192,16 @@ pub(super) fn too_large(name: &str, mtu: u32, most: u32) -> String {
 /// has no business giving addresses or routers to the node.
 pub(super) fn wanted_ipv6(ip: Option<&desired::Ip>, ours: bool, now: Ipv6) -> Ipv6 {
     let Some(ip) = ip else {
-        return if ours { Ipv6 { disabled: true, accept_ra: false } } else { now };
+        return if ours { Ipv6 { disabled: true, accept_ra: false, always: false, ..now } } else { now };
     };
     let addressed = ip.autoconf == Some(true) || ip.addresses.as_ref().is_some_and(|list| !list.is_empty());
     let enabled = ip.enabled.or(addressed.then_some(true));
-    Ipv6 {
-        disabled: enabled.map_or(if ours { true } else { now.disabled }, |enabled| !enabled),
-        accept_ra: ip.autoconf.unwrap_or(if ours { false } else { now.accept_ra }),
-    }
+    let (accept_ra, always) = match ip.autoconf {
+        Some(true) => (true, now.always || now.forwards),
+        Some(false) => (false, false),
+        None if ours => (false, false),
+        None => (now.accept_ra, now.always),
+    };
+    let disabled = enabled.map_or(if ours { true } else { now.disabled }, |enabled| !enabled);
+    Ipv6 { disabled, accept_ra, always, ..now }
 }

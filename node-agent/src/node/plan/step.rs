@@ -135,7 +135,7 @@ impl Step {
             && *mtu < SMALLEST_IPV6_MTU
             && let Some(ipv6) = before.links.get(link).and_then(|link| link.ipv6)
         {
-            for (setting, on) in [(Setting::AcceptRa, ipv6.accept_ra), (Setting::Disabled, ipv6.disabled)] {
+            for (setting, on) in [ipv6.accepting(), (Setting::Disabled, ipv6.disabled)] {
                 then.push(Self::SetIpv6 { link: link.clone(), setting, on });
             }
         }
@@ -213,7 +213,14 @@ impl Step {
                 let vlans = link(&name).map(|link| link.vlans.clone()).unwrap_or_default();
                 Self::SetPortVlans { link: name, vlans }
             }
-            Self::SetIpv6 { link: name, setting, on } => Self::SetIpv6 { link: name, setting, on: !on },
+            Self::SetIpv6 { link: name, setting: Setting::Disabled, on } => {
+                Self::SetIpv6 { link: name, setting: Setting::Disabled, on: !on }
+            }
+            Self::SetIpv6 { link: name, setting, on } => {
+                let now = link(&name).and_then(|link| link.ipv6);
+                let (setting, on) = now.map_or((setting, !on), Ipv6::accepting);
+                Self::SetIpv6 { link: name, setting, on }
+            }
             Self::AddAddress { link, address, .. } => Self::RemoveAddress { link, address },
             Self::RemoveAddress { link: name, address } => {
                 let seen = link(&name).and_then(|link| link.addresses.iter().find(|one| one.net == address));
@@ -274,7 +281,7 @@ impl fmt::Display for Step {
                 write!(f, "set the VLANs of port {link} to {words}")
             }
             Self::SetIpv6 { link, setting, on } => {
-                write!(f, "set {} of {link} to {}", setting.key(), u8::from(*on))
+                write!(f, "set {} of {link} to {}", setting.key(), setting.value(*on))
             }
             Self::AddAddress { link, address, .. } => write!(f, "add {address} to {link}"),
             Self::RemoveAddress { link, address } => write!(f, "remove {address} from {link}"),

@@ -31,7 +31,7 @@ fn the_octavia_policy_on_an_empty_node() {
     let Step::Create(bridge) = &plan.steps[0].apply else { panic!() };
     assert_eq!(bridge.mac.as_deref(), Some("52:54:00:00:00:01"), "the uplink's MAC is pinned");
     assert_eq!(bridge.alias.as_deref(), Some("octavia-bridge: Configuring bridge octbr"));
-    assert_eq!(bridge.ipv6, Some(Ipv6 { disabled: true, accept_ra: false }));
+    assert_eq!(bridge.ipv6, Some(Ipv6 { disabled: true, ..Ipv6::default() }));
     assert_eq!((plan.cuts, plan.missing.len()), (None, 0));
 }
 

@@ -86,7 +86,7 @@ fn what_the_bridge_has_instead_is_not_missed() {
 fn what_comes_later_is_told_and_stays() {
     let desired = want(&format!("interfaces: [{BRIDGE}]"));
     let mut observed = node(&[("octbr", bridge(ours()))]);
-    observed.links.get_mut("octbr").unwrap().ipv6 = Some(Ipv6 { disabled: true, accept_ra: false });
+    observed.links.get_mut("octbr").unwrap().ipv6 = Some(Ipv6 { disabled: true, ..Ipv6::default() });
     let leased = Link { addresses: vec![Address::plain("10.0.0.5/24".parse().unwrap())], ..veth("octbr") };
     observed.links.insert("eth0".into(), leased);
     let plan = checked(&desired, &observed).unwrap();

@@ -26,16 +26,17 @@ fn seen(kind: Seen) -> impl Strategy<Value = Link> {
         any::<bool>(),
         any::<bool>(),
         any::<bool>(),
+        any::<bool>(),
         prop::sample::select(vec![1400, 1500, 9000]),
     );
     (state, prop::collection::btree_set(address(), 0..3)).prop_map(
-        move |((up, is_ours, disabled, accept_ra, mtu), addresses)| {
+        move |((up, is_ours, disabled, accept_ra, forwards, mtu), addresses)| {
             let keeps = |net: &IpNet| net.addr().is_ipv4() || (up && !disabled);
             Link {
                 kind: kind.clone(),
                 up,
                 alias: ours().filter(|_| is_ours && kind != Seen::Ethernet).map(Into::into),
-                ipv6: Some(Ipv6 { disabled, accept_ra }),
+                ipv6: Some(Ipv6 { disabled, accept_ra, forwards, always: false }),
                 addresses: addresses.into_iter().filter(keeps).map(Address::plain).collect(),
                 ..nic(mtu)
             }
