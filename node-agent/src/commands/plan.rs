@@ -42,10 +42,10 @@ pub(crate) async fn plan(cli: &Cli, input: &Input, as_json: bool, check: bool) -
     plan.warnings.extend(witness.notes(&links));
     plan.warnings.extend(doubt);
     if as_json {
-        let Plan { steps, missing, warnings, cuts, names: _ } = &plan;
+        let Plan { steps, missing, warnings, undescribed, cuts, names: _ } = &plan;
         let left_alone = &desired.left_alone;
         print_json(json!({
-            "steps": steps, "missing": missing, "warnings": warnings, "cuts": cuts, "left-alone": left_alone
+            "steps": steps, "missing": missing, "warnings": warnings, "undescribed": undescribed, "cuts": cuts, "left-alone": left_alone
         }))?;
     } else {
         print_text(&in_words(&desired, &plan))?;
@@ -64,6 +64,12 @@ fn in_words(desired: &Desired, plan: &Plan) -> String {
         plan.cuts.iter().map(|step| format!("could disconnect the node, checked after the change: {step}")),
     );
     lines.extend(plan.warnings.iter().map(|text| format!("warning: {text}")));
+    if !plan.undescribed.is_empty() {
+        lines.push(format!(
+            "without their description, which would be the alias of a link that this program did not make: {}",
+            plan.undescribed.join(", ")
+        ));
+    }
     lines.extend(desired.left_alone.iter().map(|text| format!("left alone: {text}")));
     visible::lines(&lines)
 }

@@ -40,6 +40,8 @@ pub(crate) struct Plan {
     /// Interfaces that cannot be made yet.
     pub(crate) missing: Vec<Missing>,
     pub(crate) warnings: Vec<String>,
+    /// Links that keep their alias in place of their description, by names: nothing is amiss with them.
+    pub(crate) undescribed: Vec<String>,
     /// Why the steps could cut the node off, if they could.
     pub(crate) cuts: Option<String>,
     /// Alternative names that the policy uses, by the links' own.
@@ -102,8 +104,9 @@ pub(crate) fn plan(desired: &Desired, observed: &Observed) -> Result<Plan, Confl
         return Err(Conflicts(with_both(&planner.conflicts, &names)));
     }
     let cuts = danger(observed, &planner.steps).map(|danger| danger.step);
-    let Planner { steps, missing, warnings, .. } = planner;
-    Ok(Plan { steps, missing, warnings: with_both(&warnings, &names), cuts, names })
+    let Planner { steps, missing, warnings, undescribed, .. } = planner;
+    let (warnings, undescribed) = (with_both(&warnings, &names), with_both(&undescribed, &names));
+    Ok(Plan { steps, missing, warnings, undescribed, cuts, names })
 }
 
 /// The alternative names in `desired`, by the links' own.
@@ -178,6 +181,7 @@ struct Planner<'a> {
     steps: Vec<Planned>,
     missing: Vec<Missing>,
     warnings: Vec<String>,
+    undescribed: Vec<String>,
     conflicts: Vec<String>,
 }
 
@@ -197,6 +201,7 @@ impl<'a> Planner<'a> {
             lowered: BTreeSet::new(),
             steps: Vec::new(),
             missing: Vec::new(),
+            undescribed: Vec::new(),
             warnings: Vec::new(),
             conflicts: Vec::new(),
         }

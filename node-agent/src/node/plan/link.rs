@@ -21,9 +21,7 @@ impl Planner<'_> {
                 self.step(Step::SetAlias { link: name.to_owned(), alias });
             } else if !ours && link.alias.as_deref() != Some(text) {
                 // The alias is where the mark is, and the mark would let `remove` delete the link.
-                self.warnings.push(format!(
-                    "{name} does not get its description: it would be the link's alias, and this program did not make the link"
-                ));
+                self.undescribed.push(name.to_owned());
             }
         }
         // A bond's port has the bond's.
