@@ -38,11 +38,7 @@ pub(crate) struct Claimed {
 }
 
 /// Claims the addresses. A failure says whether there may be something to give back.
-pub(crate) async fn claim(
-    attachment: &Attachment,
-    path: &[PathBuf],
-    config: &[u8],
-) -> Result<Claimed, Unclaimed> {
+pub(crate) fn claim(attachment: &Attachment, path: &[PathBuf], config: &[u8]) -> Result<Claimed, Unclaimed> {
     let (mut result, pools) = match &attachment.addressing {
         Addressing::None => (CniResult::default(), None),
         Addressing::Pool(pool) => {
@@ -52,7 +48,7 @@ pub(crate) async fn claim(
         Addressing::Delegated(program) => {
             let delegate =
                 Delegate::find(program, path, config).map_err(|error| Unclaimed { error, cleanly: true })?;
-            let added = delegate.add(attachment.version).await;
+            let added = delegate.add(attachment.version);
             let result = added
                 .map_err(|failure| Unclaimed { error: failure.error, cleanly: failure.never_started })?;
             if result.ips.is_empty() {
@@ -119,7 +115,7 @@ fn complete_routes(result: &mut CniResult) {
 }
 
 /// Gives the addresses back, whatever state the claim was in. Repeating it is no error.
-pub(crate) async fn release(
+pub(crate) fn release(
     intent: &AddressingIntent,
     data_dir: &Path,
     container_id: &str,
@@ -129,7 +125,7 @@ pub(crate) async fn release(
 ) -> Result<(), Error> {
     match intent {
         AddressingIntent::Delegated { program, config } => {
-            Delegate::find(program, path, config.as_bytes())?.call(Verb::Del).await
+            Delegate::find(program, path, config.as_bytes())?.call(Verb::Del)
         }
         built_in => store::release_recorded(built_in, data_dir, container_id, ifname, patience),
     }

@@ -57,7 +57,7 @@ pub(crate) async fn check(environment: &Environment, document: &Document) -> Res
     check_port(&host, &bridge, &port, &outcome).await?;
     check_addresses(&pod, &pod_link, previous, &outcome).await?;
     check_routes(&pod, &pod_link, previous, &outcome).await?;
-    check_reservation(environment, document, &attachment, &outcome).await?;
+    check_reservation(environment, document, &attachment, &outcome)?;
     Ok(Reply::Nothing)
 }
 
@@ -204,7 +204,7 @@ fn is_route(present: &octavia_bridge_netlink::Route, wanted: &Route, link: u32) 
         && present.next_hops.iter().any(|hop| hop.link == link && hop.gateway == wanted.gw)
 }
 
-async fn check_reservation(
+fn check_reservation(
     environment: &Environment,
     document: &Document,
     attachment: &Attachment,
@@ -213,7 +213,7 @@ async fn check_reservation(
     match &attachment.addressing {
         Addressing::None => Ok(()),
         Addressing::Delegated(program) => {
-            Delegate::find(program, &environment.path, &document.raw)?.call(Verb::Check).await
+            Delegate::find(program, &environment.path, &document.raw)?.call(Verb::Check)
         }
         Addressing::Pool(pool) => {
             let owner = &attachment.owner;

@@ -1,18 +1,20 @@
 //! Other IPAM plugins, executed as section 4 of the specification says: same environment, same stdin, found in
 //! `CNI_PATH`.
 
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
-use std::time::Duration;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use futures_util::future::{Either, select};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::process::{Child, Command};
-use tokio::time::timeout;
 
 use crate::config::IpamKind;
 use crate::patience;
@@ -23,7 +25,10 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// What a plugin that has ended left in its pipe is there at once; what a child of it still holds open is not waited for.
 const REST_OF_OUTPUT: Duration = Duration::from_secs(1);
 /// The longest answer that is read, in bytes. Results have a few hundred.
-const LONGEST_OUTPUT: u64 = 1 << 20;
+const LONGEST_OUTPUT: usize = 1 << 20;
+/// Between two looks whether a plugin has ended whose output is still open, or is closed already.
+const LOOK: Duration = Duration::from_millis(10);
+const CLOSE_LOOK: Duration = Duration::from_micros(200);
 /// Set for delegated plugins, so that this program notices when it is called as one by itself.
 const MARK: &str = "OCTAVIA_BRIDGE_DELEGATES";
 
@@ -85,8 +90,8 @@ impl<'a> Delegate<'a> {
         Ok(Self { program, config })
     }
 
-    pub(crate) async fn add(&self, version: Version) -> Result<CniResult, Failure> {
-        let stdout = self.run(Verb::Add).await?;
+    pub(crate) fn add(&self, version: Version) -> Result<CniResult, Failure> {
+        let stdout = self.run(Verb::Add)?;
         let broken = |why: String| {
             Error::new(Code::Delegate, format!("IPAM plugin {}: result is {why}", self.program.display()))
         };
@@ -113,29 +118,28 @@ impl<'a> Delegate<'a> {
     }
 
     /// DEL, CHECK, STATUS and GC: the exit code is the answer.
-    pub(crate) async fn call(&self, verb: Verb) -> Result<(), Error> {
-        self.run(verb).await.map(|_| ()).map_err(|failure| failure.error)
+    pub(crate) fn call(&self, verb: Verb) -> Result<(), Error> {
+        self.run(verb).map(|_| ()).map_err(|failure| failure.error)
     }
 
-    async fn run(&self, verb: Verb) -> Result<Vec<u8>, Failure> {
+    fn run(&self, verb: Verb) -> Result<Vec<u8>, Failure> {
         let attempt = format!("IPAM plugin {} {}", self.program.display(), verb.as_str());
-        let mut child = self.spawn(verb).await.map_err(|cause| Failure {
+        let mut child = self.spawn(verb).map_err(|cause| Failure {
             error: Error::io(format!("start {attempt}"), &cause),
             never_started: true,
         })?;
-        let group = child.id();
-        let answered = timeout(patience::within(DEADLINE), exchange(&mut child, self.config)).await;
-        if !matches!(answered, Ok(Ok(_))) {
-            end(group);
+        let answered = exchange(&mut child, self.config, patience::until(DEADLINE));
+        if !matches!(answered, Ok(Some(_))) {
+            end(&child);
         }
         let (status, stdout) = answered
-            .map_err(|_| {
+            .map_err(|cause| Error::new(Code::Delegate, format!("{attempt}: {cause}")))?
+            .ok_or_else(|| {
                 Error::new(
                     Code::TryAgainLater,
                     format!("{attempt}: no answer in time ({} s at most), ended it", DEADLINE.as_secs()),
                 )
-            })?
-            .map_err(|cause| Error::new(Code::Delegate, format!("{attempt}: {cause}")))?;
+            })?;
         if status.success() {
             return Ok(stdout);
         }
@@ -148,7 +152,7 @@ impl<'a> Delegate<'a> {
 
     /// The plugin may be in the middle of being replaced: "text file busy" is tried again, as the reference
     /// library does.
-    async fn spawn(&self, verb: Verb) -> std::io::Result<Child> {
+    fn spawn(&self, verb: Verb) -> io::Result<Child> {
         let mut tries = 0;
         loop {
             let spawned = Command::new(&self.program)
@@ -158,12 +162,11 @@ impl<'a> Delegate<'a> {
                 .stdout(Stdio::piped())
                 // A group of its own, so that it can be ended with whatever it has started.
                 .process_group(0)
-                .kill_on_drop(true)
                 .spawn();
             match spawned {
-                Err(cause) if cause.kind() == std::io::ErrorKind::ExecutableFileBusy && tries < 5 => {
+                Err(cause) if cause.kind() == io::ErrorKind::ExecutableFileBusy && tries < 5 => {
                     tries += 1;
-                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    thread::sleep(Duration::from_secs(1));
                 }
                 other => return other,
             }
@@ -171,54 +174,66 @@ impl<'a> Delegate<'a> {
     }
 }
 
-/// Gives the plugin its configuration and takes its answer.
-async fn exchange(child: &mut Child, config: &[u8]) -> std::io::Result<(ExitStatus, Vec<u8>)> {
-    let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
-    // A task of its own: a plugin may answer before it has read everything.
-    let reading = tokio::spawn(async move {
-        let mut text = Vec::new();
-        match stdout {
-            Some(stdout) => stdout.take(LONGEST_OUTPUT + 1).read_to_end(&mut text).await.map(|_| text),
-            None => Ok(text),
-        }
-    });
+/// Gives the plugin its configuration and takes its answer; `None` if there is none by the deadline.
+fn exchange(
+    child: &mut Child,
+    config: &[u8],
+    deadline: Instant,
+) -> io::Result<Option<(ExitStatus, Vec<u8>)>> {
+    let (stdin, mut stdout) = (child.stdin.take(), child.stdout.take());
     if let Some(mut stdin) = stdin {
-        // A plugin that exits without reading is judged by its answer.
-        let _ = stdin.write_all(config).await;
+        let config = config.to_vec();
+        // Beside: a plugin may answer before it has read everything. One that exits without reading is judged by its answer.
+        thread::Builder::new().name("stdin".into()).spawn(move || drop(stdin.write_all(&config)))?;
     }
-    let ended = select(Box::pin(child.wait()), reading).await;
-    let (status, read) = match ended {
-        Either::Left((status, reading)) => match timeout(REST_OF_OUTPUT, reading).await {
-            Ok(read) => (status?, read),
-            Err(_) => {
-                return Err(std::io::Error::other(
+    let (mut text, mut rest) = (Vec::new(), None);
+    loop {
+        let (now, ended) = (Instant::now(), child.try_wait()?);
+        match (ended, &mut stdout) {
+            (Some(status), None) => return Ok(Some((status, text))),
+            (Some(_), Some(_)) if now >= *rest.get_or_insert(now + REST_OF_OUTPUT) => {
+                return Err(io::Error::other(
                     "it ended, but left a process behind that holds its output open",
                 ));
             }
-        },
-        Either::Right((read, waiting)) => {
-            if read
-                .as_ref()
-                .is_ok_and(|read| read.as_ref().is_ok_and(|text| text.len() as u64 > LONGEST_OUTPUT))
-            {
-                return Err(std::io::Error::other(format!("it wrote more than {LONGEST_OUTPUT} bytes")));
+            _ if now >= deadline => return Ok(None),
+            (_, Some(open)) => {
+                if !read_some(open, &mut text)? {
+                    stdout = None;
+                }
             }
-            (waiting.await?, read)
+            (None, None) => thread::sleep(CLOSE_LOOK),
         }
-    };
-    Ok((status, read.map_err(std::io::Error::other)??))
+        if text.len() > LONGEST_OUTPUT {
+            return Err(io::Error::other(format!("it wrote more than {LONGEST_OUTPUT} bytes")));
+        }
+    }
+}
+
+/// Reads what is there, or comes soon. `false` at the end.
+fn read_some(stdout: &mut (impl Read + AsFd), text: &mut Vec<u8>) -> io::Result<bool> {
+    let mut waiting = [PollFd::new(stdout.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut waiting, PollTimeout::try_from(LOOK).unwrap_or(PollTimeout::ZERO)) {
+        Ok(0) | Err(Errno::EINTR) => return Ok(true),
+        Err(errno) => return Err(errno.into()),
+        Ok(_) => {}
+    }
+    let mut part = [0; 4096];
+    let length = stdout.read(&mut part)?;
+    text.extend_from_slice(&part[..length]);
+    Ok(length > 0)
 }
 
 /// Ends what is left of the plugin's process group.
-fn end(group: Option<u32>) {
-    if let Some(group) = group.and_then(|id| i32::try_from(id).ok()) {
+fn end(child: &Child) {
+    if let Ok(group) = i32::try_from(child.id()) {
         // It may be gone already.
         let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
     }
 }
 
 fn is_this_program(program: &Path) -> bool {
-    let same = |one: &Path, other: &Path| -> std::io::Result<bool> {
+    let same = |one: &Path, other: &Path| -> io::Result<bool> {
         let (one, other) = (one.metadata()?, other.metadata()?);
         Ok((one.dev(), one.ino()) == (other.dev(), other.ino()))
     };

@@ -31,7 +31,7 @@ pub(crate) async fn gc(environment: &Environment, document: &Document) -> Result
     }
     if let IpamKind::Delegated(program) = &essentials.ipam {
         let forwarded = match Delegate::find(program, &environment.path, &document.raw) {
-            Ok(delegate) => delegate.call(Verb::Gc).await,
+            Ok(delegate) => delegate.call(Verb::Gc),
             Err(error) => Err(error),
         };
         failures.extend(forwarded.err());

@@ -46,7 +46,7 @@ pub(crate) async fn status(environment: &Environment, document: &Document) -> Re
         Addressing::None => Ok(()),
         Addressing::Pool(pool) => pools(pool, &attachment.data_dir),
         Addressing::Delegated(program) => {
-            Delegate::find(program, &environment.path, &document.raw)?.call(Verb::Status).await
+            Delegate::find(program, &environment.path, &document.raw)?.call(Verb::Status)
         }
     }?;
     Ok(Reply::Nothing)

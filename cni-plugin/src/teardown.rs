@@ -46,7 +46,7 @@ impl<'a> Teardown<'a> {
         let (id, ifname) = (intent.container_id.as_str(), intent.ifname.as_str());
         // A DHCP client can tell the server only as long as it has its interface. Should that fail, it is tried again below.
         if sends_from_the_link(&intent.addressing)
-            && let Err(failure) = self.release(&intent.addressing, id, ifname).await
+            && let Err(failure) = self.release(&intent.addressing, id, ifname)
         {
             tracing::warn!("{failure}");
         }
@@ -55,7 +55,7 @@ impl<'a> Teardown<'a> {
         }
         // Only now: as long as a link may have them, nobody else must get the addresses.
         let mut failures = Vec::new();
-        failures.extend(self.release(&intent.addressing, id, ifname).await.err());
+        failures.extend(self.release(&intent.addressing, id, ifname).err());
         if let (Some(link), None) = (&intent.link, outcome) {
             if link.loopback_ipv6_off {
                 failures.extend(pod::switch_loopback_ipv6_off(intent).err());
@@ -79,7 +79,7 @@ impl<'a> Teardown<'a> {
         let mut failures = store::release_unrecorded(essentials, id, ifname, &self.patience);
         if let (IpamKind::Delegated(program), Some(config)) = (&essentials.ipam, config) {
             let intent = AddressingIntent::delegated(program, config);
-            failures.extend(self.release(&intent, id, ifname).await.err());
+            failures.extend(self.release(&intent, id, ifname).err());
         }
         all(failures)
     }
@@ -156,8 +156,8 @@ impl<'a> Teardown<'a> {
         bridge::restore(self.host, link).await
     }
 
-    async fn release(&self, intent: &AddressingIntent, id: &str, ifname: &str) -> Result<(), Error> {
-        addressing::release(intent, self.data_dir, id, ifname, self.path, &self.patience).await
+    fn release(&self, intent: &AddressingIntent, id: &str, ifname: &str) -> Result<(), Error> {
+        addressing::release(intent, self.data_dir, id, ifname, self.path, &self.patience)
     }
 }
 

@@ -76,7 +76,7 @@ impl Work<'_> {
             Addressing::Delegated(_) => Some(self.make_early_pair().await.map_err(Failed::claimed_nothing)?),
             _ => None,
         };
-        let claimed = addressing::claim(attachment, &environment.path, &document.raw).await;
+        let claimed = addressing::claim(attachment, &environment.path, &document.raw);
         let Claimed { result: addressing, pools } = claimed.map_err(|failure| Failed {
             error: failure.error,
             claimed_nothing: failure.cleanly,
