@@ -29,7 +29,7 @@ impl Radvd {
         let mut command = Command::new("radvd");
         command.args(["--nodaemon", "--logmethod", "stderr", "--config"]).arg(file("radvd.conf"));
         command.arg("--pidfile").arg(file("radvd.pid")).stdin(Stdio::null());
-        Self(router.run(|| command.spawn().expect("run radvd, of Debian's package of that name")))
+        Self(router.run(|| command.spawn().expect("run radvd, which scripts/test unpacks")))
     }
 }
 
