@@ -267,6 +267,10 @@ impl Link {
                     *options = bond::decode(nla.value())?;
                 }
                 (libc::IFLA_INFO_DATA, LinkKind::Vlan { id, protocol }) => {
+                    // The kernel leaves out flags of which none is set (`vlan_fill_info` in net/8021q/vlan_netlink.c).
+                    if OPTIONS {
+                        self.options.extend(link_option::of_vlan(0));
+                    }
                     for nla in NlasIterator::new(nla.value()) {
                         let nla = nla?;
                         if OPTIONS && let Some(flags) = link_option::vlan_flags(nla.kind(), nla.value()) {

@@ -200,7 +200,7 @@ pub(crate) fn of_port(data: &[u8]) -> std::result::Result<LinkOptions, DecodeErr
 }
 
 /// Of `struct ifla_vlan_flags`, the flags.
-fn of_vlan(flags: u32) -> LinkOptions {
+pub(crate) fn of_vlan(flags: u32) -> LinkOptions {
     let mut options = LinkOptions::new();
     for option in LinkOption::ALL {
         if let Place::Vlan(bit) = option.place() {

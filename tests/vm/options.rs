@@ -24,6 +24,7 @@ fn options_of_a_vlan_are_set_changed_and_shown() {
     let node = Agent::on(&first, "node1");
     for (keys, expected) in [
         ("reorder-headers: true", &["REORDER_HDR"][..]),
+        ("reorder-headers: false", &[]),
         ("reorder-headers: false, loose-binding: true", &["LOOSE_BINDING"]),
         ("registration-protocol: gvrp", &["GVRP", "LOOSE_BINDING"]),
         (
