@@ -1,6 +1,8 @@
 //! The planner's model against the kernel: whatever is done, nothing happens that the model does not say, and what is
 //! taken back is as it was.
 
+mod bonds;
+
 use std::collections::BTreeMap;
 
 use octavia_bridge_netlink::{LinkOption, Netlink};
@@ -63,8 +65,12 @@ async fn walk(seed: u64) {
         ("br0", Kind::Bridge { stp: false }),
         ("vl0", Kind::Vlan { base: "a0".into(), id: 5 }),
         ("vrf0", Kind::Vrf { table: 77 }),
+        (
+            "bond0",
+            Kind::Bond { options: desired::effective(&[("mode".into(), "active-backup".into())].into()) },
+        ),
     ] {
-        let mtu = matches!(kind, Kind::Bridge { .. }).then_some(1500);
+        let mtu = kind.takes_frames().then_some(1500);
         let ipv6 = Some(Ipv6::OF_NEW_LINK);
         let new = NewLink {
             name: name.into(),
@@ -96,6 +102,7 @@ async fn walk(seed: u64) {
                         | Step::AddAddress { .. }
                         | Step::SetUp { up: true, .. }
                         | Step::SetMtu { .. }
+                        | Step::SetBond { .. }
                 );
                 assert!(is_last, "seed {seed}: {step} was refused: {error}, after {done:#?}");
                 refused = true;
@@ -124,10 +131,14 @@ async fn walk(seed: u64) {
     assert!(done.len() > STEPS / 3, "too little was done to prove anything");
 }
 
-/// A step with what the kernel takes along before it, or the plan that makes a link a port of the bridge.
+/// A step with what the kernel takes along before it, or the plan that makes a link a port of the bridge or the bond.
 fn by_chance(chance: &mut Chance, observed: &Observed) -> Vec<Step> {
     if chance.below(10) == 0 {
-        return as_port(chance.of(&LINKS), observed);
+        let of_bond = if chance.below(2) == 0 { bonds::with_port(chance, observed) } else { None };
+        let of_bridge = || {
+            format!("{{name: br0, type: linux-bridge, bridge: {{port: [{{name: {}}}]}}}}", chance.of(&LINKS))
+        };
+        return as_port(&of_bond.unwrap_or_else(of_bridge), observed);
     }
     let step = single(chance, observed);
     let mut steps = observed.taken_along(&step);
@@ -135,10 +146,8 @@ fn by_chance(chance: &mut Chance, observed: &Observed) -> Vec<Step> {
     steps
 }
 
-fn as_port(link: &str, observed: &Observed) -> Vec<Step> {
-    let yaml = format!(
-        "interfaces: [{{name: br0, type: linux-bridge, bridge: {{port: [{{name: {link}}}]}}}}, {{name: vrf0, state: ignore}}]"
-    );
+fn as_port(wanted: &str, observed: &Observed) -> Vec<Step> {
+    let yaml = format!("interfaces: [{wanted}, {{name: vrf0, state: ignore}}]");
     let text = desired::Text { origin: "test".into(), yaml };
     let desired = desired::read(&[text], &desired::Choice::default()).unwrap();
     // A port of the VRF is another's.
@@ -150,6 +159,7 @@ fn single(chance: &mut Chance, observed: &Observed) -> Step {
     let link = chance.link(observed);
     match chance.below(13) {
         0 => Step::SetUp { link, up: chance.below(3) != 0 },
+        1 if bonds::has_bond(observed, &link) => bonds::option(chance, observed),
         1 => Step::SetMtu { link, mtu: chance.of(&[1000, 1279, 1280, 1400, 1500]) },
         2 => {
             let disabled = observed.links[&link].ipv6.is_some_and(|ipv6| ipv6.disabled);
@@ -268,8 +278,8 @@ fn comparable(observed: &Observed) -> (BTreeMap<String, observed::Link>, Vec<Str
     let mut links = observed.links.clone();
     for (name, link) in &mut links {
         link.max_mtu = 0;
-        // Which nobody states here, so that the bridge has one of its ports'.
-        if name == "br0" {
+        // Not stated here, so that bridge and bond have one of their ports', and ports of a bond the bond's.
+        if name != "lo" {
             link.mac = None;
         }
         link.addresses = link.addresses.iter().map(Address::timeless).collect();
