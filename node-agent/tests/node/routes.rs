@@ -65,6 +65,29 @@ fn ipv6_routes_to_one_destination_are_one_with_several_gateways() {
 }
 
 #[test]
+fn one_next_hop_in_two_spellings_is_one() {
+    on_a_node(|node| {
+        let address = "interfaces: [{name: enp6s0, type: ethernet, ipv6: {enabled: true, address: [{ip: fd00::5, prefix-length: 64}]}}]";
+        let route = |destination: &str, more: &str| {
+            format!(
+                "{{destination: '{destination}', next-hop-interface: enp6s0, next-hop-address: 'fd00::1'{more}}}"
+            )
+        };
+        for (number, more) in
+            [", metric: 1024", ", metric: 0", ", table-id: 254", ", weight: 1"].iter().enumerate()
+        {
+            let destination = format!("fd01:{number}::/64");
+            let routes = [route(&destination, ""), route(&destination, more)].join(", ");
+            let policy = format!("{address}\nroutes: {{config: [{routes}]}}");
+            node.ok("apply -f -", &policy);
+            let shown = node.ip(&format!("-6 route show {destination}"));
+            assert!(shown.lines().count() == 1 && shown.contains("via fd00::1 "), "{more}: {shown}");
+            assert_eq!(node.ok("apply -f -", &policy), "nothing to do\n", "{more}");
+        }
+    });
+}
+
+#[test]
 fn a_daemons_routes_are_not_meant_by_absent() {
     on_a_node(|node| {
         node.ok("apply -f -", ADDRESS);

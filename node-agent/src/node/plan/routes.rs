@@ -49,7 +49,7 @@ impl Planner<'_> {
 }
 
 /// The routes that are wanted. Entries with a weight and the same destination are one route with several next hops. So are
-/// those of IPv6 with a gateway: the kernel makes one of such routes (`rt6_qualify_for_ecmp`).
+/// those of IPv6 with a gateway: the kernel makes one of such routes (`rt6_qualify_for_ecmp`). It refuses one next hop twice.
 fn wanted(entries: &[desired::Route]) -> Vec<Route> {
     let mut routes: Vec<Route> = Vec::new();
     // Where those with a weight are.
@@ -66,7 +66,7 @@ fn wanted(entries: &[desired::Route]) -> Vec<Route> {
         if entry.weight.is_some() || is_v6 {
             match shared.entry(place) {
                 Occupied(number) => {
-                    routes[*number.get()].hops.push(hop);
+                    add_hop(&mut routes[*number.get()].hops, hop);
                     continue;
                 }
                 Vacant(free) => free.insert(routes.len()),
@@ -88,6 +88,14 @@ fn wanted(entries: &[desired::Route]) -> Vec<Route> {
         route.hops.sort();
     }
     routes
+}
+
+/// Of one next hop that two entries spell differently, the larger weight counts: what no entry states is 1.
+fn add_hop(hops: &mut Vec<Hop>, hop: Hop) {
+    match hops.iter_mut().find(|other| other.link == hop.link && other.gateway == hop.gateway) {
+        Some(other) => other.weight = other.weight.max(hop.weight),
+        None => hops.push(hop),
+    }
 }
 
 /// Whether a route is listed as absent, or ours and to be another one. Those of routing daemons are not meant.
