@@ -186,6 +186,15 @@ fn a_policy_that_forgets_the_default_route_is_refused_before_any_step() {
             assert_eq!(snapshot(node), before);
         }
         let told = bare(", routes: {config: [{destination: 0.0.0.0/0, state: absent}]}");
+        // A routing daemon's is not meant by that.
+        node.ip("route del default");
+        node.ip("route add default via 10.0.0.1 proto bird metric 100");
+        let refused = node.run("apply -f -", &told);
+        assert_eq!(refused.status, 1, "{}{}", refused.stdout, refused.stderr);
+        let text = format!("{text}: that one is a routing daemon's (protocol 12)");
+        assert!(refused.stderr.contains(&text), "{}", refused.stderr);
+        node.ip("route del default");
+        node.ip("route add default via 10.0.0.1 proto dhcp metric 100");
         node.ok("apply -f -", &told);
         assert_eq!(node.ip("route show default"), "");
     });

@@ -37,10 +37,7 @@ impl Planner<'_> {
 
     /// Whether a default route that no step is about, such as one out of a router advertisement, stays or comes again.
     fn stays(&self, default: &DefaultRoute) -> bool {
-        let is_same = |route: &Route| {
-            is_default(route, default.is_v4) && route.metric == default.metric && route.uses(&default.link)
-        };
-        if self.before.routes.iter().any(is_same) {
+        if self.seen(default).is_some() {
             return false;
         }
         let Some(link) = self.model.links.get(&default.link) else { return false };
@@ -58,10 +55,28 @@ impl Planner<'_> {
         link.up && is_on
     }
 
+    /// It among the routes that steps may be about.
+    fn seen(&self, default: &DefaultRoute) -> Option<&Route> {
+        self.before.routes.iter().find(|route| {
+            is_default(route, default.is_v4) && route.metric == default.metric && route.uses(&default.link)
+        })
+    }
+
+    /// Whether it is listed as absent. Of a routing daemon's that says nothing: no step removes it.
+    fn is_absent(&self, default: &DefaultRoute) -> bool {
+        let entries = &self.desired.routes;
+        match self.seen(default) {
+            Some(route) => routes::is_absent(entries, route),
+            None => {
+                let route = as_route(default);
+                entries.iter().any(|entry| entry.absent && routes::matches(entry, &route))
+            }
+        }
+    }
+
     /// Whether the policy says that the route, its link or the link's addresses of this family are to go.
     fn is_told_to_go(&self, default: &DefaultRoute) -> bool {
-        let route = as_route(default);
-        if self.desired.routes.iter().any(|entry| entry.absent && routes::matches(entry, &route)) {
+        if self.is_absent(default) {
             return true;
         }
         // A VRF's routes are in its table.
@@ -102,9 +117,16 @@ impl Planner<'_> {
         let via = gateway.map(|gateway| format!(", via {gateway}")).unwrap_or_default();
         let to = as_route(default).destination;
         let by = master.map(|master| format!(" by {master}")).unwrap_or_default();
+        let or = match self.seen(default).filter(|route| !route.is_configured()) {
+            Some(Route { protocol, .. }) => {
+                format!(
+                    ": that one is a routing daemon's (protocol {protocol}), and state: absent does not mean it"
+                )
+            }
+            None => ", or that route with state: absent".to_owned(),
+        };
         format!(
-            "{why}, and the node would lose its last {family} default route{via}; list a route to {to}{by} in the policy, or that \
-             route with state: absent"
+            "{why}, and the node would lose its last {family} default route{via}; list a route to {to}{by} in the policy{or}"
         )
     }
 }

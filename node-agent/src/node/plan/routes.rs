@@ -22,6 +22,28 @@ impl Planner<'_> {
         }
     }
 
+    /// Routes of routing daemons stay, also those that are listed as absent. One warning for each daemon: it may have thousands.
+    pub(super) fn note_daemons(&mut self) {
+        let mut staying: BTreeMap<u8, Vec<&Route>> = BTreeMap::new();
+        for route in self.model.routes.iter().filter(|route| !route.is_configured()) {
+            if self.desired.routes.iter().any(|entry| entry.absent && matches(entry, route)) {
+                staying.entry(route.protocol).or_default().push(route);
+            }
+        }
+        for (protocol, routes) in staying {
+            let Some(first) = routes.first() else { continue };
+            let others = match routes.len() - 1 {
+                0 => String::new(),
+                count => format!(" (and {count} more)"),
+            };
+            self.warnings.push(format!(
+                "the route to {}{others} stays, though it is listed with state: absent: its protocol {protocol} is a routing daemon's, \
+                 which would add it again",
+                first.destination
+            ));
+        }
+    }
+
     fn ensure(&mut self, route: &Route) {
         if self.model.routes.iter().any(|other| same(route, other)) {
             return;
@@ -104,9 +126,12 @@ pub(super) fn is_unwanted(entries: &[desired::Route], route: &Route) -> bool {
 }
 
 fn is_listed(entries: &[desired::Route], wanted: &[Route], route: &Route) -> bool {
-    let absent = entries.iter().any(|entry| entry.absent && matches(entry, route));
-    (absent && route.is_configured())
-        || (route.is_ours() && wanted.iter().any(|other| same_place(other, route)))
+    is_absent(entries, route) || (route.is_ours() && wanted.iter().any(|other| same_place(other, route)))
+}
+
+/// Whether a route is listed as absent, and not a routing daemon's.
+pub(super) fn is_absent(entries: &[desired::Route], route: &Route) -> bool {
+    route.is_configured() && entries.iter().any(|entry| entry.absent && matches(entry, route))
 }
 
 /// Whether a route has to be removed. One that is wanted as it is never has: `absent` without a gateway and a new gateway to
