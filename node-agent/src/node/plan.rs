@@ -100,6 +100,7 @@ pub(crate) fn plan(desired: &Desired, observed: &Observed) -> Result<Plan, Confl
     planner.note_mtus();
     planner.note_ports();
     planner.note_unkept();
+    planner.note_daemons();
     if !planner.conflicts.is_empty() {
         return Err(Conflicts(with_both(&planner.conflicts, &names)));
     }
