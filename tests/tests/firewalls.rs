@@ -178,6 +178,10 @@ fn firewalls_of_iptables_and_ebtables_are_seen_without_their_programs() {
     scene.is("fail", "table bridge filter drops frames");
     scene.sh("ebtables-nft -P FORWARD ACCEPT; iptables-legacy -P FORWARD DROP");
     scene.is("fail", "legacy iptables");
+    scene.sh("iptables-legacy -A FORWARD -m conntrack --ctstate NEW,ESTABLISHED -j ACCEPT");
+    scene.is("warn", "where FORWARD drops those that no rule before accepts (policy DROP)");
+    scene.sh("iptables-legacy -F; iptables-legacy -P FORWARD ACCEPT; iptables-legacy -A FORWARD -j REJECT");
+    scene.is("fail", "(rule -j REJECT");
     scene.sh("iptables-legacy -I FORWARD -i octbr -o octbr -j ACCEPT");
     scene.is("ok", PASSES);
 }

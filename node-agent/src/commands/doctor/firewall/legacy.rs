@@ -1,29 +1,36 @@
 //! Legacy iptables, whose tables only its own program can read.
 
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use super::FILTERS;
 use crate::commands::doctor::Finding;
 
+/// Its target, by how many of the packets between ports of the bridge it takes.
+#[derive(Debug, PartialEq, Eq)]
+enum Rule<'a> {
+    /// A rule for all such packets.
+    OfAll(&'a str),
+    /// A rule for some of them.
+    OfSome(&'a str),
+    /// A rule for none.
+    OfNone,
+}
+
 /// What its chain FORWARD does with frames between ports of the bridge, if it may drop them.
 pub(super) fn look(bridge: &str, rules: Result<String, String>) -> Option<Finding> {
     let remedy = format!("iptables-legacy -I FORWARD -i {bridge} -o {bridge} -j ACCEPT");
+    let pass = format!("packets between ports of {bridge} pass legacy iptables (bridge-nf-call-iptables)");
     match rules {
         Ok(rules) => {
-            let policy = rules.lines().find_map(|line| line.strip_prefix("-P FORWARD "))?.trim();
-            let accepts = format!("-A FORWARD -i {bridge} -o {bridge} -j ACCEPT");
-            if policy == "ACCEPT" || rules.lines().any(|rule| rule.trim() == accepts) {
-                return None;
+            let (by, excepted) = dropped(bridge, &rules)?;
+            if excepted {
+                let text = format!("{pass}, where FORWARD drops those that no rule before accepts ({by})");
+                return Some(Finding::warn(FILTERS, text, remedy));
             }
-            let text = format!(
-                "packets between ports of {bridge} pass legacy iptables (bridge-nf-call-iptables), where FORWARD has the policy {policy}"
-            );
-            Some(Finding::fail(FILTERS, text, remedy))
+            Some(Finding::fail(FILTERS, format!("{pass}, where FORWARD drops them ({by})"), remedy))
         }
         Err(why) => {
-            let text = format!(
-                "packets between ports of {bridge} pass legacy iptables (bridge-nf-call-iptables), whose rules cannot be read: {why}"
-            );
+            let text = format!("{pass}, whose rules cannot be read: {why}");
             let remedy =
                 format!("see `iptables-legacy -S FORWARD` on the host; where that says DROP: {remedy}");
             Some(Finding::warn(FILTERS, text, remedy))
@@ -31,25 +38,102 @@ pub(super) fn look(bridge: &str, rules: Result<String, String>) -> Option<Findin
     }
 }
 
+/// What drops packets, and whether rules before it may accept some.
+fn dropped(bridge: &str, rules: &str) -> Option<(String, bool)> {
+    let mut policy = "ACCEPT";
+    let mut excepted = false;
+    for line in rules.lines().map(str::trim) {
+        if let Some(stated) = line.strip_prefix("-P FORWARD ") {
+            policy = stated.split(' ').next().unwrap_or_default();
+        }
+        let Some(words) = line.strip_prefix("-A FORWARD ") else { continue };
+        match rule(bridge, words) {
+            Rule::OfAll("ACCEPT") => return None,
+            Rule::OfAll("DROP" | "REJECT") => return Some((format!("rule {words}"), excepted)),
+            Rule::OfAll("RETURN") => break,
+            Rule::OfSome("DROP" | "REJECT")
+            | Rule::OfAll("LOG" | "NFLOG")
+            | Rule::OfSome("LOG" | "NFLOG")
+            | Rule::OfNone => {}
+            // Another chain may accept. What returns is left to the policy.
+            Rule::OfAll(_) | Rule::OfSome(_) => excepted = true,
+        }
+    }
+    (policy != "ACCEPT").then(|| (format!("policy {policy}"), excepted))
+}
+
+/// A rule as `-S` writes it, which puts the target last.
+fn rule<'a>(bridge: &str, rule: &'a str) -> Rule<'a> {
+    let mut all = true;
+    let mut not = false;
+    let mut words = rule.split_whitespace();
+    while let Some(word) = words.next() {
+        match word {
+            "!" => {
+                not = true;
+                continue;
+            }
+            "-i" | "-o" => {
+                let link = words.next().unwrap_or_default();
+                let is = link.strip_suffix('+').map_or(link == bridge, |begin| bridge.starts_with(begin));
+                if is == not {
+                    return Rule::OfNone;
+                }
+            }
+            "-j" | "-g" => {
+                let target = words.next().unwrap_or_default();
+                return if all { Rule::OfAll(target) } else { Rule::OfSome(target) };
+            }
+            "--comment" => {
+                let first = words.next().unwrap_or_default();
+                let mut last = first;
+                while first.starts_with('"')
+                    && (last.len() < 2 || !last.ends_with('"') || last.ends_with("\\\""))
+                {
+                    let Some(next) = words.next() else { break };
+                    last = next;
+                }
+            }
+            "-m" => all &= words.next() == Some("comment"),
+            _ => all = false,
+        }
+        not = false;
+    }
+    // It only counts.
+    Rule::OfNone
+}
+
 /// The chain FORWARD, as the host's own program writes it.
 pub(super) fn rules() -> Result<String, String> {
     let mut why = String::new();
     for program in ["iptables-legacy", "iptables"] {
-        // It waits at most two seconds for its lock.
-        let output = Command::new(program).args(["-w", "2", "-S", "FORWARD"]).stdin(Stdio::null()).output();
-        match output {
-            Ok(output) if output.status.success() => {
-                return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-            }
-            Ok(output) => {
-                let said = String::from_utf8_lossy(&output.stderr);
-                let first = said.lines().next().unwrap_or_default();
-                why = format!("{program} ends with {}: {first}", output.status);
-            }
-            Err(cause) => why = format!("{program}: {cause}"),
+        match read(program) {
+            Ok(rules) => return Ok(rules),
+            Err(because) => why = because,
         }
     }
     Err(why)
+}
+
+fn read(program: &str) -> Result<String, String> {
+    let version = run(program, &["-V"])?;
+    let version = version.trim();
+    // The same name is that of the program for nftables.
+    if !version.contains("legacy") {
+        return Err(format!("{program} is {version}, which does not say that it reads legacy tables"));
+    }
+    // It waits at most two seconds for its lock.
+    run(program, &["-w", "2", "-S", "FORWARD"])
+}
+
+fn run(program: &str, words: &[&str]) -> Result<String, String> {
+    let output = Command::new(program).args(words).stdin(Stdio::null()).output();
+    let Output { status, stdout, stderr } = output.map_err(|cause| format!("{program}: {cause}"))?;
+    if status.success() {
+        return Ok(String::from_utf8_lossy(&stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&stderr);
+    Err(format!("{program} ends with {status}: {}", said.lines().next().unwrap_or_default()))
 }
 
 #[cfg(test)]
@@ -58,12 +142,30 @@ mod tests {
     use crate::commands::doctor::Level;
 
     #[test]
-    fn the_policy_decides_unless_a_rule_accepts_all_of_the_bridge() {
-        let level = |text: &str| look("octbr", Ok(text.to_owned())).map(|finding| finding.level);
-        assert_eq!(level("-P FORWARD ACCEPT\n"), None);
-        assert_eq!(level("-P FORWARD DROP\n"), Some(Level::Fail));
-        assert_eq!(level("-P FORWARD DROP\n-A FORWARD -i octbr -o octbr -j ACCEPT\n"), None);
-        assert_eq!(level("-P FORWARD DROP\n-A FORWARD -i octbr2 -o octbr2 -j ACCEPT\n"), Some(Level::Fail));
+    fn the_first_rule_for_all_packets_of_the_bridge_decides_or_the_policy() {
+        let (fail, warn) = (Some(Level::Fail), Some(Level::Warn));
+        for (text, level) in [
+            ("-P FORWARD ACCEPT", None),
+            ("-P FORWARD DROP", fail),
+            ("-P FORWARD DROP\n-A FORWARD -i octbr -o octbr -j ACCEPT", None),
+            ("-P FORWARD DROP\n-A FORWARD -i oct+ -m comment --comment \"all of ours\" -j ACCEPT", None),
+            ("-P FORWARD DROP\n-A FORWARD -i octbr2 -o octbr2 -j ACCEPT", fail),
+            ("-P FORWARD DROP\n-A FORWARD ! -i octbr -j ACCEPT", fail),
+            ("-P FORWARD DROP\n-A FORWARD -s 10.0.0.0/8 -j ACCEPT", warn),
+            ("-P FORWARD DROP\n-A FORWARD -j DOCKER-USER", warn),
+            ("-P FORWARD DROP\n-A FORWARD -p tcp -j DROP", fail),
+            ("-P FORWARD ACCEPT\n-A FORWARD -p tcp -j DROP", None),
+            ("-P FORWARD ACCEPT\n-A FORWARD -j REJECT --reject-with icmp-host-prohibited", fail),
+            ("-P FORWARD ACCEPT\n-A FORWARD -m comment --comment \"the rest\" -j DROP", fail),
+            (
+                "-P FORWARD ACCEPT\n-A FORWARD -m state --state ESTABLISHED -j ACCEPT\n-A FORWARD -j DROP",
+                warn,
+            ),
+            ("-P FORWARD ACCEPT\n-A FORWARD -i octbr -j ACCEPT\n-A FORWARD -j DROP", None),
+        ] {
+            let found = look("octbr", Ok(text.to_owned()));
+            assert_eq!(found.map(|finding| finding.level), level, "{text}");
+        }
         let finding = look("octbr", Err("not installed".into())).unwrap();
         assert_eq!(finding.level, Level::Warn);
     }
