@@ -16,11 +16,12 @@ use crate::channel::{Channel, Decode, Request};
 use crate::netlink::{DUMP_ROUNDS, connection, until_consistent, worded};
 use crate::{Error, Namespace, Result};
 
-pub use rule::{FilterRule, RulePart, RuleTest, Verdict};
+pub use rule::{FilterRule, RulePart, RuleTest, STATE_ESTABLISHED, STATE_NEW, Verdict};
 
 /// Of each dump.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// `NFNL_SUBSYS_NFTABLES` and a message's number.
+const GET_TABLE: u16 = 10 << 8 | 1;
 const GET_CHAIN: u16 = 10 << 8 | 4;
 const GET_RULE: u16 = 10 << 8 | 7;
 /// Length of `struct nfgenmsg`.
@@ -28,6 +29,8 @@ const HEADER: usize = 4;
 /// `NF_INET_FORWARD`, which is also `NF_BR_FORWARD`.
 const FORWARD: u32 = 2;
 const NF_DROP: u32 = 0;
+/// `NFT_TABLE_F_DORMANT`: its chains see no packets.
+const DORMANT: u32 = 1;
 /// What the kernel answers if it has no nftables, by its age and its modules.
 const ABSENT: [i32; 3] = [22, 93, 95];
 
@@ -66,7 +69,7 @@ pub struct FilterChain {
     pub rules: Vec<FilterRule>,
 }
 
-/// Reads the tables with a base chain in the forward hook, in the calling thread's namespace. Empty on a kernel without
+/// Reads the tables with a base chain in the forward hook, in the calling thread's namespace, without dormant ones. Empty on a kernel without
 /// nftables, where only legacy iptables can filter.
 ///
 /// # Errors
@@ -78,6 +81,9 @@ pub async fn forward_filters() -> Result<Vec<FilterTable>> {
             Some(known) => known.chains.push(chain),
             None => tables.push(FilterTable { family, name: table, chains: vec![chain] }),
         }
+    }
+    for (family, name) in dump(GET_TABLE, &about(0, None), dormant).await? {
+        tables.retain(|table| table.family != family || table.name != name);
     }
     tables.retain(|table| table.chains.iter().any(|chain| chain.forward.is_some()));
     for table in &mut tables {
@@ -141,6 +147,14 @@ async fn dump<T>(kind: u16, payload: &[u8], decode: Decode<T>) -> Result<Vec<T>>
 }
 
 type Decoded<T> = std::result::Result<T, DecodeError>;
+
+/// A table that is dormant; `None` for another.
+fn dormant(_kind: u16, payload: &[u8]) -> Decoded<Option<(FilterFamily, String)>> {
+    let (family, nested) = payload.split_at_checked(HEADER).ok_or("a table without a header")?;
+    let name = attribute(nested, 1)?.map(parse_string).transpose()?.unwrap_or_default();
+    let flags = attribute(nested, 2)?.map(number).transpose()?.unwrap_or_default();
+    Ok(FilterFamily::of(family[0]).filter(|_| flags & DORMANT != 0).map(|family| (family, name)))
+}
 
 /// A chain with its table; `None` for a family by which no packet is forwarded.
 fn chain(_kind: u16, payload: &[u8]) -> Decoded<Option<(FilterFamily, String, FilterChain)>> {

@@ -57,7 +57,8 @@ pub use create::{NewBond, NewBridge, NewVeth, NewVlan, NewVrf, VethPeer};
 pub use error::{Error, Result};
 pub use events::{Event, EventGroups, Events};
 pub use filter::{
-    FilterChain, FilterFamily, FilterRule, FilterTable, RulePart, RuleTest, Verdict, forward_filters,
+    FilterChain, FilterFamily, FilterRule, FilterTable, RulePart, RuleTest, STATE_ESTABLISHED, STATE_NEW,
+    Verdict, forward_filters,
 };
 pub use inside::{Inside, Started};
 pub use ipv6::LinkIpv6;

@@ -102,7 +102,7 @@ fn a_policy_of_drop_or_a_rule_that_drops_all_is_a_failure() {
     scene.load(&forward("bridge", "drop", ""));
     scene.is("fail", "chain fw of the nftables table bridge t drops frames");
     scene.calls(true);
-    let of_known = "ct state established,related accept\nct state vmap { invalid: drop, untracked: accept }\nmeta mark 0x4000 accept\n";
+    let of_known = "ct state established,related accept\nct state untracked accept\nct state invalid drop\n";
     for (family, policy, rules, why) in [
         ("inet", "accept", "drop", "rule 1 of fw"),
         ("inet", "accept", "counter\nmeta nfproto ipv4 counter drop", "rule 2 of fw"),
@@ -122,6 +122,9 @@ fn a_policy_of_drop_or_a_rule_that_drops_all_is_a_failure() {
             &format!("{of_known}\njump other\nreject with icmpx admin-prohibited"),
             "rule 5 of fw",
         ),
+        ("inet", "accept", "ct state new drop", "rule 1 of fw"),
+        ("inet", "drop", "ct state != new accept", "policy drop"),
+        ("ip", "drop", "iifname \"octbr\" oifname \"octbr\" ct state new accept", "of answers, policy drop"),
         ("bridge", "accept", "oifname != \"enp6s0\" drop", "rule 1 of fw"),
     ] {
         scene.load(&forward(family, policy, rules));
@@ -139,6 +142,13 @@ fn what_rules_let_through_is_no_failure() {
         ("ip", "accept", "tcp dport 22 drop\nct state invalid drop"),
         ("ip", "drop", "iifname \"octbr\" oifname \"octbr\" accept"),
         ("inet", "drop", "jump other\niifname \"oct*\" counter accept"),
+        (
+            "ip",
+            "drop",
+            "ct state established accept\niifname \"octbr\" oifname \"octbr\" ct state new accept",
+        ),
+        ("inet", "drop", "ct state new,established,related accept"),
+        ("inet", "drop", "ct state != invalid accept"),
         ("inet", "accept", "iifname \"other\" drop\noifname != \"octbr\" drop"),
         ("inet", "accept", "meta nfproto ipv6 drop\nmeta l4proto tcp drop"),
         ("bridge", "accept", "iifname \"enp6s0\" drop"),
@@ -152,6 +162,17 @@ fn what_rules_let_through_is_no_failure() {
     // What else the rules look at cannot be told beforehand.
     scene.load(&forward("ip", "drop", "ip saddr 172.23.0.0/24 accept"));
     scene.is("warn", "but for some that its rules accept");
+    for rule in [
+        "ct state vmap { established: accept, new: accept }",
+        "ct state { new, established } accept",
+        "meta mark 0 accept",
+    ] {
+        scene.load(&forward("ip", "drop", rule));
+        scene.is("warn", "but for some that its rules accept");
+    }
+    scene.load(&forward("ip", "drop", "").replacen('{', "{\nflags dormant", 1));
+    scene.is("ok", PASSES);
+    scene.load("");
     // Networks of IPv4 need none of IPv6.
     scene.node.run(|| {
         std::fs::write("/proc/sys/net/bridge/bridge-nf-call-ip6tables", "1").expect("write the setting");
@@ -168,8 +189,10 @@ fn firewalls_of_iptables_and_ebtables_are_seen_without_their_programs() {
     // As Docker and kube-proxy have it.
     scene.sh("iptables-nft -N DOCKER; iptables-nft -A FORWARD -j DOCKER
         iptables-nft -A FORWARD -o docker0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
-        iptables-nft -A DOCKER -m comment --comment forward -m mark --mark 0x4000/0x4000 -j ACCEPT");
+        iptables-nft -A DOCKER -m comment --comment forward -i other -j ACCEPT");
     scene.is("fail", "policy drop");
+    scene.sh("iptables-nft -A FORWARD -m conntrack --ctstate NEW,ESTABLISHED -j ACCEPT");
+    scene.is("warn", "but for some that its rules accept");
     scene.sh("iptables-nft -I FORWARD -i octbr -o octbr -m comment --comment octavia -j ACCEPT");
     scene.is("ok", PASSES);
     scene.sh("iptables-nft -F; iptables-nft -P FORWARD ACCEPT; iptables-nft -A FORWARD -j REJECT");

@@ -11,7 +11,6 @@ pub(super) const TABLE: u16 = 1;
 const CHAIN: u16 = 2;
 const EXPRESSIONS: u16 = 4;
 /// Keys of the expression `meta` (`NFT_META_*`).
-const META_MARK: u32 = 3;
 const META_IIF: u32 = 4;
 const META_OIF: u32 = 5;
 const META_IIFNAME: u32 = 6;
@@ -19,8 +18,13 @@ const META_OIFNAME: u32 = 7;
 const META_NFPROTO: u32 = 15;
 const META_BRI_IIFNAME: u32 = 17;
 const META_BRI_OIFNAME: u32 = 18;
-/// Matches of iptables by which packets of a known connection are told from others.
-const OF_CONNECTIONS: [&str; 4] = ["conntrack", "connmark", "mark", "state"];
+/// Key of the expression `ct` for the state of a connection (`NFT_CT_STATE`), which is one bit.
+const CT_STATE: u32 = 0;
+
+/// A packet that opens a connection.
+pub const STATE_NEW: u32 = 8;
+/// A packet of a connection of which both sides were heard.
+pub const STATE_ESTABLISHED: u32 = 2;
 
 /// A rule, as far as it decides about packets: counters and logging are left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,8 +69,13 @@ pub enum RuleTest {
     },
     /// Whether the packet is of IPv6, or of IPv4.
     Ipv6(bool),
-    /// Something that packets of a known connection have: its state, or a mark.
-    Connection,
+    /// The state of the packet's connection.
+    State {
+        /// Bits of the states that pass ([`STATE_NEW`], [`STATE_ESTABLISHED`]).
+        mask: u32,
+        /// Other states pass.
+        not: bool,
+    },
     /// Something else.
     Other,
 }
@@ -92,7 +101,8 @@ pub enum Verdict {
 #[derive(Clone, Copy)]
 enum Loaded {
     Meta(u32),
-    Connection,
+    /// The state of a connection, as far as it is in this mask.
+    State(u32),
     Other,
 }
 
@@ -119,20 +129,25 @@ fn read(
     match name {
         "meta" => {
             if let (Some(register), Some(key)) = (field(data, 1)?, field(data, 2)?) {
-                let loaded = if key == META_MARK { Loaded::Connection } else { Loaded::Meta(key) };
-                registers.insert(register, loaded);
+                registers.insert(register, Loaded::Meta(key));
             }
         }
         "ct" => {
-            registers.extend(field(data, 1)?.map(|register| (register, Loaded::Connection)));
+            let loaded =
+                if field(data, 2)? == Some(CT_STATE) { Loaded::State(u32::MAX) } else { Loaded::Other };
+            registers.extend(field(data, 1)?.map(|register| (register, loaded)));
         }
-        // What is computed from the state of a connection depends on nothing else.
-        "bitwise" | "byteorder" => {
+        "bitwise" => {
             let loaded = match field(data, 1)?.and_then(|source| registers.get(&source)) {
-                Some(Loaded::Connection) => Loaded::Connection,
+                Some(Loaded::State(known)) => {
+                    masked(data)?.map_or(Loaded::Other, |mask| Loaded::State(known & mask))
+                }
                 _ => Loaded::Other,
             };
             registers.extend(field(data, 2)?.map(|register| (register, loaded)));
+        }
+        "byteorder" => {
+            registers.extend(field(data, 2)?.map(|register| (register, Loaded::Other)));
         }
         "cmp" => {
             let loaded = field(data, 1)?.and_then(|register| registers.get(&register)).copied();
@@ -140,9 +155,7 @@ fn read(
             parts.push(RulePart::Test(compared(loaded, field(data, 2)?, value)));
         }
         "lookup" => {
-            let loaded = field(data, 2)?.and_then(|register| registers.get(&register));
-            let of_connections = matches!(loaded, Some(Loaded::Connection));
-            parts.push(RulePart::Test(if of_connections { RuleTest::Connection } else { RuleTest::Other }));
+            parts.push(RulePart::Test(RuleTest::Other));
             match field(data, 3)? {
                 Some(0) => parts.push(RulePart::Verdict(Verdict::Unknown)),
                 register => registers.extend(register.map(|register| (register, Loaded::Other))),
@@ -162,7 +175,6 @@ fn read(
         "queue" | "fwd" | "synproxy" | "tproxy" => parts.push(RulePart::Verdict(Verdict::Unknown)),
         "match" => match attribute(data, 1)?.map(parse_string).transpose()?.as_deref() {
             Some("comment") => {}
-            Some(name) if OF_CONNECTIONS.contains(&name) => parts.push(RulePart::Test(RuleTest::Connection)),
             _ => parts.push(RulePart::Test(RuleTest::Other)),
         },
         // Of these every packet passes.
@@ -180,6 +192,26 @@ fn field(data: &[u8], kind: u16) -> Decoded<Option<u32>> {
     attribute(data, kind)?.map(number).transpose()
 }
 
+/// The mask of a `bitwise` that does no more than mask a number.
+fn masked(data: &[u8]) -> Decoded<Option<u32>> {
+    let value = |kind| attribute(attribute(data, kind)?.unwrap_or_default(), 1);
+    let (mask, xor): (_, Option<&[u8]>) = (value(4)?, value(5)?);
+    let only_masks =
+        field(data, 6)?.unwrap_or_default() == 0 && xor.unwrap_or_default().iter().all(|byte| *byte == 0);
+    Ok(mask.and_then(|mask| mask.try_into().ok()).filter(|_| only_masks).map(u32::from_ne_bytes))
+}
+
+/// Which states have this value in the bits that are known.
+fn state(known: u32, not: bool, value: &[u8]) -> RuleTest {
+    match value.try_into().map(u32::from_ne_bytes) {
+        Ok(0) => RuleTest::State { mask: known, not: !not },
+        Ok(bit) if bit.is_power_of_two() && known & bit != 0 => RuleTest::State { mask: bit, not },
+        // No state is two.
+        Ok(_) => RuleTest::State { mask: 0, not },
+        Err(_) => RuleTest::Other,
+    }
+}
+
 /// A comparison for equality (0) or difference (1); others are not of names.
 fn compared(loaded: Option<Loaded>, operator: Option<u32>, value: &[u8]) -> RuleTest {
     let not = match operator {
@@ -189,7 +221,7 @@ fn compared(loaded: Option<Loaded>, operator: Option<u32>, value: &[u8]) -> Rule
     };
     let key = match loaded {
         Some(Loaded::Meta(key)) => key,
-        Some(Loaded::Connection) => return RuleTest::Connection,
+        Some(Loaded::State(known)) => return state(known, not, value),
         Some(Loaded::Other) | None => return RuleTest::Other,
     };
     let outgoing = matches!(key, META_OIF | META_OIFNAME | META_BRI_OIFNAME);

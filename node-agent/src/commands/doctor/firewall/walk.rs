@@ -1,6 +1,9 @@
-//! The way of a packet that opens a connection through a table's forward hook, as far as links decide about it.
+//! The way of a packet that opens a connection, and of its answer, through a table's forward hook, as far as links decide about
+//! them.
 
-use octavia_bridge_netlink::{FilterChain, FilterTable, Link, RulePart, RuleTest, Verdict};
+use octavia_bridge_netlink::{
+    FilterChain, FilterTable, Link, RulePart, RuleTest, STATE_ESTABLISHED, STATE_NEW, Verdict,
+};
 
 /// Rules at most that one look goes through; a rule of a chain to which many jump counts each time.
 const RULES: usize = 100_000;
@@ -32,8 +35,6 @@ enum Passes {
     Always,
     /// By packets that other things than links tell apart.
     Some,
-    /// By packets of a connection that is known: not by the one that opens it.
-    Known,
     Never,
 }
 
@@ -46,15 +47,24 @@ enum Fate {
 struct Walk<'a> {
     table: &'a FilterTable,
     way: &'a Way<'a>,
+    /// State of its connection.
+    state: u32,
     excepted: bool,
     left: usize,
 }
 
 /// The base chain of the forward hook that drops what goes this way, if one does.
 pub(super) fn dropped(table: &FilterTable, way: &Way<'_>) -> Option<Dropped> {
+    dropped_in(table, way, STATE_NEW).or_else(|| {
+        let dropped = dropped_in(table, way, STATE_ESTABLISHED)?;
+        Some(Dropped { by: format!("of answers, {}", dropped.by), ..dropped })
+    })
+}
+
+fn dropped_in(table: &FilterTable, way: &Way<'_>, state: u32) -> Option<Dropped> {
     for chain in &table.chains {
         let Some(drops) = chain.forward else { continue };
-        let mut walk = Walk { table, way, excepted: false, left: RULES };
+        let mut walk = Walk { table, way, state, excepted: false, left: RULES };
         let by = match walk.chain(chain, 0) {
             Fate::Accepted => continue,
             Fate::Dropped(by) => by,
@@ -96,7 +106,7 @@ impl Walk<'_> {
         let always = match passes {
             Passes::Always => true,
             Passes::Some => false,
-            Passes::Known | Passes::Never => return None,
+            Passes::Never => return None,
         };
         let fate = match verdict {
             Verdict::Accept => Fate::Accepted,
@@ -124,7 +134,7 @@ impl Walk<'_> {
 
     fn passes(&self, test: &RuleTest) -> Passes {
         match test {
-            RuleTest::Connection => Passes::Known,
+            RuleTest::State { mask, not } => certain((mask & self.state != 0) != *not),
             RuleTest::Ipv6(ipv6) if self.way.ports.is_none() => certain(*ipv6 == self.way.ipv6),
             RuleTest::Ipv6(_) | RuleTest::Other => Passes::Some,
             RuleTest::Link { bridge, name, whole, not, .. } => {
