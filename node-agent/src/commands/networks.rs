@@ -9,7 +9,7 @@ use http::Method;
 use octavia_bridge_cluster::api::request;
 use octavia_bridge_cluster::{Api, Content, Limit};
 use octavia_bridge_ipam::allocate::Usage;
-use octavia_bridge_ipam::conf::served_by;
+use octavia_bridge_ipam::conf::{Datastore, served_by};
 use octavia_bridge_ipam::range::Range;
 use octavia_bridge_ipam::wire::Inquiry;
 use serde::Serialize;
@@ -80,7 +80,7 @@ pub(crate) async fn ranges(api: &Api) -> Vec<NetworkRange> {
     }
 }
 
-/// Those of a list of definitions.
+/// Those of a list of definitions. Pools of a block with another datastore than the API are files on each host.
 pub(crate) fn among(list: &Value) -> Vec<NetworkRange> {
     let mut found = Vec::new();
     for item in list["items"].as_array().into_iter().flatten() {
@@ -88,6 +88,9 @@ pub(crate) fn among(list: &Value) -> Vec<NetworkRange> {
         let metadata = &item["metadata"];
         let network = format!("{}/{}", text(&metadata["namespace"]), text(&metadata["name"]));
         for ipam in served_by(&text(&item["spec"]["config"])) {
+            if ipam.datastore != Datastore::Kubernetes {
+                continue;
+            }
             for range in &ipam.ranges {
                 let Ok(pool) = range.pool_name(ipam.network_name.as_deref()) else { continue };
                 let inquiry = Inquiry {
@@ -101,4 +104,23 @@ pub(crate) fn among(list: &Value) -> Vec<NetworkRange> {
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn ranges_in_files_are_not_of_the_clusters_pools() {
+        let networks = |more: &str| {
+            let config = format!(r#"{{"ipam": {{"type": "octavia-ipam", "range": "10.0.0.0/24"{more}}}}}"#);
+            let item = json!({"metadata": {"namespace": "a", "name": "b"}, "spec": {"config": config}});
+            among(&json!({"items": [item]})).len()
+        };
+        assert_eq!(networks(""), 1);
+        assert_eq!(networks(r#", "datastore": "kubernetes""#), 1);
+        assert_eq!(networks(r#", "datastore": "file""#), 0);
+    }
 }
