@@ -124,22 +124,28 @@ impl Wanted {
             let candidate = self.policies.iter().find(|candidate| candidate.name == *policy);
             let mut bridges = candidate.map(Candidate::bridges).unwrap_or_default();
             bridges.retain(|name, _| !kept.contains(name.as_str()));
-            found.push(NotInForce { policy: policy.clone(), why: in_one_line(why), bridges });
+            let why = in_one_line(why);
+            found.push(NotInForce { policy: policy.clone(), of_cluster: true, why, bridges });
         }
         found
     }
 
-    /// Whether all the bridges of texts that are lost are named otherwise by now: then nothing is missed of them any more.
-    fn finds_lost(&mut self, kept: &BTreeSet<&str>) -> bool {
-        let Some((_, bridges)) = self.files.lost() else { return false };
+    /// Forgets texts that are lost as soon as all their bridges are named otherwise, or were of policies of which the API has not
+    /// told.
+    fn find_lost(&mut self, kept: &BTreeSet<&str>) {
+        if self.chosen.is_some() {
+            self.files.forget_lost_policies();
+        }
+        let Some((_, bridges)) = self.files.lost() else { return };
         let mut left: BTreeSet<&str> = bridges.keys().map(String::as_str).collect();
         left.retain(|name| !kept.contains(name));
         for policy in &self.policies {
             let named = policy.bridges();
             left.retain(|name| !named.contains_key(*name));
         }
-        let found = left.is_empty();
-        self.files.refused.take_if(|_| found).is_some()
+        if left.is_empty() {
+            self.files.refused = None;
+        }
     }
 
     /// Policies of which something else is in force, or nothing, and that are not held back.
@@ -228,8 +234,9 @@ impl Keeper<'_> {
         };
         (self.refused, self.parts) = (merged.refused, self.wanted.parts());
         let kept = ports::bridges(&merged.desired);
-        if self.wanted.finds_lost(&kept) {
-            merged.kept.refused = None;
+        if self.wanted.files.lost().is_some() {
+            self.wanted.find_lost(&kept);
+            merged.kept.refused.clone_from(&self.wanted.files.refused);
         }
         let mut not_in_force = self.wanted.not_in_force(&self.refused, &kept);
         // Until the API has told, what the last process knew of them holds.

@@ -11,11 +11,8 @@ use serde_json::{Value, json};
 
 use super::bridges::bridges;
 use super::objects::Policy;
-use crate::node::desired::{self, Choice, Desired, Problems, Text};
+use crate::node::desired::{self, Choice, Desired, ORIGIN_IN_CLUSTER, Problems, Text};
 use crate::node::state::Kept;
-
-/// Where a policy comes from, for people, before its name.
-const ORIGIN: &str = "policy ";
 
 /// The annotation of a policy by which a user asks for another try of one that cut the node off; any new value does.
 pub(crate) const RETRY_ANNOTATION: &str = "octavia-bridge.io/retry";
@@ -80,7 +77,10 @@ impl Candidate {
         Self {
             name: metadata.name.clone(),
             version: Version { uid: metadata.uid.clone(), generation: metadata.generation },
-            text: Text { origin: format!("{ORIGIN}{}", metadata.name), yaml: document.to_string() },
+            text: Text {
+                origin: format!("{ORIGIN_IN_CLUSTER}{}", metadata.name),
+                yaml: document.to_string(),
+            },
             created: metadata.creation_timestamp.clone(),
             retry: metadata.annotations.get(RETRY_ANNOTATION).cloned(),
             unreadable: policy.unreadable.as_ref().map(|why| format!("the policy cannot be read: {why}")),
@@ -89,7 +89,7 @@ impl Candidate {
 
     /// One that was kept, as long as the API has not listed it.
     pub(crate) fn kept(text: Text) -> Self {
-        let name = text.origin.strip_prefix(ORIGIN).unwrap_or(&text.origin).to_owned();
+        let name = text.origin.strip_prefix(ORIGIN_IN_CLUSTER).unwrap_or(&text.origin).to_owned();
         let version = Version { uid: String::new(), generation: 0 };
         Self { name, version, text, created: String::new(), retry: None, unreadable: None }
     }

@@ -11,10 +11,13 @@ use super::{Choice, Desired, bounds, interface, route};
 /// What `kubectl get nncp -o yaml` prints, and what the API answers.
 const LISTS: [&str; 2] = ["List", "NodeNetworkConfigurationPolicyList"];
 
+/// How the origin of a policy of the cluster begins, before its name.
+pub(crate) const ORIGIN_IN_CLUSTER: &str = "policy ";
+
 /// Where something came from, and its text.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Text {
-    /// Path of the file, or `-`.
+    /// Path of the file, `-`, or the name of a policy of the cluster after [`ORIGIN_IN_CLUSTER`].
     pub(crate) origin: String,
     pub(crate) yaml: String,
 }

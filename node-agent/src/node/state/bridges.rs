@@ -33,6 +33,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NotInForce {
     pub(crate) policy: String,
+    /// It is a policy of the cluster.
+    #[serde(default)]
+    pub(crate) of_cluster: bool,
     /// In one line.
     pub(crate) why: String,
     /// With the ports that it gives them, as far as that can be told.

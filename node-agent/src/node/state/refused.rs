@@ -2,6 +2,7 @@
 //! wait for their bridges. If that file cannot be read at all, pods still wait for the bridges, and the texts are lost.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 
 use octavia_bridge_ipam::causes::chain;
 use octavia_bridge_ipam::state_file;
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bridges::shown;
 use super::{Error, Kept, NotInForce, State, failed, write_synced};
-use crate::node::desired::{Choice, Text};
+use crate::node::desired::{Choice, ORIGIN_IN_CLUSTER, Text};
 use crate::sha256;
 
 /// Of the reason that the plugin tells, in characters: it becomes an event of a pod.
@@ -27,16 +28,32 @@ pub(crate) struct Refused {
     why: String,
     /// Their bridges with the ports, as the release that understood them told the plugin.
     bridges: BTreeMap<String, Vec<String>>,
+    /// If the texts are lost, the bridges that policies of the cluster had.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    of_cluster: BTreeSet<String>,
 }
 
 /// What the plugin was told last, as far as it concerns bridges of files.
 #[derive(Debug, Default, Deserialize)]
 struct Told {
+    #[serde(default)]
+    policy: String,
     bridges: BTreeMap<String, Vec<String>>,
     #[serde(default)]
     origins: BTreeMap<String, String>,
     #[serde(default)]
     not_in_force: Vec<NotInForce>,
+}
+
+impl Told {
+    /// Whether only policies of the cluster had this bridge.
+    fn is_of_cluster(&self, bridge: &str) -> bool {
+        if let Some(refused) = self.not_in_force.iter().find(|refused| refused.bridges.contains_key(bridge)) {
+            return refused.of_cluster;
+        }
+        let origins = self.origins.get(bridge).unwrap_or(&self.policy);
+        origins.split(", ").all(|origin| origin.starts_with(ORIGIN_IN_CLUSTER))
+    }
 }
 
 /// A reason in one line, and not longer than an event may be.
@@ -69,7 +86,18 @@ impl Kept {
         }
         let mut bridges = bridges.clone();
         bridges.retain(|name, _| !others.contains(name.as_str()));
-        Some(NotInForce { policy: origins.join(", "), why: in_one_line(why), bridges })
+        Some(NotInForce { policy: origins.join(", "), of_cluster: false, why: in_one_line(why), bridges })
+    }
+
+    /// Of texts that are lost, leaves out the bridges that policies of the cluster had: the API has told which policies there are.
+    pub(crate) fn forget_lost_policies(&mut self) {
+        let Some(refused) = self.refused.as_mut().filter(|refused| refused.texts.is_empty()) else { return };
+        for bridge in mem::take(&mut refused.of_cluster) {
+            refused.bridges.remove(&bridge);
+        }
+        if refused.bridges.is_empty() {
+            self.refused = None;
+        }
     }
 }
 
@@ -85,15 +113,23 @@ impl State {
             return None;
         }
         let bridges = self.told_of(texts);
-        Some(Refused { texts: texts.clone(), choice: choice.clone(), why, bridges })
+        Some(Refused {
+            texts: texts.clone(),
+            choice: choice.clone(),
+            why,
+            bridges,
+            of_cluster: BTreeSet::new(),
+        })
     }
 
     /// What the plugin was told of a kept state that cannot be read. None if it waits for no bridge.
     pub(super) fn lost(&self, error: &Error) -> Option<Kept> {
-        let bridges = self.told().bridges;
+        let told = self.told();
+        let of_cluster = told.bridges.keys().filter(|name| told.is_of_cluster(name)).cloned().collect();
+        let bridges = told.bridges;
         let why =
             format!("{}; apply it again from its file, or write it as a policy of the cluster", chain(error));
-        let refused = Refused { texts: Vec::new(), choice: Choice::default(), why, bridges };
+        let refused = Refused { texts: Vec::new(), choice: Choice::default(), why, bridges, of_cluster };
         let refused = Some(refused).filter(|refused| !refused.bridges.is_empty())?;
         Some(Kept { refused: Some(refused), ..Kept::default() })
     }
@@ -109,7 +145,7 @@ impl State {
 
     /// Bridges of these texts that the plugin was told of last.
     fn told_of(&self, texts: &[Text]) -> BTreeMap<String, Vec<String>> {
-        let Told { mut bridges, origins, not_in_force } = self.told();
+        let Told { mut bridges, origins, not_in_force, .. } = self.told();
         bridges.retain(|name, _| {
             // Of one origin only, it is not named.
             let is_ours =
@@ -158,5 +194,29 @@ mod tests {
         let again = state.refuse(&kept, "three").unwrap();
         assert_eq!(again.bridges.len(), 1);
         assert_eq!(kept.restored().texts, again.texts);
+    }
+
+    #[test]
+    fn lost_bridges_of_policies_of_the_cluster_are_told_from_those_of_files() {
+        let folder = TempDir::new().unwrap();
+        let state = State::lock(folder.path()).unwrap();
+        let left = |told: &str| {
+            fs::write(state.promise_path(), told).unwrap();
+            fs::write(state.kept_path(), "{").unwrap();
+            assert!(state.kept().unwrap().lost().is_some());
+            // As the next process reads it.
+            let mut kept = state.kept().unwrap();
+            kept.forget_lost_policies();
+            kept.lost().map(|(_, bridges)| bridges.keys().cloned().collect::<Vec<_>>()).unwrap_or_default()
+        };
+        let none: [&str; 0] = [];
+        assert_eq!(left(r#"{"policy": "policy a", "bridges": {"octbr": []}}"#), none);
+        assert_eq!(left(r#"{"policy": "policy a, policy b", "bridges": {"octbr": []}}"#), none);
+        assert_eq!(left(r#"{"policy": "a.yaml", "bridges": {"octbr": []}}"#), ["octbr"]);
+        let told = r#"{"policy": "standard input, policy b", "bridges": {"a": [], "b": [], "c": [], "d": [], "e": []},
+            "origins": {"a": "standard input", "b": "policy b"},
+            "not_in_force": [{"policy": "c", "of_cluster": true, "why": "", "bridges": {"c": []}},
+                             {"policy": "d.yaml", "why": "", "bridges": {"d": []}}]}"#;
+        assert_eq!(left(told), ["a", "d", "e"]);
     }
 }
