@@ -159,7 +159,7 @@ impl<'a> Fields<'a> {
                 .as_i64()
                 // YAML 1.1 readers take 024 for a float.
                 .or_else(|| number.as_f64().filter(|n| n.fract() == 0.0 && n.abs() < 1e15).map(|n| n as i64)),
-            Value::String(text) => text.trim().parse().ok(),
+            Value::String(text) => whole(text.trim()),
             _ => None,
         };
         match number {
@@ -245,6 +245,18 @@ impl<'a> Fields<'a> {
             self.findings.unsupported(below(&self.path, key), text);
         }
     }
+}
+
+/// A whole number as YAML may have it.
+fn whole(text: &str) -> Option<i64> {
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text).to_ascii_lowercase();
+    for (prefix, radix) in [("0x", 16), ("0o", 8), ("0b", 2)] {
+        if let Some(rest) = digits.strip_prefix(prefix) {
+            let number = i64::from_str_radix(rest, radix).ok().filter(|number| *number >= 0)?;
+            return Some(if text.starts_with('-') { -number } else { number });
+        }
+    }
+    text.parse().ok()
 }
 
 fn is_empty(value: &Value) -> bool {

@@ -141,6 +141,19 @@ routes: {config: [{destination: 10.0.0.0/8, next-hop-interface: 007, metric: 010
     assert_eq!(desired.interfaces[1].kind, Some(Kind::Vlan { base: Some("08".into()), id: Some(20) }));
     assert_eq!(desired.interfaces[2].ports(), ["0"]);
     assert_eq!((desired.routes[0].interface.as_deref(), desired.routes[0].metric), (Some("007"), Some(10)));
+    let yaml = "# ü
+interfaces: [{name: &a 0x10, vlan: {base-iface: 0o17, id: 0x20}}, {name: +7, bridge: {port: [{name: *a}, {name: 0B1}]}}]
+---
+interfaces:
+- name: 0XF
+  mtu: +1500
+- {name: 12}";
+    let desired = parse(yaml);
+    let names: Vec<&str> = desired.interfaces.iter().map(|one| one.name.as_str()).collect();
+    assert_eq!(names, ["0x10", "+7", "0XF", "12"]);
+    assert_eq!(desired.interfaces[0].kind, Some(Kind::Vlan { base: Some("0o17".into()), id: Some(32) }));
+    assert_eq!(desired.interfaces[1].ports(), ["0x10", "0B1"]);
+    assert_eq!(desired.interfaces[2].mtu, Some(1500));
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! Texts as values, and what is wrong with one in words for its author.
 
-use serde_json::Value;
-use serde_saphyr::Error;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Number, Value};
+use serde_saphyr::{Error, Spanned};
 
 /// Most scalars, lists and mappings of a text: ten times what the most links and routes take that are allowed.
 const MOST_NODES: usize = 100_000;
@@ -23,7 +26,112 @@ pub(crate) fn documents(yaml: &str) -> Result<Vec<Value>, String> {
         with_snippet: false,
         budget: budget(),
     };
-    serde_saphyr::from_multiple_with_options(yaml, options).map_err(|error| in_words(&error))
+    let trees: Vec<Tree> =
+        serde_saphyr::from_multiple_with_options(yaml, options).map_err(|error| in_words(&error))?;
+    Ok(trees.into_iter().map(|tree| tree.value(yaml)).collect())
+}
+
+/// A value that knows where its parts stand.
+#[derive(Debug)]
+enum Tree {
+    Scalar(Value),
+    List(Vec<Spanned<Tree>>),
+    Mapping(Vec<(String, Spanned<Tree>)>),
+}
+
+impl Tree {
+    fn value(self, yaml: &str) -> Value {
+        match self {
+            Self::Scalar(value) => value,
+            Self::List(items) => items.into_iter().map(|item| as_written(item, yaml)).collect(),
+            Self::Mapping(entries) => {
+                entries.into_iter().map(|(key, item)| (key, as_written(item, yaml))).collect()
+            }
+        }
+    }
+}
+
+/// With a whole number as a text if it is not written in plain decimal: a link may be called `0x10` or `+7`.
+fn as_written(item: Spanned<Tree>, yaml: &str) -> Value {
+    let span = item.defined.span();
+    let value = item.value.value(yaml);
+    if let Value::Number(number) = &value
+        && !number.is_f64()
+        && let (Some(start), Some(length)) = (span.byte_offset(), span.byte_len())
+        && let (Ok(start), Ok(length)) = (usize::try_from(start), usize::try_from(length))
+        && let Some(written) = start.checked_add(length).and_then(|end| yaml.get(start..end))
+    {
+        let written = written.trim();
+        let is_one_word = written.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-".contains(&byte));
+        if is_one_word && !written.is_empty() && written != number.to_string() {
+            return Value::String(written.to_owned());
+        }
+    }
+    value
+}
+
+impl<'de> Deserialize<'de> for Tree {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Reading)
+    }
+}
+
+struct Reading;
+
+impl<'de> Visitor<'de> for Reading {
+    type Value = Tree;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Tree, E> {
+        Ok(Tree::Scalar(value.into()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Tree, E> {
+        Ok(Tree::Scalar(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Tree, E> {
+        Ok(Tree::Scalar(value.into()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Tree, E> {
+        Ok(Tree::Scalar(Number::from_f64(value).map_or(Value::Null, Value::Number)))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Tree, E> {
+        Ok(Tree::Scalar(value.into()))
+    }
+
+    fn visit_unit<E>(self) -> Result<Tree, E> {
+        Ok(Tree::Scalar(Value::Null))
+    }
+
+    fn visit_none<E>(self) -> Result<Tree, E> {
+        Ok(Tree::Scalar(Value::Null))
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Tree, D::Error> {
+        Tree::deserialize(deserializer)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Tree, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = access.next_element()? {
+            items.push(item);
+        }
+        Ok(Tree::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Tree, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = access.next_entry()? {
+            entries.push(entry);
+        }
+        Ok(Tree::Mapping(entries))
+    }
 }
 
 /// What a text may cost. Aliases make much of few bytes.
