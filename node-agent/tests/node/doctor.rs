@@ -42,6 +42,11 @@ fn on_a_healthy_node_everything_is_well_and_stays_as_it_is() {
     on_a_node(|node| {
         healthy(node);
         let before = node.snapshot();
+        says(&doctor(node, ""), "ok", "rivals", "whether NetworkManager does cannot be seen without /");
+        fs::write(node.path("devices"), "").unwrap();
+        says(&doctor(node, ""), "warn", "rivals", "cannot be seen: read /");
+        fs::remove_file(node.path("devices")).unwrap();
+        fs::create_dir(node.path("devices")).unwrap();
         let answer = doctor(node, "");
         for (check, part) in [
             ("kernel", "bridge is loaded"),

@@ -1,6 +1,7 @@
 //! What the host brings along: the kernel's modules, its filter for addresses, and others that keep links.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use octavia_bridge_netlink::{Link, LinkKind};
@@ -95,19 +96,50 @@ pub(super) fn rivals(cli: &Cli, options: &Doctor, desired: &Desired, links: &[Li
             "remove kubernetes-nmstate or this agent from this node; otherwise they undo each other's work";
         findings.push(Finding::fail(RIVALS, running.to_string(), remedy));
     }
+    let devices = &options.network_manager_devices;
+    let mut unseen = fs::read_dir(devices).err().map(|cause| (devices.clone(), cause));
     let virtual_ones = up(desired).filter(|entry| entry.kind.as_ref().is_some_and(Kind::is_made));
     for entry in virtual_ones {
         let Some(link) = links.iter().find(|link| link.name == entry.name) else { continue };
-        let state = fs::read_to_string(options.network_manager_devices.join(link.index.to_string()));
-        if state.is_ok_and(|state| state.lines().any(|line| line.trim() == "managed=true")) {
+        let path = devices.join(link.index.to_string());
+        let state = match fs::read_to_string(&path) {
+            Ok(state) => state,
+            // It writes none for a link that it leaves alone.
+            Err(cause) if cause.kind() == ErrorKind::NotFound => continue,
+            Err(cause) => {
+                unseen.get_or_insert((path, cause));
+                continue;
+            }
+        };
+        if state.lines().any(|line| line.trim() == "managed=true") {
             let text = format!("NetworkManager manages {}, and may change it", entry.name);
             let remedy = "`octavia-bridge-agent install --network-manager`, then restart NetworkManager";
             findings.push(Finding::warn(RIVALS, text, remedy));
         }
     }
-    if findings.is_empty() {
-        findings
-            .push(Finding::ok(RIVALS, "neither kubernetes-nmstate nor NetworkManager manages these links"));
+    match unseen {
+        // As on a host without it.
+        Some((path, cause)) if cause.kind() == ErrorKind::NotFound && findings.is_empty() => {
+            let text = format!(
+                "kubernetes-nmstate does not manage these links; whether NetworkManager does cannot be seen without {}",
+                path.display()
+            );
+            findings.push(Finding::ok(RIVALS, text));
+        }
+        Some((path, cause)) if cause.kind() != ErrorKind::NotFound => {
+            let text = format!(
+                "whether NetworkManager manages these links cannot be seen: read {}: {cause}",
+                path.display()
+            );
+            findings.push(Finding::warn(RIVALS, text, "run doctor as root, on the host"));
+        }
+        None if findings.is_empty() => {
+            findings.push(Finding::ok(
+                RIVALS,
+                "neither kubernetes-nmstate nor NetworkManager manages these links",
+            ));
+        }
+        _ => {}
     }
     findings
 }
