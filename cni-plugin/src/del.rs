@@ -12,7 +12,7 @@ use crate::protocol::{Code, Environment, Error};
 use crate::record::Records;
 use crate::store;
 use crate::takeover::try_to_take_over;
-use crate::teardown::Teardown;
+use crate::teardown::{Teardown, all};
 
 pub(crate) async fn del(environment: &Environment, document: &Document) -> Result<Reply, Error> {
     let essentials = Essentials::read_to_release(document)?;
@@ -29,7 +29,6 @@ pub(crate) async fn del(environment: &Environment, document: &Document) -> Resul
         // Nothing was ever attached here: not even a lock is left behind.
         return Ok(Reply::Nothing);
     }
-    let add_has_failed = records.has_trace(id, ifname);
     // Locked even without a record, so that an ADD that is just beginning is not undone half-way.
     let slot = match records.lock(id, ifname) {
         Ok(slot) => slot,
@@ -56,14 +55,19 @@ pub(crate) async fn del(environment: &Environment, document: &Document) -> Resul
             essentials.data_dir.display()
         );
     }
+    let mut failures = Vec::new();
     if !has_link {
         for namesake in namesake::find(environment, &records) {
-            if !add_has_failed && namesake.is_meant(environment, document) {
+            if !slot.was_written && namesake.is_meant(environment, document) {
                 tracing::warn!(
                     "{namesake} is ended, which the runtime attached as container {}",
                     namesake.container_id
                 );
-                teardown.end(records.lock(&namesake.container_id, ifname)?).await?;
+                let ended = match records.lock(&namesake.container_id, ifname) {
+                    Ok(slot) => teardown.end(slot).await,
+                    Err(error) => Err(error),
+                };
+                failures.extend(ended.err());
             } else {
                 tracing::warn!(
                     "{namesake} stays: it is container {0}'s, and nothing of container {id} is here; DEL it with \
@@ -74,6 +78,10 @@ pub(crate) async fn del(environment: &Environment, document: &Document) -> Resul
         }
     }
     let ended = teardown.end_unrecorded(id, ifname, &essentials, Some(&document.raw)).await;
-    slot.remove()?;
-    ended.map(|()| Reply::Nothing)
+    failures.extend(ended.err());
+    // The trace of a failed ADD is for the repeated DEL as well.
+    if failures.is_empty() || !slot.was_written {
+        failures.extend(slot.remove().err());
+    }
+    all(failures).map(|()| Reply::Nothing)
 }

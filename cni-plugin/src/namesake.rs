@@ -55,8 +55,9 @@ pub(crate) fn note_failed_add(environment: &Environment, document: &Document) {
     if find(environment, &records).is_empty() {
         return;
     }
-    // An empty record proves nothing but this, and goes with the DEL, or with a GC.
-    if let Err(error) = records.lock(&environment.container_id, &environment.ifname) {
+    // It proves nothing but this, and goes with the DEL, or with a GC.
+    let slot = records.lock(&environment.container_id, &environment.ifname);
+    if let Err(error) = slot.and_then(|slot| slot.leave_trace()) {
         tracing::warn!("{error}");
     }
 }

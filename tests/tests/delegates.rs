@@ -93,6 +93,28 @@ fn what_a_delegate_could_not_take_back_is_remembered() {
     assert_eq!(scripted.verbs().len(), 4);
 }
 
+/// DEL makes a file for its lock, which is not the trace of an ADD.
+#[test]
+fn what_a_del_by_another_container_id_could_not_take_back_is_ended_by_the_next_one() {
+    let refusing = r#"[ -e $here/mended ] || { echo '{"code":142,"msg":"not now"}'; exit 1; }"#;
+    let scripted = Scripted::new(&format!("echo '{RESULT}'"), refusing);
+    let pod = scripted.node.pod("worker");
+    scripted.node.bridge_with_uplink();
+    let before = scripted.node.snapshot(&[&pod]);
+    let args = "IgnoreUnknown=1;K8S_POD_NAMESPACE=openstack;K8S_POD_NAME=worker-0;K8S_POD_UID=u1";
+    let attached = pod.add(&scripted.conf()).args(args).run().attached();
+    let mut with_result = conf::layer2();
+    with_result["prevResult"] = attached.result.clone();
+    let del = pod.del(&with_result).args(args).env("CNI_CONTAINERID", "sandbox2");
+    for _ in 0..2 {
+        del.run().error(142).says(&["not now"]);
+    }
+    fs::write(scripted.file("mended"), "").unwrap();
+    del.run().silent_success();
+    assert_eq!(scripted.verbs(), ["ADD", "DEL", "DEL", "DEL"]);
+    scripted.node.snapshot(&[&pod]).assert_same_as(&before);
+}
+
 #[test]
 fn a_delegate_killed_after_it_reserved_is_told_to_take_it_back() {
     let scripted = Scripted::new("kill -9 $$", ":");

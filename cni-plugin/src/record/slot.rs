@@ -27,6 +27,9 @@ pub(crate) const LOCK_WAIT: Duration = Duration::from_secs(30);
 /// Of a record, in bytes. It repeats a delegated plugin's configuration, of a megabyte at most, as a JSON text.
 const LONGEST: u64 = 8 << 20;
 
+/// What is written for an ADD that has begun nothing. Without the end of a line, so that it counts as a torn record.
+const TRACE: &[u8] = b"an ADD";
+
 /// The directory of records.
 #[derive(Debug, Clone)]
 pub(crate) struct Records {
@@ -40,7 +43,7 @@ pub(crate) struct Slot {
     file: File,
     /// What was written there, if it can be read.
     pub(crate) record: Option<Record>,
-    /// The file was not empty when it was locked.
+    /// The file was not empty when it was locked: an ADD was begun, and no DEL has come to its end since.
     pub(crate) was_written: bool,
     /// It has a whole line that could not be understood: another version's, or somebody's who edited it.
     pub(crate) is_strange: bool,
@@ -138,11 +141,6 @@ impl Records {
         Ok(Some(Slot { path: path.to_owned(), file, record, was_written, is_strange }))
     }
 
-    /// Whether an ADD of the attachment was begun here, and its DEL has not come to its end since.
-    pub(crate) fn has_trace(&self, container_id: &str, ifname: &str) -> bool {
-        self.path(container_id, ifname).symlink_metadata().is_ok()
-    }
-
     /// What the attachment's record says now, without waiting for whoever works on it.
     pub(crate) fn peek(&self, container_id: &str, ifname: &str) -> Option<Record> {
         let path = self.path(container_id, ifname);
@@ -214,6 +212,14 @@ impl Slot {
         written.map_err(|cause| self.failed(&cause))?;
         self.record = Some(Record { intent, outcome: None });
         Ok(())
+    }
+
+    /// Leaves a trace of an ADD, unless something is written there.
+    pub(crate) fn leave_trace(&self) -> Result<(), Error> {
+        if self.was_written {
+            return Ok(());
+        }
+        (&self.file).write_all(TRACE).map_err(|cause| self.failed(&cause))
     }
 
     /// Writes down that it was done.
