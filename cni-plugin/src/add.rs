@@ -30,7 +30,7 @@ use work::{Failed, Work};
 pub(crate) async fn add(environment: &Environment, document: &Document) -> Result<Reply, Error> {
     let added = attach(environment, document).await;
     if added.is_err() {
-        namesake::note_failed_add(environment, document);
+        namesake::leave_trace(environment, document);
     }
     added
 }
@@ -47,7 +47,11 @@ async fn attach(environment: &Environment, document: &Document) -> Result<Reply,
     let host = host.without_link_options();
     let (inside, pod) = open_netns(environment, host.namespace()).await?;
     let netns = inside.namespace();
-    // Before anything is locked or written: this may take a while.
+    if link_of(&pod, &environment.ifname).await?.is_some() {
+        // The runtime may kill this process while it waits.
+        namesake::leave_trace(environment, document);
+    }
+    // Before anything is locked or begun: this may take a while.
     policy::await_bridge(&host, &attachment).await?;
     let bridge = bridge::observe(&host, &attachment).await?;
     spare_bridge(&host, &mut attachment, bridge.as_ref()).await?;
@@ -170,7 +174,7 @@ async fn clear_way(
         tracing::warn!("clearing what an earlier ADD of {id} {ifname} left");
         teardown.undo(record).await?;
     }
-    match pod.link(ifname.as_str()).await.map_err(|cause| Error::kernel(ifname, &cause))? {
+    match link_of(pod, ifname).await? {
         None => Ok(()),
         Some(_) => Err(Error::new(
             Code::InvalidEnvironment,
@@ -178,6 +182,10 @@ async fn clear_way(
         )
         .with_details("name another, or remove that one")),
     }
+}
+
+async fn link_of(pod: &Netlink, ifname: &str) -> Result<Option<Link>, Error> {
+    pod.link(ifname).await.map_err(|cause| Error::kernel(ifname, &cause))
 }
 
 fn already_attached(attachment: &Attachment, slot: &Slot) -> Error {

@@ -2,7 +2,7 @@
 //!
 //! A controller that plugs interfaces into running pods may know another id than the runtime, and unplug by it
 //! (multus-dynamic-networks-controller#209). But a DEL by another id may also follow an ADD that failed, and that one must not end what
-//! it did not make. So a failed ADD leaves a trace, and DEL looks for it.
+//! it did not make. So an ADD that fails, or is killed, leaves a trace, and DEL looks for it.
 
 use std::fmt::{self, Display};
 
@@ -48,8 +48,9 @@ impl Display for Namesake {
     }
 }
 
-/// After an ADD that failed: leaves a trace of it if there are namesakes, which its DEL must not end.
-pub(crate) fn note_failed_add(environment: &Environment, document: &Document) {
+/// Leaves a trace of an ADD that failed, or may be killed, if there are namesakes, which its DEL must not end. An ADD that goes on
+/// replaces it by its record.
+pub(crate) fn leave_trace(environment: &Environment, document: &Document) {
     let Ok(essentials) = Essentials::read_to_release(document) else { return };
     let records = Records::new(&essentials.data_dir);
     if find(environment, &records).is_empty() {

@@ -4,6 +4,7 @@ use octavia_bridge_tests::traffic::{AT_ONCE, Echo, expect_answer};
 use octavia_bridge_tests::{Attached, Lab, Node, Pod, Snapshot, conf};
 use serde_json::{Value, json};
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 
 /// A node with a bridge, and a snapshot of it, before the pod of the story is attached.
 fn attached_pod() -> (Node, Snapshot, Pod, Attached) {
@@ -341,6 +342,27 @@ fn del_after_a_failed_add_of_another_container_id_ends_nothing() {
     del.run().silent_success();
     assert!(pod.link("net1").is_none());
     assert!(node.allocations("172.23.0.0-24").is_empty());
+}
+
+/// The runtime loses patience with an ADD that waits for a bridge, say.
+#[test]
+fn del_after_a_killed_add_of_another_container_id_ends_nothing() {
+    let node = Lab::new().node("node1");
+    let pod = node.pod("worker");
+    let args = "IgnoreUnknown=1;K8S_POD_NAMESPACE=openstack;K8S_POD_NAME=worker-0;K8S_POD_UID=u1";
+    let attached = pod.add(&conf::octavia()).args(args).run().attached();
+    let before = node.snapshot(&[&pod]);
+    let add = pod.add(&conf::octavia()).args(args).env("CNI_CONTAINERID", "sandbox2");
+    // Where it begins to wait.
+    let (policy, kill) = ("/var/lib/octavia-bridge/agent/bridges.json", "inject=openat:signal=KILL");
+    let under =
+        ["/usr/bin/strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=openat", "-e", kill, "-P", policy];
+    assert_eq!(add.under(&under).run().status.signal(), Some(9));
+    let with_result = conf::octavia_with(json!({ "prevResult": attached.result }));
+    let outcome = pod.del(&with_result).args(args).env("CNI_CONTAINERID", "sandbox2").run();
+    outcome.silent_success();
+    assert!(outcome.stderr.contains("stays"), "{:?}", outcome.stderr);
+    node.snapshot(&[&pod]).assert_same_as(&before);
 }
 
 #[test]
