@@ -19,6 +19,8 @@ pub(super) struct Growth {
     pub(super) exclude: Vec<IpNet>,
     /// If more addresses may be Neutron's: between which `range_end` was.
     pub(super) doubt: Option<Part>,
+    /// A doubt remains although the former `range_end` was given.
+    pub(super) contradicts: bool,
 }
 
 pub(super) fn growth(pods: &Range, surroundings: &Surroundings) -> Growth {
@@ -29,14 +31,19 @@ pub(super) fn growth(pods: &Range, surroundings: &Surroundings) -> Growth {
     for address in &predictable {
         in_use.push(Span { first: bits(*address), last: bits(*address) });
     }
-    let mut doubtful = None;
+    let mut unexplained = predictable.clone();
     if let Some(end) = surroundings.former_range_end {
         let neutron = pool_behind(Some(subnet), Some(end));
         in_use.extend(neutron.map(span));
-        if predictable.is_empty() {
-            in_use.extend(pool_behind(Some(subnet), neutron.map(|pool| pool.last)).map(span));
+        if let Some(pool) = pool_behind(Some(subnet), neutron.map(|pool| pool.last)) {
+            if predictable.is_empty() {
+                in_use.push(span(pool));
+            }
+            unexplained.retain(|address| !(pool.first..=pool.last).contains(address));
         }
-    } else if let Some(ends) = former_ends(pods, &predictable) {
+    }
+    let mut doubtful = None;
+    if let Some(ends) = former_ends(pods, &unexplained) {
         // Neutron's pool behind the highest end and the one behind the lowest have these in common, and so with all between.
         let common = Span { first: ends.last + 1, last: ends.first + POOL_LEN };
         if common.first <= common.last {
@@ -59,6 +66,7 @@ pub(super) fn growth(pods: &Range, surroundings: &Surroundings) -> Growth {
         exclude: nets(&missing, &subnet),
         doubt: doubt
             .map(|ends| Part { first: from_bits(ends.first, &subnet), last: from_bits(ends.last, &subnet) }),
+        contradicts: surroundings.former_range_end.is_some(),
     }
 }
 

@@ -218,9 +218,13 @@ fn growth(growth: &Growth, found: &mut Findings) {
         found.error(FieldError::missing("ipam.exclude", remedy));
     }
     if let Some(ends) = growth.doubt {
+        let hint = match growth.contradicts {
+            true => "; the one that --former-range-end names was another",
+            false => ": name it by --former-range-end",
+        };
         let remedy = format!(
             "may lack addresses that Neutron has used since before the range grew; range_end was between {} and {} then, as far as \
-             the predictable addresses in use tell: name it by --former-range-end",
+             the predictable addresses in use tell{hint}",
             ends.first, ends.last
         );
         found.warning(FieldError::missing("ipam.exclude", remedy));

@@ -87,6 +87,18 @@ fn the_former_end_is_as_certain_as_the_addresses_that_are_left() {
 }
 
 #[test]
+fn an_address_of_another_pool_than_the_former_end_s_leaves_a_doubt() {
+    // The range grew twice: the second time from an end between .108 and .133, so that .134 is certainly Neutron's.
+    let known = ["172.23.0.71/32", "172.23.0.72/29", "172.23.0.80/28", "172.23.0.96/31", "172.23.0.160/32"];
+    let in_use = |last: &[u8]| Surroundings { predictable_in_use: addresses(last), ..former(70) };
+    let (nets, paths) = exclude("172.23.0.190", &known, &in_use(&[97, 160]));
+    assert_eq!((nets, &paths[..]), (vec!["172.23.0.134/32".into()], &BOTH.map(str::to_owned)[..]));
+    // Those of the given end's pool, and of the present one, are no contradiction.
+    let nothing: (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
+    assert_eq!(exclude("172.23.0.190", &known, &in_use(&[97, 217])), nothing);
+}
+
+#[test]
 fn an_excluded_address_and_a_range_that_did_not_grow_are_no_mistake() {
     let in_use = Surroundings { predictable_in_use: addresses(&[97, 98]), ..cluster() };
     let nothing: (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
