@@ -146,7 +146,7 @@ pub(super) fn lines(store: &Store, metrics: &BrokerMetrics) -> Vec<Line> {
         }
         Watching::Unneeded => {
             lines.push(Line::Well(
-                "not watched: no pod of this node has an address, and none needs one".into(),
+                "not watched: no pod of this node has an address of the cluster, and none needs one".into(),
             ));
         }
         Watching::Unread(None) => lines.push(Line::Missing("the pools are being read".into())),
