@@ -1,6 +1,7 @@
 //! Which store has the addresses of this node's attachments.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read};
 use std::path::Path;
 
 use octavia_bridge_ipam::state_file;
@@ -8,6 +9,12 @@ use serde::Deserialize;
 
 use super::Sandboxes;
 use super::record::ENDING;
+
+/// What is read of a record, in bytes: these are looked at every two seconds. Only a delegated plugin's configuration makes a first
+/// line longer.
+const START: u64 = 64 << 10;
+/// What stands before that configuration. Within a text, its quotes would be escaped.
+const DELEGATED: &[u8] = br#""addressing":{"delegated":{"#;
 
 /// A record's first line whose attachment has no addresses of the cluster.
 #[derive(Deserialize)]
@@ -40,10 +47,19 @@ impl Sandboxes {
 }
 
 fn may_be_of_cluster(path: &Path) -> bool {
-    let Ok(text) = state_file::read(path, state_file::LONGEST) else { return true };
-    // A torn line was written by an ADD that asked nobody yet.
-    let Some(end) = text.iter().position(|byte| *byte == b'\n') else { return false };
-    serde_json::from_slice::<Elsewhere>(&text[..end]).is_err()
+    let Ok(start) = read_start(path) else { return true };
+    match start.iter().position(|byte| *byte == b'\n') {
+        Some(end) => serde_json::from_slice::<Elsewhere>(&start[..end]).is_err(),
+        // A torn line was written by an ADD that asked nobody yet.
+        None if (start.len() as u64) < START => false,
+        None => !start.windows(DELEGATED.len()).any(|part| part == DELEGATED),
+    }
+}
+
+fn read_start(path: &Path) -> io::Result<Vec<u8>> {
+    let mut start = Vec::new();
+    state_file::open(path, OpenOptions::new().read(true))?.take(START).read_to_end(&mut start)?;
+    Ok(start)
 }
 
 #[cfg(test)]
@@ -72,5 +88,26 @@ mod tests {
         assert!(sandboxes.use_cluster(), "not understood");
         fs::write(records.join("c1@net1.jsonl"), "{\"version\":1,").unwrap();
         assert!(!sandboxes.use_cluster(), "torn");
+    }
+
+    #[test]
+    fn of_a_long_record_only_the_start_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let sandboxes = Sandboxes::under(dir.path());
+        let records = dir.path().join("attachments");
+        fs::create_dir(&records).unwrap();
+        // No file may be read whole that has as many bytes.
+        let sparse = |start: &str| {
+            let path = records.join("c1@net1.jsonl");
+            fs::write(&path, start).unwrap();
+            let file = OpenOptions::new().append(true).open(&path).unwrap();
+            file.set_len(state_file::LONGEST + 1).unwrap();
+            sandboxes.use_cluster()
+        };
+        let delegated = r#""addressing":{"delegated":{"program":"host-local","config":""#;
+        assert!(!sparse(&format!("{{\"version\":1,{delegated}")));
+        assert!(sparse(&format!("{{\"version\":1,\"network\":{delegated:?},")), "within a text");
+        assert!(!sparse("{\"version\":1,\"addressing\":\"pool\"}\n"));
+        assert!(sparse("{\"version\":1,\"addressing\":{\"cluster\":{}}}\n"));
     }
 }
