@@ -2,8 +2,9 @@
 //!
 //! A write to a frozen or dying disk waits in the kernel and cannot be ended, and a process with such a thread does not end
 //! either: the runtime would wait for it. So this program starts itself once more, gives the work to that process, and waits for a
-//! limited time. The process stays behind, holds nothing of the runtime's, and ends when the disk answers. Only one of a kind stays:
-//! while it waits for the disk, later ones give up. Tombstones are the exception, since each is owed.
+//! limited time. The process stays behind, holds nothing of the runtime's, and ends when the disk answers. Only one stays for all
+//! log files, and one for each `dataDir`: while it waits for the disk, later ones give up. Tombstones are the exception, since each
+//! is owed.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
@@ -20,7 +21,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use octavia_bridge_ipam::causes::chain;
-use octavia_bridge_ipam::conf::places::{RUN_DIR, is_log_file};
+use octavia_bridge_ipam::conf::places::{RUN_DIR, is_log_file, run_dir};
 use octavia_bridge_ipam::file::{Tombstone, Tombstones};
 use octavia_bridge_ipam::flock::{self, Mode};
 use octavia_bridge_ipam::state_file;
@@ -105,7 +106,7 @@ fn carry_out(work: &OsStr, arguments: &[OsString]) -> Result<(), String> {
         (Some(LOG), [path]) if is_log_file(Path::new(path)) => {
             let mut text = Vec::new();
             io::stdin().read_to_end(&mut text).map_err(|cause| cause.to_string())?;
-            let _turn = turn(LOG)?;
+            let _turn = turn(Path::new(RUN_DIR), LOG)?;
             let written = log::append_to(Path::new(path)).and_then(|mut file| file.write_all(&text));
             written.map_err(|cause| cause.to_string())
         }
@@ -117,7 +118,9 @@ fn carry_out(work: &OsStr, arguments: &[OsString]) -> Result<(), String> {
             written.map_err(|cause| chain(&cause))
         }
         (Some(DIRECTORY), [directory]) => {
-            let _turn = turn(DIRECTORY)?;
+            // Each `dataDir` may be on a disk of its own.
+            let data_dir = Path::new(directory).parent().unwrap_or(Path::new(directory));
+            let _turn = turn(&run_dir(data_dir), DIRECTORY)?;
             Tombstones::new(PathBuf::from(directory)).prepare().map_err(|cause| chain(&cause))
         }
         (Some(CLOSE), [data_dir]) => takeover::close(Path::new(data_dir)).map_err(|error| error.to_string()),
@@ -125,12 +128,13 @@ fn carry_out(work: &OsStr, arguments: &[OsString]) -> Result<(), String> {
     }
 }
 
-/// Waits until no other process does such work, for [`TURN`] at most. The lock lies in memory; where there can be none, nobody waits.
-fn turn(work: &str) -> Result<Option<File>, String> {
-    let path = Path::new(RUN_DIR).join(format!("{work}.lock"));
+/// Waits until no other process with this run directory does such work, for [`TURN`] at most. The lock lies in memory; where there can
+/// be none, nobody waits.
+fn turn(run_dir: &Path, work: &str) -> Result<Option<File>, String> {
+    let path = run_dir.join(format!("{work}.lock"));
     let mut options = OpenOptions::new();
     options.read(true).append(true).create(true).mode(0o600);
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(RUN_DIR).ok();
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(run_dir).ok();
     let Ok(file) = state_file::open(&path, &options) else { return Ok(None) };
     match flock::lock(&file, Mode::Exclusive, Instant::now() + TURN) {
         Ok(true) => Ok(Some(file)),

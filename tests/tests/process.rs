@@ -309,3 +309,34 @@ fn an_add_does_not_wait_for_a_frozen_disk() {
     assert!(node.data_dir().join("pools/.lock/moved").is_file(), "another process closes it");
     assert!(node.data_dir().join("cluster-tombstones").is_dir(), "another process makes it");
 }
+
+#[test]
+fn an_add_does_not_wait_for_the_disk_of_another_network() {
+    let node = Lab::new().node("node1");
+    let socket = node.disk().join("agent.sock");
+    let _agent = ScriptedAgent::obliging(&socket);
+    let args = "IgnoreUnknown=1;K8S_POD_NAMESPACE=openstack;K8S_POD_NAME=worker-0";
+    let add = |disk: &str| {
+        let change = json!({"agentSocket": socket, "dataDir": format!("/var/lib/octavia-bridge/{disk}")});
+        let conf = conf::without(conf::octavia_with(change), "/ipam/datastore");
+        let outcome = node.pod(disk).add(&conf).args(args).run();
+        outcome.attached();
+        outcome.stderr
+    };
+    add("a");
+    // As a process does that waits for the disk, which has not made the directory yet.
+    fs::remove_dir(node.data_dir().join("a/cluster-tombstones")).unwrap();
+    let mut locks = Vec::new();
+    for directory in [node.run_dir().to_owned(), node.run_dir().join("a")] {
+        if let Ok(lock) = File::open(directory.join("directory.lock")) {
+            lock.lock().unwrap();
+            locks.push(lock);
+        }
+    }
+    assert_eq!(locks.len(), 1);
+    let said = add("a");
+    assert!(said.contains("the disk does not answer"), "{said:?}");
+    let said = add("b");
+    assert!(!said.contains("the disk does not answer"), "{said:?}");
+    assert!(node.data_dir().join("b/cluster-tombstones").is_dir());
+}
