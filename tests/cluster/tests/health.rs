@@ -125,7 +125,8 @@ fn a_node_whose_attachments_have_other_addresses_watches_nothing() {
     let elected = start(&admin, "node1");
     elected.wait("is elected", |agent| agent.log().contains("elected to reclaim").then_some(()));
     let idle = start(&admin, "node2");
-    let is_idle = |agent: &Agent| agent.page("/readyz").text.contains("ok    pools    not watched");
+    let line = "ok    pools    not watched: no pod of this node has an address of the cluster";
+    let is_idle = |agent: &Agent| agent.page("/readyz").text.contains(line);
     idle.wait("watches nothing", |agent| is_idle(agent).then_some(()));
     let records = idle.state().join("attachments");
     fs::create_dir_all(&records).expect("make the directory of records");
