@@ -19,7 +19,7 @@ pub(super) struct Growth {
     pub(super) exclude: Vec<IpNet>,
     /// If more addresses may be Neutron's: between which `range_end` was.
     pub(super) doubt: Option<Part>,
-    /// A doubt remains although the former `range_end` was given.
+    /// The former `range_end` was given, so that a doubt contradicts it.
     pub(super) contradicts: bool,
 }
 
