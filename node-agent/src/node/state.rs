@@ -64,7 +64,7 @@ pub(crate) struct Kept {
     pub(crate) choice: Choice,
     /// Instead of `texts`, files that this release refuses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) refused: Option<Refused>,
+    pub(crate) refused: Option<Box<Refused>>,
 }
 
 impl Kept {

@@ -79,7 +79,7 @@ impl Kept {
 
     /// For the plugin: the refused texts, with those of their bridges that are not among the `others`, which are kept.
     pub(crate) fn not_in_force(&self, others: &BTreeSet<&str>) -> Option<NotInForce> {
-        let Refused { texts, why, bridges, .. } = self.refused.as_ref()?;
+        let Refused { texts, why, bridges, .. } = self.refused.as_deref()?;
         let mut origins: Vec<&str> = texts.iter().map(shown).collect();
         if origins.is_empty() {
             origins.push(LOST);
@@ -103,23 +103,18 @@ impl Kept {
 
 impl State {
     /// Takes the texts of `kept` as refused. None if there are none.
-    pub(crate) fn refuse(&self, kept: &Kept, why: &str) -> Option<Refused> {
+    pub(crate) fn refuse(&self, kept: &Kept, why: &str) -> Option<Box<Refused>> {
         let why = why.to_owned();
         if let Some(refused) = &kept.refused {
-            return Some(Refused { why, ..refused.clone() });
+            return Some(Box::new(Refused { why, ..Refused::clone(refused) }));
         }
         let Kept { texts, choice, .. } = kept;
         if texts.is_empty() {
             return None;
         }
         let bridges = self.told_of(texts);
-        Some(Refused {
-            texts: texts.clone(),
-            choice: choice.clone(),
-            why,
-            bridges,
-            of_cluster: BTreeSet::new(),
-        })
+        let (texts, choice) = (texts.clone(), choice.clone());
+        Some(Box::new(Refused { texts, choice, why, bridges, of_cluster: BTreeSet::new() }))
     }
 
     /// What the plugin was told of a kept state that cannot be read. None if it waits for no bridge.
@@ -130,7 +125,7 @@ impl State {
         let why =
             format!("{}; apply it again from its file, or write it as a policy of the cluster", chain(error));
         let refused = Refused { texts: Vec::new(), choice: Choice::default(), why, bridges, of_cluster };
-        let refused = Some(refused).filter(|refused| !refused.bridges.is_empty())?;
+        let refused = Some(Box::new(refused)).filter(|refused| !refused.bridges.is_empty())?;
         Some(Kept { refused: Some(refused), ..Kept::default() })
     }
 

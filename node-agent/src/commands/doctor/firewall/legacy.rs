@@ -9,11 +9,11 @@ use crate::commands::doctor::Finding;
 #[derive(Debug, PartialEq, Eq)]
 enum Rule<'a> {
     /// A rule for all such packets.
-    OfAll(&'a str),
+    All(&'a str),
     /// A rule for some of them.
-    OfSome(&'a str),
+    Part(&'a str),
     /// A rule for none.
-    OfNone,
+    Nothing,
 }
 
 /// What its chain FORWARD does with frames between ports of the bridge, if it may drop them.
@@ -48,15 +48,12 @@ fn dropped(bridge: &str, rules: &str) -> Option<(String, bool)> {
         }
         let Some(words) = line.strip_prefix("-A FORWARD ") else { continue };
         match rule(bridge, words) {
-            Rule::OfAll("ACCEPT") => return None,
-            Rule::OfAll("DROP" | "REJECT") => return Some((format!("rule {words}"), excepted)),
-            Rule::OfAll("RETURN") => break,
-            Rule::OfSome("DROP" | "REJECT")
-            | Rule::OfAll("LOG" | "NFLOG")
-            | Rule::OfSome("LOG" | "NFLOG")
-            | Rule::OfNone => {}
+            Rule::All("ACCEPT") => return None,
+            Rule::All("DROP" | "REJECT") => return Some((format!("rule {words}"), excepted)),
+            Rule::All("RETURN") => break,
+            Rule::Part("DROP" | "REJECT" | "LOG" | "NFLOG") | Rule::All("LOG" | "NFLOG") | Rule::Nothing => {}
             // Another chain may accept. What returns is left to the policy.
-            Rule::OfAll(_) | Rule::OfSome(_) => excepted = true,
+            Rule::All(_) | Rule::Part(_) => excepted = true,
         }
     }
     (policy != "ACCEPT").then(|| (format!("policy {policy}"), excepted))
@@ -77,12 +74,12 @@ fn rule<'a>(bridge: &str, rule: &'a str) -> Rule<'a> {
                 let link = words.next().unwrap_or_default();
                 let is = link.strip_suffix('+').map_or(link == bridge, |begin| bridge.starts_with(begin));
                 if is == not {
-                    return Rule::OfNone;
+                    return Rule::Nothing;
                 }
             }
             "-j" | "-g" => {
                 let target = words.next().unwrap_or_default();
-                return if all { Rule::OfAll(target) } else { Rule::OfSome(target) };
+                return if all { Rule::All(target) } else { Rule::Part(target) };
             }
             "--comment" => {
                 let first = words.next().unwrap_or_default();
@@ -100,7 +97,7 @@ fn rule<'a>(bridge: &str, rule: &'a str) -> Rule<'a> {
         not = false;
     }
     // It only counts.
-    Rule::OfNone
+    Rule::Nothing
 }
 
 /// The chain FORWARD, as the host's own program writes it.
