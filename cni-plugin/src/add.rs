@@ -47,12 +47,12 @@ async fn attach(environment: &Environment, document: &Document) -> Result<Reply,
     let host = host.without_link_options();
     let (inside, pod) = open_netns(environment, host.namespace()).await?;
     let netns = inside.namespace();
-    if link_of(&pod, &environment.ifname).await?.is_some() {
-        // The runtime may kill this process while it waits.
-        namesake::leave_trace(environment, document);
-    }
     // Before anything is locked or begun: this may take a while.
-    policy::await_bridge(&host, &attachment).await?;
+    if let Some(bridge) = policy::awaited(&host, &attachment).await? {
+        // The runtime may kill this process meanwhile.
+        namesake::leave_trace(environment, document);
+        bridge.arrival(&host, &attachment).await?;
+    }
     let bridge = bridge::observe(&host, &attachment).await?;
     spare_bridge(&host, &mut attachment, bridge.as_ref()).await?;
     if let Addressing::Delegated(program) = &attachment.addressing {
@@ -174,7 +174,7 @@ async fn clear_way(
         tracing::warn!("clearing what an earlier ADD of {id} {ifname} left");
         teardown.undo(record).await?;
     }
-    match link_of(pod, ifname).await? {
+    match pod.link(ifname.as_str()).await.map_err(|cause| Error::kernel(ifname, &cause))? {
         None => Ok(()),
         Some(_) => Err(Error::new(
             Code::InvalidEnvironment,
@@ -182,10 +182,6 @@ async fn clear_way(
         )
         .with_details("name another, or remove that one")),
     }
-}
-
-async fn link_of(pod: &Netlink, ifname: &str) -> Result<Option<Link>, Error> {
-    pod.link(ifname).await.map_err(|cause| Error::kernel(ifname, &cause))
 }
 
 fn already_attached(attachment: &Attachment, slot: &Slot) -> Error {

@@ -39,37 +39,54 @@ struct Policy {
     why: Option<String>,
 }
 
-/// Waits until the bridge is as the policy has it; returns at once if no policy names it.
+/// Something that has to come before a pod may be attached.
+#[derive(Debug)]
+pub(crate) struct Awaited {
+    policy: Policy,
+    lack: String,
+}
+
+/// What the bridge lacks of what the policy says; `None` if no policy names it, or nothing is missing.
 ///
 /// # Errors
-/// Code 11 when it is not so in time; 7 for a link of a policy that is not a bridge, and not there.
-pub(crate) async fn await_bridge(host: &Netlink, attachment: &Attachment) -> Result<(), Error> {
+/// Code 7 for a link of a policy that is not a bridge, and not there.
+pub(crate) async fn awaited(host: &Netlink, attachment: &Attachment) -> Result<Option<Awaited>, Error> {
     let policy = match Word::on(attachment)? {
-        Word::Nothing => return Ok(()),
+        Word::Nothing => return Ok(None),
         Word::Link(refusal) => {
             let name = attachment.bridge.as_str();
             let there =
                 host.link(name).await.map_err(|cause| Error::kernel("look for the bridge", &cause))?;
             // What it is, then, is for those to judge who are to use it.
-            return if there.is_some() { Ok(()) } else { Err(refusal) };
+            return if there.is_some() { Ok(None) } else { Err(refusal) };
         }
         Word::Bridge(policy) => policy,
     };
-    let Some(lack) = policy.lack(host).await? else { return Ok(()) };
-    tracing::warn!("{lack}; waiting for octavia-bridge-agent, {} s at most", PATIENCE.as_secs());
-    let deadline = Instant::now() + patience::within(PATIENCE);
-    let deaf = |cause| Error::kernel("listen for changes to the bridge", &cause);
-    let groups = EventGroups { links: true, ..EventGroups::default() };
-    let mut events = host.events(groups).await.map_err(deaf)?;
-    // Looked at after listening has begun: a change between the two would be missed.
-    while policy.lack(host).await?.is_some() {
-        match timeout_at(deadline, policy.next_change(&mut events)).await {
-            Ok(changed) => changed.map_err(deaf)?,
-            // Read again, since by now there may be no policy, or another.
-            Err(_) => return check(host, attachment).await,
+    Ok(policy.lack(host).await?.map(|lack| Awaited { policy, lack }))
+}
+
+impl Awaited {
+    /// Waits until the bridge is as the policy has it.
+    ///
+    /// # Errors
+    /// Code 11 when it is not so in time.
+    pub(crate) async fn arrival(self, host: &Netlink, attachment: &Attachment) -> Result<(), Error> {
+        let Self { policy, lack } = self;
+        tracing::warn!("{lack}; waiting for octavia-bridge-agent, {} s at most", PATIENCE.as_secs());
+        let deadline = Instant::now() + patience::within(PATIENCE);
+        let deaf = |cause| Error::kernel("listen for changes to the bridge", &cause);
+        let groups = EventGroups { links: true, ..EventGroups::default() };
+        let mut events = host.events(groups).await.map_err(deaf)?;
+        // Looked at after listening has begun: a change between the two would be missed.
+        while policy.lack(host).await?.is_some() {
+            match timeout_at(deadline, policy.next_change(&mut events)).await {
+                Ok(changed) => changed.map_err(deaf)?,
+                // Read again, since by now there may be no policy, or another.
+                Err(_) => return check(host, attachment).await,
+            }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// The same without waiting.

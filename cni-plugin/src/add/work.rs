@@ -224,7 +224,9 @@ impl Work<'_> {
             }
             // A policy has come since this ADD looked first, and with it somebody who makes the bridge.
             drop(lock);
-            policy::await_bridge(self.host, attachment).await?;
+            if let Some(bridge) = policy::awaited(self.host, attachment).await? {
+                bridge.arrival(self.host, attachment).await?;
+            }
             lock = self.records.lock_bridges(Mode::Shared)?;
             observed = bridge::observe(self.host, attachment).await?;
         }
