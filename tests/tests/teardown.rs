@@ -1,9 +1,16 @@
 //! DEL: repeated, in any order, with the namespace gone or the configuration stripped, it succeeds and leaks nothing.
 
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use octavia_bridge_tests::changes::until;
 use octavia_bridge_tests::traffic::{AT_ONCE, Echo, expect_answer};
 use octavia_bridge_tests::{Attached, Lab, Node, Pod, Snapshot, conf};
 use serde_json::{Value, json};
-use std::fs;
 
 /// A node with a bridge, and a snapshot of it, before the pod of the story is attached.
 fn attached_pod() -> (Node, Snapshot, Pod, Attached) {
@@ -357,10 +364,19 @@ fn del_after_a_killed_add_of_another_container_id_ends_nothing() {
     fs::create_dir_all(&folder).unwrap();
     fs::write(folder.join("bridges.json"), told.to_string()).unwrap();
     let before = node.snapshot(&[&pod]);
-    let waits = node.disk().join("stderr").display().to_string();
-    let kill = r#"exec 3<&0; log=$1; shift; "$@" <&3 2>"$log" & until grep -qs waiting "$log"; do kill -0 $! || exit; sleep 0.02; done
-        kill -KILL $!; wait $!"#;
-    assert_eq!(add.under(&["/bin/sh", "-c", kill, "sh", &waits]).run().status.code(), Some(128 + 9));
+    let [log, pid] = ["log", "pid"].map(|file| node.disk().join(file));
+    let note_pid = format!("echo $$ >{}; exec \"$0\"", pid.display());
+    let add = add.under(&["/bin/sh", "-c", &note_pid]).logging_to(&log);
+    let killed = thread::scope(|threads| {
+        let add = threads.spawn(|| add.run());
+        until(Duration::from_secs(15), "the ADD waits", || {
+            fs::read_to_string(&log).is_ok_and(|log| log.contains("waiting for"))
+        });
+        let pid = fs::read_to_string(&pid).unwrap().trim().parse().unwrap();
+        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+        add.join().unwrap()
+    });
+    assert_eq!(killed.status.signal(), Some(9), "{killed:?}");
     let with_result = conf::octavia_with(json!({ "prevResult": attached.result }));
     let outcome = pod.del(&with_result).args(args).env("CNI_CONTAINERID", "sandbox2").run();
     outcome.silent_success();
