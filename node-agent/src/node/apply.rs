@@ -17,7 +17,8 @@ use crate::node::desired::Desired;
 use crate::node::observed::{self, DefaultRoute, Observed, Scope};
 use crate::node::plan::{self, Conflicts, Plan, Planned};
 use crate::node::witness::Marks;
-use work::{Failure, Work};
+use reach::Watch;
+use work::Work;
 
 pub(crate) use journal::{Goal, Journal, LeftBehind};
 pub(crate) use reach::{Endpoint, Targets};
@@ -34,9 +35,9 @@ pub(crate) enum Error {
     #[error("{0}")]
     Conflicts(Conflicts),
 
-    /// Nothing was touched.
-    #[error("{0}")]
-    Unreachable(reach::Error),
+    /// Nobody answers who could tell whether the node is cut off. What might have brought an answer was taken back.
+    #[error("{cause}{}", afterwards(.undone.as_ref()))]
+    Unanswered { cause: reach::Error, undone: Option<Undone> },
 
     /// What had been done was taken back, as far as `undone` says so.
     #[error("{why}; {undone}")]
@@ -50,24 +51,30 @@ pub(crate) enum Error {
 impl Error {
     /// Default routes that the node had before and has no more.
     pub(crate) fn lost_defaults(&self) -> &[DefaultRoute] {
-        match self {
-            Self::Observe(_) | Self::Conflicts(_) | Self::Unreachable(_) => &[],
-            Self::TakenBack { undone, .. } | Self::CutOff { undone, .. } => undone.lost(),
-        }
+        self.undone().map_or(&[], Undone::lost)
     }
 
     /// Whether any step was begun.
     pub(crate) fn was_begun(&self) -> bool {
-        matches!(self, Self::TakenBack { .. } | Self::CutOff { .. })
+        self.undone().is_some()
     }
 
     /// Whether the node is not as it was before.
     pub(crate) fn has_changed_the_node(&self) -> bool {
+        self.undone().is_some_and(|undone| !undone.is_complete())
+    }
+
+    fn undone(&self) -> Option<&Undone> {
         match self {
-            Self::Observe(_) | Self::Conflicts(_) | Self::Unreachable(_) => false,
-            Self::TakenBack { undone, .. } | Self::CutOff { undone, .. } => !undone.is_complete(),
+            Self::Observe(_) | Self::Conflicts(_) => None,
+            Self::TakenBack { undone, .. } | Self::CutOff { undone, .. } => Some(undone),
+            Self::Unanswered { undone, .. } => undone.as_ref(),
         }
     }
+}
+
+fn afterwards(undone: Option<&Undone>) -> String {
+    undone.map(|undone| format!("; {undone}")).unwrap_or_default()
 }
 
 /// Reads and plans.
@@ -106,8 +113,12 @@ pub(crate) async fn judge(
     let mut observed = observe(netlink, desired).await?;
     marks.lend(&mut observed);
     let plan = plan::plan(desired, &observed).map_err(Error::Conflicts)?;
-    targets.watch(netlink, &observed, &plan.steps).await.map_err(Error::Unreachable)?;
-    Ok(plan)
+    match targets.watch(netlink, &observed, &plan.steps).await {
+        Err(cause) if plan::restoring(&observed, &plan.steps).is_empty() => {
+            Err(Error::Unanswered { cause, undone: None })
+        }
+        _ => Ok(plan),
+    }
 }
 
 async fn observe(netlink: &Netlink, desired: &Desired) -> Result<Observed, Error> {
@@ -162,16 +173,21 @@ pub(crate) async fn carry_out(
         return Ok(Done::default());
     }
     let mut before = observe(netlink, desired).await?;
-    let watched = targets.watch(netlink, &before, &plan.steps).await.map_err(Error::Unreachable)?;
+    let watched = targets.watch(netlink, &before, &plan.steps).await;
+    let restoring = plan::restoring(&before, &plan.steps);
+    let watched = match watched {
+        Err(cause) if restoring.is_empty() => return Err(Error::Unanswered { cause, undone: None }),
+        watched => watched.ok(),
+    };
     // To ask takes seconds if there is no answer, and what others have changed meanwhile is theirs.
-    if !watched.is_empty() {
+    if !watched.as_ref().is_some_and(Watch::is_empty) {
         before = observe(netlink, desired).await?;
     }
     let mut work = Work::begin(netlink, desired, &before, directory);
-    let mut result = work.rounds(plan, targets, &watched).await;
-    if result.is_ok() && !watched.is_empty() {
-        result = watched.wait(netlink).await.map_err(Failure::CutOff);
-    }
+    let result = match watched {
+        Some(watched) => work.watched(plan, targets, &watched).await,
+        None => work.restoring_first(restoring, targets).await,
+    };
     match result {
         Ok(()) => {
             if let Some(goal) = goal {

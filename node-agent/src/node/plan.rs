@@ -29,7 +29,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::node::desired::{Desired, Interface, Kind, State, with_alternatives};
 use crate::node::observed::{MAIN_TABLE, Observed, Scope};
 
-pub(crate) use guard::{Way, cuts, danger, may_cut, successors};
+pub(crate) use guard::{Way, cuts, danger, may_cut, restoring, successors};
 pub(crate) use step::{NewLink, Planned, Step};
 
 /// What to do, and what to tell people about it. Everything has the links' own names.

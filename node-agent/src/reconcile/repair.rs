@@ -168,7 +168,7 @@ impl Keeper<'_> {
     /// Notes that a group was taken back because of `error`. One that cut the node off is not tried again by itself.
     fn taken_back(&mut self, group: Group, error: &Error, looked: &mut Looked) {
         let why = why_taken_back(error);
-        let is_untestable = matches!(error, Error::Unreachable(_));
+        let is_untestable = matches!(error, Error::Unanswered { .. });
         looked.failures.push(Failure { is_untestable, ..self.failure(&group, why.clone(), None) });
         if matches!(error, Error::CutOff { .. }) {
             self.cut_offs.add(self.wanted.identity(&group, &self.parts), why.clone());
@@ -186,13 +186,25 @@ impl Keeper<'_> {
     ) -> Result<(), Error> {
         let observed = self.read(desired).await?;
         let groups = self.groups(desired, &observed);
+        let dangerous = self.dangerous(&groups, &observed).await;
+        let mut unanswered = groups.iter().zip(&dangerous).filter(|(_, is_dangerous)| **is_dangerous);
+        if matches!(whole, Error::Unanswered { .. })
+            && self.may_fall_back()
+            && unanswered.any(|(group, _)| !self.in_force.has(&group.desired))
+        {
+            // The other groups would be undone with these, at each try.
+            for (group, _) in groups.into_iter().zip(dangerous).filter(|(_, is_dangerous)| *is_dangerous) {
+                self.taken_back(group, whole, looked);
+            }
+            return Ok(());
+        }
         let only = groups.len() == 1;
         let is_sure = match whole {
             // Nobody answers who could tell of one of them either.
-            Error::Unreachable(_) => true,
+            Error::Unanswered { .. } => true,
             // Once is enough for what takes the node's connection away. Of several that may have done it, each is tried
             // by itself, so that none is remembered for what another did.
-            Error::CutOff { .. } => self.suspects(&groups, &observed).await == 1,
+            Error::CutOff { .. } => dangerous.iter().filter(|is_dangerous| **is_dangerous).count() == 1,
             _ => false,
         };
         for group in groups {
@@ -247,7 +259,8 @@ impl Keeper<'_> {
         plan: &Plan,
         looked: &mut Looked,
     ) -> Result<bool, Error> {
-        if plan.steps.is_empty() || plan.cuts.is_none() && self.targets.named.is_empty() {
+        let is_harmless = plan.cuts.is_none() && self.targets.named.is_empty();
+        if plan.steps.is_empty() || is_harmless || self.may_fall_back() {
             return Ok(false);
         }
         let observed = self.read(desired).await?;
@@ -278,15 +291,21 @@ impl Keeper<'_> {
         Ok(true)
     }
 
-    /// How many of the groups could have cut the node off.
-    async fn suspects(&self, groups: &[Group], observed: &Observed) -> usize {
-        let mut suspects = 0;
+    /// Whether each of the groups could cut the node off.
+    async fn dangerous(&self, groups: &[Group], observed: &Observed) -> Vec<bool> {
+        let mut dangerous = Vec::new();
         for group in groups {
-            if let Ok(plan) = plan::plan(&group.desired, observed) {
-                suspects += usize::from(self.endangers(observed, &plan).await);
-            }
+            dangerous.push(match plan::plan(&group.desired, observed) {
+                Ok(plan) => self.endangers(observed, &plan).await,
+                Err(_) => false,
+            });
         }
-        suspects
+        dangerous
+    }
+
+    /// Whether files that are new are left out as a whole if one of their groups is, for what was in force before.
+    fn may_fall_back(&self) -> bool {
+        !self.in_force.is_empty() && self.wanted.files_are_new(&self.texts_in_force)
     }
 
     /// Whether the plan could cut the node off.

@@ -38,7 +38,9 @@ fn while_nobody_answers_what_is_in_force_is_kept_and_the_new_file_waits() {
         node.ip("addr add 10.1.1.1/24 dev nic-a");
         node.ip("route add default via 10.1.1.9");
         node.ok("apply -f -", KEPT);
-        let new = format!("interfaces: [{}", taking_over("br-a", "{name: enp6s0}, {name: nic-a}"));
+        let harmless = "{name: br-new, type: linux-bridge}";
+        let new =
+            format!("interfaces: [{harmless}, {}", taking_over("br-a", "{name: enp6s0}, {name: nic-a}"));
         let _daemon = start(node, &new);
         until(SOON, "it is told", || {
             let told = node.run("health ready", "").stdout;
@@ -54,6 +56,7 @@ fn while_nobody_answers_what_is_in_force_is_kept_and_the_new_file_waits() {
         }
         assert!(node.link("nic-a").unwrap()["master"].is_null());
         assert_eq!(node.log().matches("does not answer even before the change").count(), 1, "{}", node.log());
+        assert!(!node.log().contains("create br-new"), "made, to be removed again: {}", node.log());
     });
 }
 
@@ -123,5 +126,59 @@ fn files_of_other_programs_are_written_once_for_what_is_tried_in_vain() {
         assert!(files().contains("br-new"), "{}", files());
         fs::write(node.path("policy.yaml"), KEPT).unwrap();
         until(SOON, "it is not wanted any more", || !files().contains("br-new"));
+    });
+}
+
+/// A bridge that has address and default route of the node, by `enp6s0`.
+fn way_out(address: &str) -> String {
+    format!(
+        "interfaces: [{{name: br-out, type: linux-bridge, bridge: {{port: [{{name: enp6s0}}]}}, \
+         ipv4: {{enabled: true, address: [{{ip: {address}, prefix-length: 24}}]}}}}]
+routes: {{config: [{{destination: 0.0.0.0/0, next-hop-address: 10.0.0.1, next-hop-interface: br-out}}]}}
+"
+    )
+}
+
+/// The gateway is silent because of what others did, and a change with a step that could cut the node off waits for it.
+fn cut_off_by_others(node: &Node) {
+    node.ip("link set enp6s0 up");
+    node.ip("addr add 10.0.0.5/24 dev enp6s0");
+    node.ip("route add default via 10.0.0.1");
+    node.ok("apply -f -", &way_out("10.0.0.5"));
+    node.ip("link set enp6s0 down nomaster");
+    node.ip("addr add 10.77.0.1/24 dev br-out");
+}
+
+#[test]
+fn an_uplink_that_others_took_away_comes_back_before_the_gateway_is_asked() {
+    on_a_node(|node| {
+        let _router = Router::new(node, "10.0.0.1/24");
+        cut_off_by_others(node);
+        let policy = way_out("10.0.0.6");
+        node.ok("apply -f -", &policy);
+        node.ok("plan --check -f -", &policy);
+        assert_eq!(node.link("enp6s0").unwrap()["master"], "br-out");
+        assert!(node.ip("-4 route show default").starts_with("default via 10.0.0.1 dev br-out"));
+        // The same by itself.
+        node.ip("link set enp6s0 nomaster");
+        node.ip("addr add 10.77.0.1/24 dev br-out");
+        let _daemon = start(node, &policy);
+        until(SOON, "it is repaired", || node.run("plan --check -f -", &policy).status == 0);
+    });
+}
+
+#[test]
+fn an_uplink_whose_gateway_stays_silent_is_put_back_as_it_was() {
+    on_a_node(|node| {
+        let router = Router::new(node, "10.0.0.1/24");
+        cut_off_by_others(node);
+        router.ip("addr flush dev wire");
+        let before = node.snapshot();
+        let refused = node.run("apply -f -", &way_out("10.0.0.6"));
+        assert_eq!(refused.status, 1, "{}", refused.stderr);
+        let why = "the gateway 10.0.0.1 does not answer even before the change";
+        assert!(refused.stderr.contains(why), "{}", refused.stderr);
+        assert!(refused.stderr.contains("everything was put back as it was"), "{}", refused.stderr);
+        assert_eq!(node.snapshot(), before);
     });
 }

@@ -27,10 +27,10 @@ use witness::{Witness, of_gateway};
 
 pub(crate) use endpoint::Endpoint;
 
-/// Time until everything has to answer after a change.
-const DEADLINE: Duration = Duration::from_secs(10);
+/// Time until everything has to answer after a change, or after the links of the gateways came back.
+pub(super) const DEADLINE: Duration = Duration::from_secs(10);
 /// Pause between attempts.
-const PAUSE: Duration = Duration::from_millis(200);
+pub(super) const PAUSE: Duration = Duration::from_millis(200);
 
 /// Why a change that could cut the node off was not made, or was taken back.
 #[derive(Debug, thiserror::Error)]

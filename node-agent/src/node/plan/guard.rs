@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use octavia_bridge_netlink::LinkOption;
 
-use super::{Planned, Step};
+use super::{NewLink, Planned, Step};
 use crate::node::observed::{DefaultRoute, Kind, MAIN_TABLE, Observed, Route, Setting};
 
 /// What a plan could cut off.
@@ -106,6 +106,40 @@ fn touches(step: &Step, links: &BTreeSet<String>) -> bool {
         _ => return false,
     };
     links.contains(touched)
+}
+
+/// The steps that bring the node's default routes their links back, in order, and cut off nothing: where no gateway answers,
+/// because somebody has taken a port out of its bridge or set it down, these have to come first.
+pub(crate) fn restoring(observed: &Observed, steps: &[Planned]) -> Vec<Planned> {
+    let best = best_defaults(observed).into_iter().map(|default| default.link).collect();
+    let mut carriers = carriers(observed, best);
+    // New ports, and what those stand on. What has a master, addresses or routes may be somebody's way.
+    let mut back = BTreeSet::new();
+    for step in steps.iter().rev().map(|planned| &planned.apply) {
+        match step {
+            Step::SetMaster { link, master: Some(master) } => {
+                let is_free = match observed.links.get(link) {
+                    Some(now) => now.master.is_none() && now.addresses.is_empty(),
+                    None => true,
+                };
+                if carriers.contains(master)
+                    && is_free
+                    && !observed.routes.iter().any(|route| route.uses(link))
+                {
+                    back.insert(link.clone());
+                }
+            }
+            Step::Create(NewLink { name, kind: Kind::Vlan { base, .. }, .. }) if back.contains(name) => {
+                carriers.insert(base.clone());
+            }
+            _ => {}
+        }
+    }
+    let is_restoring = |step: &Step| match step {
+        Step::SetUp { link, up: true } => carriers.contains(link) || back.contains(link),
+        step => step.link().is_some_and(|link| back.contains(link)),
+    };
+    steps.iter().filter(|planned| is_restoring(&planned.apply)).cloned().collect()
 }
 
 /// Of each family those with the lowest metric.
