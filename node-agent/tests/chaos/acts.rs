@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::chance::Chance;
-use crate::world::{NICS, World};
+use crate::world::World;
 
 /// The agent's own files, below the state directory.
 const FILES: [&str; 5] = ["desired.json", "bridges.json", "links.json", "cut-off.json", "journal.jsonl"];
@@ -55,8 +55,8 @@ pub(crate) fn act(world: &mut World<'_>, chance: &mut Chance) -> String {
 
 fn command(world: &World<'_>, chance: &mut Chance) -> String {
     let bridge = *chance.of(&["octbr", "octbr", "ospbr"]);
-    let nic = *chance.of(&NICS);
-    let words = match chance.below(16) {
+    let nic = *chance.of(&world.wiring.nics());
+    let words = match chance.below(18) {
         0 => format!("link set {bridge} down"),
         1 => format!("link del {bridge}"),
         2 => format!("link set {nic} nomaster"),
@@ -72,6 +72,9 @@ fn command(world: &World<'_>, chance: &mut Chance) -> String {
         12 => format!("link set {bridge} address 02:00:00:00:00:{:02x}", chance.below(256)),
         13 => "route del 172.31.0.0/16".into(),
         14 => format!("link set {bridge} alias octavia-bridge"),
+        // Not the one of the node that no policy names.
+        15 if world.wiring.way_out => "route del default".into(),
+        16 if world.wiring.tagged => "link del enp6s0.24".into(),
         _ => format!("link add {bridge} type veth peer name {bridge}-peer"),
     };
     world.try_ip(&words);

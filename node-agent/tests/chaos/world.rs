@@ -1,6 +1,8 @@
 //! A node with NICs, pods' ports, and links of others that nobody may touch.
 
 use std::fs;
+use std::io::ErrorKind;
+use std::net::TcpStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -9,20 +11,24 @@ use octavia_bridge_ipam::host_end;
 use serde_json::{Value, json};
 
 use crate::chance::Chance;
-use crate::policy;
+use crate::policy::{self, Wiring};
 use crate::scene::{Daemon, Node};
 
 /// A good policy is in force by then, unless the agent says that it pauses because others undo what it does.
 const SOON: Duration = Duration::from_secs(30);
 /// With the longest pause.
 const AFTER_A_FIGHT: Duration = Duration::from_secs(150);
-pub(crate) const NICS: [&str; 3] = ["enp6s0", "enp7s0", "enp8s0"];
+/// The gateway of the default route; nothing listens there.
+const ROUTER: ([u8; 4], u16) = ([10, 0, 0, 1], 9);
 /// Room for the agent's files, and to be filled.
 const DISK: &str = "size=512k";
 
 pub(crate) struct World<'a> {
     pub(crate) node: &'a Node,
     daemon: Option<Daemon>,
+    pub(crate) wiring: Wiring,
+    /// The namespace of the node's router.
+    router: String,
     /// Names of pods' ports.
     pub(crate) pods: Vec<String>,
     foreign: String,
@@ -43,7 +49,6 @@ impl<'a> World<'a> {
             // The node's own way out, and another program's bridge.
             "link add up0 type veth peer name router0",
             "link set up0 up",
-            "link set router0 up",
             "addr add 10.0.0.5/24 dev up0",
             "route add default via 10.0.0.1",
             "link add foreign type bridge",
@@ -55,9 +60,21 @@ impl<'a> World<'a> {
         ] {
             node.ip(words);
         }
+        let router = format!("router-{}", node.folder.path().file_name().unwrap().display());
+        for words in [
+            format!("netns add {router}"),
+            format!("link set router0 netns {router}"),
+            format!("-n {router} link set router0 up"),
+            format!("-n {router} addr add 10.0.0.1/24 dev router0"),
+        ] {
+            node.ip(&words);
+        }
+        let tagged = chance.one_in(2) && node.kernel_makes("link enp6s0 name probe type vlan id 4000");
         let mut world = Self {
             node,
             daemon: None,
+            wiring: Wiring { tagged, way_out: chance.one_in(3) },
+            router,
             pods: Vec::new(),
             foreign: String::new(),
             interval: *chance.of(&[2, 60]),
@@ -95,7 +112,7 @@ impl<'a> World<'a> {
     /// Writes another policy into the agent's file.
     pub(crate) fn new_policy(&self, chance: &mut Chance) {
         let draft = self.node.path("policy.tmp");
-        fs::write(&draft, policy::random(chance)).unwrap();
+        fs::write(&draft, policy::random(chance, self.wiring)).unwrap();
         fs::rename(draft, self.node.path("policy.yaml")).unwrap();
     }
 
@@ -125,22 +142,26 @@ impl<'a> World<'a> {
     /// Everything of others, which stays as it is.
     fn of_others(&self) -> String {
         let mut text = String::new();
-        for link in ["foreign", "theirs", "up0"] {
+        let mut links = vec!["foreign", "theirs"];
+        links.extend((!self.wiring.way_out).then_some("up0"));
+        for link in &links {
             let line = self.node.ip(&format!("-o link show dev {link}"));
             // Carrier comes and goes with others' ports.
             let words = line.split_whitespace().skip(4).collect::<Vec<_>>().join(" ");
             text.push_str(&words.replace("state UP", "").replace("state DOWN", ""));
             text.push_str(&self.node.ip(&format!("-4 -o addr show dev {link}")));
         }
-        text + &self.node.ip("-4 route show dev up0")
-            + &self.node.ip("-4 route show dev foreign").replace(" linkdown", "")
+        for link in links {
+            text.push_str(&self.node.ip(&format!("-4 route show dev {link}")).replace(" linkdown", ""));
+        }
+        text
     }
 
     /// Ends what others hold, and waits until everything is as the policy says.
     pub(crate) fn quiet(&self) {
         drop(fs::remove_file(self.node.path("state/fill")));
         self.signal(Signal::SIGCONT);
-        for link in NICS.iter().copied().chain(self.pods.iter().map(String::as_str)) {
+        for link in self.wiring.nics().into_iter().chain(self.pods.iter().map(String::as_str)) {
             if self.node.link(link).is_some_and(|link| link["master"] == "foreign") {
                 self.try_ip(&format!("link set {link} nomaster"));
             }
@@ -187,6 +208,17 @@ impl<'a> World<'a> {
         {
             return Some(amiss);
         }
+        // The router refuses the connection, and that is an answer.
+        let answer = TcpStream::connect_timeout(&ROUTER.into(), Duration::from_secs(2));
+        if let Err(e) = answer.as_ref()
+            && e.kind() != ErrorKind::ConnectionRefused
+        {
+            return Some(format!("the router does not answer: {e}"));
+        }
+        let ways = self.node.ip("-4 route show default");
+        if !ways.starts_with("default via 10.0.0.1 dev ") || ways.lines().count() != 1 {
+            return Some(format!("default routes: {ways}"));
+        }
         let ready = self.node.run("health ready", "");
         (ready.status != 0).then(|| format!("readiness: {}{}", ready.stdout, ready.stderr))
     }
@@ -203,7 +235,7 @@ impl World<'_> {
         if read("desired.json")["texts"][0]["yaml"] != policy.as_str() {
             return Some("desired.json is not the policy in force".into());
         }
-        let told = read("bridges.json")["bridges"]["octbr"] == json!(["enp6s0"]);
+        let told = read("bridges.json")["bridges"]["octbr"] == json!([self.wiring.uplink()]);
         (!told).then(|| "bridges.json does not tell the plugin of octbr".into())
     }
 }
@@ -212,6 +244,7 @@ impl Drop for World<'_> {
     fn drop(&mut self) {
         self.signal(Signal::SIGCONT);
         self.kill();
+        self.try_ip(&format!("netns del {}", self.router));
         let unmounted = Command::new("umount").arg("-l").arg(self.node.path("state")).status();
         drop(unmounted);
     }
