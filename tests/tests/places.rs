@@ -94,6 +94,25 @@ fn a_forged_record_in_our_own_directory_runs_nothing_either() {
 }
 
 #[test]
+fn the_default_directory_costs_no_look_for_links() {
+    let node = Lab::new().node("node1");
+    let told = node.disk().join("strace");
+    let trace =
+        ["/usr/bin/strace", "-f", "-qq", "-e", "trace=?readlink,readlinkat", "-e", "signal=none", "-o"];
+    let under = [&trace[..], &[told.to_str().unwrap()]].concat();
+    for (data_dir, is_free) in [("/var/lib/octavia-bridge", true), ("/var/lib/octavia-bridge/blue", false)] {
+        let pod = node.pod("worker");
+        let conf = conf::octavia_with(json!({"dataDir": data_dir}));
+        // The first one closes the directory for older releases, and looks at where it leads.
+        pod.add(&conf).run().attached();
+        pod.del(&conf).run().silent_success();
+        pod.add(&conf).under(&under).run().attached();
+        let looks = fs::read_to_string(&told).unwrap();
+        assert_eq!(looks.is_empty(), is_free, "{data_dir}: {looks}");
+    }
+}
+
+#[test]
 fn a_directory_is_opened_by_the_administrator_and_by_nobody_else() {
     let volume = Volume::new();
     let pod = volume.node.pod("worker");

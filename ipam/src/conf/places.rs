@@ -54,7 +54,7 @@ pub fn run_dirs(data_dir: &Path) -> Vec<PathBuf> {
 }
 
 /// Without a slash at its end, also when there is nothing below.
-fn joined(above: &Path, below: &Path) -> PathBuf {
+pub(super) fn joined(above: &Path, below: &Path) -> PathBuf {
     above.join(below).components().collect()
 }
 

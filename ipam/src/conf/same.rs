@@ -7,26 +7,26 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::places::{DATA_DIR, RUN_DIR, run_dir, usual};
+use super::places::{DATA_DIR, RUN_DIR, joined, run_dir, usual};
 
 /// The name without links that all networks, and the agent, have to use for this `dataDir`. Where [`DATA_DIR`] itself leads is the
 /// administrator's choice; that name, at each call of the plugin, costs no look.
 pub fn one_name(path: &Path) -> PathBuf {
     if path == Path::new(DATA_DIR) {
-        return path.to_owned();
+        return DATA_DIR.into();
     }
     let real = without_links(path);
-    let name = match below(&real, Path::new(DATA_DIR)) {
-        Some(below) => Path::new(DATA_DIR).join(below),
-        None => return real,
-    };
-    // Without a slash at its end.
-    name.components().collect()
+    match below(&real, Path::new(DATA_DIR)) {
+        Some(below) => joined(Path::new(DATA_DIR), below),
+        None => real,
+    }
 }
 
-/// Whether a `dataDir` leads to the run directories of other networks.
+/// Whether a `dataDir` leads to the run directories of other networks. As in [`one_name`], [`DATA_DIR`] costs no look.
 pub fn is_among_run_dirs(path: &Path) -> bool {
-    is_below(&usual(path), Path::new(RUN_DIR)) && !is_same(path, &run_dir(path))
+    path != Path::new(DATA_DIR)
+        && is_below(&usual(path), Path::new(RUN_DIR))
+        && !is_same(path, &run_dir(path))
 }
 
 /// Whether a `dataDir` is where its run directory is: then an older release left nothing there that is not in use.
@@ -110,6 +110,17 @@ mod tests {
         ] {
             let path = Path::new(path);
             assert_eq!((is_in_memory(path), is_among_run_dirs(path)), (in_memory, among), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn the_one_name_ends_without_a_slash() {
+        for (path, name) in [
+            ("/var/lib/octavia-bridge/", "/var/lib/octavia-bridge"),
+            ("/var/lib/octavia-bridge/blue/", "/var/lib/octavia-bridge/blue"),
+            ("/run/blue/", "/run/blue"),
+        ] {
+            assert_eq!(one_name(Path::new(path)).as_os_str(), name);
         }
     }
 }
