@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use octavia_bridge_ipam::conf::SERVED_TYPES;
 
 use crate::config::Document;
 use crate::protocol::reply::{self, Reply};
@@ -32,7 +33,7 @@ impl Face {
 
     fn of_name(name: Option<&OsStr>) -> Self {
         match name.map(Path::new).and_then(Path::file_name).and_then(OsStr::to_str) {
-            Some("octavia-ipam" | "whereabouts") => Self::Ipam,
+            Some(name) if SERVED_TYPES.contains(&name) => Self::Ipam,
             _ => Self::Bridge,
         }
     }

@@ -29,8 +29,7 @@ use crate::range::Range;
 
 pub use flat::{FlatFile, FlatFileError};
 pub use routes::Route;
-pub(crate) use served::SERVED_TYPES;
-pub use served::{served_block, served_by};
+pub use served::{SERVED_TYPES, served_block, served_by};
 
 /// Why an `ipam` block cannot be served.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

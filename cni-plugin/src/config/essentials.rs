@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use octavia_bridge_ipam::conf::SERVED_TYPES;
 use octavia_bridge_ipam::document::{FieldError, Object};
 
 use super::Document;
@@ -31,7 +32,7 @@ pub(crate) struct Essentials {
 pub(crate) enum IpamKind {
     /// `ipam` absent, null, `{}` or without a type: layer 2 only.
     None,
-    /// `whereabouts` or `octavia-ipam`: served in this process.
+    /// One of [`SERVED_TYPES`]: served in this process.
     BuiltIn,
     /// Any other type: a program in `CNI_PATH`.
     Delegated(String),
@@ -156,7 +157,7 @@ impl IpamKind {
     pub(crate) fn of(name: &str) -> Result<Self, FieldError> {
         match name {
             "" => Ok(Self::None),
-            "whereabouts" | "octavia-ipam" => Ok(Self::BuiltIn),
+            _ if SERVED_TYPES.contains(&name) => Ok(Self::BuiltIn),
             "." | ".." => Err(wrong_program(name)),
             _ if name.contains(['/', '\0']) => Err(wrong_program(name)),
             _ => Ok(Self::Delegated(name.to_owned())),

@@ -5,7 +5,7 @@ use crate::document::{self, FieldError, Object};
 use super::Ipam;
 
 /// Values of `ipam.type` that this program serves: whereabouts' and its own.
-pub(crate) const SERVED_TYPES: [&str; 2] = ["whereabouts", "octavia-ipam"];
+pub const SERVED_TYPES: [&str; 2] = ["whereabouts", "octavia-ipam"];
 
 /// Those that this program or whereabouts serves, in a configuration or a list of them. What cannot be read is left out: its
 /// network has no addresses.
