@@ -41,6 +41,7 @@ pub mod range;
 pub mod remote;
 pub mod request;
 pub mod state_file;
+mod texts;
 pub mod trust;
 pub mod visible;
 pub mod wire;

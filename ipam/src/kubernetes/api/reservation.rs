@@ -6,20 +6,16 @@ use serde::Deserialize;
 use super::object::{Object, RESERVATION, RESERVATIONS, Raw};
 use crate::kubernetes::memory::cache::Merge;
 use crate::pool::Allocation;
+use crate::texts::Texts;
 
 /// Annotations of reservations: the schema has no field for these, and whereabouts leaves annotations alone.
 pub(crate) const NODE: &str = "octavia-bridge/node";
 /// `metadata.uid` of the pod.
 pub(crate) const POD_UID: &str = "octavia-bridge/pod-uid";
 
-/// A reservation. There may be thousands, so its fields are one text.
+/// A reservation. There may be thousands, so its fields, in the order of [`ReservationFields`], are one piece of memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reservation {
-    /// The fields in the order of [`ReservationFields`], one after the other.
-    text: Box<str>,
-    /// Where each field ends, in bytes.
-    ends: [u32; 7],
-}
+pub struct Reservation(Texts<6>);
 
 /// What a reservation says. Absent fields are empty.
 #[derive(Debug, Clone, Copy, Default)]
@@ -44,55 +40,44 @@ impl From<ReservationFields<'_>> for Reservation {
     fn from(
         ReservationFields { uid, podref, ifname, container, node, pod_uid, created }: ReservationFields<'_>,
     ) -> Self {
-        let fields = [uid, podref, ifname, container, node, pod_uid, created];
-        let mut end = 0;
-        let ends = fields.map(|field| {
-            end += u32::try_from(field.len()).unwrap_or(u32::MAX);
-            end
-        });
-        Self { text: fields.concat().into(), ends }
+        Self(Texts::new([uid, podref, ifname, container, node, pod_uid], created))
     }
 }
 
 impl Reservation {
-    fn field(&self, index: usize) -> &str {
-        let begin = index.checked_sub(1).map_or(0, |before| self.ends[before]);
-        &self.text[begin as usize..self.ends[index] as usize]
-    }
-
     /// [`ReservationFields::uid`].
     pub fn uid(&self) -> &str {
-        self.field(0)
+        self.0.get(0)
     }
 
     /// [`ReservationFields::podref`].
     pub fn podref(&self) -> &str {
-        self.field(1)
+        self.0.get(1)
     }
 
     /// [`ReservationFields::ifname`].
     pub fn ifname(&self) -> &str {
-        self.field(2)
+        self.0.get(2)
     }
 
     /// [`ReservationFields::container`].
     pub fn container(&self) -> &str {
-        self.field(3)
+        self.0.get(3)
     }
 
     /// [`ReservationFields::node`].
     pub fn node(&self) -> &str {
-        self.field(4)
+        self.0.get(4)
     }
 
     /// [`ReservationFields::pod_uid`].
     pub fn pod_uid(&self) -> &str {
-        self.field(5)
+        self.0.get(5)
     }
 
     /// [`ReservationFields::created`].
     pub fn created(&self) -> &str {
-        self.field(6)
+        self.0.get(6)
     }
 
     /// Whether it is this very attachment's.
