@@ -26,24 +26,24 @@ impl LineEach {
     }
 
     fn end(&mut self, to: &mut (impl Write + ?Sized), bracket: &[u8]) -> io::Result<()> {
+        let is_broken = self.depth <= BROKEN;
         self.depth -= 1;
-        match () {
-            () if !self.has_value => {}
-            () if self.depth < BROKEN => to.write_all(&LINE[..1 + 2 * self.depth])?,
-            () => to.write_all(b" ")?,
+        if self.has_value {
+            self.space(to, is_broken)?;
         }
         to.write_all(bracket)
     }
 
     /// What stands before a key, or an array's value.
     fn part(&self, to: &mut (impl Write + ?Sized), first: bool) -> io::Result<()> {
-        match (self.depth <= BROKEN, first) {
-            (true, true) => {}
-            (true, false) => to.write_all(b",")?,
-            (false, true) => return to.write_all(b" "),
-            (false, false) => return to.write_all(b", "),
+        if !first {
+            to.write_all(b",")?;
         }
-        to.write_all(&LINE[..1 + 2 * self.depth])
+        self.space(to, self.depth <= BROKEN)
+    }
+
+    fn space(&self, to: &mut (impl Write + ?Sized), is_broken: bool) -> io::Result<()> {
+        to.write_all(if is_broken { &LINE[..1 + 2 * self.depth] } else { b" " })
     }
 }
 
