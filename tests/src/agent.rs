@@ -188,10 +188,15 @@ impl Keeper {
         kill(pid, signal).expect("send a signal");
     }
 
+    /// Ends it by a signal, and waits; returns its exit status, `None` if it had no time for one.
+    pub fn end(&mut self, signal: Signal) -> Option<i32> {
+        self.signal(signal);
+        self.process.wait().expect("wait for the agent").code()
+    }
+
     /// Asks it to stop; returns its exit status.
     pub fn stop(&mut self) -> Option<i32> {
-        self.signal(Signal::SIGTERM);
-        self.process.wait().expect("wait for the agent").code()
+        self.end(Signal::SIGTERM)
     }
 }
 

@@ -71,14 +71,18 @@ pub(crate) fn all(cloud: &mut Cloud) -> bool {
         thread::sleep(Duration::from_secs(2));
         scene.cloud.switch.ip("link set node1 up");
     });
-    scene.measure("agent killed, started 1 s later", 200, |scene| scene.restart_agent(Signal::SIGKILL));
+    scene.measure("agent killed, started 1 s later", 200, |scene| {
+        scene.end_agent(Signal::SIGKILL);
+        scene.start_agent();
+    });
     scene.measure("agent ended as for an upgrade, started 1 s later", 200, |scene| {
-        scene.restart_agent(Signal::SIGTERM);
+        scene.end_agent(Signal::SIGTERM);
+        scene.start_agent();
     });
     scene.measure("agent dead, uplink released, agent started 1 s later", 2000, |scene| {
-        scene.gateway().keeper.signal(Signal::SIGKILL);
+        scene.end_agent(Signal::SIGKILL);
         scene.gateway().node.ip("link set enp6s0 nomaster");
-        scene.restart_agent(Signal::SIGKILL);
+        scene.start_agent();
     });
     scene.measure("gateway's Open vSwitch pod made anew at once", 10_000, |scene| {
         scene.end_gateway();
@@ -167,12 +171,18 @@ impl Scene<'_> {
         let _sent = socket.send_to(b"here I am", (AMPHORA, 9));
     }
 
-    /// Ends the agent of the gateway's node by a signal, and starts it again.
-    fn restart_agent(&mut self, signal: Signal) {
-        let worker = self.gateway();
-        worker.keeper.signal(signal);
+    /// Ends the agent of the gateway's node by a signal. Only one that was asked to end has an exit status.
+    fn end_agent(&mut self, signal: Signal) {
+        let ended = self.gateway().keeper.end(signal);
+        assert_eq!(ended, (signal == Signal::SIGTERM).then_some(0), "the agent's end by {signal}");
+    }
+
+    /// Starts it after [`RESTART`]. The old process is gone, so the answer is the new one's: its policy is in force.
+    fn start_agent(&mut self) {
         thread::sleep(RESTART);
+        let worker = self.gateway();
         worker.keeper = worker.agent.keep(POLICY);
+        until(PATIENCE, "the new agent is ready", || worker.agent.run("health ready", "").status == Some(0));
     }
 
     /// Open vSwitch of the gateway's node, its pod, and the pod's cables.
@@ -200,7 +210,7 @@ impl Scene<'_> {
 
 fn print(name: &str, cells: [&str; 4]) {
     let [ours, other, theirs, target] = cells;
-    line(&format!("{name:48}  {ours:>14}  {other:>10}  {theirs:>15}  {target}"));
+    line(&format!("{name:52}  {ours:>14}  {other:>10}  {theirs:>15}  {target}"));
 }
 
 fn seconds(time: Duration) -> String {
