@@ -5,8 +5,8 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
-use std::{env, fs, thread};
+use std::time::Duration;
+use std::{env, fs};
 
 use nix::mount::{MsFlags, mount};
 use serde_json::Value;
@@ -76,25 +76,14 @@ impl Lab {
         Node { namespace, disk, memory, folder: self.folder.clone() }
     }
 
-    /// Joins two nodes by a cable: each end is called `enp6s0` and is up, and the kernel knows it. Where both ends have the
-    /// same index, it takes up to a second to look at the carrier, and a bridge keeps such a port closed.
+    /// Joins two nodes by a cable: each end is called `enp6s0` and is up, and the kernel knows it.
     pub fn trunk(&self, one: &Node, other: &Node) {
         let there = other.path().display();
         one.ip(&format!("link add enp6s0 type veth peer name enp6s0 netns {there}"));
         for node in [one, other] {
             node.ip("link set enp6s0 up");
         }
-        let deadline = Instant::now() + Duration::from_secs(10);
-        for node in [one, other] {
-            while node.expect_link("enp6s0").operational_state() != "UP" {
-                assert!(
-                    Instant::now() < deadline,
-                    "enp6s0 does not come up: {}",
-                    node.ip("link show enp6s0")
-                );
-                thread::sleep(Duration::from_millis(10));
-            }
-        }
+        wait_for_carrier([(one, "enp6s0"), (other, "enp6s0")]);
     }
 
     /// The directory with the plugin under its names; tests may add other plugins to it.
@@ -286,6 +275,15 @@ impl Deref for Pod {
     fn deref(&self) -> &Namespace {
         &self.namespace
     }
+}
+
+/// Waits until the kernel knows that both ends of a cable are up. Where they have the same index, it takes up to a second to look at
+/// the carrier, and a bridge keeps such a port closed.
+#[track_caller]
+pub fn wait_for_carrier(cable: [(&Namespace, &str); 2]) {
+    until(Duration::from_secs(60), "the cable has a carrier", || {
+        cable.iter().all(|(place, link)| place.expect_link(link).operational_state() == "UP")
+    });
 }
 
 /// A namespace under /run/netns, numbered so that tests of one process never meet.

@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use octavia_bridge_tests::changes::until;
 use octavia_bridge_tests::{Agent, Lab, Node};
 
 /// For what must happen: `radvd` answers a question within half a second, and advertises every few seconds.
@@ -43,15 +43,6 @@ fn setting(node: &Node, key: &str) -> String {
         .to_owned()
 }
 
-#[track_caller]
-fn until(what: &str, node: &Node, is: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is() {
-        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}\n{}", node.ip("-6 addr show"));
-        thread::sleep(Duration::from_millis(50));
-    }
-}
-
 fn policy(name: &str, kind: &str) -> String {
     format!("interfaces: [{{name: {name}, {kind}, ipv6: {{enabled: true, autoconf: true}}}}]")
 }
@@ -75,7 +66,7 @@ fn a_node_that_forwards_packets_gets_an_address_from_the_router() {
     assert_eq!(setting(&node, "enp6s0/accept_ra"), "1");
     assert!(agent.ok("plan", &nic).contains("set accept_ra of enp6s0 to 2"));
     agent.ok("apply", &nic);
-    until("the NIC has an address", &node, || is_heard("enp6s0"));
+    until(PATIENCE, "the NIC has an address", || is_heard("enp6s0"));
     assert_eq!(agent.ok("apply", &nic), "nothing to do\n");
     let shown = agent.ok("show", "");
     assert_eq!(agent.run("plan --check", &shown).status, Some(0), "{shown}");
@@ -85,7 +76,7 @@ fn a_node_that_forwards_packets_gets_an_address_from_the_router() {
     // A link of the agent's own, and a NIC that another program gives to it.
     let bridge = policy("octbr", "type: linux-bridge, bridge: {port: [{name: enp6s0}]}");
     agent.ok("apply", &bridge);
-    until("the bridge has an address", &node, || is_heard("octbr"));
+    until(PATIENCE, "the bridge has an address", || is_heard("octbr"));
     assert_eq!(agent.ok("apply", &bridge), "nothing to do\n");
 }
 

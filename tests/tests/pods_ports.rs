@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use octavia_bridge_tests::agent::{Keeper, POLICY};
+use octavia_bridge_tests::changes::until;
 use octavia_bridge_tests::traffic::{Echo, expect_answer, ping};
 use octavia_bridge_tests::{Agent, Attached, Lab, Node, Pod, conf};
 use serde_json::{Value, json};
@@ -40,7 +41,7 @@ impl Scene {
         fs::create_dir_all(node.data_dir()).expect("make the agent's folder");
         let agent = Agent::beside_plugin(&node);
         let keeper = agent.keep_with(POLICY, words);
-        until("octbr has its uplink", || {
+        until(SOON, "octbr has its uplink", || {
             node.link("enp6s0").is_some_and(|link| link.master() == Some("octbr"))
         });
         Self { agent, keeper, switch, node }
@@ -69,7 +70,7 @@ impl Scene {
                 .lines()
                 .any(|line| line.starts_with(&format!("{level:<5} ports")) && line.contains(part))
         };
-        until(&format!("a line \"{level} ports … {part}\""), ready);
+        until(SOON, &format!("a line \"{level} ports … {part}\""), ready);
     }
 
     #[track_caller]
@@ -109,15 +110,6 @@ fn checked() -> Value {
 /// The same on another bridge.
 fn checked_on(bridge: &str) -> Value {
     conf::octavia_with(json!({"cniVersion": "1.0.0", "bridge": bridge}))
-}
-
-#[track_caller]
-fn until(what: &str, is: impl Fn() -> bool) {
-    let deadline = Instant::now() + SOON;
-    while !is() {
-        assert!(Instant::now() < deadline, "not within {SOON:?}: {what}");
-        thread::sleep(Duration::from_millis(10));
-    }
 }
 
 #[test]
@@ -160,7 +152,7 @@ fn a_port_that_is_released_or_set_down_is_put_back_and_its_pod_ends_as_ever() {
     let echo = Echo::start(&pods[0].0, first);
     for fault in ["nomaster", "down"] {
         scene.node.ip(&format!("link set {} {fault}", pods[0].1.host_link()));
-        until(fault, || scene.is_in(&pods[0], "octbr"));
+        until(SOON, fault, || scene.is_in(&pods[0], "octbr"));
         expect_answer(&pods[1].0, first, SOON);
     }
     // Without an agent they stay away, and one that starts finds them.
@@ -170,7 +162,7 @@ fn a_port_that_is_released_or_set_down_is_put_back_and_its_pod_ends_as_ever() {
     assert!(ping(&pods[1].0, first, LATER).is_none());
     let keeper = agent.keep(POLICY);
     let scene = Scene { agent, keeper, switch, node };
-    until("put back at the start", || scene.is_in(&pods[0], "octbr"));
+    until(SOON, "put back at the start", || scene.is_in(&pods[0], "octbr"));
     drop(echo);
     let before = scene.node.links().len();
     pods[0].0.del(&conf::octavia()).run().success();
@@ -192,8 +184,8 @@ fn a_port_of_another_bridge_is_left_and_told() {
     assert_eq!(scene.metric("pod_ports_out_of_bridge"), "1");
     // That bridge goes, and the port is free.
     scene.node.ip("link del quarantine");
-    until("put back", || scene.is_in(&pod, "octbr"));
-    until("told", || scene.metric("pod_ports_out_of_bridge") == "0");
+    until(SOON, "put back", || scene.is_in(&pod, "octbr"));
+    until(SOON, "told", || scene.metric("pod_ports_out_of_bridge") == "0");
     scene.node.ip(&format!("link set {} type bridge_slave isolated on", pod.1.host_link()));
     scene.doctor_says("warn", "is an isolated port of octbr");
 }
@@ -234,7 +226,7 @@ fn what_no_free_and_complete_record_names_is_left() {
         assert_eq!(scene.node.expect_link(pod.1.host_link()).master(), None, "{}", text(pod));
     }
     lock.unlock().expect("unlock");
-    until("its lock is free", || scene.is_in(&pods[3], "octbr"));
+    until(SOON, "its lock is free", || scene.is_in(&pods[3], "octbr"));
 }
 
 #[test]
@@ -251,9 +243,9 @@ fn a_port_that_is_released_again_and_again_is_told_and_holds_up_no_other() {
     }
     scene.node.ip(&format!("link set {} nomaster", pods[1].1.host_link()));
     let told = Instant::now();
-    until("the other one", || scene.is_in(&pods[1], "octbr"));
+    until(SOON, "the other one", || scene.is_in(&pods[1], "octbr"));
     assert!(told.elapsed() < Duration::from_secs(1), "{:?}", told.elapsed());
-    until("that one when the pause is over", || scene.is_in(&pods[0], "octbr"));
+    until(SOON, "that one when the pause is over", || scene.is_in(&pods[0], "octbr"));
 }
 
 #[test]
@@ -280,11 +272,11 @@ fn a_hundred_ports_come_back_together() {
         })
         .collect();
     scene.node.ip("link del octbr");
-    until("all of them", || scene.node.ports("octbr").len() == pods.len() + 1);
+    until(SOON, "all of them", || scene.node.ports("octbr").len() == pods.len() + 1);
     for pod in &pods {
-        until("up", || scene.is_in(pod, "octbr"));
+        until(SOON, "up", || scene.is_in(pod, "octbr"));
     }
-    until("told", || scene.keeper.log().contains("100 ports of pods put back"));
+    until(SOON, "told", || scene.keeper.log().contains("100 ports of pods put back"));
     let log = scene.keeper.log();
     println!("{}", log.lines().find(|line| line.contains("ports of pods put back")).unwrap_or_default());
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use octavia_bridge_tests::agent::{Keeper, POLICY};
 use octavia_bridge_tests::changes::until;
+use octavia_bridge_tests::lab::wait_for_carrier;
 use octavia_bridge_tests::{Agent, Lab, Namespace, Node};
 use tempfile::TempDir;
 
@@ -127,10 +128,7 @@ pub(crate) fn plug(switch: &Node, bridge: &str, port: &str, (machine, link): (&N
     switch.ip(&format!("link add {port} type veth peer name {link} netns {}", machine.path().display()));
     switch.ip(&format!("link set {port} master {bridge} up"));
     machine.ip(&format!("link set {link} up"));
-    until(PATIENCE, "the cable has a carrier", || {
-        machine.expect_link(link).operational_state() == "UP"
-            && switch.expect_link(port).operational_state() == "UP"
-    });
+    wait_for_carrier([(machine, link), (switch, port)]);
 }
 
 /// A namespace instead of a virtual machine, configured as by Neutron's DHCP.
