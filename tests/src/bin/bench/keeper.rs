@@ -14,7 +14,7 @@ use crate::peers::Scene;
 /// How often each fault is made.
 const ROUNDS: usize = 4;
 /// Between two faults: what comes more often, the agent takes for a fight and waits.
-const CALM: Duration = Duration::from_millis(2600);
+pub(crate) const CALM: Duration = Duration::from_millis(2600);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Repairs of `b1` and its port, timed by the kernel's messages from the fault to the last of the repair.

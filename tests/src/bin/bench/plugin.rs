@@ -40,7 +40,7 @@ pub(crate) fn figures(options: &Options) -> Vec<Row> {
     rows.push(peak_memory(&ours, &peer, &node.pod("pod")));
     rows.extend(neighbours::figures([&ours, &peer], || node.pod("pod")));
     let size = fs::metadata(ours.program()).expect("size of the plugin").len();
-    rows.push(Row::alone("size of the binary", Unit::Megabytes, size as f64 / 1e6).most(3.0));
+    rows.push(Row::alone("size of the binary", Unit::Megabytes, size as f64 / 1e6).most(2.1));
     rows
 }
 
@@ -123,8 +123,8 @@ fn burst(both: [&Contestant; 2], pod: impl Fn() -> Pod) -> Row {
         }
     }
     let [ours, peer] = &walls;
-    Row::new("40 ADDs at once, until the last ends", Unit::Milliseconds, ours.median(), peer.median())
-        .at_most(0.2)
+    let name = format!("{BURST} ADDs at once, until the last ends");
+    Row::new(name, Unit::Milliseconds, ours.median(), peer.median()).at_most(0.2)
 }
 
 /// Ours with its addresses against the peer's bridge without any, so without its second process.

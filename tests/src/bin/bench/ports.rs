@@ -10,12 +10,11 @@ use octavia_bridge_tests::statistics::quantile;
 use octavia_bridge_tests::table::{Row, Unit};
 use octavia_bridge_tests::{Agent, Changes, Lab, conf};
 
+use crate::keeper::CALM;
 use crate::peers::batch_in;
 
 const PORTS: usize = 100;
 const ROUNDS: usize = 4;
-/// Between two faults: what comes more often, the agent takes for a fight and waits.
-const CALM: Duration = Duration::from_millis(2600);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// From the kernel's message that the bridge is gone to its last about a port, with the plugin's records; against `ip -batch`
@@ -64,11 +63,11 @@ pub(crate) fn figures(lab: &Lab) -> Vec<Row> {
         peers.push(span(&changes.take()).as_secs_f64() * 1000.0);
     }
     let name = format!("{PORTS} pods' ports back in a deleted bridge");
-    let of = |values: &mut Vec<f64>, share: f64| quantile(values, share);
+    let medians = [&mut ours, &mut peers].map(|values| quantile(values, 0.5));
+    let longest = [&mut ours, &mut peers].map(|values| quantile(values, 1.0));
     vec![
-        Row::new(format!("{name}, median"), Unit::Milliseconds, of(&mut ours, 0.5), of(&mut peers, 0.5))
-            .most(100.0),
-        Row::new("the same, longest", Unit::Milliseconds, of(&mut ours, 1.0), of(&mut peers, 1.0)),
+        Row::new(format!("{name}, median"), Unit::Milliseconds, medians[0], medians[1]).most(100.0),
+        Row::new("the same, longest", Unit::Milliseconds, longest[0], longest[1]),
     ]
 }
 
