@@ -8,6 +8,9 @@ pub(crate) const ROUTER_LENGTHS: [u8; 2] = [24, 64];
 /// lb-mgmt-router-port on lb-mgmt-net.
 pub(crate) const TENANT_ROUTER: &str = "172.24.1.89";
 pub(crate) const TENANT_ROUTER_V6: &str = "fd00:ffff::1:89";
-/// The amphora on lb-mgmt-net.
+/// Prefix lengths of lb-mgmt-net in both families.
+pub(crate) const TENANT_LENGTHS: [u8; 2] = [16, 64];
+/// The amphora on lb-mgmt-net, with a MAC address as Neutron gives it.
+pub(crate) const AMPHORA_MAC: &str = "fa:16:3e:00:03:17";
 pub(crate) const AMPHORA: &str = "172.24.3.17";
 pub(crate) const AMPHORA_V6: &str = "fd00:ffff::3:17";

@@ -1,14 +1,14 @@
 //! OVN's databases and ovn-northd, and in them what octavia-operator has Neutron make.
 
 use crate::addresses::{
-    AMPHORA, AMPHORA_V6, ROUTER, ROUTER_LENGTHS, ROUTER_V6, TENANT_ROUTER, TENANT_ROUTER_V6,
+    AMPHORA, AMPHORA_MAC, AMPHORA_V6, ROUTER, ROUTER_LENGTHS, ROUTER_V6, TENANT_LENGTHS, TENANT_ROUTER,
+    TENANT_ROUTER_V6,
 };
 use crate::programs::{Daemon, Programs};
 
 /// The socket of both databases.
 const SOCKET: &str = "central.sock";
 /// As Neutron names them.
-const AMPHORA_MAC: &str = "fa:16:3e:00:03:17";
 const PROVIDER_MAC: &str = "fa:16:3e:00:01:50";
 const TENANT_MAC: &str = "fa:16:3e:be:ba:ee";
 
@@ -62,7 +62,11 @@ impl Central {
     pub(crate) fn make_networks(&self, gateways: [&str; 2]) {
         let [provider, tenant] = [
             [PROVIDER_MAC.to_owned(), with(ROUTER, ROUTER_LENGTHS[0]), with(ROUTER_V6, ROUTER_LENGTHS[1])],
-            [TENANT_MAC.to_owned(), with(TENANT_ROUTER, 16), with(TENANT_ROUTER_V6, 64)],
+            [
+                TENANT_MAC.to_owned(),
+                with(TENANT_ROUTER, TENANT_LENGTHS[0]),
+                with(TENANT_ROUTER_V6, TENANT_LENGTHS[1]),
+            ],
         ];
         let [provider, tenant] = [&provider, &tenant].map(|words| words.each_ref().map(String::as_str));
         let router = "octavia-link-router";
@@ -97,11 +101,6 @@ impl Central {
             &["lsp-add", "lb-mgmt-net", "amphora"],
             &["lsp-set-addresses", "amphora", &format!("{AMPHORA_MAC} {AMPHORA} {AMPHORA_V6}")],
         ]);
-    }
-
-    /// The amphora's MAC address in lb-mgmt-net.
-    pub(crate) fn amphora_mac() -> &'static str {
-        AMPHORA_MAC
     }
 
     /// Waits until all chassis have what is in the northbound database, and the amphora's port is bound.

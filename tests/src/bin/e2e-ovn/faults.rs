@@ -11,7 +11,7 @@ use octavia_bridge_tests::table::line;
 
 use crate::addresses::AMPHORA;
 use crate::heartbeats::{Ears, Heart};
-use crate::pods::{Attached, HEALTH_MANAGER, Template, reference};
+use crate::pods::{Attached, HEALTH_MANAGER, Template, index_of, reference};
 use crate::topology::{Cloud, Worker};
 
 /// The reference plugin's pod, outside all pools.
@@ -157,8 +157,9 @@ impl Scene<'_> {
             new
         };
         let pods = &mut self.cloud.workers[0].pods;
-        let new = remake(pods.remove(1), &mut self.ours);
-        pods.insert(1, new);
+        let index = index_of(HEALTH_MANAGER);
+        let new = remake(pods.remove(index), &mut self.ours);
+        pods.insert(index, new);
         self.reference = self.reference.take().map(|old| remake(old, &mut self.theirs));
     }
 
@@ -201,7 +202,7 @@ impl Scene<'_> {
     }
 
     fn start_gateway(&mut self) {
-        let Some(template) = self.gone.take() else { return };
+        let template = self.gone.take().expect("the gateway's pod was ended");
         let worker = &mut self.cloud.workers[0];
         worker.pods.insert(0, template.start(&self.cloud.programs));
         worker.chassis.start(&worker.pods[0].pod, &self.cloud.switch);

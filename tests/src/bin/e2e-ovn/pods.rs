@@ -17,6 +17,11 @@ pub(crate) const ROLES: [&str; 5] =
 pub(crate) const HEALTH_MANAGER: &str = "octavia-healthmanager";
 pub(crate) const RSYSLOG: &str = "octavia-rsyslog";
 
+/// Where a node's list of pods has the one of a role.
+pub(crate) fn index_of(role: &str) -> usize {
+    ROLES.iter().position(|known| *known == role).expect("a role")
+}
+
 /// What a pod is made of, again and again.
 #[derive(Debug, Clone)]
 pub(crate) struct Template {

@@ -9,10 +9,10 @@ use octavia_bridge_tests::lab::wait_for_carrier;
 use octavia_bridge_tests::{Agent, Lab, Namespace, Node};
 use tempfile::TempDir;
 
-use crate::addresses::{AMPHORA, AMPHORA_V6, TENANT_ROUTER, TENANT_ROUTER_V6};
+use crate::addresses::{AMPHORA, AMPHORA_MAC, AMPHORA_V6, TENANT_LENGTHS, TENANT_ROUTER, TENANT_ROUTER_V6};
 use crate::central::Central;
 use crate::chassis::Chassis;
-use crate::pods::{Attached, HEALTH_MANAGER, ROLES, RSYSLOG, Template, network, without_offload};
+use crate::pods::{Attached, HEALTH_MANAGER, ROLES, RSYSLOG, Template, index_of, network, without_offload};
 use crate::programs::{PATIENCE, Programs};
 
 /// The bridges of the switch.
@@ -97,7 +97,7 @@ impl Cloud {
 
     /// The pods of a role, one on each node.
     pub(crate) fn pods_of(&self, role: &str) -> [&Attached; 2] {
-        let index = ROLES.iter().position(|known| *known == role).expect("a role");
+        let index = index_of(role);
         self.workers.each_ref().map(|worker| &worker.pods[index])
     }
 }
@@ -133,16 +133,15 @@ pub(crate) fn plug(switch: &Node, bridge: &str, port: &str, (machine, link): (&N
 
 /// A namespace instead of a virtual machine, configured as by Neutron's DHCP.
 fn boot_amphora(amphora: &Node, host: &Namespace, programs: &Programs) {
-    let mac = Central::amphora_mac();
     host.ip(&format!(
-        "link add amphora type veth peer name eth0 address {mac} netns {}",
+        "link add amphora type veth peer name eth0 address {AMPHORA_MAC} netns {}",
         amphora.path().display()
     ));
     host.ip("link set amphora up");
     for words in [
         format!("link set eth0 mtu {TENANT_MTU} up"),
-        format!("addr add {AMPHORA}/16 dev eth0"),
-        format!("addr add {AMPHORA_V6}/64 dev eth0 nodad"),
+        format!("addr add {AMPHORA}/{} dev eth0", TENANT_LENGTHS[0]),
+        format!("addr add {AMPHORA_V6}/{} dev eth0 nodad", TENANT_LENGTHS[1]),
         format!("route add 172.23.0.0/24 via {TENANT_ROUTER}"),
         format!("route add fd00:eeee::/64 via {TENANT_ROUTER_V6}"),
     ] {
