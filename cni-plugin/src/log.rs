@@ -59,7 +59,7 @@ impl Write for &LogFile {
 /// Writes events, one line each, to standard error from `warn` up, and to [`LOG_FILE`] once it is known. Runtimes keep a plugin's
 /// standard error in their own log, which has the time.
 ///
-/// There are no spans. The registry of `tracing_subscriber`, which keeps them, would touch eight pages of memory at each start.
+/// There are no spans: the registry of `tracing_subscriber`, which keeps them, touches eight pages of memory at each start.
 struct Log;
 
 impl Subscriber for Log {

@@ -3,7 +3,7 @@
 use nix::sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 use nix::unistd::Pid;
 
-/// The calling thread, where the others are told by their ids.
+/// The calling thread; other threads are named by their ids.
 const ME: Pid = Pid::from_raw(0);
 
 /// As long as this lives, the calling thread and another one stay where the calling thread is: to wake another processor for each
@@ -18,15 +18,15 @@ pub(crate) struct OneProcessor {
 }
 
 impl OneProcessor {
-    /// Begins a turn with another thread, or with one that is about to be started, which inherits this. `None` where it cannot be
-    /// had, which is no matter.
+    /// Begins a turn with another thread, or with one that is about to be started, which inherits this. `None` if the kernel
+    /// refuses; the threads then run on any processor.
     pub(crate) fn begin(other: Option<Pid>) -> Option<Self> {
         let before = sched_getaffinity(ME).ok()?;
         let mut here = CpuSet::new();
         here.set(sched_getcpu().ok()?).ok()?;
         sched_setaffinity(ME, &here).ok()?;
         if let Some(other) = other {
-            // It may have ended.
+            // A thread that has ended causes no error.
             let _ = sched_setaffinity(other, &here);
         }
         Some(Self { before, other })
@@ -41,7 +41,7 @@ impl OneProcessor {
 impl Drop for OneProcessor {
     fn drop(&mut self) {
         for thread in self.other.into_iter().chain([ME]) {
-            // It may have ended.
+            // A thread that has ended causes no error.
             let _ = sched_setaffinity(thread, &self.before);
         }
     }

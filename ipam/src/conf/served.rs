@@ -7,8 +7,7 @@ use super::Ipam;
 /// Values of `ipam.type` that this program serves: whereabouts' and its own.
 pub const SERVED_TYPES: [&str; 2] = ["whereabouts", "octavia-ipam"];
 
-/// Those that this program or whereabouts serves, in a configuration or a list of them. What cannot be read is left out: its
-/// network has no addresses.
+/// Every `ipam` block of a configuration, or of a list's plugins, that this program serves. Leaves out blocks that cannot be read.
 pub fn served_by(config: &str) -> Vec<Ipam> {
     let Ok(config) = document::read(config.as_bytes()) else { return Vec::new() };
     let mut served = Vec::new();

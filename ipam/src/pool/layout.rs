@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 use serde_json::ser::Formatter;
 
-/// Objects and arrays inside so many others are not broken into lines: an entry is in the document, in `spec`, and in `allocations`.
+/// Objects and arrays nested deeper than this stay on one line: an entry is in the document, in `spec`, and in `allocations`.
 const BROKEN: usize = 3;
 /// A new line, and two spaces for each level.
 const LINE: &[u8] = b"\n      ";
