@@ -361,9 +361,9 @@ fn merged_names(names: &[String], more: &[String]) -> Vec<String> {
 /// hold up no policy of the cluster, and are not lost.
 fn kept_files(input: &Input, state: &State, kept: &Kept, why: &str) -> Kept {
     let choice = input.choice();
-    let texts = kept.clone().restored().texts;
+    let Kept { texts, refused, .. } = kept.clone().restored();
     let Err(problems) = desired::read_any(&texts, &choice) else {
-        return Kept { texts, choice, ..Kept::default() };
+        return Kept { texts, choice, refused, ..Kept::default() };
     };
     let why = if input.files.is_empty() { why.to_owned() } else { problems.to_string() };
     Kept { choice, refused: state.refuse(kept, &why), ..Kept::default() }

@@ -174,6 +174,19 @@ fn a_kept_state_that_cannot_be_read_is_set_aside() {
     });
 }
 
+/// The command line of an agent whose API server does not answer.
+fn run_in_a_cluster(node: &Node) -> String {
+    let kubeconfig = "{apiVersion: v1, kind: Config, current-context: c, \
+        clusters: [{name: k, cluster: {server: 'http://127.0.0.1:9'}}], \
+        contexts: [{name: c, context: {cluster: k, user: u}}], users: [{name: u, user: {}}]}";
+    fs::write(node.path("kubeconfig"), kubeconfig).unwrap();
+    format!(
+        "run --cluster --node-name n --kubeconfig {} --socket {} --health-bind none",
+        node.path("kubeconfig").display(),
+        node.path("agent.sock").display()
+    )
+}
+
 /// As after a power cut of the whole cluster: the API server comes later.
 #[test]
 fn pods_wait_for_the_bridges_of_a_kept_state_that_cannot_be_read() {
@@ -181,24 +194,16 @@ fn pods_wait_for_the_bridges_of_a_kept_state_that_cannot_be_read() {
         node.ok("apply -f -", POLICY);
         fs::write(node.path("state/agent/desired.json"), "{").unwrap();
         node.ip("link del octbr");
-        let kubeconfig = "{apiVersion: v1, kind: Config, current-context: c, \
-            clusters: [{name: k, cluster: {server: 'http://127.0.0.1:9'}}], \
-            contexts: [{name: c, context: {cluster: k, user: u}}], users: [{name: u, user: {}}]}";
-        fs::write(node.path("kubeconfig"), kubeconfig).unwrap();
-        let words = format!(
-            "run --cluster --node-name n --kubeconfig {} --socket {} --health-bind none",
-            node.path("kubeconfig").display(),
-            node.path("agent.sock").display()
-        );
-        // The next process knows as well.
-        for _ in 0..2 {
-            let mut daemon = node.start(&words);
+        let words = run_in_a_cluster(node);
+        // The next process knows as well, and one whose files cannot be read.
+        for files in ["", "", " -f /nowhere"] {
+            let mut daemon = node.start(&format!("{words}{files}"));
             until(START, "it tells", || {
                 node.run("health ready", "").stdout.contains("policy kept in desired.json is not in force")
             });
-            assert!(waits_for_octbr(node), "{:#}", told(node));
+            assert!(waits_for_octbr(node), "{files}: {:#}", told(node));
             assert_eq!(daemon.stop(), Some(0));
-            assert!(waits_for_octbr(node), "{:#}", told(node));
+            assert!(waits_for_octbr(node), "{files}: {:#}", told(node));
         }
         // A file that makes it known.
         fs::write(node.path("policy.yaml"), POLICY).unwrap();
