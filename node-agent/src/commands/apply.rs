@@ -14,6 +14,7 @@ use crate::node::apply::{self, Goal, Targets};
 use crate::node::desired::Desired;
 use crate::node::nmstate_lock;
 use crate::node::plan::Missing;
+use crate::node::ports;
 use crate::node::recovery::{promise_kept, recover};
 use crate::node::source::{self, Input};
 use crate::node::state::{Bridges, Kept, State};
@@ -57,7 +58,8 @@ async fn reconcile(
     safety: &Safety,
 ) -> anyhow::Result<ExitCode> {
     // Before the first look: a bridge that the plugin makes on its own is seen here, or not made.
-    state.promise(&Bridges::of(&desired, &kept))?;
+    let refused = kept.not_in_force(&ports::bridges(&desired));
+    state.promise(&Bridges::of(&desired, &kept).and(refused.as_slice()))?;
     let marks = Marks::read(netlink, state).await.context("look for lost marks")?;
     desired.own_ports = own_ports(netlink, state.kept().as_ref(), marks.ports()).await;
     let mut cut_offs = state.cut_offs();

@@ -64,7 +64,7 @@ pub(crate) fn texts(input: &Input, kept: Option<Kept>) -> Result<Kept, Error> {
     if input.files.is_empty() {
         let kept = kept.map(Kept::restored).ok_or(Error::NothingKept)?;
         return match kept.lost() {
-            Some((why, _)) if kept.policies.is_empty() => Err(Error::Lost(why.to_owned())),
+            Some((why, _)) if kept.all().next().is_none() => Err(Error::Lost(why.to_owned())),
             _ => Ok(kept),
         };
     }

@@ -234,7 +234,7 @@ impl Keeper<'_> {
         };
         (self.refused, self.parts) = (merged.refused, self.wanted.parts());
         let kept = ports::bridges(&merged.desired);
-        if self.wanted.files.lost().is_some() {
+        if self.wanted.files.refused.is_some() {
             self.wanted.find_lost(&kept);
             merged.kept.refused.clone_from(&self.wanted.files.refused);
         }
@@ -370,10 +370,10 @@ fn kept_files(input: &Input, state: &State, kept: &Kept, why: &str) -> Kept {
 }
 
 /// The files' texts, if they can be read. What is kept of them was taken with the words of an earlier command line.
-fn files(input: &Input, kept: Option<&Kept>, cluster: bool) -> anyhow::Result<Kept> {
-    let mut kept = match source::texts(input, kept.cloned()) {
+fn files(input: &Input, before: Option<&Kept>, cluster: bool) -> anyhow::Result<Kept> {
+    let mut kept = match source::texts(input, before.cloned()) {
         Err(source::Error::NothingKept | source::Error::Lost(_)) if cluster => {
-            kept.cloned().unwrap_or_default()
+            before.cloned().unwrap_or_default()
         }
         read => read?,
     };
@@ -391,5 +391,8 @@ fn files(input: &Input, kept: Option<&Kept>, cluster: bool) -> anyhow::Result<Ke
     desired::read_any(&kept.texts, &kept.choice).map_err(source::Error::from)?;
     kept.choice.labels = now.labels;
     kept.policies.clear();
+    if !input.files.is_empty() {
+        kept.refused = before.and_then(Kept::lost_policies);
+    }
     Ok(kept)
 }

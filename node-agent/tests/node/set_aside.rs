@@ -187,6 +187,11 @@ fn run_in_a_cluster(node: &Node) -> String {
     )
 }
 
+/// The running agent does.
+fn tells_of_the_lost(node: &Node) -> bool {
+    node.run("health ready", "").stdout.contains("policy kept in desired.json is not in force")
+}
+
 /// As after a power cut of the whole cluster: the API server comes later.
 #[test]
 fn pods_wait_for_the_bridges_of_a_kept_state_that_cannot_be_read() {
@@ -198,9 +203,7 @@ fn pods_wait_for_the_bridges_of_a_kept_state_that_cannot_be_read() {
         // The next process knows as well, and one whose files cannot be read.
         for files in ["", "", " -f /nowhere"] {
             let mut daemon = node.start(&format!("{words}{files}"));
-            until(START, "it tells", || {
-                node.run("health ready", "").stdout.contains("policy kept in desired.json is not in force")
-            });
+            until(START, "it tells", || tells_of_the_lost(node));
             assert!(waits_for_octbr(node), "{files}: {:#}", told(node));
             assert_eq!(daemon.stop(), Some(0));
             assert!(waits_for_octbr(node), "{files}: {:#}", told(node));
@@ -210,5 +213,31 @@ fn pods_wait_for_the_bridges_of_a_kept_state_that_cannot_be_read() {
         let _daemon = node.start(&format!("{words} -f {}", node.path("policy.yaml").display()));
         until(START, "the policy", || complete(node));
         until(START, "it is kept", || told(node).get("not_in_force").is_none());
+    });
+}
+
+#[test]
+fn pods_wait_for_the_bridges_of_lost_policies_also_where_a_file_names_another() {
+    on_a_node(|node| {
+        node.ok("apply -f -", POLICY);
+        let promise = node.path("state/agent/bridges.json");
+        let of_cluster = fs::read_to_string(&promise).unwrap().replace("standard input", "policy a");
+        fs::write(&promise, of_cluster).unwrap();
+        fs::write(node.path("state/agent/desired.json"), "{").unwrap();
+        node.ip("link del octbr");
+        fs::write(node.path("other.yaml"), "interfaces: [{name: br-other, type: linux-bridge}]").unwrap();
+        let words = run_in_a_cluster(node);
+        let named = format!("{words} -f {}", node.path("other.yaml").display());
+        let unreadable = format!("{words} -f /nowhere");
+        // The last two go on with the file's text, too.
+        for words in [&named, &named, &words, &unreadable] {
+            let mut daemon = node.start(words);
+            until(START, "the file's bridge", || told(node)["bridges"].get("br-other").is_some());
+            until(START, "it tells", || tells_of_the_lost(node));
+            assert_eq!(daemon.stop(), Some(0));
+            assert!(waits_for_octbr(node), "{words}: {:#}", told(node));
+        }
+        node.ok("apply", "");
+        assert!(waits_for_octbr(node), "{:#}", told(node));
     });
 }

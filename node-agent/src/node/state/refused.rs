@@ -28,9 +28,21 @@ pub(crate) struct Refused {
     why: String,
     /// Their bridges with the ports, as the release that understood them told the plugin.
     bridges: BTreeMap<String, Vec<String>>,
-    /// If the texts are lost, the bridges that policies of the cluster had.
+    /// Bridges of lost policies of the cluster.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     of_cluster: BTreeSet<String>,
+}
+
+impl Refused {
+    /// As if only its policies of the cluster were lost. None if there are none.
+    fn policies(&self) -> Option<Box<Self>> {
+        let mut bridges = self.bridges.clone();
+        bridges.retain(|name, _| self.of_cluster.contains(name));
+        if bridges.is_empty() {
+            return None;
+        }
+        Some(Box::new(Self { texts: Vec::new(), bridges, ..self.clone() }))
+    }
 }
 
 /// What the plugin was told last, as far as it concerns bridges of files.
@@ -66,6 +78,7 @@ impl Kept {
     /// With the refused texts among the others, to be read once more.
     pub(crate) fn restored(mut self) -> Self {
         if let Some(refused) = self.refused.take_if(|refused| !refused.texts.is_empty()) {
+            self.refused = refused.policies();
             (self.texts, self.choice) = (refused.texts, refused.choice);
         }
         self
@@ -89,15 +102,18 @@ impl Kept {
         Some(NotInForce { policy: origins.join(", "), of_cluster: false, why: in_one_line(why), bridges })
     }
 
-    /// Of texts that are lost, leaves out the bridges that policies of the cluster had: the API has told which policies there are.
+    /// Of what is lost, only the bridges that policies of the cluster had: files have taken the place of the texts.
+    pub(crate) fn lost_policies(&self) -> Option<Box<Refused>> {
+        self.refused.as_ref()?.policies()
+    }
+
+    /// Leaves out the bridges that lost policies of the cluster had: the API has told which policies there are.
     pub(crate) fn forget_lost_policies(&mut self) {
-        let Some(refused) = self.refused.as_mut().filter(|refused| refused.texts.is_empty()) else { return };
+        let Some(refused) = &mut self.refused else { return };
         for bridge in mem::take(&mut refused.of_cluster) {
             refused.bridges.remove(&bridge);
         }
-        if refused.bridges.is_empty() {
-            self.refused = None;
-        }
+        self.refused.take_if(|refused| refused.texts.is_empty() && refused.bridges.is_empty());
     }
 }
 
@@ -105,16 +121,18 @@ impl State {
     /// Takes the texts of `kept` as refused. None if there are none.
     pub(crate) fn refuse(&self, kept: &Kept, why: &str) -> Option<Box<Refused>> {
         let why = why.to_owned();
-        if let Some(refused) = &kept.refused {
-            return Some(Box::new(Refused { why, ..Refused::clone(refused) }));
-        }
-        let Kept { texts, choice, .. } = kept;
+        let Kept { texts, choice, refused, .. } = kept;
         if texts.is_empty() {
-            return None;
+            return refused.as_ref().map(|refused| Box::new(Refused { why, ..Refused::clone(refused) }));
         }
-        let bridges = self.told_of(texts);
+        let mut bridges = self.told_of(texts);
+        let mut of_cluster = BTreeSet::new();
+        if let Some(lost) = kept.lost_policies() {
+            bridges.extend(lost.bridges);
+            of_cluster = lost.of_cluster;
+        }
         let (texts, choice) = (texts.clone(), choice.clone());
-        Some(Box::new(Refused { texts, choice, why, bridges, of_cluster: BTreeSet::new() }))
+        Some(Box::new(Refused { texts, choice, why, bridges, of_cluster }))
     }
 
     /// What the plugin was told of a kept state that cannot be read. None if it waits for no bridge.
@@ -213,5 +231,18 @@ mod tests {
             "not_in_force": [{"policy": "c", "of_cluster": true, "why": "", "bridges": {"c": []}},
                              {"policy": "d.yaml", "why": "", "bridges": {"d": []}}]}"#;
         assert_eq!(left(told), ["a", "d", "e"]);
+        // Beside texts of files, also refused ones.
+        let mut kept = state.kept().unwrap();
+        kept.texts = vec![Text { origin: "f.yaml".into(), yaml: "interfaces: 1".into() }];
+        kept.refused = state.refuse(&Kept { refused: kept.lost_policies(), ..kept.clone() }, "wrong");
+        kept.texts.clear();
+        let bridges =
+            |kept: &Kept| kept.refused.as_ref().unwrap().bridges.keys().cloned().collect::<String>();
+        assert!(kept.lost().is_none());
+        assert_eq!(bridges(&kept), "bce");
+        let read_again = kept.clone().restored();
+        assert_eq!((read_again.texts.len(), bridges(&read_again)), (1, "bc".to_owned()));
+        kept.forget_lost_policies();
+        assert_eq!(bridges(&kept), "e");
     }
 }
