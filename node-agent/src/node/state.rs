@@ -23,6 +23,7 @@ use tokio::task::JoinError;
 use crate::node::desired::{Choice, Text};
 use crate::sha256;
 
+use aside::link_aside;
 pub(crate) use aside::{read, set_aside};
 pub(crate) use bridges::{Bridges, NotInForce};
 pub(crate) use cut_off::CutOffs;
@@ -170,14 +171,17 @@ impl State {
             Ok(kept) => return kept,
             Err(error) => error,
         };
-        let lost = self.lost(&error);
-        set_aside(&path, &chain(&error), "what it kept is not known any more, so apply the policy again");
-        if let Some(lost) = &lost
-            && let Err(error) = self.write_lost(lost)
-        {
-            tracing::warn!("the next process will not know for which bridges pods wait: {}", chain(&error));
+        let why = chain(&error);
+        let consequence = "what it kept is not known any more, so apply the policy again";
+        let Some(lost) = self.lost(&error) else {
+            set_aside(&path, &why, consequence);
+            return None;
+        };
+        link_aside(&path, &why, consequence);
+        if let Err(error) = self.write_lost(&lost) {
+            tracing::warn!("the bridges for which pods wait could not be kept: {}", chain(&error));
         }
-        lost
+        Some(lost)
     }
 
     /// The same without the lock, for those who only look.

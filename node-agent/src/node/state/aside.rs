@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use octavia_bridge_ipam::state_file;
@@ -24,18 +25,33 @@ const ENDING: &str = "bad";
 pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, String> {
     match state_file::read(path, LONGEST) {
         Ok(text) => Ok(Some(text)),
-        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(cause) => Err(format!("read {}: {cause}", path.display())),
     }
 }
 
 /// Moves a file that cannot be used out of the way and says so. `consequence` is what that means for the node.
 pub(crate) fn set_aside(path: &Path, why: &str, consequence: &str) {
+    set_aside_by(|to| fs::rename(path, to), path, why, consequence);
+}
+
+/// The same of a file that its replacement overwrites: until then the next process finds it.
+pub(super) fn link_aside(path: &Path, why: &str, consequence: &str) {
+    let link = |to: &Path| {
+        // An earlier one; if it is a directory, making the link fails.
+        drop(fs::remove_file(to));
+        // A directory has no second name.
+        fs::hard_link(path, to).or_else(|_| fs::rename(path, to))
+    };
+    set_aside_by(link, path, why, consequence);
+}
+
+fn set_aside_by(put: impl FnOnce(&Path) -> io::Result<()>, path: &Path, why: &str, consequence: &str) {
     let mut to = path.as_os_str().to_owned();
     to.push(".");
     to.push(ENDING);
     let to = PathBuf::from(to);
-    match fs::rename(path, &to) {
+    match put(&to) {
         Ok(()) => tracing::error!("{why}; it was set aside as {}; {consequence}", to.display()),
         Err(cause) => {
             tracing::error!(

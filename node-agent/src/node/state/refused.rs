@@ -148,7 +148,7 @@ impl State {
     }
 
     /// # Errors
-    /// Those of writing; then only this process knows.
+    /// Those of writing; then the next process finds the file that cannot be read.
     pub(super) fn write_lost(&self, lost: &Kept) -> Result<(), Error> {
         let path = self.kept_path();
         let attempt = format!("write {}", path.display());
@@ -207,6 +207,24 @@ mod tests {
         let again = state.refuse(&kept, "three").unwrap();
         assert_eq!(again.bridges.len(), 1);
         assert_eq!(kept.restored().texts, again.texts);
+    }
+
+    #[test]
+    fn lost_bridges_are_found_again_where_they_could_not_be_written() {
+        let folder = TempDir::new().unwrap();
+        let state = State::lock(folder.path()).unwrap();
+        fs::write(state.promise_path(), r#"{"policy": "a.yaml", "bridges": {"octbr": []}}"#).unwrap();
+        fs::write(state.kept_path(), "{").unwrap();
+        let in_the_way = state.kept_path().with_extension("json.new");
+        fs::create_dir(&in_the_way).unwrap();
+        assert!(state.kept().unwrap().lost().is_some());
+        drop(state);
+        let state = State::lock(folder.path()).unwrap();
+        assert!(state.kept().unwrap().lost().is_some());
+        fs::remove_dir(in_the_way).unwrap();
+        assert!(state.kept().unwrap().lost().is_some());
+        assert!(State::peek(folder.path()).unwrap().unwrap().lost().is_some());
+        assert_eq!(fs::read(state.kept_path().with_extension("json.bad")).unwrap(), b"{");
     }
 
     #[test]
