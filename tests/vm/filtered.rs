@@ -5,7 +5,7 @@ use octavia_bridge_tests::{Agent, Lab, Node};
 use serde_json::Value;
 
 use crate::nodes::{PATIENCE, SILENCE, attach, two_kept_nodes};
-use crate::port_vlans::{in_vlan, vlans};
+use crate::port_vlans::{bridge, in_vlan, vlans};
 
 /// A bridge over the trunk itself, with this section for its uplink.
 fn policy(vlan: &str) -> String {
@@ -59,8 +59,8 @@ fn tables_are_changed_kept_shown_and_given_back() {
         assert_eq!(agent.run("plan --check", &shown).status, Some(0), "{shown}");
     }
     let shown: Value = serde_json::from_str(&agent.ok("show --json", "")).expect("JSON");
-    let bridge = shown["interfaces"].as_array().and_then(|all| all.iter().find(|one| one["name"] == "octbr"));
-    let section = bridge.expect("octbr")["bridge"]["port"][0]["vlan"].to_string();
+    let octbr = shown["interfaces"].as_array().and_then(|all| all.iter().find(|one| one["name"] == "octbr"));
+    let section = octbr.expect("octbr")["bridge"]["port"][0]["vlan"].to_string();
     assert_eq!(
         section,
         r#"{"tag":25,"mode":"trunk","enable-native":true,"trunk-tags":[{"id":24},{"id":26}]}"#
@@ -70,7 +70,7 @@ fn tables_are_changed_kept_shown_and_given_back() {
     let route = "\nroutes: {config: [{destination: 'fd09::/64', next-hop-interface: octbr, next-hop-address: 'fd00::9'}]}";
     agent.fails(1, "apply", &format!("{}{route}", policy("{mode: access, tag: 7}")), &["put back"]);
     assert_eq!(vlans(&node, "enp6s0"), before);
-    // So does one that another program took out and the agent puts back, and one that leaves the bridge for a while.
+    // So does one that another program took out and the agent puts back.
     node.ip("link set enp6s0 nomaster");
     let keep = policy("{mode: access, tag: 24}");
     agent.ok("apply", &keep);
@@ -78,6 +78,17 @@ fn tables_are_changed_kept_shown_and_given_back() {
     node.ip("link set octbr type bridge vlan_filtering 0");
     agent.ok("apply", &keep);
     assert!(filters(&agent));
+    // So does one that leaves the bridge for a while, also if it has none.
+    let moved = "interfaces: [{name: octbr, type: linux-bridge, bridge: {port: []}}, {name: br-two, type: linux-bridge, bridge: {port: [{name: enp6s0}]}}]";
+    for has in ["24 pvid untagged", ""] {
+        if has.is_empty() {
+            bridge(&node, "vlan del dev enp6s0 vid 24");
+        }
+        assert_eq!(vlans(&node, "enp6s0"), has);
+        agent.fails(1, "apply", &format!("{moved}{route}"), &["everything was put back"]);
+        assert_eq!(node.ip_json("link show enp6s0")[0]["master"], "octbr");
+        assert_eq!(vlans(&node, "enp6s0"), has);
+    }
 }
 
 #[test]

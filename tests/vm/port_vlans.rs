@@ -19,7 +19,7 @@ pub(crate) fn in_vlan(id: u16) -> Value {
     octavia_with(json!({"vlan": id}))
 }
 
-fn bridge(node: &Node, words: &str) -> String {
+pub(crate) fn bridge(node: &Node, words: &str) -> String {
     let output = node.output(Command::new("bridge").args(words.split_whitespace()));
     assert!(output.status.success(), "bridge {words}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("bridge prints UTF-8")

@@ -154,9 +154,9 @@ fn port_of(observed: &Observed, name: &str) -> Value {
     let mut port = Map::from_iter([("name".to_owned(), json!(name))]);
     let link = &observed.links[name];
     options::OF_PORT.show(&link.options, &mut port);
-    let filters =
-        link.master.as_ref().and_then(|master| observed.links.get(master)).is_some_and(Link::filters);
-    if filters && let Some(section) = port_vlan::show(&link.vlans) {
+    if observed.filters_port(name)
+        && let Some(section) = port_vlan::show(&link.vlans)
+    {
         port.insert("vlan".to_owned(), section);
     }
     Value::Object(port)

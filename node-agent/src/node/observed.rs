@@ -115,6 +115,12 @@ impl Observed {
         self.links.iter().filter_map(stands_on)
     }
 
+    /// Whether it is a port of a bridge that filters VLANs.
+    pub(crate) fn filters_port(&self, name: &str) -> bool {
+        let master = self.links.get(name).and_then(|link| link.master.as_ref());
+        master.and_then(|master| self.links.get(master)).is_some_and(Link::filters)
+    }
+
     /// Links that a default route of the main table leaves by.
     pub(crate) fn default_links(&self) -> BTreeSet<String> {
         self.defaults.iter().map(|default| default.link.clone()).collect()

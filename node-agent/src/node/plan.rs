@@ -30,7 +30,7 @@ use crate::node::desired::{Desired, Interface, Kind, State, with_alternatives};
 use crate::node::observed::{MAIN_TABLE, Observed, Scope};
 
 pub(crate) use guard::{Way, cuts, danger, may_cut, restoring, successors};
-pub(crate) use step::{NewLink, Planned, Step};
+pub(crate) use step::{NewLink, Planned, Step, vlans_in_words};
 
 /// What to do, and what to tell people about it. Everything has the links' own names.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]

@@ -6,7 +6,7 @@ use octavia_bridge_netlink::LinkOption;
 
 use crate::node::desired::options::in_words;
 use crate::node::observed::{Address, Link, Observed};
-use crate::node::plan::{Planned, Step};
+use crate::node::plan::{Planned, Step, vlans_in_words};
 
 /// Every difference in words.
 pub(super) fn between(before: &Observed, now: &Observed, done: &[Planned]) -> Vec<String> {
@@ -16,7 +16,14 @@ pub(super) fn between(before: &Observed, now: &Observed, done: &[Planned]) -> Ve
         match (before.links.get(name), now.links.get(name)) {
             (Some(_), None) => found.push(format!("{name} is gone")),
             (None, Some(_)) => found.push(format!("{name} is there")),
-            (Some(before), Some(now)) => of_link(name, before, now, &mut found),
+            (Some(was), Some(is)) => {
+                of_link(name, was, is, &mut found);
+                // Elsewhere they may have been read by chance.
+                if before.filters_port(name) || !was.vlans.is_empty() {
+                    let (was, is) = (vlans_in_words(&was.vlans), vlans_in_words(&is.vlans));
+                    tell("VLAN table", name, &was, &is, &mut found);
+                }
+            }
             (None, None) => {}
         }
     }
@@ -52,6 +59,12 @@ fn touched(before: &Observed, done: &[Planned]) -> BTreeSet<String> {
     touched
 }
 
+fn tell(what: &str, name: &str, before: &str, now: &str, found: &mut Vec<String>) {
+    if before != now {
+        found.push(format!("the {what} of {name} is {now}, not {before}"));
+    }
+}
+
 fn of_link(name: &str, before: &Link, now: &Link, found: &mut Vec<String>) {
     let up = |link: &Link| if link.up { "up" } else { "down" };
     let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".into());
@@ -71,9 +84,7 @@ fn of_link(name: &str, before: &Link, now: &Link, found: &mut Vec<String>) {
         ("type", format!("{:?}", before.kind), format!("{:?}", now.kind)),
         ("IPv6", ipv6(before), ipv6(now)),
     ] {
-        if before != now {
-            found.push(format!("the {what} of {name} is {now}, not {before}"));
-        }
+        tell(what, name, &before, &now, found);
     }
     for (option, before) in &before.options {
         // A cost follows the speed that the hardware has found.
@@ -107,4 +118,28 @@ fn of_link(name: &str, before: &Link, now: &Link, found: &mut Vec<String>) {
 fn of_step(step: &Step) -> String {
     let text = step.to_string();
     text.strip_prefix("add ").unwrap_or(&text).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use octavia_bridge_netlink::VlanRange;
+
+    use super::*;
+    use crate::node::observed::Kind;
+
+    #[test]
+    fn vlans_of_a_port_are_compared() {
+        let mut before = Observed::default();
+        let options = [(LinkOption::VlanFiltering, 1)].into();
+        let bridge = Link { kind: Kind::Bridge { stp: false }, options, ..Link::default() };
+        before.links.insert("octbr".into(), bridge);
+        before.links.insert("enp6s0".into(), Link { master: Some("octbr".into()), ..Link::default() });
+        let mut now = before.clone();
+        let link = now.links.get_mut("enp6s0").unwrap();
+        link.vlans = vec![VlanRange { first: 1, last: 1, pvid: true, untagged: true }];
+        let done = [Step::SetMaster { link: "enp6s0".into(), master: None }.planned(&before)];
+        assert_eq!(between(&before, &before, &done), [""; 0]);
+        assert_eq!(between(&before, &now, &done), ["the VLAN table of enp6s0 is 1 pvid untagged, not none"]);
+        assert_eq!(between(&now, &before, &done), ["the VLAN table of enp6s0 is none, not 1 pvid untagged"]);
+    }
 }

@@ -18,7 +18,7 @@ pub(super) const OF_NEW_PORT: [(LinkOption, u64); 2] =
     [(LinkOption::PortPriority, 32), (LinkOption::PortHairpin, 0)];
 
 /// VLAN of a new port (`default_pvid`).
-const DEFAULT_VLAN: VlanRange = VlanRange { first: 1, last: 1, pvid: true, untagged: true };
+pub(super) const DEFAULT_VLAN: VlanRange = VlanRange { first: 1, last: 1, pvid: true, untagged: true };
 
 impl Observed {
     /// Brings the model forward by one step, before which all was taken away that the kernel takes along

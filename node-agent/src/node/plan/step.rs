@@ -121,6 +121,12 @@ pub(crate) struct NewLink {
     pub(crate) token: Option<u32>,
 }
 
+/// VLANs of a port, for people.
+pub(crate) fn vlans_in_words(vlans: &[VlanRange]) -> String {
+    let words: Vec<String> = vlans.iter().map(ToString::to_string).collect();
+    if words.is_empty() { "none".to_owned() } else { words.join(", ") }
+}
+
 impl Step {
     /// An address to be added, as it was or is to be.
     pub(crate) fn add(link: &str, address: Address) -> Self {
@@ -146,7 +152,8 @@ impl Step {
             for (option, value) in port.options_of(true) {
                 then.push(Self::SetOption { link: link.clone(), option, value });
             }
-            if !port.vlans.is_empty() {
+            // VLAN 1 would be among the kernel's.
+            if before.filters_port(link) || !port.vlans.is_empty() {
                 then.push(Self::SetPortVlans { link: link.clone(), vlans: port.vlans.clone() });
             }
         }
@@ -276,9 +283,7 @@ impl fmt::Display for Step {
                 write!(f, "set {key} of {link} to {value}")
             }
             Self::SetPortVlans { link, vlans } => {
-                let words: Vec<String> = vlans.iter().map(ToString::to_string).collect();
-                let words = if words.is_empty() { "none".to_owned() } else { words.join(", ") };
-                write!(f, "set the VLANs of port {link} to {words}")
+                write!(f, "set the VLANs of port {link} to {}", vlans_in_words(vlans))
             }
             Self::SetIpv6 { link, setting, on } => {
                 write!(f, "set {} of {link} to {}", setting.key(), setting.value(*on))

@@ -1,5 +1,7 @@
 //! A link that becomes a port of a bridge has no addresses any more.
 
+use octavia_bridge_netlink::LinkOption;
+
 use super::*;
 use crate::node::observed::{Hop, Route};
 
@@ -207,4 +209,21 @@ fn a_port_that_is_to_have_ip_and_no_address_is_told_and_has_none() {
         assert!(plan.warnings.contains(&text), "{:?}", plan.warnings);
     }
     assert!(words(&plan).contains(&"set disable_ipv6 of eth1 to 1".to_owned()), "{:?}", words(&plan));
+}
+
+#[test]
+fn a_port_that_is_put_back_has_its_vlans_again_also_none() {
+    for (filters, vlans, again) in [
+        (1, vec![], true),
+        (1, vec![model::DEFAULT_VLAN], true),
+        (0, vec![model::DEFAULT_VLAN], true),
+        (0, vec![], false),
+    ] {
+        let filtering = Link { options: [(LinkOption::VlanFiltering, filters)].into(), ..bridge(None) };
+        let port = Link { vlans: vlans.clone(), ..veth("octbr") };
+        let observed = node(&[("octbr", filtering), ("veth0", port)]);
+        let planned = Step::SetMaster { link: "veth0".into(), master: None }.planned(&observed);
+        let step = Step::SetPortVlans { link: "veth0".into(), vlans };
+        assert_eq!(planned.then.contains(&step), again, "{step}");
+    }
 }
