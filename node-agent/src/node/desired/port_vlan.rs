@@ -45,6 +45,9 @@ pub(super) fn read(mut vlan: Fields<'_>) -> Option<Vec<VlanRange>> {
         (false, _) if has_tags => {
             vlan.invalid("trunk-tags", "a port of mode access has none; write mode: trunk");
         }
+        (false, _) if native => {
+            vlan.invalid("enable-native", "only a trunk has it; write mode: trunk, or leave it out");
+        }
         (false, None) => vlan.invalid("tag", "missing; write the VLAN of the port's frames"),
         (true, None) if native => vlan.invalid("tag", "missing; write the VLAN of frames without a tag"),
         (true, Some(_)) if !native => {

@@ -218,6 +218,10 @@ fn what_contradicts_itself_is_refused() {
             "interfaces[0].name: x stands on itself",
         ),
         (
+            "[{name: x, bridge: {port: [{name: p, vlan: {tag: 24, enable-native: true}}]}}]",
+            "interfaces[0].bridge.port[0].vlan.enable-native: only a trunk has it",
+        ),
+        (
             "[{name: x, vlan: {base-iface: b, id: 2}}, {name: y, vlan: {base-iface: b, id: 2}}]",
             "interfaces[1].vlan.id: x is the VLAN with this id on b",
         ),
