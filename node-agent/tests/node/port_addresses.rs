@@ -191,7 +191,9 @@ fn a_policy_that_forgets_the_default_route_is_refused_before_any_step() {
         node.ip("route add default via 10.0.0.1 proto bird metric 100");
         let refused = node.run("apply -f -", &told);
         assert_eq!(refused.status, 1, "{}{}", refused.stdout, refused.stderr);
-        let text = format!("{text}: that one is a routing daemon's (protocol 12)");
+        let text = format!(
+            "{text}; state: absent does not remove the present route, which belongs to a routing daemon (protocol 12)"
+        );
         assert!(refused.stderr.contains(&text), "{}", refused.stderr);
         node.ip("route del default");
         node.ip("route add default via 10.0.0.1 proto dhcp metric 100");

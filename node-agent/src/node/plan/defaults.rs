@@ -120,7 +120,7 @@ impl Planner<'_> {
         let or = match self.seen(default).filter(|route| !route.is_configured()) {
             Some(Route { protocol, .. }) => {
                 format!(
-                    ": that one is a routing daemon's (protocol {protocol}), and state: absent does not mean it"
+                    "; state: absent does not remove the present route, which belongs to a routing daemon (protocol {protocol})"
                 )
             }
             None => ", or that route with state: absent".to_owned(),
