@@ -247,9 +247,13 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A whole number as YAML may have it.
+/// A whole number as YAML may have it; kubectl's readers pass over `_` behind its beginning.
 fn whole(text: &str) -> Option<i64> {
-    let digits = text.strip_prefix(['+', '-']).unwrap_or(text).to_ascii_lowercase();
+    if text.starts_with('_') {
+        return None;
+    }
+    let text = text.replace('_', "");
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(&text).to_ascii_lowercase();
     for (prefix, radix) in [("0x", 16), ("0o", 8), ("0b", 2)] {
         if let Some(rest) = digits.strip_prefix(prefix) {
             let number = i64::from_str_radix(rest, radix).ok().filter(|number| *number >= 0)?;

@@ -146,7 +146,7 @@ interfaces: [{name: &a 0x10, vlan: {base-iface: 0o17, id: 0x20}}, {name: +7, bri
 ---
 interfaces:
 - name: 0XF
-  mtu: +1500
+  mtu: +1_500
 - {name: 12}";
     let desired = parse(yaml);
     let names: Vec<&str> = desired.interfaces.iter().map(|one| one.name.as_str()).collect();
@@ -239,6 +239,7 @@ fn what_contradicts_itself_is_refused() {
             "[{name: a, ipv6: {address: [{ip: '::', prefix-length: 64}]}}]",
             "interfaces[0].ipv6.address[0].ip: :: is not the address of one host",
         ),
+        ("[{name: a, mtu: _1500}]", "interfaces[0].mtu: must be a whole number"),
         ("[{name: a, mtuu: 1}]", "interfaces[0].mtuu: not supported; perhaps mtu is meant"),
         ("[{name: b, brigde: {}}]", "interfaces[0].brigde: not supported; perhaps bridge is meant"),
         (
