@@ -35,6 +35,7 @@ use crate::node::observed::MAIN_TABLE;
 pub(crate) use alternative::with_alternatives;
 pub(crate) use bond::{effective, follows_its_port};
 pub(crate) use document::{ORIGIN_IN_CLUSTER, Text, read, read_any};
+pub(crate) use field::name;
 pub(crate) use problem::Problems;
 pub(crate) use selector::{Choice, Label};
 pub(crate) use yaml::documents;

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use octavia_bridge_netlink::validate_link_name;
 use serde_json::Value;
 
-use crate::node::desired::Text;
+use crate::node::desired::{self, Text};
 
 /// Most bridges and most ports of one that are told.
 const MOST: usize = 256;
@@ -25,8 +25,10 @@ pub(super) fn bridges(text: &Text) -> BTreeMap<String, Vec<String>> {
             continue;
         }
         let mut ports = Vec::new();
-        for port in list(&entry["bridge"]["port"]).iter().take(MOST) {
-            ports.extend(name(port));
+        // nmstate accepts both spellings.
+        for key in ["port", "ports"] {
+            let listed = list(&entry["bridge"][key]).iter().filter_map(name);
+            ports.extend(listed.take(MOST - ports.len()));
         }
         bridges.extend(name(entry).map(|name| (name, ports)));
     }
@@ -38,7 +40,7 @@ fn list(value: &Value) -> &[Value] {
 }
 
 fn name(entry: &Value) -> Option<String> {
-    entry["name"].as_str().filter(|name| validate_link_name(name).is_ok()).map(ToOwned::to_owned)
+    desired::name(entry["name"].clone()).ok().filter(|name| validate_link_name(name).is_ok())
 }
 
 #[cfg(test)]
@@ -59,6 +61,9 @@ mod tests {
         let gone = json!({"name": "old", "type": "linux-bridge", "state": "absent"});
         let captured = json!({"name": "{{ capture.nic }} bridge", "type": "linux-bridge"});
         assert_eq!(found(json!([octbr, bond, gone, captured, 1, null])), wanted);
+        let numbers =
+            json!([{"name": 12, "type": "linux-bridge", "bridge": {"ports": [{"name": 7}, {"name": 1.5}]}}]);
+        assert_eq!(found(numbers), BTreeMap::from([("12".to_owned(), vec!["7".to_owned()])]));
         assert!(found(json!({"name": "octbr"})).is_empty());
         assert!(bridges(&Text { origin: String::new(), yaml: "{".into() }).is_empty());
     }

@@ -90,33 +90,18 @@ impl<'a> Fields<'a> {
     }
 
     pub(crate) fn text(&mut self, key: &str) -> Option<String> {
-        match self.take(key)? {
-            Value::String(text) => Some(text),
-            // A name or a description that looks like a number.
-            Value::Number(number) => Some(number.to_string()),
-            other => {
-                self.invalid(key, format!("must be a text, not {}", sort(&other)));
-                None
-            }
-        }
+        let value = self.take(key)?;
+        self.good(key, text(value))
     }
 
-    /// A link's name, unchecked. Of one that YAML takes for a fraction, such as `1.10` or `1e3`, nobody can tell how it was
-    /// written.
+    /// A link's name, unchecked.
     pub(crate) fn name(&mut self, key: &str) -> Option<String> {
-        if let Some(Value::Number(number)) = self.map.get(key)
-            && number.is_f64()
-        {
-            self.invalid(
-                key,
-                format!(
-                    "a text is needed, and without quotes this is the number {number}: write it in quotes"
-                ),
-            );
-            self.map.shift_remove(key);
-            return None;
-        }
-        self.text(key)
+        let value = self.take(key)?;
+        self.good(key, name(value))
+    }
+
+    fn good(&self, key: &str, read: Result<String, String>) -> Option<String> {
+        read.map_err(|why| self.invalid(key, why)).ok()
     }
 
     /// Parses a text, wording the problem as `what`.
@@ -244,6 +229,28 @@ impl<'a> Fields<'a> {
             };
             self.findings.unsupported(below(&self.path, key), text);
         }
+    }
+}
+
+fn text(value: Value) -> Result<String, String> {
+    match value {
+        Value::String(text) => Ok(text),
+        // A name or a description that looks like a number.
+        Value::Number(number) => Ok(number.to_string()),
+        other => Err(format!("must be a text, not {}", sort(&other))),
+    }
+}
+
+/// A link's name, unchecked.
+///
+/// # Errors
+/// Why it is none. Of one that YAML takes for a fraction, such as `1.10` or `1e3`, nobody can tell how it was written.
+pub(crate) fn name(value: Value) -> Result<String, String> {
+    match value {
+        Value::Number(number) if number.is_f64() => Err(format!(
+            "a text is needed, and without quotes this is the number {number}: write it in quotes"
+        )),
+        other => text(other),
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::Kind;
 use super::alternative::wrong_name;
-use super::field::Fields;
+use super::field::{Fields, name};
 use super::options::{OF_BRIDGE, OF_PORT, OF_STP, OF_VLAN, read_registration};
 use super::port_vlan;
 use super::problem::Findings;
@@ -156,10 +156,9 @@ pub(super) fn port_names(section: &mut Fields<'_>) -> Option<Vec<String>> {
     let findings = section.findings();
     let mut names = Vec::new();
     for (path, item) in items {
-        match item.as_str().map(|name| (name, wrong_name(name))) {
-            Some((name, None)) => names.push(name.to_owned()),
-            Some((_, Some(why))) => findings.invalid(path, why),
-            None => findings.invalid(path, "must be the name of an interface"),
+        match name(item).and_then(checked) {
+            Ok(name) => names.push(name),
+            Err(why) => findings.invalid(path, why),
         }
     }
     Some(names)
@@ -186,9 +185,9 @@ pub(super) fn read_ethernet(mut ethernet: Fields<'_>) {
 
 fn link_name(fields: &mut Fields<'_>, key: &str) -> Option<String> {
     let name = fields.name(key)?;
-    if let Some(why) = wrong_name(&name) {
-        fields.invalid(key, why);
-        return None;
-    }
-    Some(name)
+    checked(name).map_err(|why| fields.invalid(key, why)).ok()
+}
+
+fn checked(name: String) -> Result<String, String> {
+    wrong_name(&name).map_or(Ok(name), Err)
 }

@@ -147,13 +147,15 @@ interfaces: [{name: &a 0x10, vlan: {base-iface: 0o17, id: 0x20}}, {name: +7, bri
 interfaces:
 - name: 0XF
   mtu: +1_500
-- {name: 12}";
+- {name: 12}
+- {name: vrf0, type: vrf, vrf: {route-table-id: 9, port: [13, 0x1F]}}";
     let desired = parse(yaml);
     let names: Vec<&str> = desired.interfaces.iter().map(|one| one.name.as_str()).collect();
-    assert_eq!(names, ["0x10", "+7", "0XF", "12"]);
+    assert_eq!(names, ["0x10", "+7", "0XF", "12", "vrf0"]);
     assert_eq!(desired.interfaces[0].kind, Some(Kind::Vlan { base: Some("0o17".into()), id: Some(32) }));
     assert_eq!(desired.interfaces[1].ports(), ["0x10", "0B1"]);
     assert_eq!(desired.interfaces[2].mtu, Some(1500));
+    assert_eq!(desired.interfaces[4].ports(), ["13", "0x1F"]);
 }
 
 #[test]
@@ -248,6 +250,11 @@ fn what_contradicts_itself_is_refused() {
         ),
         ("[{name: a, ipv4: {address: [{}]}}]", "interfaces[0].ipv4.address[0].ip: missing"),
         ("[{name: 1.10}]", "interfaces[0].name: a text is needed, and without quotes this is the number 1.1"),
+        (
+            "[{name: x, vrf: {port: [1.10], route-table-id: 9}}]",
+            "interfaces[0].vrf.port[0]: a text is needed, and without quotes this is the number 1.1",
+        ),
+        ("[{name: x, vrf: {port: [{}], route-table-id: 9}}]", "interfaces[0].vrf.port[0]: must be a text"),
         ("[{name: \"a\\eb\"}]", "interfaces[0].name: use link name \"a\\u{1b}b\""),
         ("[{name: a, type: vlan, vlan: {base-iface: b}}]", "interfaces[0].vlan.id: missing; write a VLAN id"),
         (
