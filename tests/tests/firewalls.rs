@@ -207,4 +207,9 @@ fn firewalls_of_iptables_and_ebtables_are_seen_without_their_programs() {
     scene.is("fail", "(rule -j REJECT");
     scene.sh("iptables-legacy -I FORWARD -i octbr -o octbr -j ACCEPT");
     scene.is("ok", PASSES);
+    // Networks of IPv4 need none of IPv6.
+    scene.sh("echo 1 > /proc/sys/net/bridge/bridge-nf-call-ip6tables; ip6tables-legacy -P FORWARD DROP");
+    scene.is("warn", "legacy ip6tables (bridge-nf-call-ip6tables)");
+    scene.sh("ip6tables-legacy -I FORWARD -i octbr -o octbr -j ACCEPT");
+    scene.is("ok", PASSES);
 }

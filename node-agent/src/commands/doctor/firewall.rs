@@ -6,8 +6,8 @@
 mod legacy;
 mod walk;
 
+use std::cell::LazyCell;
 use std::collections::BTreeSet;
-use std::fs;
 
 use octavia_bridge_ipam::causes::chain;
 use octavia_bridge_netlink::{BridgeOptions, FilterFamily, FilterTable, Link, LinkKind, forward_filters};
@@ -24,15 +24,17 @@ pub(super) async fn look(bridges: &BTreeSet<String>, links: &[Link]) -> Vec<Find
             return vec![Finding::warn(FILTERS, chain(&error), "see `nft list ruleset` on the host")];
         }
     };
-    let names = fs::read_to_string("/proc/net/ip_tables_names").unwrap_or_default();
-    let has_legacy = names.lines().any(|name| name == "filter");
+    let by_legacy = [false, true].map(|ipv6| (ipv6, LazyCell::new(move || legacy::rules(ipv6))));
     let mut findings = Vec::new();
     for bridge in links.iter().filter(|link| bridges.contains(&link.name)) {
         let LinkKind::Bridge(options) = &bridge.kind else { continue };
         let called = Called::now(options);
         let mut found = judge(&tables, bridge, links, called);
-        if called.ipv4 && has_legacy {
-            found.extend(legacy::look(&bridge.name, legacy::rules()));
+        for (ipv6, rules) in &by_legacy {
+            let applies = if *ipv6 { called.ipv6 } else { called.ipv4 };
+            if applies && let Some(rules) = &**rules {
+                found.extend(legacy::look(&bridge.name, *ipv6, rules));
+            }
         }
         if found.is_empty() {
             let text = format!("no firewall drops all frames between ports of {}", bridge.name);

@@ -1,5 +1,6 @@
-//! Legacy iptables, whose tables only its own program can read.
+//! Legacy iptables and ip6tables, whose tables only their own programs can read.
 
+use std::fs;
 use std::process::{Command, Output, Stdio};
 
 use super::FILTERS;
@@ -16,26 +17,37 @@ enum Rule<'a> {
     Nothing,
 }
 
-/// What its chain FORWARD does with frames between ports of the bridge, if it may drop them.
-pub(super) fn look(bridge: &str, rules: Result<String, String>) -> Option<Finding> {
-    let remedy = format!("iptables-legacy -I FORWARD -i {bridge} -o {bridge} -j ACCEPT");
-    let pass = format!("packets between ports of {bridge} pass legacy iptables (bridge-nf-call-iptables)");
+/// What the chain FORWARD does with packets between ports of the bridge, if it may drop them.
+pub(super) fn look(bridge: &str, ipv6: bool, rules: &Result<String, String>) -> Option<Finding> {
+    let program = program(ipv6);
+    let remedy = format!("{program}-legacy -I FORWARD -i {bridge} -o {bridge} -j ACCEPT");
+    let pass = format!("packets between ports of {bridge} pass legacy {program} (bridge-nf-call-{program})");
     match rules {
         Ok(rules) => {
-            let (by, excepted) = dropped(bridge, &rules)?;
+            let (by, excepted) = dropped(bridge, rules)?;
             if excepted {
                 let text = format!("{pass}, where FORWARD drops those that no rule before accepts ({by})");
                 return Some(Finding::warn(FILTERS, text, remedy));
             }
-            Some(Finding::fail(FILTERS, format!("{pass}, where FORWARD drops them ({by})"), remedy))
+            let text = format!("{pass}, where FORWARD drops them ({by})");
+            // Networks of IPv4 alone work without IPv6.
+            Some(if ipv6 {
+                Finding::warn(FILTERS, text, remedy)
+            } else {
+                Finding::fail(FILTERS, text, remedy)
+            })
         }
         Err(why) => {
             let text = format!("{pass}, whose rules cannot be read: {why}");
             let remedy =
-                format!("see `iptables-legacy -S FORWARD` on the host; where that says DROP: {remedy}");
+                format!("see `{program}-legacy -S FORWARD` on the host; where that says DROP: {remedy}");
             Some(Finding::warn(FILTERS, text, remedy))
         }
     }
+}
+
+fn program(ipv6: bool) -> &'static str {
+    if ipv6 { "ip6tables" } else { "iptables" }
 }
 
 /// What drops packets, and whether rules before it may accept some.
@@ -100,16 +112,15 @@ fn rule<'a>(bridge: &str, rule: &'a str) -> Rule<'a> {
     Rule::Nothing
 }
 
-/// The chain FORWARD, as the host's own program writes it.
-pub(super) fn rules() -> Result<String, String> {
-    let mut why = String::new();
-    for program in ["iptables-legacy", "iptables"] {
-        match read(program) {
-            Ok(rules) => return Ok(rules),
-            Err(because) => why = because,
-        }
+/// The chain FORWARD, as the host's own program writes it; `None` without a legacy table that has one.
+pub(super) fn rules(ipv6: bool) -> Option<Result<String, String>> {
+    let program = program(ipv6);
+    let names = if ipv6 { "ip6_tables_names" } else { "ip_tables_names" };
+    let names = fs::read_to_string(format!("/proc/net/{names}")).unwrap_or_default();
+    if !names.lines().any(|name| name == "filter") {
+        return None;
     }
-    Err(why)
+    Some(read(&format!("{program}-legacy")).or_else(|_| read(program)))
 }
 
 fn read(program: &str) -> Result<String, String> {
@@ -160,10 +171,10 @@ mod tests {
             ),
             ("-P FORWARD ACCEPT\n-A FORWARD -i octbr -j ACCEPT\n-A FORWARD -j DROP", None),
         ] {
-            let found = look("octbr", Ok(text.to_owned()));
+            let found = look("octbr", false, &Ok(text.to_owned()));
             assert_eq!(found.map(|finding| finding.level), level, "{text}");
         }
-        let finding = look("octbr", Err("not installed".into())).unwrap();
+        let finding = look("octbr", false, &Err("not installed".into())).unwrap();
         assert_eq!(finding.level, Level::Warn);
     }
 }
