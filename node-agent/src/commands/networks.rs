@@ -6,10 +6,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use http::Method;
+use ipnet::IpNet;
 use octavia_bridge_cluster::api::request;
 use octavia_bridge_cluster::{Api, Content, Limit};
 use octavia_bridge_ipam::allocate::Usage;
 use octavia_bridge_ipam::conf::{Datastore, served_by};
+use octavia_bridge_ipam::name::subnet_of;
 use octavia_bridge_ipam::range::Range;
 use octavia_bridge_ipam::wire::Inquiry;
 use serde::Serialize;
@@ -51,6 +53,17 @@ impl NetworkRange {
     /// Its only range.
     pub(crate) fn range(&self) -> &Range {
         &self.inquiry.ranges[0]
+    }
+
+    /// The subnet that pool `name` must have to count in the range; `None` if no pool of this name does.
+    pub(crate) fn subnet_of(&self, name: &str) -> Option<IpNet> {
+        let own = self.range().subnet();
+        if name == self.pool {
+            return Some(own);
+        }
+        let other = subnet_of(self.inquiry.network_name.as_deref(), name)?;
+        let overlaps = own.contains(&other) || other.contains(&own);
+        (self.inquiry.overlapping && overlaps).then_some(other)
     }
 
     pub(crate) fn used(&self, usage: &Usage) -> RangeUse {

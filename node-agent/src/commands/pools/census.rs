@@ -105,7 +105,8 @@ impl Census {
     pub(super) fn report(self, source: String, pools: &[PoolStatus]) -> Report {
         let remedy = "Agents free them after their grace period; octavia-bridge-agent pools repair does it for nodes \
                       that are gone, and with --node-name for that node";
-        let mut report = Report { source, remedy, pools: Vec::new(), alone: Vec::new() };
+        let mut report =
+            Report { source, remedy, pools: Vec::new(), without_pool: Vec::new(), alone: Vec::new() };
         report.pools.extend(pools.iter().map(|status| Pool {
             name: status.name.clone(),
             fill: match &status.content {

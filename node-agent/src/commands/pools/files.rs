@@ -43,6 +43,7 @@ pub(super) fn report(data_dir: &Path) -> anyhow::Result<Report> {
         source: directory.display().to_string(),
         remedy: "The next ADD or DEL frees them.",
         pools: Vec::new(),
+        without_pool: Vec::new(),
         alone: Vec::new(),
     };
     for name in names {

@@ -18,6 +18,8 @@ pub(super) struct Report {
     /// What becomes of what is left.
     pub(super) remedy: &'static str,
     pub(super) pools: Vec<Pool>,
+    /// Ranges of networks whose pool does not exist yet.
+    pub(super) without_pool: Vec<RangeUse>,
     /// Reservations without an entry.
     pub(super) alone: Vec<Holder>,
 }
@@ -62,11 +64,12 @@ impl Report {
     /// Adds how full the networks' ranges are.
     pub(super) fn add_ranges(&mut self, store: &Store, ranges: &[NetworkRange]) {
         for network in ranges {
-            let usage = store.known_usage(&network.inquiry, network.range());
-            let pool = self.pools.iter_mut().find(|pool| pool.name == network.pool);
             // A damaged pool is shown as such.
-            if let (Some(pool), Ok(Some(usage))) = (pool, usage) {
-                pool.ranges.push(network.used(&usage));
+            let Ok(Some(usage)) = store.known_usage(&network.inquiry, network.range()) else { continue };
+            let used = network.used(&usage);
+            match self.pools.iter_mut().find(|pool| pool.name == network.pool) {
+                Some(pool) => pool.ranges.push(used),
+                None => self.without_pool.push(used),
             }
         }
     }
@@ -79,6 +82,7 @@ impl Report {
         json!({
             "source": self.source,
             "pools": self.pools.iter().map(Pool::json).collect::<Vec<_>>(),
+            "ranges-without-pool": self.without_pool,
             "reservations-without-entry": self.alone,
         })
     }
@@ -93,6 +97,7 @@ impl Report {
             source: self.source.clone(),
             remedy: self.remedy,
             pools: self.pools.iter().map(Pool::visible).collect(),
+            without_pool: self.without_pool.clone(),
             alone: self.alone.iter().map(Holder::visible).collect(),
         }
     }
@@ -120,6 +125,12 @@ impl Report {
                 let _ = writeln!(text, "  {}", visible(&range.to_string()));
             }
             pool.holders.iter().for_each(|holder| holder.write(&mut text, widths));
+        }
+        if !self.without_pool.is_empty() {
+            let _ = writeln!(text, "networks whose pool does not exist yet:");
+        }
+        for range in &self.without_pool {
+            let _ = writeln!(text, "  {}", visible(&range.to_string()));
         }
         if !self.alone.is_empty() {
             let _ = writeln!(
@@ -238,6 +249,7 @@ mod tests {
                     holders: Vec::new(),
                 },
             ],
+            without_pool: Vec::new(),
             alone: vec![holder("10.0.0.30", "a/c", State::Unknown)],
         };
         let text = report.text();
@@ -270,6 +282,7 @@ mod tests {
                 ranges: Vec::new(),
                 holders: vec![holder("10.0.0.1", "a/b\n  10.0.0.2  c/d\u{1b}[1A", State::Gone)],
             }],
+            without_pool: Vec::new(),
             alone: Vec::new(),
         };
         let text = report.text();

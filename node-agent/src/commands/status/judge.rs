@@ -111,24 +111,30 @@ impl Objects {
     /// How full the networks' ranges are. One whose pool does not exist yet is empty; a damaged pool says nothing.
     fn fill(&self) -> Vec<RangeUse> {
         let mut fill = Vec::new();
-        let mut pools = Vec::new();
-        for pool in &self.pools {
-            pools.extend(Pool::parse(text(pool, "/metadata/name"), pool.to_string().as_bytes()).ok());
-        }
         for network in &self.ranges {
-            let is_damaged = |name: &str| {
-                self.pools.iter().any(|pool| text(pool, "/metadata/name") == name)
-                    && !pools.iter().any(|pool| pool.name() == name)
-            };
-            if is_damaged(&network.pool) {
-                continue;
+            if let Some(pools) = self.pools_of(network) {
+                let usage = usage(network.range(), &network.pool, pools.iter(), &network.inquiry.reserved);
+                fill.push(network.used(&usage));
             }
-            let own = |pool: &&Pool| pool.name() == network.pool;
-            let usage =
-                usage(network.range(), &network.pool, pools.iter().filter(own), &network.inquiry.reserved);
-            fill.push(network.used(&usage));
         }
         fill
+    }
+
+    /// The pools whose entries count in the range; `None` if one of them is damaged.
+    fn pools_of(&self, network: &NetworkRange) -> Option<Vec<Pool>> {
+        let mut pools = Vec::new();
+        for object in &self.pools {
+            let name = text(object, "/metadata/name");
+            let is_own = name == network.pool;
+            let Some(subnet) = network.subnet_of(name) else { continue };
+            match Pool::parse(name, object.to_string().as_bytes()) {
+                Ok(pool) if pool.subnet() == subnet => pools.push(pool),
+                // Another domain's pool may have a name that reads as one of this domain. Its range tells.
+                Ok(_) if !is_own => {}
+                _ => return None,
+            }
+        }
+        Some(pools)
     }
 
     /// Whether one of the `DaemonSet` objects controls the pod. Its labels prove nothing.

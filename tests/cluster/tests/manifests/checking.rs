@@ -1,4 +1,5 @@
-//! `octavia-bridge-agent check` reads definitions, policies, nodes and predictable addresses from the server.
+//! `octavia-bridge-agent check` reads definitions, policies, nodes and predictable addresses from the server; `pools` and `status`
+//! count the definitions' ranges.
 
 use std::process::Command;
 
@@ -13,12 +14,16 @@ const DEFINITION: &str =
 
 /// The exit status, and both outputs.
 fn check(access: &Access, words: &[&str]) -> (Option<i32>, String) {
+    run(access, "check", words)
+}
+
+fn run(access: &Access, command: &str, words: &[&str]) -> (Option<i32>, String) {
     let folder = TempDir::new().expect("create a folder");
     let kubeconfig = folder.path().join("kubeconfig");
     access.write_kubeconfig(&kubeconfig);
-    let mut command = Command::new(agent_program());
-    command.arg("check").args(words).arg("--kubeconfig").arg(kubeconfig);
-    let output = command.output().expect("run the agent's program");
+    let mut program = Command::new(agent_program());
+    program.arg(command).args(words).arg("--kubeconfig").arg(kubeconfig);
+    let output = program.output().expect("run the agent's program");
     let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
     (output.status.code(), said.concat())
 }
@@ -77,4 +82,19 @@ fn check_finds_mistakes_in_the_cluster_s_definition() {
     admin.delete("/api/v1/namespaces/openstack/configmaps/octavia-hmport-map");
     apply(admin, &example, &[]);
     assert_eq!(check(admin, &[]).0, Some(0));
+}
+
+#[test]
+fn ranges_are_counted_before_their_pool_exists() {
+    let (_alone, admin) = prepared();
+    apply(admin, &daemonset().join("examples/octavia"), &[]);
+    let line = "0 of 41 addresses 172.23.0.30-172.23.0.70 of network openstack/octavia in use\n";
+    let (status, said) = run(admin, "pools", &[]);
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains(&format!("networks whose pool does not exist yet:\n  {line}")), "{said}");
+    let (_, said) = run(admin, "pools", &["--json"]);
+    let report: Value = serde_json::from_str(&said).expect("JSON");
+    assert_eq!(report["ranges-without-pool"][0]["capacity"], "41");
+    let (_, said) = run(admin, "status", &[]);
+    assert!(said.contains(&format!("range: {line}")), "{said}");
 }

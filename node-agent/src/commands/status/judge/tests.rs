@@ -171,10 +171,19 @@ fn a_node_that_is_to_have_no_agent_is_not_wrong() {
 fn a_full_range_is_told_whatever_room_its_subnet_has() {
     let mut objects = cluster();
     let entry = |id: &str| json!({"id": id, "podref": "openstack/pod", "ifname": "net1"});
-    objects.pools = vec![json!({
-        "apiVersion": "whereabouts.cni.cncf.io/v1alpha1", "kind": "IPPool", "metadata": {"name": "172.23.0.0-24"},
-        "spec": {"range": "172.23.0.0/24", "allocations": {"30": entry("a"), "32": entry("b"), "99": entry("c")}},
-    })];
+    let pool = |name: &str, range: &str, allocations: Value| {
+        json!({
+            "apiVersion": "whereabouts.cni.cncf.io/v1alpha1", "kind": "IPPool", "metadata": {"name": name},
+            "spec": {"range": range, "allocations": allocations},
+        })
+    };
+    objects.pools = vec![
+        pool("172.23.0.0-24", "172.23.0.0/24", json!({"32": entry("b"), "99": entry("c")})),
+        // As after the range's prefix length was changed.
+        pool("172.23.0.0-25", "172.23.0.0/25", json!({"30": entry("a")})),
+        // Nothing to do with the ranges, damaged or not.
+        pool("10.1.0.0-24", "10.1.0.0/24", json!({"1": "damaged"})),
+    ];
     let definition = |name: &str, ipam: Value| {
         json!({
             "metadata": {"name": name, "namespace": "openstack"},
@@ -187,16 +196,21 @@ fn a_full_range_is_told_whatever_room_its_subnet_has() {
         "routes": [{"dst": "172.24.0.0/16", "gw": "172.23.0.31"}],
     });
     let list = json!({"items": [
-        definition("octavia", octavia), definition("new", json!({"type": "octavia-ipam", "range": "10.0.0.0/29"})),
+        definition("octavia", octavia), definition("new", json!({"type": "octavia-ipam", "range": "fd00:2::/125"})),
         definition("other", json!({"type": "host-local"})),
     ]});
     objects.ranges = crate::commands::networks::among(&list);
-    let overview = objects.judge(NOW.parse().unwrap());
-    assert_eq!(
-        overview.cluster[overview.cluster.len() - 2..],
-        [
-            "range: 2 of 2 addresses 172.23.0.30-172.23.0.32 of network openstack/octavia in use, full",
-            "range: 0 of 6 addresses 10.0.0.1-10.0.0.6 of network openstack/new in use",
-        ]
-    );
+    let ranges = |objects: &Objects| {
+        let mut told = objects.judge(NOW.parse().unwrap()).cluster;
+        told.retain(|line| line.starts_with("range: "));
+        told
+    };
+    let full = "range: 2 of 2 addresses 172.23.0.30-172.23.0.32 of network openstack/octavia in use, full";
+    let new = "range: 0 of 6 addresses fd00:2::1-fd00:2::6 of network openstack/new in use";
+    assert_eq!(ranges(&objects), [full, new]);
+    // Of network fd00, not of fd00:2::/64.
+    objects.pools.push(pool("fd00-2---64", "2::/64", json!({"1": entry("a")})));
+    assert_eq!(ranges(&objects), [full, new]);
+    objects.pools[1]["spec"]["range"] = json!("172.23.0.0/26");
+    assert_eq!(ranges(&objects), [new], "a damaged pool says nothing");
 }
