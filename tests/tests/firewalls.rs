@@ -125,6 +125,7 @@ fn a_policy_of_drop_or_a_rule_that_drops_all_is_a_failure() {
         ("inet", "accept", "ct state new drop", "rule 1 of fw"),
         ("inet", "drop", "ct state != new accept", "policy drop"),
         ("ip", "drop", "iifname \"octbr\" oifname \"octbr\" ct state new accept", "of answers, policy drop"),
+        ("ip", "drop", "tcp dport 9443 ct state new accept", "of answers, policy drop"),
         ("bridge", "accept", "oifname != \"enp6s0\" drop", "rule 1 of fw"),
     ] {
         scene.load(&forward(family, policy, rules));
@@ -133,6 +134,9 @@ fn a_policy_of_drop_or_a_rule_that_drops_all_is_a_failure() {
             _ => scene.is("fail", why),
         }
     }
+    let some = "table ip t {\nchain some {\ntype filter hook forward priority -1; policy drop;\nip saddr 172.23.0.0/24 accept\n}\n}";
+    scene.load(&format!("{some}\n{}", forward("ip", "drop", "")));
+    scene.is("fail", "chain fw of the nftables table ip t drops IPv4 packets");
 }
 
 #[test]

@@ -53,15 +53,18 @@ struct Walk<'a> {
     left: usize,
 }
 
-/// The base chain of the forward hook that drops what goes this way, if one does.
+/// The base chain of the forward hook that drops what goes this way, if one does. One that drops everything comes before one
+/// that drops some.
 pub(super) fn dropped(table: &FilterTable, way: &Way<'_>) -> Option<Dropped> {
-    dropped_in(table, way, STATE_NEW).or_else(|| {
-        let dropped = dropped_in(table, way, STATE_ESTABLISHED)?;
-        Some(Dropped { by: format!("of answers, {}", dropped.by), ..dropped })
-    })
+    let mut found = dropped_in(table, way, STATE_NEW);
+    for dropped in dropped_in(table, way, STATE_ESTABLISHED) {
+        found.push(Dropped { by: format!("of answers, {}", dropped.by), ..dropped });
+    }
+    found.into_iter().min_by_key(|dropped| dropped.excepted)
 }
 
-fn dropped_in(table: &FilterTable, way: &Way<'_>, state: u32) -> Option<Dropped> {
+fn dropped_in(table: &FilterTable, way: &Way<'_>, state: u32) -> Vec<Dropped> {
+    let mut found = Vec::new();
     for chain in &table.chains {
         let Some(drops) = chain.forward else { continue };
         let mut walk = Walk { table, way, state, excepted: false, left: RULES };
@@ -71,9 +74,9 @@ fn dropped_in(table: &FilterTable, way: &Way<'_>, state: u32) -> Option<Dropped>
             Fate::Onward if drops => "policy drop".to_owned(),
             Fate::Onward => continue,
         };
-        return Some(Dropped { chain: chain.name.clone(), by, excepted: walk.excepted });
+        found.push(Dropped { chain: chain.name.clone(), by, excepted: walk.excepted });
     }
-    None
+    found
 }
 
 impl Walk<'_> {
