@@ -201,8 +201,16 @@ fn firewalls_of_iptables_and_ebtables_are_seen_without_their_programs() {
     scene.is("ok", PASSES);
     scene.sh("iptables-nft -F; iptables-nft -P FORWARD ACCEPT; iptables-nft -A FORWARD -j REJECT");
     scene.is("fail", "rule 1 of FORWARD");
-    scene.sh("iptables-nft -F; ebtables-nft -P FORWARD DROP");
+    // As Suricata has it: another program decides, and all packets go on if none does.
+    scene.sh(
+        "iptables-nft -F; iptables-nft -P FORWARD DROP; iptables-nft -A FORWARD -j NFQUEUE --queue-bypass",
+    );
+    scene.is("warn", "but for some that its rules accept");
+    scene.sh("iptables-nft -F; iptables-nft -P FORWARD ACCEPT; ebtables-nft -P FORWARD DROP");
     scene.is("fail", "table bridge filter drops frames");
+    scene.sh("ebtables-nft -A FORWARD -j mark --mark-set 1");
+    scene.is("warn", "table bridge filter drops frames");
+    scene.sh("ebtables-nft -F");
     scene.sh("ebtables-nft -P FORWARD ACCEPT; iptables-legacy -P FORWARD DROP");
     scene.is("fail", "legacy iptables");
     scene.sh("iptables-legacy -A FORWARD -m conntrack --ctstate NEW,ESTABLISHED -j ACCEPT");

@@ -169,16 +169,22 @@ fn read(
             }
         }
         "reject" => parts.push(RulePart::Verdict(Verdict::Drop)),
-        "target" if attribute(data, 1)?.is_some_and(|name| name.starts_with(b"REJECT")) => {
-            parts.push(RulePart::Verdict(Verdict::Drop));
-        }
+        "target" => match attribute(data, 1)?.map(parse_string).transpose()?.as_deref() {
+            Some("REJECT") => parts.push(RulePart::Verdict(Verdict::Drop)),
+            // ebtables' `mark` has a verdict, which accepts unless it is told otherwise.
+            Some("NFQUEUE" | "QUEUE" | "SYNPROXY" | "mark") => {
+                parts.push(RulePart::Verdict(Verdict::Unknown));
+            }
+            // All packets pass other targets of this hook.
+            _ => {}
+        },
         "queue" | "fwd" | "synproxy" | "tproxy" => parts.push(RulePart::Verdict(Verdict::Unknown)),
         "match" => match attribute(data, 1)?.map(parse_string).transpose()?.as_deref() {
             Some("comment") => {}
             _ => parts.push(RulePart::Test(RuleTest::Other)),
         },
         // Of these every packet passes.
-        "counter" | "log" | "notrack" | "objref" | "dynset" | "last" | "target" | "dup" | "flow_offload" => {}
+        "counter" | "log" | "notrack" | "objref" | "dynset" | "last" | "dup" | "flow_offload" => {}
         // What these load is tested next. Into which register differs, so that none is known any more.
         "payload" | "exthdr" | "fib" | "rt" | "socket" | "numgen" | "hash" | "osf" | "xfrm" | "tunnel" => {
             registers.clear();
