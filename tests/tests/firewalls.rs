@@ -212,16 +212,16 @@ fn firewalls_of_iptables_and_ebtables_are_seen_without_their_programs() {
     scene.is("warn", "table bridge filter drops frames");
     scene.sh("ebtables-nft -F");
     scene.sh("ebtables-nft -P FORWARD ACCEPT; iptables-legacy -P FORWARD DROP");
-    scene.is("fail", "legacy iptables");
+    scene.is("fail", "chain FORWARD of legacy iptables drops IPv4 packets (bridge-nf-call-iptables) between ports of octbr (");
     scene.sh("iptables-legacy -A FORWARD -m conntrack --ctstate NEW,ESTABLISHED -j ACCEPT");
-    scene.is("warn", "where FORWARD drops those that no rule before accepts (policy DROP)");
+    scene.is("warn", "between ports of octbr (policy DROP), but for some that its rules accept");
     scene.sh("iptables-legacy -F; iptables-legacy -P FORWARD ACCEPT; iptables-legacy -A FORWARD -j REJECT");
     scene.is("fail", "(rule -j REJECT");
     scene.sh("iptables-legacy -I FORWARD -i octbr -o octbr -j ACCEPT");
     scene.is("ok", PASSES);
     // Networks of IPv4 need none of IPv6.
     scene.sh("echo 1 > /proc/sys/net/bridge/bridge-nf-call-ip6tables; ip6tables-legacy -P FORWARD DROP");
-    scene.is("warn", "legacy ip6tables (bridge-nf-call-ip6tables)");
+    scene.is("warn", "chain FORWARD of legacy ip6tables drops IPv6 packets (bridge-nf-call-ip6tables)");
     scene.sh("ip6tables-legacy -I FORWARD -i octbr -o octbr -j ACCEPT");
     scene.is("ok", PASSES);
 }

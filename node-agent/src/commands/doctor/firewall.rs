@@ -33,7 +33,7 @@ pub(super) async fn look(bridges: &BTreeSet<String>, links: &[Link]) -> Vec<Find
         for (ipv6, rules) in &by_legacy {
             let applies = if *ipv6 { called.ipv6 } else { called.ipv4 };
             if applies && let Some(rules) = &**rules {
-                found.extend(legacy::look(&bridge.name, *ipv6, rules));
+                found.extend(legacy::look(&Way { bridge, ports: None, ipv6: *ipv6 }, rules));
             }
         }
         if found.is_empty() {
@@ -81,7 +81,7 @@ fn judge(tables: &[FilterTable], bridge: &Link, links: &[Link], called: Called) 
         let last = also_ipv6.then_some(Way { bridge, ports: None, ipv6: true });
         for way in ways.iter().chain(&last) {
             if let Some(dropped) = dropped(table, way) {
-                findings.push(finding(table, way, &dropped));
+                findings.push(in_table(table, way, &dropped));
                 break;
             }
         }
@@ -89,26 +89,33 @@ fn judge(tables: &[FilterTable], bridge: &Link, links: &[Link], called: Called) 
     findings
 }
 
-fn finding(table: &FilterTable, way: &Way<'_>, dropped: &Dropped) -> Finding {
+fn in_table(table: &FilterTable, way: &Way<'_>, dropped: &Dropped) -> Finding {
     let (family, name, bridge) = (table.family.word(), &table.name, &way.bridge.name);
-    let Dropped { chain, by, excepted } = dropped;
-    let what = match (way.ports, way.ipv6) {
-        (Some(_), _) => "frames",
-        (None, false) => "IPv4 packets (bridge-nf-call-iptables)",
-        (None, true) => "IPv6 packets (bridge-nf-call-ip6tables)",
-    };
-    let but = if *excepted { ", but for some that its rules accept" } else { "" };
-    let text = format!(
-        "chain {chain} of the nftables table {family} {name} drops {what} between ports of {bridge} ({by}){but}"
-    );
     let matched = match table.family {
         FilterFamily::Bridge => format!("meta ibrname {bridge}"),
         _ => format!("iifname {bridge} oifname {bridge}"),
     };
-    let remedy = format!("nft insert rule {family} {name} {chain} {matched} accept");
+    let remedy = format!("nft insert rule {family} {name} {} {matched} accept", dropped.chain);
+    finding(&format!("the nftables table {family} {name}"), way, dropped, remedy)
+}
+
+fn finding(table: &str, way: &Way<'_>, dropped: &Dropped, remedy: String) -> Finding {
+    let Dropped { chain, by, excepted } = dropped;
+    let (what, bridge) = (what(way), &way.bridge.name);
+    let but = if *excepted { ", but for some that its rules accept" } else { "" };
+    let text = format!("chain {chain} of {table} drops {what} between ports of {bridge} ({by}){but}");
     // Networks of IPv4 alone work without IPv6.
     match way.ipv6 || *excepted {
         true => Finding::warn(FILTERS, text, remedy),
         false => Finding::fail(FILTERS, text, remedy),
+    }
+}
+
+/// What is dropped, with the setting that passes it to the table.
+fn what(way: &Way<'_>) -> &'static str {
+    match (way.ports, way.ipv6) {
+        (Some(_), _) => "frames",
+        (None, false) => "IPv4 packets (bridge-nf-call-iptables)",
+        (None, true) => "IPv6 packets (bridge-nf-call-ip6tables)",
     }
 }

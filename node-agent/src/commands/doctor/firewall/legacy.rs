@@ -3,7 +3,8 @@
 use std::fs;
 use std::process::{Command, Output, Stdio};
 
-use super::FILTERS;
+use super::walk::{Dropped, Way};
+use super::{FILTERS, finding, what};
 use crate::commands::doctor::Finding;
 
 /// Its target, by how many of the packets between ports of the bridge it takes.
@@ -17,28 +18,21 @@ enum Rule<'a> {
     Nothing,
 }
 
-/// What the chain FORWARD does with packets between ports of the bridge, if it may drop them.
-pub(super) fn look(bridge: &str, ipv6: bool, rules: &Result<String, String>) -> Option<Finding> {
-    let program = program(ipv6);
+/// What the chain FORWARD does with packets on this way, if it may drop them.
+pub(super) fn look(way: &Way<'_>, rules: &Result<String, String>) -> Option<Finding> {
+    let (program, bridge) = (program(way.ipv6), &way.bridge.name);
     let remedy = format!("{program}-legacy -I FORWARD -i {bridge} -o {bridge} -j ACCEPT");
-    let pass = format!("packets between ports of {bridge} pass legacy {program} (bridge-nf-call-{program})");
     match rules {
         Ok(rules) => {
             let (by, excepted) = dropped(bridge, rules)?;
-            if excepted {
-                let text = format!("{pass}, where FORWARD drops those that no rule before accepts ({by})");
-                return Some(Finding::warn(FILTERS, text, remedy));
-            }
-            let text = format!("{pass}, where FORWARD drops them ({by})");
-            // Networks of IPv4 alone work without IPv6.
-            Some(if ipv6 {
-                Finding::warn(FILTERS, text, remedy)
-            } else {
-                Finding::fail(FILTERS, text, remedy)
-            })
+            let dropped = Dropped { chain: "FORWARD".to_owned(), by, excepted };
+            Some(finding(&format!("legacy {program}"), way, &dropped, remedy))
         }
         Err(why) => {
-            let text = format!("{pass}, whose rules cannot be read: {why}");
+            let what = what(way);
+            let text = format!(
+                "legacy {program} sees {what} between ports of {bridge}, and its rules cannot be read: {why}"
+            );
             let remedy =
                 format!("see `{program}-legacy -S FORWARD` on the host; where that says DROP: {remedy}");
             Some(Finding::warn(FILTERS, text, remedy))
@@ -146,12 +140,16 @@ fn run(program: &str, words: &[&str]) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use octavia_bridge_netlink::Link;
+
     use super::*;
     use crate::commands::doctor::Level;
 
     #[test]
     fn the_first_rule_for_all_packets_of_the_bridge_decides_or_the_policy() {
         let (fail, warn) = (Some(Level::Fail), Some(Level::Warn));
+        let bridge = Link { name: "octbr".into(), ..Link::default() };
+        let way = Way { bridge: &bridge, ports: None, ipv6: false };
         for (text, level) in [
             ("-P FORWARD ACCEPT", None),
             ("-P FORWARD DROP", fail),
@@ -171,10 +169,10 @@ mod tests {
             ),
             ("-P FORWARD ACCEPT\n-A FORWARD -i octbr -j ACCEPT\n-A FORWARD -j DROP", None),
         ] {
-            let found = look("octbr", false, &Ok(text.to_owned()));
+            let found = look(&way, &Ok(text.to_owned()));
             assert_eq!(found.map(|finding| finding.level), level, "{text}");
         }
-        let finding = look("octbr", false, &Err("not installed".into())).unwrap();
+        let finding = look(&way, &Err("not installed".into())).unwrap();
         assert_eq!(finding.level, Level::Warn);
     }
 }
