@@ -6,6 +6,7 @@ mod cli;
 mod doctor;
 mod health;
 mod install;
+mod list;
 mod networks;
 mod output;
 mod plan;

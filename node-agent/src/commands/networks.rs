@@ -3,12 +3,9 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::time::Duration;
 
-use http::Method;
 use ipnet::IpNet;
-use octavia_bridge_cluster::api::request;
-use octavia_bridge_cluster::{Api, Content, Limit};
+use octavia_bridge_cluster::Api;
 use octavia_bridge_ipam::allocate::Usage;
 use octavia_bridge_ipam::conf::{Datastore, served_by};
 use octavia_bridge_ipam::name::subnet_of;
@@ -17,8 +14,7 @@ use octavia_bridge_ipam::wire::Inquiry;
 use serde::Serialize;
 use serde_json::Value;
 
-const DEFINITIONS: &str = "/apis/k8s.cni.cncf.io/v1/network-attachment-definitions";
-const LIMIT: Limit = Limit::of(Duration::from_secs(10));
+use super::list::{DEFINITIONS, list};
 
 /// A range of a network.
 #[derive(Debug)]
@@ -82,11 +78,10 @@ impl fmt::Display for RangeUse {
 
 /// Those of all definitions; none where they cannot be read, as by an agent's service account, or do not exist.
 pub(crate) async fn ranges(api: &Api) -> Vec<NetworkRange> {
-    let request = request(Method::GET, DEFINITIONS);
-    match api.send("list", "network-attachment-definitions", request, LIMIT, Value::read).await {
-        Ok(list) => among(&list),
+    match list(api, DEFINITIONS, "", false).await {
+        Ok(definitions) => among(&definitions),
         // As for an agent's service account.
-        Err(error) if error.is_absent() || error.code() == Some(403) => Vec::new(),
+        Err(error) if error.code() == Some(403) => Vec::new(),
         Err(error) => {
             tracing::warn!("ranges of networks are not known: {}", error.in_words());
             Vec::new()
@@ -94,10 +89,10 @@ pub(crate) async fn ranges(api: &Api) -> Vec<NetworkRange> {
     }
 }
 
-/// Those of a list of definitions. Pools of a block with another datastore than the API are files on each host.
-pub(crate) fn among(list: &Value) -> Vec<NetworkRange> {
+/// Those of definitions. Pools of a block with another datastore than the API are files on each host.
+pub(crate) fn among(definitions: &[Value]) -> Vec<NetworkRange> {
     let mut found = Vec::new();
-    for item in list["items"].as_array().into_iter().flatten() {
+    for item in definitions {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let metadata = &item["metadata"];
         let network = format!("{}/{}", text(&metadata["namespace"]), text(&metadata["name"]));
@@ -131,7 +126,7 @@ mod tests {
         let networks = |more: &str| {
             let config = format!(r#"{{"ipam": {{"type": "octavia-ipam", "range": "10.0.0.0/24"{more}}}}}"#);
             let item = json!({"metadata": {"namespace": "a", "name": "b"}, "spec": {"config": config}});
-            among(&json!({"items": [item]})).len()
+            among(&[item]).len()
         };
         assert_eq!(networks(""), 1);
         assert_eq!(networks(r#", "datastore": "kubernetes""#), 1);

@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use http::Method;
-use http::header::ACCEPT;
 use k8s_openapi::jiff::Timestamp;
-use octavia_bridge_cluster::api::{METADATA_LIST, request};
+use octavia_bridge_cluster::api::request;
 use octavia_bridge_cluster::{Api, ApiError, Content, Limit};
 use serde_json::Value;
 
@@ -15,12 +14,11 @@ use super::Overview;
 use super::judge::Objects;
 use crate::cluster::broker::client;
 use crate::commands::cli::Status;
+use crate::commands::list::list;
 use crate::commands::networks;
 use crate::health::{Metrics, Requests};
 
 const LIMIT: Limit = Limit::of(Duration::from_secs(20));
-/// Objects asked for at a time: a node's state is a few kilobytes.
-const PAGE: usize = 500;
 /// The agents' `DaemonSet`.
 const AGENTS: &str = "fieldSelector=metadata.name%3Doctavia-bridge-agent";
 /// The label of its pods. Any pod may have it, so more is asked of them.
@@ -80,28 +78,4 @@ async fn namespace(api: &Api) -> Result<Option<String>, ApiError> {
         }
     }
     Ok(None)
-}
-
-/// All objects of a collection; none if the server has no such kind.
-async fn list(api: &Api, path: &str, selection: &str, metadata: bool) -> Result<Vec<Value>, ApiError> {
-    let what = path.rsplit('/').next().unwrap_or(path);
-    let mut all = Vec::new();
-    let mut next = String::new();
-    loop {
-        let mut request = request(Method::GET, &format!("{path}?limit={PAGE}&{selection}{next}"));
-        if metadata {
-            request.headers_mut().insert(ACCEPT, METADATA_LIST);
-        }
-        let mut page: Value = match api.send("list", what, request, LIMIT, Value::read).await {
-            Err(error) if error.is_absent() => return Ok(all),
-            page => page?,
-        };
-        if let Value::Array(items) = page["items"].take() {
-            all.extend(items);
-        }
-        match page["metadata"]["continue"].as_str() {
-            Some(token) if !token.is_empty() => next = format!("&continue={token}"),
-            _ => return Ok(all),
-        }
-    }
 }

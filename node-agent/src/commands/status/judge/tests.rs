@@ -195,11 +195,12 @@ fn a_full_range_is_told_whatever_room_its_subnet_has() {
         "type": "whereabouts", "range": "172.23.0.0/24", "range_start": "172.23.0.30", "range_end": "172.23.0.32",
         "routes": [{"dst": "172.24.0.0/16", "gw": "172.23.0.31"}],
     });
-    let list = json!({"items": [
-        definition("octavia", octavia), definition("new", json!({"type": "octavia-ipam", "range": "fd00:2::/125"})),
+    let definitions = [
+        definition("octavia", octavia),
+        definition("new", json!({"type": "octavia-ipam", "range": "fd00:2::/125"})),
         definition("other", json!({"type": "host-local"})),
-    ]});
-    objects.ranges = crate::commands::networks::among(&list);
+    ];
+    objects.ranges = crate::commands::networks::among(&definitions);
     let ranges = |objects: &Objects| {
         let mut told = objects.judge(NOW.parse().unwrap()).cluster;
         told.retain(|line| line.starts_with("range: "));
