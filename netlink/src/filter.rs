@@ -5,15 +5,16 @@
 
 mod rule;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use rtnetlink::packet_core::{DecodeError, NLA_HEADER_SIZE, NlasIterator, parse_string};
 use rtnetlink::sys::protocols::NETLINK_NETFILTER;
 use tokio::runtime::Handle;
-use tokio::time::timeout;
 
 use crate::channel::{Channel, Decode, Request};
-use crate::netlink::{DUMP_ROUNDS, connection, until_consistent, worded};
+use crate::netlink::{connection, settled, worded};
 use crate::{Error, Namespace, Result};
 
 pub use rule::{FilterRule, RulePart, RuleTest, STATE_ESTABLISHED, STATE_NEW, Verdict};
@@ -32,7 +33,7 @@ const NF_DROP: u32 = 0;
 /// `NFT_TABLE_F_DORMANT`: its chains see no packets.
 const DORMANT: u32 = 1;
 /// What the kernel answers if it has no nftables, by its age and its modules.
-const ABSENT: [i32; 3] = [22, 93, 95];
+const ABSENT: [Errno; 3] = [Errno::EINVAL, Errno::EPROTONOSUPPORT, Errno::EOPNOTSUPP];
 
 /// To which packets a table applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,22 +76,42 @@ pub struct FilterChain {
 /// # Errors
 /// Those of a request; to read the tables takes root's rights.
 pub async fn forward_filters() -> Result<Vec<FilterTable>> {
+    let mut channel = match Channel::for_requests_of(NETLINK_NETFILTER, &Handle::current()) {
+        Ok(channel) => channel,
+        Err(cause) if cause.raw_os_error().is_some_and(is_absent) => return Ok(Vec::new()),
+        Err(cause) => return Err(connection(&Namespace::current()?, cause)),
+    };
+    match read(&mut channel).await {
+        Err(Error::Refused { errno, .. }) if is_absent(errno) => Ok(Vec::new()),
+        tables => tables,
+    }
+}
+
+fn is_absent(errno: i32) -> bool {
+    ABSENT.contains(&Errno::from_raw(errno))
+}
+
+async fn read(channel: &mut Channel) -> Result<Vec<FilterTable>> {
     let mut tables: Vec<FilterTable> = Vec::new();
-    for (family, table, chain) in dump(GET_CHAIN, &about(0, None), chain).await? {
+    for (family, table, chain) in dump(channel, GET_CHAIN, &about(0, None), chain).await? {
         match tables.iter_mut().find(|known| known.family == family && known.name == table) {
             Some(known) => known.chains.push(chain),
             None => tables.push(FilterTable { family, name: table, chains: vec![chain] }),
         }
     }
-    for (family, name) in dump(GET_TABLE, &about(0, None), dormant).await? {
+    for (family, name) in dump(channel, GET_TABLE, &about(0, None), dormant).await? {
         tables.retain(|table| table.family != family || table.name != name);
     }
     tables.retain(|table| table.chains.iter().any(|chain| chain.forward.is_some()));
     for table in &mut tables {
+        let mut chains = HashMap::new();
+        for chain in &mut table.chains {
+            chains.insert(chain.name.as_str(), &mut chain.rules);
+        }
         let request = about(table.family.number(), Some(&table.name));
-        for (name, rule) in dump(GET_RULE, &request, rule::decode).await? {
-            if let Some(chain) = table.chains.iter_mut().find(|chain| chain.name == name) {
-                chain.rules.push(rule);
+        for (name, rule) in dump(channel, GET_RULE, &request, rule::decode).await? {
+            if let Some(rules) = chains.get_mut(name.as_str()) {
+                rules.push(rule);
             }
         }
     }
@@ -124,26 +145,11 @@ impl FilterFamily {
     }
 }
 
-async fn dump<T>(kind: u16, payload: &[u8], decode: Decode<T>) -> Result<Vec<T>> {
+async fn dump<T>(channel: &mut Channel, kind: u16, payload: &[u8], decode: Decode<T>) -> Result<Vec<T>> {
     let attempt = || "read the rules of nftables".to_owned();
-    let opened = Channel::for_requests_of(NETLINK_NETFILTER, &Handle::current());
-    let mut channel = match opened {
-        Ok(channel) => channel,
-        Err(cause) if cause.raw_os_error().is_some_and(|errno| ABSENT.contains(&errno)) => {
-            return Ok(Vec::new());
-        }
-        Err(cause) => return Err(connection(&Namespace::current()?, cause)),
-    };
     let request = Request::dump_of(kind, payload);
     let read = async || channel.exchange(&request, decode).await.map_err(|fault| worded(fault, attempt()));
-    let answer = until_consistent(read);
-    match timeout(DEADLINE, answer).await {
-        Ok(Ok(Some(items))) => Ok(items),
-        Ok(Ok(None)) => Err(Error::Interrupted { attempt: attempt(), rounds: DUMP_ROUNDS }),
-        Ok(Err(Error::Refused { errno, .. })) if ABSENT.contains(&errno) => Ok(Vec::new()),
-        Ok(Err(error)) => Err(error),
-        Err(_) => Err(Error::Timeout { attempt: attempt(), after: DEADLINE, link: None }),
-    }
+    settled(DEADLINE, attempt, read).await
 }
 
 type Decoded<T> = std::result::Result<T, DecodeError>;

@@ -18,7 +18,7 @@ use crate::{Error, Inside, Link, Namespace, Result};
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a dump is repeated if the kernel reports it as inconsistent. On a busy node links come and go
 /// in bursts; with the pauses below, the repetitions last about a third of a second.
-pub(crate) const DUMP_ROUNDS: u32 = 25;
+const DUMP_ROUNDS: u32 = 25;
 
 /// Flags of a request that creates an object, and fails with EEXIST if it exists.
 pub(crate) const CREATE_NEW: u16 = NLM_F_CREATE | NLM_F_EXCL;
@@ -111,13 +111,8 @@ impl Netlink {
         decode: Decode<T>,
         attempt: impl Fn() -> String,
     ) -> Result<Vec<T>> {
-        let answer = until_consistent(async || self.exchange(&request, decode, &attempt).await);
-        match timeout(self.per_request, answer).await {
-            Ok(Ok(Some(items))) => Ok(items),
-            Ok(Ok(None)) => Err(Error::Interrupted { attempt: attempt(), rounds: DUMP_ROUNDS }),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(Error::Timeout { attempt: attempt(), after: self.per_request, link: None }),
-        }
+        let read = async || self.exchange(&request, decode, &attempt).await;
+        settled(self.per_request, &attempt, read).await
     }
 
     /// Sends a request that changes something and waits for its acknowledgement.
@@ -165,11 +160,23 @@ impl fmt::Debug for Netlink {
     }
 }
 
+/// Reads within the limit, and repeats a dump that is inconsistent.
+pub(crate) async fn settled<T>(
+    limit: Duration,
+    attempt: impl Fn() -> String,
+    read: impl AsyncFnMut() -> Result<Answer<T>>,
+) -> Result<Vec<T>> {
+    match timeout(limit, until_consistent(read)).await {
+        Ok(Ok(Some(items))) => Ok(items),
+        Ok(Ok(None)) => Err(Error::Interrupted { attempt: attempt(), rounds: DUMP_ROUNDS }),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(Error::Timeout { attempt: attempt(), after: limit, link: None }),
+    }
+}
+
 /// Repeats a dump until the kernel reports that its table did not change meanwhile; `None` if every
 /// repetition failed. An inconsistent answer can lack a link that exists.
-pub(crate) async fn until_consistent<T>(
-    mut read: impl AsyncFnMut() -> Result<Answer<T>>,
-) -> Result<Option<Vec<T>>> {
+async fn until_consistent<T>(mut read: impl AsyncFnMut() -> Result<Answer<T>>) -> Result<Option<Vec<T>>> {
     for round in 0..DUMP_ROUNDS {
         let answer = read().await?;
         if !answer.interrupted {
