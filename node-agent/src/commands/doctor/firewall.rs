@@ -16,7 +16,7 @@ use super::Finding;
 use super::host::{FILTERS, is_on};
 use walk::{Dropped, Way, dropped};
 
-/// One finding for each of the bridges, if nothing is wrong.
+/// For each bridge, the tables that drop frames between its ports, or one finding that none does.
 pub(super) async fn look(bridges: &BTreeSet<String>, links: &[Link]) -> Vec<Finding> {
     let tables = match forward_filters().await {
         Ok(tables) => tables,
@@ -70,21 +70,18 @@ fn judge(tables: &[FilterTable], bridge: &Link, links: &[Link], called: Called) 
     }
     let mut findings = Vec::new();
     for table in tables {
-        let ways = match table.family {
-            FilterFamily::Bridge => vec![Way { bridge, ports: Some(&ports), ipv6: false }],
-            FilterFamily::Ip | FilterFamily::Inet if called.ipv4 => {
-                vec![Way { bridge, ports: None, ipv6: false }]
+        let mut ways = Vec::new();
+        if table.family == FilterFamily::Bridge {
+            ways.push(Way { bridge, ports: Some(&ports), ipv6: false });
+        } else {
+            if called.ipv4 && table.family != FilterFamily::Ip6 {
+                ways.push(Way { bridge, ports: None, ipv6: false });
             }
-            FilterFamily::Ip | FilterFamily::Ip6 | FilterFamily::Inet => Vec::new(),
-        };
-        let also_ipv6 = called.ipv6 && matches!(table.family, FilterFamily::Ip6 | FilterFamily::Inet);
-        let last = also_ipv6.then_some(Way { bridge, ports: None, ipv6: true });
-        for way in ways.iter().chain(&last) {
-            if let Some(dropped) = dropped(table, way) {
-                findings.push(in_table(table, way, &dropped));
-                break;
+            if called.ipv6 && table.family != FilterFamily::Ip {
+                ways.push(Way { bridge, ports: None, ipv6: true });
             }
         }
+        findings.extend(ways.iter().find_map(|way| Some(in_table(table, way, &dropped(table, way)?))));
     }
     findings
 }
