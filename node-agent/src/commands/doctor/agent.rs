@@ -10,7 +10,7 @@ use crate::node::state::State;
 
 const CHECK: &str = "agent";
 /// Parts of the agent of whose notes `doctor` has findings of its own.
-const EXAMINED: [&str; 2] = ["policy", "ports"];
+const EXAMINED: [&str; 3] = ["policy", "ports", "state"];
 
 /// Asks the agent; if none answers, looks for traces of one.
 pub(super) async fn look(cli: &Cli, options: &Doctor) -> Vec<Finding> {
@@ -50,11 +50,12 @@ fn told(text: &str) -> Vec<Finding> {
 /// An agent that does not answer where one has worked. A host whose policy only `apply` puts into force needs none.
 fn away(cli: &Cli, options: &Doctor, why: &str) -> Option<Finding> {
     let remedy = "start it, and see its log for why it ended";
-    // The agent removes its socket when it stops, and the first claim that reaches it makes the directory.
+    // The agent removes its socket when it stops.
     if options.place.health_socket.symlink_metadata().is_ok() {
         let text = format!("the agent was killed, or its socket belongs to another program: {why}");
         return Some(Finding::fail(CHECK, text, remedy));
     }
+    // The plugin makes this directory before its first claim.
     if cli.state_dir.join("cluster-tombstones").is_dir() {
         let text = format!("no agent answers, so pods get no addresses from the cluster: {why}");
         return Some(Finding::fail(CHECK, text, remedy));
@@ -76,7 +77,7 @@ mod tests {
     #[test]
     fn what_the_agent_misses_is_a_finding() {
         let text = "agent 0.1.0\nok    api      answers\nwarn  policy   octbr: no enp6s0\n\
-                    note  ports    seen by doctor\nnote  pools    full\nwait  plugin   not installed\n";
+                    note  ports    seen by doctor\nnote  state    seen, too\nnote  pools    full\nwait  plugin   not installed\n";
         let mut said = Vec::new();
         for finding in told(text) {
             said.push((finding.level, finding.text));

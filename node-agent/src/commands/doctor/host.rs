@@ -131,7 +131,7 @@ pub(super) fn rivals(cli: &Cli, options: &Doctor, desired: &Desired, links: &[Li
                 "whether NetworkManager manages these links cannot be seen: read {}: {cause}",
                 path.display()
             );
-            findings.push(Finding::warn(RIVALS, text, "run doctor as root, on the host"));
+            findings.push(Finding::warn(RIVALS, text, "run doctor on the host"));
         }
         None if findings.is_empty() => {
             findings.push(Finding::ok(
