@@ -19,8 +19,6 @@ pub(super) struct Growth {
     pub(super) exclude: Vec<IpNet>,
     /// If more addresses may be Neutron's: between which `range_end` was.
     pub(super) doubt: Option<Part>,
-    /// The former `range_end` was given, so that a doubt contradicts it.
-    pub(super) contradicts: bool,
 }
 
 pub(super) fn growth(pods: &Range, surroundings: &Surroundings) -> Growth {
@@ -66,7 +64,6 @@ pub(super) fn growth(pods: &Range, surroundings: &Surroundings) -> Growth {
         exclude: nets(&missing, &subnet),
         doubt: doubt
             .map(|ends| Part { first: from_bits(ends.first, &subnet), last: from_bits(ends.last, &subnet) }),
-        contradicts: surroundings.former_range_end.is_some(),
     }
 }
 

@@ -41,7 +41,7 @@ impl Findings {
         self.0.push(Finding { level: Level::Warning, field });
     }
 
-    pub(super) fn has(&self, field: &str) -> bool {
+    fn has(&self, field: &str) -> bool {
         self.0.iter().any(|finding| finding.field.field == field)
     }
 
@@ -70,7 +70,7 @@ pub(super) fn find(root: &mut Object<'_>, known: Known<'_>) -> Vec<Finding> {
             found.error(error);
         }
         capacity(known.capacity, known.surroundings, &mut found);
-        growth(known.growth, &mut found);
+        growth(known.growth, known.surroundings, &mut found);
     }
     let mut findings = found.0;
     findings.sort_by_key(|finding| finding.level == Level::Warning);
@@ -208,7 +208,7 @@ fn capacity(capacity: Option<Capacity>, surroundings: &Surroundings, found: &mut
     }
 }
 
-fn growth(growth: &Growth, found: &mut Findings) {
+fn growth(growth: &Growth, surroundings: &Surroundings, found: &mut Findings) {
     if !growth.exclude.is_empty() {
         let nets = growth.exclude.iter().map(|net| format!("\"{net}\"")).collect::<Vec<_>>().join(", ");
         let remedy = format!(
@@ -218,9 +218,9 @@ fn growth(growth: &Growth, found: &mut Findings) {
         found.error(FieldError::missing("ipam.exclude", remedy));
     }
     if let Some(ends) = growth.doubt {
-        let hint = match growth.contradicts {
-            true => "; the one that --former-range-end names was another",
-            false => ": name it by --former-range-end",
+        let hint = match surroundings.former_range_end {
+            Some(_) => "; the one that --former-range-end names was another",
+            None => ": name it by --former-range-end",
         };
         let remedy = format!(
             "may lack addresses that Neutron has used since before the range grew; range_end was between {} and {} then, as far as \

@@ -32,10 +32,7 @@ pub(super) fn check(root: &mut Object<'_>, known: &Known<'_>, found: &mut Findin
     if !is_bridge {
         return;
     }
-    let bridge = text(root, "bridge", found);
-    if found.has("bridge") {
-        return;
-    }
+    let Some(bridge) = text(root, "bridge", found) else { return };
     if bridge.is_empty() {
         let remedy = "is missing, so pods get the bridge cni0 of their node only; write the policy's bridge, like octbr";
         found.error(FieldError::missing("bridge", remedy));
@@ -54,21 +51,21 @@ pub(super) fn check(root: &mut Object<'_>, known: &Known<'_>, found: &mut Findin
     }
 }
 
-/// The text at `key`, empty if absent. Another value is a mistake.
-fn text<'a>(object: &mut Object<'a>, key: &str, found: &mut Findings) -> &'a str {
-    object
-        .string(key)
-        .unwrap_or_else(|error| {
+/// The text at `key`, empty if absent; `None` for another value, which is a mistake.
+fn text<'a>(object: &mut Object<'a>, key: &str, found: &mut Findings) -> Option<&'a str> {
+    match object.string(key) {
+        Ok(text) => Some(text.unwrap_or_default()),
+        Err(error) => {
             found.error(error);
             None
-        })
-        .unwrap_or_default()
+        }
+    }
 }
 
 /// `type`; returns whether it is a bridge plugin's, perhaps misspelt.
 fn kind(root: &mut Object<'_>, found: &mut Findings) -> bool {
-    let kind = text(root, "type", found);
-    if BRIDGES.contains(&kind) || found.has("type") {
+    let Some(kind) = text(root, "type", found) else { return true };
+    if BRIDGES.contains(&kind) {
         return true;
     }
     if kind.is_empty() {
