@@ -82,7 +82,7 @@ mod tests {
         assert_eq!((processors(ME), processors(other)), (before, before));
         drop(ended);
         thread.join().unwrap();
-        // One that has ended is no matter.
+        // A thread that has ended changes nothing.
         drop(OneProcessor::begin(Some(other)));
         assert_eq!(processors(ME), before);
     }

@@ -37,6 +37,7 @@ pub(super) fn growth(pods: &Range, surroundings: &Surroundings) -> Growth {
             if predictable.is_empty() {
                 in_use.push(span(pool));
             }
+            // Addresses of the given end's pool, and of the present one, do not contradict it.
             unexplained.retain(|address| !(pool.first..=pool.last).contains(address));
         }
     }

@@ -248,7 +248,7 @@ fn compared(loaded: Option<Loaded>, operator: Option<u32>, value: &[u8]) -> Rule
     }
 }
 
-/// `None` for `continue`, which is no verdict. Numbers are `NF_*` and `NFT_*`.
+/// `None` for `continue`, which does not end the rule. Numbers are `NF_*` and `NFT_*`.
 fn decided(verdict: &[u8]) -> Decoded<Option<Verdict>> {
     let code = attribute(verdict, 1)?.map(number).transpose()?.unwrap_or_default();
     let chain = attribute(verdict, 2)?.map(parse_string).transpose()?.unwrap_or_default();

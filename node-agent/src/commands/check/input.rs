@@ -101,22 +101,23 @@ impl Objects {
         }
     }
 
-    /// Predictable addresses in use in a namespace. Objects of files need not say their namespace: a `ConfigMap` without one is
-    /// every definition's, and the only `ConfigMap` is a definition's without one. `None` if that has several to choose from.
+    /// Predictable addresses in use in a namespace. Objects of files need not say their namespace. A `ConfigMap` without a
+    /// namespace counts for every definition. A definition without a namespace gets the only `ConfigMap`; `None` if there are
+    /// several.
     pub(super) fn predictable_in_use(&self, namespace: &str) -> Option<Vec<IpAddr>> {
-        let is_everyones = |place: &str| place == namespace || place.is_empty() || namespace.is_empty();
-        let maps = self.in_use.iter().filter(|(place, _)| is_everyones(place));
         if namespace.is_empty() && self.in_use.len() > 1 {
             return None;
         }
         let mut in_use = Vec::new();
-        for (_, addresses) in maps {
-            in_use.extend(addresses);
+        for (place, addresses) in &self.in_use {
+            if place == namespace || place.is_empty() || namespace.is_empty() {
+                in_use.extend(addresses);
+            }
         }
         Some(in_use)
     }
 
-    /// Why there is no definition to look at in `place`.
+    /// Why `place` has no definition to check.
     pub(super) fn nothing(&self, place: &str) -> String {
         match self.definitions.len() {
             0 => format!("no NetworkAttachmentDefinition in {place}"),

@@ -7,7 +7,7 @@ use super::walk::{Dropped, Way};
 use super::{FILTERS, finding, what};
 use crate::commands::doctor::Finding;
 
-/// Its target, by how many of the packets between ports of the bridge it takes.
+/// A rule with its target, by how many of the packets between ports of the bridge it matches.
 #[derive(Debug, PartialEq, Eq)]
 enum Rule<'a> {
     /// A rule for all such packets.

@@ -9,8 +9,8 @@ use super::{CHECK, Finding};
 use crate::node::desired::Desired;
 use crate::node::ports::{self, Known};
 
-/// One finding for each. A bridge by which the node routes has an address, and of one that the policy keeps without an uplink
-/// the check of paths says so.
+/// One finding for each. A bridge with an address is left out: the node routes by it. So is a bridge that the policy keeps:
+/// `links::paths` reports its uplink.
 pub(super) async fn look(
     netlink: &Netlink,
     known: &Known,
