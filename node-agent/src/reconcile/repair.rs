@@ -240,7 +240,8 @@ impl Keeper<'_> {
     /// Carries a plan out. The journal of earlier steps ends with the first of these.
     async fn carry_out(&mut self, desired: &Desired, plan: Plan, goal: Option<&Goal>) -> Result<Done, Error> {
         let journal = self.state.journal();
-        let done = apply::carry_out(self.netlink, desired, plan, &self.targets, journal, goal).await;
+        let targets = self.targets.clone().restoring(self.in_force.has(desired));
+        let done = apply::carry_out(self.netlink, desired, plan, &targets, journal, goal).await;
         let is_begun = match &done {
             Ok(done) => done.is_begun(),
             Err(error) => error.was_begun(),

@@ -168,6 +168,31 @@ fn an_uplink_that_others_took_away_comes_back_before_the_gateway_is_asked() {
 }
 
 #[test]
+fn what_is_in_force_is_repaired_also_while_the_gateway_is_silent() {
+    on_a_node(|node| {
+        let router = Router::new(node, "10.0.0.1/24");
+        cut_off_by_others(node);
+        let policy = way_out("10.0.0.5");
+        let _daemon = start(node, &policy);
+        let is_repaired = || node.run("plan --check -f -", &policy).status == 0;
+        until(SOON, "it is in force", is_repaired);
+        // Each port listens for two times 15 s, and the gateway does not answer so long.
+        node.ip("link set br-out type bridge stp_state 1");
+        node.ip("link set br-out mtu 1400");
+        until(SOON, "STP is off again", is_repaired);
+        router.ip("addr flush dev wire");
+        node.ip("link set br-out mtu 1400");
+        until(SOON, "the MTU is repaired", is_repaired);
+        // Something new waits.
+        fs::write(node.path("policy.yaml"), way_out("10.0.0.6")).unwrap();
+        until(SOON, "it is told", || {
+            node.run("health ready", "").stdout.contains("a newer one has no effect: ")
+        });
+        assert!(is_repaired(), "{}", node.log());
+    });
+}
+
+#[test]
 fn an_uplink_whose_gateway_stays_silent_is_put_back_as_it_was() {
     on_a_node(|node| {
         let router = Router::new(node, "10.0.0.1/24");

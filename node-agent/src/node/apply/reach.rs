@@ -55,6 +55,8 @@ pub(crate) struct Targets {
     /// Default routes that an earlier change has cost the node. Their gateways answered before that, so they have to after a
     /// change of their links.
     pub(crate) lost: Vec<DefaultRoute>,
+    /// The change brings back what was in force: done also if nobody answers, since what others did is the reason, perhaps.
+    restores: bool,
 }
 
 /// What is watched over a change.
@@ -96,6 +98,11 @@ impl Targets {
     /// The same, and default routes that an earlier change has cost the node.
     pub(crate) fn and_lost(self, lost: Vec<DefaultRoute>) -> Self {
         Self { lost, ..self }
+    }
+
+    /// The same, for a change that brings back what was in force, or not.
+    pub(crate) fn restoring(self, restores: bool) -> Self {
+        Self { restores, ..self }
     }
 
     /// The same, and the API server.
@@ -176,7 +183,7 @@ impl Targets {
             }
         }
         match step {
-            Some(step) if watch.witnesses.is_empty() => {
+            Some(step) if watch.witnesses.is_empty() && !self.restores => {
                 let why = match silent.is_empty() {
                     true => "its default route has no gateway".to_owned(),
                     false => format!("{} does not answer even before the change", silent.join(", ")),
@@ -209,7 +216,7 @@ impl Targets {
                 true => watch.covers(&danger.defaults, done),
                 false => watch.by_name,
             };
-            if !is_watched {
+            if !is_watched && !self.restores {
                 return Some(danger.step);
             }
         }

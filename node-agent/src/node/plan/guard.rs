@@ -135,9 +135,16 @@ pub(crate) fn restoring(observed: &Observed, steps: &[Planned]) -> Vec<Planned> 
             _ => {}
         }
     }
-    let is_restoring = |step: &Step| match step {
-        Step::SetUp { link, up: true } => carriers.contains(link) || back.contains(link),
-        step => step.link().is_some_and(|link| back.contains(link)),
+    let is_restoring = |step: &Step| {
+        let is_way = step.link().is_some_and(|link| carriers.contains(link));
+        let opens = match step {
+            Step::SetUp { up, .. } => *up,
+            // A port of a bridge with STP listens first, and one that filters drops VLANs that its port lacks.
+            Step::SetStp { on, .. } => !on,
+            Step::SetOption { option: LinkOption::VlanFiltering, value, .. } => *value == 0,
+            _ => false,
+        };
+        is_way && opens || step.link().is_some_and(|link| back.contains(link))
     };
     steps.iter().filter(|planned| is_restoring(&planned.apply)).cloned().collect()
 }
