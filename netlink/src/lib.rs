@@ -66,7 +66,7 @@ pub use link::{Link, LinkKind, OperationalState};
 pub use link_option::{LinkOption, LinkOptions};
 pub use link_request::LinkId;
 pub use mac::{MacAddress, ParseMacError};
-pub use name::validate_link_name;
+pub use name::{MAX_NAME, validate_link_name};
 pub use namespace::{Identity, Namespace};
 pub use neighbour::NeighbourState;
 pub use netlink::Netlink;

@@ -7,7 +7,7 @@ use rtnetlink::packet_route::link::LinkAttribute;
 use crate::{Error, Result};
 
 /// Longest link name in bytes: `IFNAMSIZ` less the terminating NUL.
-const MAX_NAME: usize = 15;
+pub const MAX_NAME: usize = 15;
 /// Longest alias in bytes: `IFALIASZ` less the terminating NUL.
 const MAX_ALIAS: usize = 255;
 

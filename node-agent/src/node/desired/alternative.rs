@@ -2,14 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use octavia_bridge_netlink::validate_link_name;
+use octavia_bridge_netlink::{MAX_NAME, validate_link_name};
 
 use super::merge::{Merge, Source};
 use super::problem::Findings;
 use super::{Desired, Interface, Kind, bounds};
-
-/// Longest name of a link, in bytes.
-const LONGEST: usize = 15;
 
 impl Desired {
     /// This state with links' own names in place of alternative ones, which `names` has by the alternative; `None` if it
@@ -96,7 +93,7 @@ impl Desired {
 /// What is wrong with the name of a link. An alternative name may have 127 bytes, and is not looked for beyond those of a name.
 pub(super) fn wrong_name(name: &str) -> Option<String> {
     let error = validate_link_name(name).err()?;
-    Some(match name.len() > LONGEST {
+    Some(match name.len() > MAX_NAME {
         true => format!(
             "{error}; if this is an alternative name, write the link's own name, which `ip link` shows"
         ),

@@ -132,9 +132,7 @@ type Port = (String, LinkOptions, Option<Vec<VlanRange>>);
 
 fn bridge_port(path: String, value: Value, findings: &Findings) -> Option<Port> {
     let mut port = Fields::new(path, value, findings)?;
-    if port.take_if_absent("name") {
-        port.invalid("name", "missing");
-    }
+    port.needs("name");
     let name = link_name(&mut port, "name");
     let options = OF_PORT.read(&mut port);
     let vlans = port.object("vlan").and_then(port_vlan::read);

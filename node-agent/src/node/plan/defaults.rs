@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::guard::{is_default, is_it};
 use super::{Planner, routes};
 use crate::node::desired::State;
 use crate::node::observed::{Address, DefaultRoute, Hop, Ipv6, Kind, MAIN_TABLE, Route};
@@ -57,9 +58,7 @@ impl Planner<'_> {
 
     /// It among the routes that steps may be about.
     fn seen(&self, default: &DefaultRoute) -> Option<&Route> {
-        self.before.routes.iter().find(|route| {
-            is_default(route, default.is_v4) && route.metric == default.metric && route.uses(&default.link)
-        })
+        self.before.routes.iter().find(|route| is_it(route, default))
     }
 
     /// Whether it is listed as absent. Of a routing daemon's that says nothing: no step removes it.
@@ -129,11 +128,6 @@ impl Planner<'_> {
             "{why}, and the node would lose its last {family} default route{via}; list a route to {to}{by} in the policy{or}"
         )
     }
-}
-
-fn is_default(route: &Route, is_v4: bool) -> bool {
-    let family = route.destination.addr().is_ipv4();
-    route.destination.prefix_len() == 0 && route.table == MAIN_TABLE && family == is_v4
 }
 
 fn as_route(default: &DefaultRoute) -> Route {

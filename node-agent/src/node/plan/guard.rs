@@ -161,9 +161,9 @@ fn best_defaults(observed: &Observed) -> Vec<DefaultRoute> {
     best
 }
 
-fn is_default(route: &Route, default: &DefaultRoute) -> bool {
-    let is_v4 = route.destination.addr().is_ipv4();
-    route.destination.prefix_len() == 0 && route.table == MAIN_TABLE && is_v4 == default.is_v4
+pub(super) fn is_default(route: &Route, is_v4: bool) -> bool {
+    let family = route.destination.addr().is_ipv4();
+    route.destination.prefix_len() == 0 && route.table == MAIN_TABLE && family == is_v4
 }
 
 /// Packets take a new route from then on if its metric is not higher, or it is for a large part of all addresses: 0.0.0.0/1
@@ -173,11 +173,12 @@ fn overtakes(route: &Route, default: &DefaultRoute) -> bool {
     let is_most = (1..=3).contains(&route.destination.prefix_len())
         && route.table == MAIN_TABLE
         && is_v4 == default.is_v4;
-    is_most || (is_default(route, default) && route.metric <= default.metric)
+    is_most || (is_default(route, default.is_v4) && route.metric <= default.metric)
 }
 
-fn is_it(route: &Route, default: &DefaultRoute) -> bool {
-    is_default(route, default) && route.metric == default.metric && route.uses(&default.link)
+/// Whether it is this one among the routes that steps may be about.
+pub(super) fn is_it(route: &Route, default: &DefaultRoute) -> bool {
+    is_default(route, default.is_v4) && route.metric == default.metric && route.uses(&default.link)
 }
 
 /// The gateways of the route that takes the place of this one by these steps, each with its link; `None` if this one's is among
@@ -189,7 +190,8 @@ pub(crate) fn successors(default: &DefaultRoute, steps: &[Planned]) -> Option<Ve
         match step {
             Step::RemoveRoute(route) => is_removed |= is_it(route, default),
             Step::AddRoute(route)
-                if is_default(route, default) && best.is_none_or(|best| route.metric <= best.metric) =>
+                if is_default(route, default.is_v4)
+                    && best.is_none_or(|best| route.metric <= best.metric) =>
             {
                 best = Some(route);
             }
