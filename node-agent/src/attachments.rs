@@ -10,7 +10,6 @@ mod life;
 mod store;
 
 use std::collections::HashSet;
-use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -53,16 +52,7 @@ impl Sandboxes {
 
     /// The container ids of all records. A directory that cannot be read has none.
     pub(crate) fn containers(&self) -> HashSet<String> {
-        let mut containers = HashSet::new();
-        for entry in self.0.iter().flat_map(fs::read_dir).flatten().flatten() {
-            let name = entry.file_name();
-            if let Some((id, _)) =
-                name.to_str().and_then(|name| name.strip_suffix(record::ENDING)?.split_once('@'))
-            {
-                containers.insert(id.to_owned());
-            }
-        }
-        containers
+        record::listed(&self.0).map(|(_, container_id, _)| container_id).collect()
     }
 
     /// Whether the attachment has the address of which `is_it` says that it is meant. A claim that gave way to another writer has
@@ -111,7 +101,9 @@ impl Sandboxes {
 
     /// Whether an ADD or a DEL holds the lock of the attachment's record.
     fn is_locked(&self, attachment: &Attachment) -> bool {
-        let Some(name) = record::file_name(attachment) else { return false };
+        let Some(name) = record::file_name(&attachment.container_id, &attachment.ifname) else {
+            return false;
+        };
         let mut files = self.0.iter().map(|directory| record::open(&directory.join(&name)));
         files.any(|file| file.is_ok_and(|file| record::is_locked(&file)))
     }
@@ -126,7 +118,7 @@ impl Sandboxes {
 
     /// What the attachment's record says, be it locked or not.
     fn record(&self, attachment: &Attachment) -> Option<Record> {
-        let name = record::file_name(attachment)?;
+        let name = record::file_name(&attachment.container_id, &attachment.ifname)?;
         let file = self.0.iter().find_map(|directory| record::open(&directory.join(&name)).ok())?;
         match record::read(&file, attachment) {
             Ok(Said::Record(record)) => Some(record),
@@ -156,6 +148,7 @@ pub(crate) fn lives(path: &Path, container_id: &str, ifname: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::{MetadataExt, symlink};
 
     use octavia_bridge_netlink::{NewBridge, ask};

@@ -110,27 +110,25 @@ struct Intent {
 }
 
 /// Where the record of an attachment is: among those of networks without a `dataDir` of their own, or with one directly
-/// below. `None` for an owner that is none: it was read from a link's alias, which others write as well.
+/// below. `None` for an invalid owner: it was read from a link's alias, which others write as well.
 pub(crate) fn path(state_dir: &Path, container_id: &str, ifname: &str) -> Option<PathBuf> {
-    if check_container_id(container_id).is_err() || validate_link_name(ifname).is_err() {
-        return None;
-    }
-    let name = format!("{container_id}@{ifname}{ENDING}");
+    let name = file_name(container_id, ifname)?;
     let mut paths = folders(state_dir).into_iter().map(|folder| folder.join(&name));
     paths.find(|path| path.symlink_metadata().is_ok())
 }
 
 /// Every record, with its container id and interface.
 pub(crate) fn all(state_dir: &Path) -> Vec<(PathBuf, String, String)> {
-    let mut records = Vec::new();
-    for entry in folders(state_dir).iter().flat_map(read_dir).flatten().flatten() {
+    listed(&folders(state_dir)).collect()
+}
+
+/// The same of these folders. One that cannot be read has none.
+pub(super) fn listed(folders: &[PathBuf]) -> impl Iterator<Item = (PathBuf, String, String)> {
+    folders.iter().flat_map(read_dir).flatten().flatten().filter_map(|entry| {
         let name = entry.file_name();
-        let owner = name.to_str().and_then(|name| name.strip_suffix(ENDING)?.split_once('@'));
-        if let Some((container_id, ifname)) = owner {
-            records.push((entry.path(), container_id.to_owned(), ifname.to_owned()));
-        }
-    }
-    records
+        let (container_id, ifname) = name.to_str()?.strip_suffix(ENDING)?.split_once('@')?;
+        Some((entry.path(), container_id.to_owned(), ifname.to_owned()))
+    })
 }
 
 /// Where records may be.
@@ -145,11 +143,10 @@ fn folders(state_dir: &Path) -> Vec<PathBuf> {
     folders
 }
 
-/// The file's name. `None` for one that is none: the ids come from objects that others write.
-pub(super) fn file_name(attachment: &Attachment) -> Option<String> {
-    let Attachment { container_id, ifname } = attachment;
-    let is_name = !container_id.is_empty() && !container_id.contains('/') && !ifname.contains('/');
-    is_name.then(|| format!("{container_id}@{ifname}{ENDING}"))
+/// The file's name. `None` for an invalid one: the ids come from objects that others write.
+pub(super) fn file_name(container_id: &str, ifname: &str) -> Option<String> {
+    let is_valid = check_container_id(container_id).is_ok() && validate_link_name(ifname).is_ok();
+    is_valid.then(|| format!("{container_id}@{ifname}{ENDING}"))
 }
 
 /// Locks and reads a record, without waiting for a plugin that works on it.

@@ -1,6 +1,6 @@
 //! Which store has the addresses of this node's attachments.
 
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use octavia_bridge_ipam::state_file;
 use serde::Deserialize;
 
 use super::Sandboxes;
-use super::record::ENDING;
+use super::record::listed;
 
 /// What is read of a record, in bytes: these are looked at every two seconds. Only a delegated plugin's configuration makes a first
 /// line longer.
@@ -36,13 +36,7 @@ impl Sandboxes {
     /// Whether an attachment may have addresses of the cluster. Those of a network with other addresses, or none, have not, and an
     /// agent whose node has no other networks need not know the cluster's pools.
     pub(crate) fn use_cluster(&self) -> bool {
-        for entry in self.0.iter().flat_map(fs::read_dir).flatten().flatten() {
-            let path = entry.path();
-            if path.to_string_lossy().ends_with(ENDING) && may_be_of_cluster(&path) {
-                return true;
-            }
-        }
-        false
+        listed(&self.0).any(|(path, ..)| may_be_of_cluster(&path))
     }
 }
 
@@ -64,6 +58,8 @@ fn read_start(path: &Path) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

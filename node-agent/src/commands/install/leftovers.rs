@@ -15,10 +15,11 @@ use octavia_bridge_ipam::pool::{Allocation, Pool};
 use octavia_bridge_ipam::state_file;
 
 use crate::attachments;
+use crate::attachments::record::{ENDING, FOLDER};
 use crate::node::state::State;
 
 /// Everything that plugin and agent write in the state directory, and the plugin in its run directory.
-const DIRECTORIES: [&str; 5] = ["attachments", "pools", "tombstones", "cluster-tombstones", "agent"];
+const DIRECTORIES: [&str; 5] = [FOLDER, "pools", "tombstones", "cluster-tombstones", "agent"];
 /// The plugin's locks, in the run directory.
 const LOCKS: [&str; 3] = ["takeover.lock", "log.lock", "directory.lock"];
 /// Names in a message, of however many.
@@ -31,9 +32,9 @@ const NAMED: usize = 5;
 pub(super) fn needed(state_dir: &Path) -> anyhow::Result<Vec<String>> {
     let mut needed = Vec::new();
     let (mut attached, mut dead) = (Vec::new(), BTreeSet::new());
-    for records in run_dirs(state_dir).iter().map(|directory| directory.join("attachments")) {
-        for name in names(&records, ".jsonl")? {
-            let path = records.join(format!("{name}.jsonl"));
+    for records in run_dirs(state_dir).iter().map(|directory| directory.join(FOLDER)) {
+        for name in names(&records, ENDING)? {
+            let path = records.join(format!("{name}{ENDING}"));
             let lives = name.split_once('@').is_none_or(|(id, ifname)| attachments::lives(&path, id, ifname));
             if lives {
                 attached.push(name);

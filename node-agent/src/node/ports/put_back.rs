@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use nl::{BridgeOptions, Link, LinkChange, LinkKind, Netlink, PortFlags};
+use nl::{Link, LinkChange, Netlink, PortFlags};
 use octavia_bridge_netlink as nl;
 
 use super::{Fault, Port, fault, is_bridge};
@@ -62,17 +62,7 @@ async fn steps(netlink: &Netlink, port: &Port, link: &Link, bridge: &Link, relea
     netlink.change_port(link.index, &flags).await?;
     let vlans = &port.recorded.vlans;
     if !vlans.is_empty() {
-        netlink.add_port_vlans(link.index, vlans).await?;
-        // What the bridge gives each new port.
-        let default = match &bridge.kind {
-            LinkKind::Bridge(BridgeOptions { vlan_default_pvid: Some(id), .. }) if *id != 0 => Some(*id),
-            _ => None,
-        };
-        if let Some(id) = default
-            && !vlans.iter().any(|range| (range.first..=range.last).contains(&id))
-        {
-            netlink.remove_port_vlans(link.index, id..=id).await?;
-        }
+        netlink.set_port_vlans(link.index, vlans).await?;
     }
     netlink.change_link(link.index, &set(true)).await
 }

@@ -18,14 +18,13 @@ use octavia_bridge_ipam::state_file;
 use serde::{Deserialize, Serialize};
 
 use super::{Error, Kept, State, failed};
+use crate::attachments::record;
 use crate::node::desired::{self, Desired, Interface, Kind, State as Wanted, Text};
 use crate::sha256;
 
 /// Raised when an older plugin would misread the file; it then refuses to attach pods.
 const VERSION: u32 = 1;
 const FILE: &str = "bridges.json";
-/// Where the plugin's attachments are recorded. It locks this folder while it makes a bridge.
-const ATTACHMENTS: &str = "attachments";
 /// Longest time the plugin may take to make a bridge.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -247,7 +246,8 @@ impl State {
         let state_dir = self.directory.parent().unwrap_or(Path::new("/"));
         // Also for a plugin of an older release, which has the folder on disk.
         for directory in run_dirs(state_dir) {
-            Self::await_holder(&directory.join(ATTACHMENTS))?;
+            // The plugin locks this folder while it makes a bridge.
+            Self::await_holder(&directory.join(record::FOLDER))?;
         }
         Ok(())
     }
