@@ -19,8 +19,8 @@ pub(super) struct Netns {
 }
 
 impl Netns {
-    /// Whether nothing or another one is at its path. A path below `/proc` may be out of sight only, and what is no namespace
-    /// may cover one that lives on.
+    /// Whether nothing or another one is at its path. A path below `/proc` may be out of sight only, and another file may be
+    /// mounted over a namespace that lives on.
     pub(super) fn is_gone(&self) -> bool {
         if self.path.starts_with("/proc") {
             return false;

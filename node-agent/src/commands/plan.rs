@@ -66,7 +66,7 @@ fn in_words(desired: &Desired, plan: &Plan) -> String {
     lines.extend(plan.warnings.iter().map(|text| format!("warning: {text}")));
     if !plan.undescribed.is_empty() {
         lines.push(format!(
-            "without their description, which would be the alias of a link that this program did not make: {}",
+            "description not written, because this program did not make the link: {}",
             plan.undescribed.join(", ")
         ));
     }

@@ -130,8 +130,8 @@ impl Wanted {
         found
     }
 
-    /// Forgets texts that are lost as soon as all their bridges are named otherwise, or were of policies of which the API has not
-    /// told.
+    /// Forgets lost bridges when files and policies name all of them; those that only policies of the cluster had, when the API
+    /// has listed the policies.
     fn find_lost(&mut self, kept: &BTreeSet<&str>) {
         if self.chosen.is_some() {
             self.files.forget_lost_policies();

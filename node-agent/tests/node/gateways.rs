@@ -12,7 +12,7 @@ const SOON: Duration = Duration::from_secs(20);
 const MTU: &str = "interfaces: [{name: enp6s0, type: ethernet, mtu: 1400}]";
 const NO_IPV4: &str = "interfaces: [{name: enp6s0, type: ethernet, ipv4: {enabled: false}}]";
 const SILENT: &str = "within 10 s after the change";
-const HINT: &str = " (another host is asked instead with --reach HOST:PORT)";
+const HINT: &str = " (to ask another host instead, use --reach HOST:PORT)";
 
 pub(crate) fn uplink(node: &Node) -> Router {
     let router = Router::new(node, "10.0.0.1/24");

@@ -91,7 +91,7 @@ fn a_description_that_cannot_be_written_is_told_by_plan_alone() {
         }
         assert_eq!(node.link("enp6s0").unwrap().get("ifalias"), None);
         let planned = node.ok("plan -f -", &policy);
-        assert_eq!(planned.lines().filter(|line| line.starts_with("without their description")).count(), 1);
+        assert_eq!(planned.lines().filter(|line| line.starts_with("description not written")).count(), 1);
         assert!(planned.trim_end().ends_with(": enp6s0"), "{planned}");
         let _daemon = node.start("run --interval 1");
         thread::sleep(Duration::from_millis(2500));

@@ -288,7 +288,7 @@ impl Watch {
             if Instant::now() >= deadline {
                 let names: Vec<String> = left.iter().map(ToString::to_string).collect();
                 let hint = match left.iter().any(|witness| witness.is_gateway()) {
-                    true => " (another host is asked instead with --reach HOST:PORT)",
+                    true => " (to ask another host instead, use --reach HOST:PORT)",
                     false => "",
                 };
                 return Err(Error::Silent { who: names.join(", "), hint });

@@ -79,10 +79,7 @@ pub(crate) fn check(merge: &Merge, findings: &Findings) {
             check_base(&index, interface, base, &invalid);
             let first = id.and_then(|id| index.vlans.get(&(base.as_str(), id)));
             if let Some(first) = first.filter(|first| **first != interface.name) {
-                invalid(
-                    "vlan.id",
-                    format!("{first} is the VLAN with this id on {base}, which has one of each id"),
-                );
+                invalid("vlan.id", format!("{base} already has a VLAN with this id: {first}"));
             }
         }
     }

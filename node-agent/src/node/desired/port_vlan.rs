@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::field::Fields;
 
-/// Whether frames of a VLAN that have no tag are meant, by VLAN id.
+/// By VLAN id: whether its frames have no tag.
 type Table = BTreeMap<u16, bool>;
 
 /// The port's whole table; `None` if the section says nothing, as `vlan: {}` does.

@@ -225,7 +225,7 @@ fn what_contradicts_itself_is_refused() {
         ),
         (
             "[{name: x, vlan: {base-iface: b, id: 2}}, {name: y, vlan: {base-iface: b, id: 2}}]",
-            "interfaces[1].vlan.id: x is the VLAN with this id on b",
+            "interfaces[1].vlan.id: b already has a VLAN with this id: x",
         ),
         ("[{name: x, vlan: {base-iface: lo, id: 2}}]", "interfaces[0].vlan.base-iface: lo carries no VLANs"),
         ("[{name: x, bridge: {port: [{name: lo}]}}]", "interfaces[0].port: lo cannot be a port"),

@@ -16,7 +16,7 @@ use crate::sha256;
 /// Of the reason that the plugin tells, in characters: it becomes an event of a pod.
 const LONGEST_WHY: usize = 500;
 
-/// What is called so whose texts are lost.
+/// Takes the place of the origins if the texts are lost.
 const LOST: &str = "kept in desired.json";
 
 /// Written back as they are, and read by each process that starts.
