@@ -13,6 +13,9 @@ pub(crate) const MAX_DESCRIPTION: usize = 255 - MARK.len() - SEPARATOR.len();
 /// linux/rtnetlink.h or `rt_protos` of iproute2 give to others.
 pub(crate) const ROUTE_PROTOCOL: u8 = 79;
 
+/// The same of a route to a gateway that is there for the moment only, so that it is not taken for a policy's.
+pub(crate) const WAY_PROTOCOL: u8 = 78;
+
 /// The alias for a link of ours.
 pub(crate) fn alias(description: Option<&str>) -> String {
     match description {

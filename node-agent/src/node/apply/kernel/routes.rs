@@ -6,7 +6,7 @@ use octavia_bridge_ipam::causes::chain;
 use octavia_bridge_netlink as nl;
 
 use super::{Error, index};
-use crate::node::marker::ROUTE_PROTOCOL;
+use crate::node::marker::WAY_PROTOCOL;
 use crate::node::observed::Route;
 
 pub(super) async fn add(netlink: &Netlink, route: &Route) -> Result<(), Error> {
@@ -22,36 +22,51 @@ pub(super) async fn remove(netlink: &Netlink, route: &Route) -> Result<bool, Err
 /// is such a way for the moment.
 pub(super) async fn give_back(netlink: &Netlink, route: &Route) -> Result<(), Error> {
     let wire = wire(netlink, route).await?;
+    let ways = ways(&wire);
+    // A process that was killed here has left them.
+    end(netlink, &ways).await;
     let refused = match add_wire(netlink, &wire).await {
         Err(Error::Netlink(error)) if error.is_unreachable() => error,
         other => return other,
     };
-    let mut ways = Vec::new();
-    for hop in wire.next_hops.iter().filter(|hop| !hop.onlink) {
-        let Some(gateway) = hop.gateway else { continue };
-        let to_link = NextHop { gateway: None, weight: 0, ..*hop };
-        let way = nl::Route {
-            destination: IpNet::from(gateway),
-            table: wire.table,
-            protocol: Some(ROUTE_PROTOCOL),
-            next_hops: vec![to_link],
-            ..nl::Route::default()
-        };
+    let mut made = Vec::new();
+    for way in ways {
         // One that is there already, of another next hop, stays.
         if netlink.add_route(&way).await.is_ok() {
-            ways.push(way);
+            made.push(way);
         }
     }
-    let again = match ways.is_empty() {
+    let again = match made.is_empty() {
         true => Err(refused.into()),
         false => add_wire(netlink, &wire).await,
     };
-    for way in &ways {
+    end(netlink, &made).await;
+    again
+}
+
+/// Direct routes to the gateways.
+fn ways(route: &nl::Route) -> Vec<nl::Route> {
+    let mut ways = Vec::new();
+    for hop in route.next_hops.iter().filter(|hop| !hop.onlink) {
+        let Some(gateway) = hop.gateway else { continue };
+        let to_link = NextHop { gateway: None, weight: 0, ..*hop };
+        ways.push(nl::Route {
+            destination: IpNet::from(gateway),
+            table: route.table,
+            protocol: Some(WAY_PROTOCOL),
+            next_hops: vec![to_link],
+            ..nl::Route::default()
+        });
+    }
+    ways
+}
+
+async fn end(netlink: &Netlink, ways: &[nl::Route]) {
+    for way in ways {
         if let Err(error) = netlink.delete_route(way).await {
             tracing::warn!("{}", chain(&error));
         }
     }
-    again
 }
 
 /// By its nexthop object, if it has one that is there, else by next hops of its own.

@@ -1,11 +1,12 @@
 //! Routes by gateways that no address and no other route reaches any more. The kernel keeps them, and takes no such route anew.
 
-use octavia_bridge_netlink::Netlink;
+use octavia_bridge_netlink::{Netlink, RouteFilter};
 
 use super::model::same;
 use super::{in_a_namespace, ip};
 use crate::node::apply::kernel::{take, take_back};
-use crate::node::observed::{self, Setting};
+use crate::node::marker::WAY_PROTOCOL;
+use crate::node::observed::{self, Route, Setting};
 use crate::node::plan::Step;
 
 /// As administrators leave them who change an address.
@@ -55,5 +56,30 @@ fn they_are_given_back() {
             let now = observed::read(&netlink).await.unwrap();
             same(&before, &now, &format!("undone {planned:#?}"));
         }
+    });
+}
+
+/// A recovery was killed while the direct routes to the gateways were there.
+#[test]
+fn a_direct_route_for_the_moment_does_not_stay() {
+    in_a_namespace(async || {
+        leave_stale_routes();
+        // A policy's own.
+        ip("route add 10.0.0.9 dev a0 proto 79 table 10");
+        let netlink = Netlink::open().await.unwrap();
+        let before = observed::read(&netlink).await.unwrap();
+        let stale = |route: &&Route| route.hops.len() == 1 && route.hops[0].gateway.is_some();
+        assert_eq!(before.routes.iter().filter(stale).count(), 4, "{:#?}", before.routes);
+        for route in before.routes.iter().filter(stale) {
+            let planned = Step::RemoveRoute(route.clone()).planned(&before);
+            take(&netlink, &planned.apply).await.unwrap();
+            let family = if route.destination.addr().is_ipv4() { "" } else { "-6 " };
+            let (gateway, table) = (route.hops[0].gateway.unwrap(), route.table);
+            ip(&format!("{family}route prepend {gateway} dev a0 table {table} proto {WAY_PROTOCOL}"));
+            take_back(&netlink, &planned).await.unwrap();
+        }
+        same(&before, &observed::read(&netlink).await.unwrap(), "given back");
+        let left = netlink.routes(&RouteFilter::default()).await.unwrap();
+        assert!(left.iter().all(|route| route.protocol != Some(WAY_PROTOCOL)), "{left:#?}");
     });
 }
