@@ -36,6 +36,20 @@ fn absent_and_a_new_gateway_in_one_policy_replace_a_route_once() {
     });
 }
 
+/// The kernel compares next hops in their order.
+#[test]
+fn a_route_is_removed_whatever_the_order_of_its_next_hops() {
+    on_a_node(|node| {
+        node.ok("apply -f -", &policy(&[]));
+        for [first, second] in [["8", "9"], ["9", "8"]] {
+            let hop = |last: &str| format!("nexthop via 10.0.0.{last} dev enp6s0");
+            node.ip(&format!("route add 10.2.0.0/16 {} {} weight 3", hop(first), hop(second)));
+            node.ok("apply -f -", &policy(&[NONE]));
+            assert_eq!(node.ip("route show 10.2.0.0/16"), "");
+        }
+    });
+}
+
 #[test]
 fn ipv6_routes_to_one_destination_are_one_with_several_gateways() {
     on_a_node(|node| {

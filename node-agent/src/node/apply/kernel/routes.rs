@@ -1,7 +1,7 @@
 //! Routes, as requests to the kernel.
 
 use ipnet::IpNet;
-use nl::{Netlink, NextHop};
+use nl::{Netlink, NextHop, RouteFilter};
 use octavia_bridge_ipam::causes::chain;
 use octavia_bridge_netlink as nl;
 
@@ -14,7 +14,30 @@ pub(super) async fn add(netlink: &Netlink, route: &Route) -> Result<(), Error> {
 }
 
 pub(super) async fn remove(netlink: &Netlink, route: &Route) -> Result<bool, Error> {
-    Ok(netlink.delete_route(&wire(netlink, route).await?).await?)
+    let wire = wire(netlink, route).await?;
+    if netlink.delete_route(&wire).await? {
+        return Ok(true);
+    }
+    if wire.next_hops.len() < 2 {
+        return Ok(false);
+    }
+    // For IPv4 the kernel compares next hops in their order (`fib_nh_match`), which is not ours.
+    let filter = RouteFilter { family: Some(wire.family()), table: wire.table, link: None };
+    for seen in netlink.routes(&filter).await? {
+        if is_reordered(&seen, &wire) {
+            let wire = nl::Route { next_hops: seen.next_hops, ..wire };
+            return Ok(netlink.delete_route(&wire).await?);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether it is this route but for the order of its next hops.
+fn is_reordered(seen: &nl::Route, route: &nl::Route) -> bool {
+    let place = |one: &nl::Route| (one.destination, one.priority.unwrap_or_default(), one.protocol, one.tos);
+    place(seen) == place(route)
+        && seen.next_hops.len() == route.next_hops.len()
+        && seen.next_hops.iter().all(|hop| route.next_hops.contains(hop))
 }
 
 /// Adds a route that was there before. The kernel asks only when a route is added whether its gateways are reached: the address
