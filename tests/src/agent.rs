@@ -188,7 +188,7 @@ impl Keeper {
         kill(pid, signal).expect("send a signal");
     }
 
-    /// Ends it by a signal, and waits; returns its exit status, `None` if it had no time for one.
+    /// Sends a signal and waits for the end; returns the exit status, `None` if the signal killed the process.
     pub fn end(&mut self, signal: Signal) -> Option<i32> {
         self.signal(signal);
         self.process.wait().expect("wait for the agent").code()

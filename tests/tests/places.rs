@@ -108,7 +108,9 @@ fn the_default_directory_costs_no_look_for_links() {
         pod.del(&conf).run().silent_success();
         pod.add(&conf).under(&under).run().attached();
         let looks = fs::read_to_string(&told).unwrap();
-        assert_eq!(looks.is_empty(), is_free, "{data_dir}: {looks}");
+        // A static program of glibc looks for itself.
+        let looks: Vec<&str> = looks.lines().filter(|line| !line.contains("/proc/self/exe")).collect();
+        assert_eq!(looks.is_empty(), is_free, "{data_dir}: {looks:?}");
     }
 }
 

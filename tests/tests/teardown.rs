@@ -369,7 +369,7 @@ fn del_after_a_killed_add_of_another_container_id_ends_nothing() {
     let add = add.under(&["/bin/sh", "-c", &note_pid]).logging_to(&log);
     let killed = thread::scope(|threads| {
         let add = threads.spawn(|| add.run());
-        until(Duration::from_secs(15), "the ADD waits", || {
+        until(Duration::from_secs(60), "the ADD waits", || {
             fs::read_to_string(&log).is_ok_and(|log| log.contains("waiting for"))
         });
         let pid = fs::read_to_string(&pid).unwrap().trim().parse().unwrap();

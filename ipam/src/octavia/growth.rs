@@ -17,7 +17,7 @@ use crate::range::Range;
 pub(super) struct Growth {
     /// Subnets of addresses that are certainly others'. Sorted.
     pub(super) exclude: Vec<IpNet>,
-    /// If more addresses may be Neutron's: between which `range_end` was.
+    /// `range_end` was between these bounds, if Neutron may have more addresses.
     pub(super) doubt: Option<Part>,
 }
 

@@ -219,7 +219,9 @@ fn growth(growth: &Growth, surroundings: &Surroundings, found: &mut Findings) {
     }
     if let Some(ends) = growth.doubt {
         let hint = match surroundings.former_range_end {
-            Some(_) => "; --former-range-end names another one, so the range grew more than once",
+            Some(_) => {
+                "; --former-range-end does not explain all of them: it is wrong, or the range grew more than once"
+            }
             None => ": name it by --former-range-end",
         };
         let remedy = format!(

@@ -15,10 +15,9 @@ use octavia_bridge_netlink::{self as nl, Netlink};
 
 use crate::node::desired::Desired;
 use crate::node::observed::{self, DefaultRoute, Observed, Scope};
-use crate::node::plan::{self, Conflicts, Plan, Planned};
+use crate::node::plan::{self, Conflicts, Plan, Planned, Step};
 use crate::node::witness::Marks;
-use reach::Watch;
-use work::Work;
+use work::{Failure, Work};
 
 pub(crate) use journal::{Goal, Journal, LeftBehind};
 pub(crate) use reach::{Endpoint, Targets};
@@ -35,9 +34,9 @@ pub(crate) enum Error {
     #[error("{0}")]
     Conflicts(Conflicts),
 
-    /// Nobody answers who could tell whether the node is cut off. What might have brought an answer was taken back.
-    #[error("{cause}{}", afterwards(.undone.as_ref()))]
-    Unanswered { cause: reach::Error, undone: Option<Undone> },
+    /// Nothing was touched.
+    #[error("{0}")]
+    Unreachable(reach::Error),
 
     /// What had been done was taken back, as far as `undone` says so.
     #[error("{why}; {undone}")]
@@ -51,30 +50,24 @@ pub(crate) enum Error {
 impl Error {
     /// Default routes that the node had before and has no more.
     pub(crate) fn lost_defaults(&self) -> &[DefaultRoute] {
-        self.undone().map_or(&[], Undone::lost)
+        match self {
+            Self::Observe(_) | Self::Conflicts(_) | Self::Unreachable(_) => &[],
+            Self::TakenBack { undone, .. } | Self::CutOff { undone, .. } => undone.lost(),
+        }
     }
 
     /// Whether any step was begun.
     pub(crate) fn was_begun(&self) -> bool {
-        self.undone().is_some()
+        matches!(self, Self::TakenBack { .. } | Self::CutOff { .. })
     }
 
     /// Whether the node is not as it was before.
     pub(crate) fn has_changed_the_node(&self) -> bool {
-        self.undone().is_some_and(|undone| !undone.is_complete())
-    }
-
-    fn undone(&self) -> Option<&Undone> {
         match self {
-            Self::Observe(_) | Self::Conflicts(_) => None,
-            Self::TakenBack { undone, .. } | Self::CutOff { undone, .. } => Some(undone),
-            Self::Unanswered { undone, .. } => undone.as_ref(),
+            Self::Observe(_) | Self::Conflicts(_) | Self::Unreachable(_) => false,
+            Self::TakenBack { undone, .. } | Self::CutOff { undone, .. } => !undone.is_complete(),
         }
     }
-}
-
-fn afterwards(undone: Option<&Undone>) -> String {
-    undone.map(|undone| format!("; {undone}")).unwrap_or_default()
 }
 
 /// Reads and plans.
@@ -113,12 +106,8 @@ pub(crate) async fn judge(
     let mut observed = observe(netlink, desired).await?;
     marks.lend(&mut observed);
     let plan = plan::plan(desired, &observed).map_err(Error::Conflicts)?;
-    match targets.watch(netlink, &observed, &plan.steps).await {
-        Err(cause) if plan::restoring(&observed, &plan.steps).is_empty() => {
-            Err(Error::Unanswered { cause, undone: None })
-        }
-        _ => Ok(plan),
-    }
+    targets.watch(netlink, &observed, &plan.steps).await.map_err(Error::Unreachable)?;
+    Ok(plan)
 }
 
 async fn observe(netlink: &Netlink, desired: &Desired) -> Result<Observed, Error> {
@@ -173,21 +162,16 @@ pub(crate) async fn carry_out(
         return Ok(Done::default());
     }
     let mut before = observe(netlink, desired).await?;
-    let watched = targets.watch(netlink, &before, &plan.steps).await;
-    let restoring = plan::restoring(&before, &plan.steps);
-    let watched = match watched {
-        Err(cause) if restoring.is_empty() => return Err(Error::Unanswered { cause, undone: None }),
-        watched => watched.ok(),
-    };
+    let watched = targets.watch(netlink, &before, &plan.steps).await.map_err(Error::Unreachable)?;
     // To ask takes seconds if there is no answer, and what others have changed meanwhile is theirs.
-    if !watched.as_ref().is_some_and(Watch::is_empty) {
+    if !watched.is_empty() {
         before = observe(netlink, desired).await?;
     }
     let mut work = Work::begin(netlink, desired, &before, directory);
-    let result = match watched {
-        Some(watched) => work.watched(plan, targets, &watched).await,
-        None => work.restoring_first(restoring, targets).await,
-    };
+    let mut result = work.rounds(plan, targets, &watched).await;
+    if result.is_ok() && !watched.is_empty() {
+        result = watched.wait(netlink).await.map_err(Failure::CutOff);
+    }
     match result {
         Ok(()) => {
             if let Some(goal) = goal {
@@ -203,6 +187,31 @@ pub(crate) async fn carry_out(
             Err(failure.with(undone))
         }
     }
+}
+
+/// Brings the links of the node's default routes back as `desired` has them, if other steps of its plan could cut the node off.
+/// Those ask the gateways first, which answer by these links. Returns what was done; a step that fails ends it, and is left to
+/// the plan.
+///
+/// # Errors
+/// Those of reading.
+pub(crate) async fn restore_ways(
+    netlink: &Netlink,
+    desired: &Desired,
+    directory: &Path,
+) -> Result<Vec<Step>, Error> {
+    let before = observe(netlink, desired).await?;
+    let Ok(plan) = plan::plan(desired, &before) else { return Ok(Vec::new()) };
+    let steps = plan::restoring(&before, &plan.steps);
+    if steps.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut work = Work::begin(netlink, desired, &before, directory);
+    if let Err(failure) = work.some(steps).await {
+        tracing::debug!("{}", failure.why());
+    }
+    finish(work.journal);
+    Ok(work.done.into_iter().map(|planned| planned.apply).collect())
 }
 
 fn finish(journal: Option<Journal>) {

@@ -44,6 +44,11 @@ impl Refusals {
         self.0.retain(|one| now < one.until + one.pause.max(LONGEST));
     }
 
+    /// Those that nobody could vouch for are tried again at once.
+    pub(super) fn forget_untestable(&mut self) {
+        self.0.retain(|one| !one.is_untestable);
+    }
+
     /// All are tried again at once.
     pub(super) fn clear(&mut self) {
         self.0.clear();

@@ -14,7 +14,7 @@ use crate::cluster::policies::{Part, RETRY_ANNOTATION};
 use crate::node::apply::{self, Done, Error, Goal};
 use crate::node::desired::Desired;
 use crate::node::observed::{Observed, read_scope};
-use crate::node::plan::{self, Plan};
+use crate::node::plan::{self, Plan, Step};
 use crate::node::recovery;
 use crate::node::state::{self, Bridges};
 
@@ -24,6 +24,13 @@ struct Round {
     part: Option<Desired>,
     plan: Plan,
     failures: Vec<Failure>,
+}
+
+impl Round {
+    /// Whether something is or was to be asked of gateways, which may be silent.
+    fn asks(&self) -> bool {
+        self.plan.cuts.is_some() || self.failures.iter().any(|failure| failure.is_untestable)
+    }
 }
 
 impl Keeper<'_> {
@@ -52,8 +59,19 @@ impl Keeper<'_> {
         }
         let started = Instant::now();
         self.refusals.tidy(started);
-        let Round { part, mut plan, failures } = self.plan_apart().await?;
-        let mut looked = Looked { failures, ..Looked::default() };
+        let mut restored = Vec::new();
+        let mut round = self.plan_apart().await?;
+        if round.asks() {
+            restored = self.restore_ways(started).await?;
+        }
+        if !restored.is_empty() {
+            // Those that waited for an answer may get one now.
+            self.refusals.forget_untestable();
+            self.held_until = self.held_until.map(|_| started);
+            round = self.plan_apart().await?;
+        }
+        let Round { part, mut plan, failures } = round;
+        let mut looked = Looked { failures, steps: restored, ..Looked::default() };
         let desired = part.as_ref().unwrap_or(&self.desired).clone();
         if self.harmless_first(&desired, &plan, &mut looked).await? {
             plan = apply::plan_now(self.netlink, &desired).await?;
@@ -168,7 +186,7 @@ impl Keeper<'_> {
     /// Notes that a group was taken back because of `error`. One that cut the node off is not tried again by itself.
     fn taken_back(&mut self, group: Group, error: &Error, looked: &mut Looked) {
         let why = why_taken_back(error);
-        let is_untestable = matches!(error, Error::Unanswered { .. });
+        let is_untestable = matches!(error, Error::Unreachable(_));
         looked.failures.push(Failure { is_untestable, ..self.failure(&group, why.clone(), None) });
         if matches!(error, Error::CutOff { .. }) {
             self.cut_offs.add(self.wanted.identity(&group, &self.parts), why.clone());
@@ -188,20 +206,22 @@ impl Keeper<'_> {
         let groups = self.groups(desired, &observed);
         let dangerous = self.dangerous(&groups, &observed).await;
         let mut unanswered = groups.iter().zip(&dangerous).filter(|(_, is_dangerous)| **is_dangerous);
-        if matches!(whole, Error::Unanswered { .. })
+        if matches!(whole, Error::Unreachable(_))
             && self.may_fall_back()
             && unanswered.any(|(group, _)| !self.in_force.has(&group.desired))
         {
             // The other groups would be undone with these, at each try.
-            for (group, _) in groups.into_iter().zip(dangerous).filter(|(_, is_dangerous)| *is_dangerous) {
-                self.taken_back(group, whole, looked);
+            for (group, is_dangerous) in groups.into_iter().zip(dangerous) {
+                if is_dangerous && !self.in_force.has(&group.desired) {
+                    self.taken_back(group, whole, looked);
+                }
             }
             return Ok(());
         }
         let only = groups.len() == 1;
         let is_sure = match whole {
             // Nobody answers who could tell of one of them either.
-            Error::Unanswered { .. } => true,
+            Error::Unreachable(_) => true,
             // Once is enough for what takes the node's connection away. Of several that may have done it, each is tried
             // by itself, so that none is remembered for what another did.
             Error::CutOff { .. } => dangerous.iter().filter(|is_dangerous| **is_dangerous).count() == 1,
@@ -237,11 +257,28 @@ impl Keeper<'_> {
         Ok(())
     }
 
+    /// Brings the links of the default routes back as they were in force, before gateways are asked by them.
+    async fn restore_ways(&mut self, now: Instant) -> Result<Vec<Step>, Error> {
+        let mut steps = Vec::new();
+        let observed = self.read(&self.in_force).await?;
+        for group in split(&self.in_force, &observed, &[]) {
+            let Ok(plan) = plan::plan(&group.desired, &observed) else { continue };
+            if plan::restoring(&observed, &plan.steps).is_empty()
+                || self.fights.pause(&group.names, now).is_some()
+            {
+                continue;
+            }
+            let journal = self.state.journal();
+            steps.extend(apply::restore_ways(self.netlink, &group.desired, journal).await?);
+            self.disk.begins_steps();
+        }
+        Ok(steps)
+    }
+
     /// Carries a plan out. The journal of earlier steps ends with the first of these.
     async fn carry_out(&mut self, desired: &Desired, plan: Plan, goal: Option<&Goal>) -> Result<Done, Error> {
         let journal = self.state.journal();
-        let targets = self.targets.clone().restoring(self.in_force.has(desired));
-        let done = apply::carry_out(self.netlink, desired, plan, &targets, journal, goal).await;
+        let done = apply::carry_out(self.netlink, desired, plan, &self.targets, journal, goal).await;
         let is_begun = match &done {
             Ok(done) => done.is_begun(),
             Err(error) => error.was_begun(),

@@ -27,10 +27,10 @@ use witness::{Witness, of_gateway};
 
 pub(crate) use endpoint::Endpoint;
 
-/// Time until everything has to answer after a change, or after the links of the gateways came back.
-pub(super) const DEADLINE: Duration = Duration::from_secs(10);
+/// Time until everything has to answer after a change.
+const DEADLINE: Duration = Duration::from_secs(10);
 /// Pause between attempts.
-pub(super) const PAUSE: Duration = Duration::from_millis(200);
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Why a change that could cut the node off was not made, or was taken back.
 #[derive(Debug, thiserror::Error)]
@@ -55,8 +55,6 @@ pub(crate) struct Targets {
     /// Default routes that an earlier change has cost the node. Their gateways answered before that, so they have to after a
     /// change of their links.
     pub(crate) lost: Vec<DefaultRoute>,
-    /// The change brings back what was in force: done also if nobody answers, since what others did is the reason, perhaps.
-    restores: bool,
 }
 
 /// What is watched over a change.
@@ -98,11 +96,6 @@ impl Targets {
     /// The same, and default routes that an earlier change has cost the node.
     pub(crate) fn and_lost(self, lost: Vec<DefaultRoute>) -> Self {
         Self { lost, ..self }
-    }
-
-    /// The same, for a change that brings back what was in force, or not.
-    pub(crate) fn restoring(self, restores: bool) -> Self {
-        Self { restores, ..self }
     }
 
     /// The same, and the API server.
@@ -183,7 +176,7 @@ impl Targets {
             }
         }
         match step {
-            Some(step) if watch.witnesses.is_empty() && !self.restores => {
+            Some(step) if watch.witnesses.is_empty() => {
                 let why = match silent.is_empty() {
                     true => "its default route has no gateway".to_owned(),
                     false => format!("{} does not answer even before the change", silent.join(", ")),
@@ -216,7 +209,7 @@ impl Targets {
                 true => watch.covers(&danger.defaults, done),
                 false => watch.by_name,
             };
-            if !is_watched && !self.restores {
+            if !is_watched {
                 return Some(danger.step);
             }
         }

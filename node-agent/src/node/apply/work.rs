@@ -6,7 +6,6 @@ use std::path::Path;
 
 use octavia_bridge_ipam::causes::chain;
 use octavia_bridge_netlink::Netlink;
-use tokio::time::{Instant, sleep};
 
 use super::journal::{Goal, Journal};
 use super::reach::{Targets, Watch};
@@ -25,20 +24,25 @@ pub(super) enum Failure {
     Step { step: String, source: kernel::Error },
     NotReached(String),
     CutOff(reach::Error),
-    Unanswered(reach::Error),
     Other(Error),
 }
 
 impl Failure {
     pub(super) fn with(self, undone: Undone) -> Error {
-        let why = match self {
-            Self::CutOff(cause) => return Error::CutOff { cause, undone },
-            Self::Unanswered(cause) => return Error::Unanswered { cause, undone: Some(undone) },
+        match self {
+            Self::CutOff(cause) => Error::CutOff { cause, undone },
+            other => Error::TakenBack { why: other.why(), undone },
+        }
+    }
+
+    /// In words.
+    pub(super) fn why(self) -> String {
+        match self {
             Self::Step { step, source } => format!("{step}: {}", chain(&source)),
             Self::NotReached(left) => format!("after all steps there is still to do: {left}"),
+            Self::CutOff(cause) => chain(&cause),
             Self::Other(error) => chain(&error),
-        };
-        Error::TakenBack { why, undone }
+        }
     }
 }
 
@@ -103,40 +107,20 @@ impl<'a> Work<'a> {
         self.write(|journal| journal.reached(goal));
     }
 
-    /// Does the plan, after which those who are watched have to answer.
-    pub(super) async fn watched(
-        &mut self,
-        plan: Plan,
-        targets: &Targets,
-        watched: &Watch,
-    ) -> Result<(), Failure> {
-        self.rounds(plan, targets, watched).await?;
-        watched.wait(self.netlink).await.map_err(Failure::CutOff)
-    }
-
-    /// Where nobody answers: does what brings the gateways' links back, asks again, and goes on if there is an answer now.
-    pub(super) async fn restoring_first(
-        &mut self,
-        restoring: Vec<Planned>,
-        targets: &Targets,
-    ) -> Result<(), Failure> {
-        for planned in restoring {
-            self.step(planned).await?;
-        }
-        let deadline = Instant::now() + reach::DEADLINE;
-        loop {
-            let plan = plan_now(self.netlink, self.desired).await.map_err(Failure::Other)?;
-            let now = observe(self.netlink, self.desired).await.map_err(Failure::Other)?;
-            match targets.watch(self.netlink, &now, &plan.steps).await {
-                Ok(watched) => return self.watched(plan, targets, &watched).await,
-                Err(silence) if Instant::now() >= deadline => return Err(Failure::Unanswered(silence)),
-                Err(_) => sleep(reach::PAUSE).await,
-            }
-        }
+    /// Does these steps, up to the first that fails.
+    pub(super) async fn some(&mut self, steps: Vec<Planned>) -> Result<(), Failure> {
+        let outdated = self.round(Plan { steps, ..Plan::default() }).await;
+        self.pay().await;
+        outdated?.map_or(Ok(()), Err)
     }
 
     /// Does the plan, and what is left to do after it, but nothing that could cut off what is not `watched`.
-    async fn rounds(&mut self, mut plan: Plan, targets: &Targets, watched: &Watch) -> Result<(), Failure> {
+    pub(super) async fn rounds(
+        &mut self,
+        mut plan: Plan,
+        targets: &Targets,
+        watched: &Watch,
+    ) -> Result<(), Failure> {
         let mut outdated = None;
         for _ in 0..ROUNDS {
             outdated = self.round(plan).await?;

@@ -244,7 +244,7 @@ fn text(value: Value) -> Result<String, String> {
 /// A link's name, unchecked.
 ///
 /// # Errors
-/// Why it is none. Of one that YAML takes for a fraction, such as `1.10` or `1e3`, nobody can tell how it was written.
+/// Why the value is not a name. YAML reads `1.10` or `1e3` as a fraction, and the text as written is lost.
 pub(crate) fn name(value: Value) -> Result<String, String> {
     match value {
         Value::Number(number) if number.is_f64() => Err(format!(

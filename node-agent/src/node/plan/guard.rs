@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use octavia_bridge_netlink::LinkOption;
 
 use super::{NewLink, Planned, Step};
-use crate::node::observed::{DefaultRoute, Kind, MAIN_TABLE, Observed, Route, Setting};
+use crate::node::observed::{DefaultRoute, Kind, Link, MAIN_TABLE, Observed, Route, Setting};
 
 /// What a plan could cut off.
 #[derive(Clone, Debug, PartialEq)]
@@ -108,45 +108,54 @@ fn touches(step: &Step, links: &BTreeSet<String>) -> bool {
     links.contains(touched)
 }
 
-/// The steps that bring the node's default routes their links back, in order, and cut off nothing: where no gateway answers,
-/// because somebody has taken a port out of its bridge or set it down, these have to come first.
+/// The steps that bring the links of the node's default routes back, in order, and that cut off nothing: a port that another
+/// program has taken out of its bridge, links that are down, a bridge whose ports listen because of STP. Empty unless other
+/// steps could cut the node off, and so have to wait for an answer that could not come without these.
 pub(crate) fn restoring(observed: &Observed, steps: &[Planned]) -> Vec<Planned> {
+    if danger(observed, steps).is_none() {
+        return Vec::new();
+    }
     let best = best_defaults(observed).into_iter().map(|default| default.link).collect();
-    let mut carriers = carriers(observed, best);
-    // New ports, and what those stand on. What has a master, addresses or routes may be somebody's way.
+    let mut ways = carriers(observed, best);
     let mut back = BTreeSet::new();
     for step in steps.iter().rev().map(|planned| &planned.apply) {
         match step {
-            Step::SetMaster { link, master: Some(master) } => {
-                let is_free = match observed.links.get(link) {
-                    Some(now) => now.master.is_none() && now.addresses.is_empty(),
-                    None => true,
-                };
-                if carriers.contains(master)
-                    && is_free
-                    && !observed.routes.iter().any(|route| route.uses(link))
-                {
-                    back.insert(link.clone());
-                }
+            Step::SetMaster { link, master: Some(master) }
+                if ways.contains(master) && is_bridge(observed, master) && is_free(observed, link) =>
+            {
+                back.insert(link.clone());
             }
             Step::Create(NewLink { name, kind: Kind::Vlan { base, .. }, .. }) if back.contains(name) => {
-                carriers.insert(base.clone());
+                if observed.links.contains_key(base) {
+                    ways.insert(base.clone());
+                } else {
+                    back.remove(name);
+                }
+            }
+            Step::Create(NewLink { name, .. }) => {
+                back.remove(name);
             }
             _ => {}
         }
     }
-    let is_restoring = |step: &Step| {
-        let is_way = step.link().is_some_and(|link| carriers.contains(link));
-        let opens = match step {
-            Step::SetUp { up, .. } => *up,
-            // A port of a bridge with STP listens first, and one that filters drops VLANs that its port lacks.
-            Step::SetStp { on, .. } => !on,
-            Step::SetOption { option: LinkOption::VlanFiltering, value, .. } => *value == 0,
-            _ => false,
-        };
-        is_way && opens || step.link().is_some_and(|link| back.contains(link))
+    let is_restoring = |step: &Step| match step {
+        Step::SetUp { link, up: true } | Step::SetStp { link, on: false } if ways.contains(link) => true,
+        step => step.link().is_some_and(|link| back.contains(link)),
     };
     steps.iter().filter(|planned| is_restoring(&planned.apply)).cloned().collect()
+}
+
+fn is_bridge(observed: &Observed, link: &str) -> bool {
+    observed.links.get(link).is_some_and(|link| matches!(link.kind, Kind::Bridge { .. }))
+}
+
+/// Whether nothing uses the link as far as is known: it has no master, no address, no route, and no VLAN on it. One that does
+/// not exist is free.
+fn is_free(observed: &Observed, name: &str) -> bool {
+    let is_used = |link: &Link| {
+        link.master.is_some() || !link.addresses.is_empty() || observed.vlans_on(name).next().is_some()
+    };
+    !observed.links.get(name).is_some_and(is_used) && !observed.routes.iter().any(|route| route.uses(name))
 }
 
 /// Of each family those with the lowest metric.

@@ -61,7 +61,7 @@ fn options() -> Option<Options> {
             "plugin" => options.plugin = true,
             "agent" => options.agent = true,
             "--check" => options.check = true,
-            "--only" => options.only_repair = (arguments.next()? == "repair").then_some(true)?,
+            "--only" if arguments.next()? == "repair" => options.only_repair = true,
             "--rounds" => options.rounds = arguments.next()?.parse().ok().filter(|&rounds| rounds > 0)?,
             "--disk" => options.disk = arguments.next()?.into(),
             _ => return None,

@@ -8,7 +8,7 @@ use crate::programs::{Daemon, Programs};
 
 /// The socket of both databases.
 const SOCKET: &str = "central.sock";
-/// As Neutron names them.
+/// As Neutron makes them.
 const PROVIDER_MAC: &str = "fa:16:3e:00:01:50";
 const TENANT_MAC: &str = "fa:16:3e:be:ba:ee";
 
