@@ -5,6 +5,7 @@
 //! | links, addresses or routes; how the agent stands | [`LEAST`] after the last time at the earliest |
 //! | only numbers in that, which may be seconds | [`NUMBERS`] after the last time |
 //! | nothing | [`REFRESH`] after the last time at the latest, so that readers see that the agent is at work |
+//! | the node was registered anew | as for links, and [`LEAST`] after each time until the object of the node before is collected |
 //!
 //! One patch replaces the whole status, so nothing of the present one has to be known: of what was written the agent keeps a
 //! hash.
@@ -63,6 +64,10 @@ pub(super) struct NodeState {
     /// The conditions that the server has; `None` until the object is known to exist.
     known: Option<Vec<Condition>>,
     written: Option<Written>,
+    /// The node's uid when the object was read or created last.
+    uid: String,
+    /// The object belongs to a node that had this name before, and will be collected.
+    is_of_another: bool,
     /// When the kernel was read last: events alone must not have all routes read each second.
     read_at: Option<Instant>,
     /// What failed last, said once.
@@ -97,6 +102,8 @@ impl NodeState {
             changed: true,
             known: None,
             written: None,
+            uid: String::new(),
+            is_of_another: false,
             read_at: None,
             told: String::new(),
             backoff: backoff::status(),
@@ -169,6 +176,10 @@ impl NodeState {
 
     /// Writes if there is something new, or it is time.
     async fn update(&mut self, node: &ObjectMeta) -> anyhow::Result<()> {
+        if self.uid != node.uid {
+            // What the node before owned goes with it.
+            (self.known, self.written) = (None, None);
+        }
         let standing = conditions::of_node(&self.health.readiness.lines());
         let news = match (&self.written, &self.known) {
             (Some(written), Some(known)) => {
@@ -207,7 +218,8 @@ impl NodeState {
             written => {
                 written?;
                 let at = Instant::now();
-                let due = at + REFRESH - self.jitter.below(CHANCE);
+                let pause = if self.is_of_another { LEAST } else { REFRESH - self.jitter.below(CHANCE) };
+                let due = at + pause;
                 (self.known, self.written) = (Some(conditions), Some(Written { at, due, hash }));
                 self.changed = false;
             }
@@ -216,8 +228,13 @@ impl NodeState {
     }
 
     /// The conditions that the object has. It is created if there is none.
-    async fn learn(&self, node: &ObjectMeta) -> Result<Vec<Condition>, ApiError> {
-        if let Some(state) = self.api.get::<NetworkState>(Resource::State, &self.node).await? {
+    async fn learn(&mut self, node: &ObjectMeta) -> Result<Vec<Condition>, ApiError> {
+        let state = self.api.get::<NetworkState>(Resource::State, &self.node).await?;
+        let owners =
+            state.as_ref().map(|state| state.metadata.owner_references.as_slice()).unwrap_or_default();
+        self.is_of_another = !owners.is_empty() && owners.iter().all(|owner| owner.uid != node.uid);
+        self.uid.clone_from(&node.uid);
+        if let Some(state) = state {
             return Ok(state.status.conditions);
         }
         let object = json!({

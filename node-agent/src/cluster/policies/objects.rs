@@ -221,6 +221,7 @@ impl Enactment {
 /// A `NodeNetworkState`, without the state.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 pub(super) struct NetworkState {
+    pub(super) metadata: ObjectMeta,
     #[serde(default)]
     pub(super) status: NetworkStateStatus,
 }

@@ -1,7 +1,5 @@
 //! The bridge of a policy that is not in force: a pod waits for it, since a bridge that the plugin makes has no uplink.
 
-use std::io::Write;
-use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,26 +10,10 @@ use crate::scene::{Node, Scene, octbr, program, until};
 const DONE: &str = "SuccessfullyConfigured";
 const FAILED: &str = "FailedToConfigure";
 
-/// What the plugin answers, called by a runtime of this node; null if it has nothing to say.
+/// What the plugin answers; null if it has nothing to say.
 fn plugin(node: &Node, verb: &str) -> Value {
-    let conf = json!({
-        "cniVersion": "1.1.0", "name": "octavia", "type": "octavia-bridge", "bridge": "octbr", "dataDir": node.file("state"),
-    });
-    let mut command = node.inside(&program().with_file_name("octavia-bridge"));
-    command.env("CNI_COMMAND", verb).env("CNI_PATH", "/nowhere").env("OCTAVIA_BRIDGE_DIRECTORIES", "/run");
-    if verb == "ADD" {
-        // Its own namespace stands for one that is never entered.
-        command.env("CNI_CONTAINERID", "cid1").env("CNI_IFNAME", "net1").env("CNI_NETNS", "/proc/1/ns/net");
-    }
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("start the plugin");
-    child
-        .stdin
-        .take()
-        .expect("piped")
-        .write_all(conf.to_string().as_bytes())
-        .expect("write the configuration");
-    let output = child.wait_with_output().expect("wait for the plugin");
-    serde_json::from_slice(&output.stdout).unwrap_or_default()
+    // Its own namespace stands for one that is never entered.
+    node.plugin(verb, "cid1", "/proc/1/ns/net")
 }
 
 #[track_caller]

@@ -91,6 +91,32 @@ fn a_nodes_links_addresses_and_routes_are_shown_without_those_of_pods() {
     wait(&scene, &node, "it is back", |state| interface(state, "octbr").is_some());
 }
 
+/// The controllers collect what the node of before owned, at once or a while later.
+#[test]
+fn the_state_follows_a_node_that_is_registered_anew() {
+    let scene = Scene::new("state-anew");
+    let node = scene.node(0);
+    scene.post("octavia", &octbr(1500));
+    let path = format!("{STATES}/{}", node.name);
+    let owner = |state: &Value| text(&state["metadata"]["ownerReferences"][0]["uid"]);
+    for is_late in [false, true] {
+        wait(&scene, &node, "it has the bridge", |state| interface(state, "octbr").is_some());
+        let own = format!("/api/v1/nodes/{}", node.name);
+        scene.admin.delete(&own);
+        if !is_late {
+            scene.admin.delete(&path);
+        }
+        scene.register(&node.name);
+        let uid = text(&scene.admin.get(&own)["metadata"]["uid"]);
+        if is_late {
+            let before = writes(&node);
+            until("it is written for the new node", || writes(&node), |count| *count > before);
+            scene.admin.delete(&path);
+        }
+        wait(&scene, &node, "the new node owns it", |state| owner(state) == uid);
+    }
+}
+
 #[test]
 fn how_the_agent_stands_is_in_the_conditions() {
     let scene = Scene::new("stands");

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -62,12 +63,7 @@ impl Scene {
     /// The same; the agent has yet to be started, with these arguments.
     pub(crate) fn bare_node(&self, number: u8, arguments: &[&str]) -> Node {
         let name = format!("worker-{number}.{}", self.name);
-        let object = json!({
-            "apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {self.label(): ""}},
-        });
-        self.admin.create("/api/v1/nodes", &object);
-        let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
-        self.admin.call("PATCH", &format!("/api/v1/nodes/{name}/status"), Some(&ready)).expect(200);
+        self.register(&name);
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let namespace = format!("policies-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         command("ip", &["netns", "add", &namespace]);
@@ -88,6 +84,16 @@ impl Scene {
         node
     }
 
+    /// Creates a node that is ready and bears the label.
+    pub(crate) fn register(&self, name: &str) {
+        let object = json!({
+            "apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {self.label(): ""}},
+        });
+        self.admin.create("/api/v1/nodes", &object);
+        let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+        self.admin.call("PATCH", &format!("/api/v1/nodes/{name}/status"), Some(&ready)).expect(200);
+    }
+
     /// The name of a policy of this test.
     pub(crate) fn called(&self, what: &str) -> String {
         format!("{what}-{}", self.name)
@@ -95,6 +101,11 @@ impl Scene {
 
     /// Posts a policy for this test's nodes.
     pub(crate) fn post(&self, what: &str, interfaces: &Value) -> Value {
+        self.post_state(what, &json!({"interfaces": interfaces}))
+    }
+
+    /// The same with all that a state may have.
+    pub(crate) fn post_state(&self, what: &str, state: &Value) -> Value {
         let selector = json!({self.label(): ""});
         self.admin.create(
             POLICIES,
@@ -102,7 +113,7 @@ impl Scene {
                 "apiVersion": "nmstate.io/v1",
                 "kind": "NodeNetworkConfigurationPolicy",
                 "metadata": {"name": self.called(what)},
-                "spec": {"nodeSelector": selector, "desiredState": {"interfaces": interfaces}},
+                "spec": {"nodeSelector": selector, "desiredState": state},
             }),
         )
     }
@@ -219,11 +230,17 @@ impl Node {
 
     /// What kubelet's readiness probe says.
     pub(crate) fn readiness(&self) -> String {
+        self.is_ready().1
+    }
+
+    /// Whether that probe succeeds, and what it says.
+    pub(crate) fn is_ready(&self) -> (bool, String) {
         let mut command = Command::new(program());
         let output =
             command.args(["health", "ready", "--health-socket"]).arg(self.file("health.sock")).output();
         let output = output.expect("run the agent's program");
-        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat()
+        let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+        (output.status.success(), said.concat())
     }
 
     /// The API as the agent sees it.
@@ -246,6 +263,29 @@ impl Node {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/run/netns/{}", self.namespace)).arg("--").arg(program);
         command
+    }
+
+    /// What the plugin answers, called by a runtime of this node for an attachment to `octbr` without addresses; null if it has
+    /// nothing to say.
+    pub(crate) fn plugin(&self, verb: &str, container: &str, namespace: &str) -> Value {
+        let conf = json!({
+            "cniVersion": "1.1.0", "name": "octavia", "type": "octavia-bridge", "bridge": "octbr", "dataDir": self.file("state"),
+        });
+        let mut command = self.inside(&program().with_file_name("octavia-bridge"));
+        command
+            .env("CNI_COMMAND", verb)
+            .env("CNI_PATH", "/nowhere")
+            .env("OCTAVIA_BRIDGE_DIRECTORIES", "/run");
+        if verb == "ADD" {
+            command.env("CNI_CONTAINERID", container).env("CNI_IFNAME", "net1").env("CNI_NETNS", namespace);
+        }
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("start the plugin");
+        let mut stdin = child.stdin.take().expect("piped");
+        stdin.write_all(conf.to_string().as_bytes()).expect("write the configuration");
+        drop(stdin);
+        let output = child.wait_with_output().expect("wait for the plugin");
+        serde_json::from_slice(&output.stdout).unwrap_or_default()
     }
 
     /// A link as `ip` describes it.
