@@ -343,6 +343,8 @@ impl Reporter {
             };
             let pause = match looked {
                 Look::Again => SOON,
+                // The watch will say so; until then its enactment is known.
+                Look::Gone => ROUND,
                 Look::Well { .. } if !ours => OTHERS,
                 Look::Well { nodes, .. } => ROUND * u32::try_from(nodes).unwrap_or(1).max(1),
             };

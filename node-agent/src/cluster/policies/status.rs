@@ -34,6 +34,8 @@ pub(super) enum Look {
     },
     /// It does not yet; others are about to write.
     Again,
+    /// The policy was deleted.
+    Gone,
 }
 
 /// The writer of this node.
@@ -132,7 +134,7 @@ impl Statuses {
     fn gone(&mut self, name: &str) -> Look {
         self.told.remove(name);
         self.counting.remove(name);
-        Look::Well { nodes: 0, enacted: BTreeSet::new() }
+        Look::Gone
     }
 
     async fn sum_up(&self, policy: &Policy) -> Result<(Summary, BTreeSet<String>), ApiError> {

@@ -80,3 +80,21 @@ fn enactments_follow_a_node_that_is_registered_anew() {
     }
     assert!(node.link("octbr").is_some_and(|link| link["mtu"] == 1500));
 }
+
+/// The look over all nodes hears of it before the watch does.
+#[test]
+fn the_enactment_of_a_policy_that_is_deleted_while_the_watch_is_away_is_deleted_too() {
+    let scene = Scene::new("unheard");
+    let node = scene.node(0);
+    scene.post("octavia", &octbr(1500));
+    scene.wait("octavia", DONE);
+    let watch = "/nodenetworkconfigurationpolicies?*watch=true";
+    node.proxy().rule(Rule::on("GET", watch, Fault::answer(503)));
+    node.proxy().down();
+    scene.delete("octavia");
+    node.proxy().up();
+    let is_look = |one: &Exchange| one.path.ends_with(&scene.called("octavia")) && one.status == Some(404);
+    until("the look finds that it is gone", || node.proxy().exchanges(), |all| all.iter().any(is_look));
+    node.proxy().clear_rules();
+    until("its enactment is gone", || scene.enactment(&node, "octavia"), Option::is_none);
+}
