@@ -1,12 +1,12 @@
 //! What others do.
 
-use std::fs;
 use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
 use crate::chance::Chance;
+use crate::others;
 use crate::world::World;
 
 /// The agent's own files, below the state directory.
@@ -16,7 +16,11 @@ const FILES: [&str; 5] = ["desired.json", "bridges.json", "links.json", "cut-off
 pub(crate) fn act(world: &mut World<'_>, chance: &mut Chance) -> String {
     match chance.below(12) {
         0..=5 => command(world, chance),
-        6 => pods_port(world, chance),
+        6 => {
+            let words = others::pods_port(&world.pods, chance);
+            world.try_ip(&words);
+            format!("ip {words}")
+        }
         7 => {
             world.kill();
             thread::sleep(Duration::from_millis(chance.below(20)));
@@ -31,17 +35,8 @@ pub(crate) fn act(world: &mut World<'_>, chance: &mut Chance) -> String {
             world.signal(Signal::SIGCONT);
             format!("at once: {said}")
         }
-        9 => damage(world, chance),
-        10 => {
-            let fill = world.node.path("state/fill");
-            if fill.exists() {
-                drop(fs::remove_file(fill));
-                return "the disk has room again".into();
-            }
-            // As much of it as fits is written.
-            drop(fs::write(fill, vec![b'x'; 1 << 20]));
-            "the disk is full".into()
-        }
+        9 => others::damage(&world.node.path("state/agent"), &FILES, chance),
+        10 => others::fill_or_free(&world.node.path("state")),
         _ => {
             world.new_policy(chance);
             // A process that has just begun does not listen to it yet, and ends. It finds the file's change by itself.
@@ -54,55 +49,11 @@ pub(crate) fn act(world: &mut World<'_>, chance: &mut Chance) -> String {
 }
 
 fn command(world: &World<'_>, chance: &mut Chance) -> String {
-    let bridge = *chance.of(&["octbr", "octbr", "ospbr"]);
-    let nic = *chance.of(&world.wiring.nics());
-    let words = match chance.below(18) {
-        0 => format!("link set {bridge} down"),
-        1 => format!("link del {bridge}"),
-        2 => format!("link set {nic} nomaster"),
-        3 => format!("link set {nic} down"),
-        4 => format!("link set {bridge} mtu 1300"),
-        5 => format!("link set {nic} mtu 1300"),
-        6 => format!("link set {bridge} alias sw1"),
-        7 => format!("addr flush dev {bridge}"),
-        8 => format!("addr add 10.77.0.1/24 dev {bridge}"),
-        9 => format!("link set {bridge} type bridge stp_state 1"),
-        10 => format!("link set {nic} master foreign"),
-        11 => format!("link add {bridge} type bridge"),
-        12 => format!("link set {bridge} address 02:00:00:00:00:{:02x}", chance.below(256)),
-        13 => "route del 172.31.0.0/16".into(),
-        14 => format!("link set {bridge} alias octavia-bridge"),
-        // Not the one of the node that no policy names.
-        15 if world.wiring.way_out => "route del default".into(),
-        16 if world.wiring.tagged => "link del enp6s0.24".into(),
-        _ => format!("link add {bridge} type veth peer name {bridge}-peer"),
+    let words = match chance.below(9) {
+        0 if world.wiring.way_out => "route del default".into(),
+        1 if world.wiring.tagged => "link del enp6s0.24".into(),
+        _ => others::command(chance, &world.wiring.nics()),
     };
     world.try_ip(&words);
     format!("ip {words}")
-}
-
-fn pods_port(world: &World<'_>, chance: &mut Chance) -> String {
-    let pod = chance.of(&world.pods);
-    let what = chance.of(&["nomaster", "down", "master foreign", "nomaster down"]);
-    world.try_ip(&format!("link set {pod} {what}"));
-    format!("ip link set {pod} {what}")
-}
-
-/// A file of the agent's as a crash, another release or a person may leave it.
-fn damage(world: &World<'_>, chance: &mut Chance) -> String {
-    let name = chance.of(&FILES);
-    let path = world.node.path("state/agent").join(name);
-    let Ok(text) = fs::read(&path) else { return format!("no {name} to damage") };
-    let (how, new) = match chance.below(4) {
-        0 => ("empty", Vec::new()),
-        1 => ("cut", text[..text.len() / 2].to_vec()),
-        2 => ("nonsense", b"\xff\xfe{".to_vec()),
-        _ => {
-            drop(fs::remove_file(&path));
-            return format!("{name} is removed");
-        }
-    };
-    // On a full disk less of it is there.
-    drop(fs::write(&path, new));
-    format!("{name} is {how}")
 }

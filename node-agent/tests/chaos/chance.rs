@@ -25,6 +25,7 @@ impl Chance {
     }
 
     pub(crate) fn of<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
-        &choices[usize::try_from(self.below(choices.len() as u64)).unwrap()]
+        let place = usize::try_from(self.below(choices.len() as u64));
+        &choices[place.expect("a place in it")]
     }
 }

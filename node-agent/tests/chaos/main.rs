@@ -9,88 +9,44 @@
 
 mod acts;
 mod chance;
+mod others;
 mod policy;
+mod seeds;
 mod world;
 
 #[path = "../node/scene.rs"]
 #[expect(dead_code, reason = "the other tests use the rest")]
 mod scene;
 
-use std::env;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chance::Chance;
+use seeds::Story;
 use world::World;
 
-/// Nodes at a time.
-const NODES: usize = 3;
 /// Interventions between two quiet points, and quiet points of a seed.
 const ACTS: u64 = 8;
 const QUIET_POINTS: usize = 4;
 
-fn number(name: &str, default: u64) -> u64 {
-    env::var(name).map_or(default, |text| text.parse().unwrap())
-}
-
-/// So many so far.
-static INTERVENTIONS: AtomicU64 = AtomicU64::new(0);
-
-/// What became of a seed, if it found something.
-fn run(seed: u64) -> Option<String> {
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let heard = told.clone();
-    let story = move |node: &scene::Node| {
-        let say = |what: String| heard.lock().unwrap().push(what);
-        let mut chance = Chance::new(seed);
-        let mut world = World::new(node, &mut chance);
-        world.quiet();
-        for _ in 0..QUIET_POINTS {
-            for _ in 0..=chance.below(ACTS) {
-                say(acts::act(&mut world, &mut chance));
-                INTERVENTIONS.fetch_add(1, Ordering::Relaxed);
-                thread::sleep(Duration::from_micros(chance.below(8000)));
-            }
-            say("-- quiet".into());
-            world.quiet();
+fn interfere(node: &scene::Node, seed: u64, story: &Story) {
+    let mut chance = Chance::new(seed);
+    let mut world = World::new(node, &mut chance);
+    world.quiet();
+    for _ in 0..QUIET_POINTS {
+        for _ in 0..=chance.below(ACTS) {
+            story.tell(acts::act(&mut world, &mut chance));
+            thread::sleep(Duration::from_micros(chance.below(8000)));
         }
-    };
-    let panic = catch_unwind(AssertUnwindSafe(|| scene::on_a_node(story))).err()?;
-    let why = panic.downcast_ref::<String>().cloned();
-    let why = why.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-    Some(format!("{}\n{}", told.lock().unwrap().join("\n"), why.unwrap_or_default()))
+        story.pause();
+        world.quiet();
+    }
 }
 
 #[test]
 fn whatever_others_do_in_between_it_ends_well() {
-    let until = Instant::now() + Duration::from_secs(number("CHAOS_SECONDS", 45));
-    let first = number("CHAOS_SEED", 1);
-    let times = number("CHAOS_TIMES", 0);
-    let next = AtomicU64::new(0);
-    let found = Mutex::new(Vec::new());
-    thread::scope(|scope| {
-        for _ in 0..NODES {
-            scope.spawn(|| {
-                while Instant::now() < until {
-                    let turn = next.fetch_add(1, Ordering::Relaxed);
-                    if times > 0 && turn >= times {
-                        return;
-                    }
-                    // Many times the same one, or one after the other.
-                    let seed = if times > 0 { first } else { first + turn };
-                    if let Some(why) = run(seed) {
-                        found.lock().unwrap().push(format!("seed {seed}:\n{why}"));
-                    }
-                }
-            });
-        }
+    seeds::run(45, |seed, story| {
+        let story = story.clone();
+        scene::on_a_node(move |node| interfere(node, seed, &story));
     });
-    let (found, seeds) = (found.into_inner().unwrap(), next.load(Ordering::Relaxed));
-    let interventions = INTERVENTIONS.load(Ordering::Relaxed);
-    eprintln!("{interventions} interventions by {seeds} seeds from {first} on");
-    assert!(found.is_empty(), "{} of {seeds} seeds found something\n{}", found.len(), found.join("\n\n"));
-    assert!(seeds > 0);
 }

@@ -11,6 +11,7 @@ use octavia_bridge_ipam::host_end;
 use serde_json::{Value, json};
 
 use crate::chance::Chance;
+use crate::others;
 use crate::policy::{self, Wiring};
 use crate::scene::{Daemon, Node};
 
@@ -43,21 +44,7 @@ impl<'a> World<'a> {
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", DISK, "tmpfs"]).arg(node.path("state"));
         assert!(mount.status().unwrap().success(), "mount needs the sandbox");
-        for words in [
-            "link add enp7s0 type veth peer name wire7",
-            "link add enp8s0 type veth peer name wire8",
-            // The node's own way out, and another program's bridge.
-            "link add up0 type veth peer name router0",
-            "link set up0 up",
-            "addr add 10.0.0.5/24 dev up0",
-            "route add default via 10.0.0.1",
-            "link add foreign type bridge",
-            "link set foreign up alias another-program",
-            "addr add 10.8.0.1/24 dev foreign",
-            "route add 10.9.0.0/16 via 10.8.0.2 dev foreign",
-            "link add theirs type veth peer name theirs-peer",
-            "link set theirs master foreign up",
-        ] {
+        for words in others::SURROUNDINGS {
             node.ip(words);
         }
         let router = format!("router-{}", node.folder.path().file_name().unwrap().display());
@@ -141,20 +128,8 @@ impl<'a> World<'a> {
 
     /// Everything of others, which stays as it is.
     fn of_others(&self) -> String {
-        let mut text = String::new();
-        let mut links = vec!["foreign", "theirs"];
-        links.extend((!self.wiring.way_out).then_some("up0"));
-        for link in &links {
-            let line = self.node.ip(&format!("-o link show dev {link}"));
-            // Carrier comes and goes with others' ports.
-            let words = line.split_whitespace().skip(4).collect::<Vec<_>>().join(" ");
-            text.push_str(&words.replace("state UP", "").replace("state DOWN", ""));
-            text.push_str(&self.node.ip(&format!("-4 -o addr show dev {link}")));
-        }
-        for link in links {
-            text.push_str(&self.node.ip(&format!("-4 route show dev {link}")).replace(" linkdown", ""));
-        }
-        text
+        let links = if self.wiring.way_out { &others::OWN[..2] } else { &others::OWN };
+        others::belongings(links, |words| self.node.ip(words))
     }
 
     /// Ends what others hold, and waits until everything is as the policy says.
@@ -167,7 +142,7 @@ impl<'a> World<'a> {
             }
         }
         // A link of another kind in a bridge's place is a conflict for as long as it is there.
-        for bridge in ["octbr", "ospbr"] {
+        for bridge in others::BRIDGES {
             if self.node.link(bridge).is_some_and(|link| link["linkinfo"]["info_kind"] != "bridge") {
                 self.try_ip(&format!("link del {bridge}"));
             }

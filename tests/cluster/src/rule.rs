@@ -25,6 +25,10 @@ pub enum Fault {
     Delay(Duration),
     /// The server does it at once, and the answer comes after this time.
     DelayAfter(Duration),
+    /// So many bytes of the answer's body come, and then its end, as if these were all.
+    End(usize),
+    /// The same, and then the connection is cut.
+    Break(usize),
 }
 
 impl Fault {

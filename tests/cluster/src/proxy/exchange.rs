@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::stream;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Bytes, Frame, Incoming};
 use hyper::header::{CONTENT_TYPE, HOST, RETRY_AFTER};
 use hyper::http::response::Parts;
 use hyper::{Request, Response, Uri};
@@ -81,16 +81,18 @@ pub(super) async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> R
     }
     let fault = lock(&shared.rules).fault(&method, &path);
     let response = match fault {
-        None => pass_on(&shared, number, request).await?,
+        None => pass_on(&shared, number, request, Rest::ALL).await?,
         Some(Fault::Delay(time)) => {
             sleep(time).await;
-            pass_on(&shared, number, request).await?
+            pass_on(&shared, number, request, Rest::ALL).await?
         }
         Some(Fault::DelayAfter(time)) => {
-            let response = pass_on(&shared, number, request).await?;
+            let response = pass_on(&shared, number, request, Rest::ALL).await?;
             sleep(time).await;
             response
         }
+        Some(Fault::End(bytes)) => pass_on(&shared, number, request, Rest { bytes, is_cut: false }).await?,
+        Some(Fault::Break(bytes)) => pass_on(&shared, number, request, Rest { bytes, is_cut: true }).await?,
         Some(Fault::Refuse(refusal)) => refuse(&refusal, &method)?,
         Some(Fault::RefuseAfter(refusal)) => {
             done_by_the_server(&shared, request).await?;
@@ -118,18 +120,42 @@ async fn pass_on(
     shared: &Arc<Shared>,
     number: usize,
     request: Request<Incoming>,
+    rest: Rest,
 ) -> Result<Response<Body>, Error> {
     let (head, body) = shared.upstream.ask(request).await?.into_parts();
     shared.passed(number, written(&head));
-    let frames = stream::unfold((body, shared.clone()), move |(mut body, shared)| async move {
-        let frame = body.frame().await;
-        audible(&shared).await;
-        if let Some(Ok(frame)) = &frame {
-            shared.passed(number, frame.data_ref().map_or(0, Bytes::len));
-        }
-        Some((frame?.map_err(Error::from), (body, shared)))
-    });
+    let frames =
+        stream::unfold((body, rest, shared.clone()), move |(mut body, mut rest, shared)| async move {
+            if rest.bytes == 0 {
+                return rest.is_cut.then(|| (Err("cut by a rule".into()), (body, Rest::NONE, shared)));
+            }
+            let frame = body.frame().await;
+            audible(&shared).await;
+            let frame = frame?.map_err(Error::from).map(|frame| rest.of(frame));
+            if let Ok(frame) = &frame {
+                shared.passed(number, frame.data_ref().map_or(0, Bytes::len));
+            }
+            Some((frame, (body, rest, shared)))
+        });
     Ok(Response::from_parts(head, StreamBody::new(frames).boxed_unsync()))
+}
+
+/// How much more of a body is passed on, and whether the connection is cut then.
+struct Rest {
+    bytes: usize,
+    is_cut: bool,
+}
+
+impl Rest {
+    const ALL: Self = Self { bytes: usize::MAX, is_cut: false };
+    const NONE: Self = Self { bytes: 0, is_cut: false };
+
+    /// What is passed on of a frame.
+    fn of(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        let frame = frame.map_data(|data| data.slice(..data.len().min(self.bytes)));
+        self.bytes -= frame.data_ref().map_or(0, Bytes::len);
+        frame
+    }
 }
 
 /// How long a head is as HTTP/1.1 writes it: `HTTP/1.1 200 OK`, `name: value`, each line and the last, empty one with CR and LF.

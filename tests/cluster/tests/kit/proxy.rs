@@ -40,7 +40,7 @@ fn each_fault_is_what_it_says() {
     let status =
         |status: u16| move |answer: Option<Answer>| answer.is_some_and(|answer| answer.status == status);
     type Seen = Box<dyn Fn(Option<Answer>) -> bool>;
-    let cases: [(&str, Fault, Seen, bool); 9] = [
+    let cases: [(&str, Fault, Seen, bool); 11] = [
         ("refuse-409", Fault::answer(409), Box::new(status(409)), false),
         ("refuse-422", Fault::answer(422), Box::new(status(422)), false),
         ("refuse-500", Fault::answer(500), Box::new(status(500)), false),
@@ -49,6 +49,8 @@ fn each_fault_is_what_it_says() {
         ("cut-after", Fault::CutAfter, Box::new(gone), true),
         ("hang", Fault::Hang, Box::new(gone), false),
         ("hang-after", Fault::HangAfter, Box::new(gone), true),
+        ("end", Fault::End(9), Box::new(gone), true),
+        ("break", Fault::Break(9), Box::new(gone), true),
         ("delay", Fault::Delay(Duration::from_millis(300)), Box::new(status(201)), true),
     ];
     for (name, fault, seen, done) in cases {

@@ -1,6 +1,7 @@
 //! Policies of the cluster on nodes with links of their own: what becomes of the links, and what is told of it.
 
 mod away;
+mod chaos;
 mod conflicts;
 mod cut_off;
 mod enactments;
