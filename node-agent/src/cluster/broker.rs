@@ -13,6 +13,7 @@ pub(crate) mod client;
 mod contested;
 mod metrics;
 mod replay;
+mod rights;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -134,7 +135,8 @@ pub(crate) async fn start(cluster: &Cluster, state_dir: &Path, health: &Health) 
     };
     let broker = Arc::new(Broker { store, pending, contested, user, metrics });
     health.metrics.collect(Pools(broker.clone()));
-    health.readiness.ask("api", move || requests.lines());
+    let told = requests.clone();
+    health.readiness.ask("api", move || told.lines());
     let asked = broker.clone();
     health.readiness.ask("pools", move || metrics::lines(&asked.store, &asked.metrics));
     let (path, found) = (cluster.socket.clone(), socket.watch());
@@ -142,7 +144,8 @@ pub(crate) async fn start(cluster: &Cluster, state_dir: &Path, health: &Health) 
         Ok(()) => vec![Line::Well(format!("plugins are answered on {}", path.display()))],
         Err(why) => vec![Line::Missing(why)],
     });
-    let reclaiming = reclaim::start(&broker.store, &api.apart(), &reclaiming, health);
+    let mut reclaiming = reclaim::start(&broker.store, &api.apart(), &reclaiming, health);
+    reclaiming.spawn(rights::review(api.apart(), requests));
     let (stop, stopped) = watch::channel(false);
     let task = tokio::spawn(serve(broker, socket, reclaiming, stopped));
     Ok(Running { api: shared, stop, task })

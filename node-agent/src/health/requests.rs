@@ -1,7 +1,7 @@
 //! Requests to the API server, of all parts of the agent: how they end, and what the server forbids.
 //!
 //! A layer under the one client of the agent sees them all. So a missing permission is reported in the same words for
-//! every part, and stays reported until the same request succeeds.
+//! every part, and stays reported until the same request succeeds, or the server says that it would.
 
 use std::collections::BTreeMap;
 use std::error::Error as StdError;
@@ -15,6 +15,7 @@ use http::{Method, Request, Response, StatusCode};
 use octavia_bridge_cluster::lock;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 use tower::{BoxError, Layer, Service};
 
@@ -38,18 +39,43 @@ struct State {
     answered: bool,
     /// The first and the last request without an answer since there was one, and why the last had none.
     silent: Option<(Instant, Instant, String)>,
-    refused: BTreeMap<Asked, StatusCode>,
+    /// With the name of the object that it was about last, if it was about one.
+    refused: BTreeMap<Asked, (StatusCode, Option<String>)>,
 }
 
 /// What a request is about, as roles name it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Asked {
+pub(crate) struct Asked {
     verb: &'static str,
+    /// With the subresource behind a slash.
     resource: String,
+    group: String,
     namespace: Option<String>,
 }
 
 impl Asked {
+    /// The question whether an object of this name could be asked for, as a `SelfSubjectAccessReview`.
+    pub(crate) fn review(&self, name: Option<&str>) -> Value {
+        let (resource, subresource) = self.resource.split_once('/').unwrap_or((&self.resource, ""));
+        json!({
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": {
+                "verb": self.verb,
+                "group": self.group,
+                "resource": resource,
+                "subresource": subresource,
+                "namespace": self.namespace.as_deref().unwrap_or_default(),
+                "name": name.unwrap_or_default(),
+            }},
+        })
+    }
+
+    /// Whether it is such a question itself, which no part of the agent needs an answer to.
+    fn is_review(&self) -> bool {
+        self.resource == "selfsubjectaccessreviews"
+    }
+
     /// Whether it only tells how the node stands. No pod needs that, so a roll-out before the new roles does not stop there.
     fn is_report(&self) -> bool {
         self.resource.starts_with("nodenetworkstates")
@@ -79,11 +105,11 @@ impl Requests {
             _ if state.answered => {}
             _ => lines.push(Line::Missing(format!("{server} has not answered yet"))),
         }
-        if state.refused.values().any(|code| *code == StatusCode::UNAUTHORIZED) {
+        if state.refused.values().any(|(code, _)| *code == StatusCode::UNAUTHORIZED) {
             let why = "401 Unauthorized: the agent's token has expired or is not this cluster's";
             lines.push(Line::Missing(format!("{server} rejects this agent: {why}")));
         }
-        let forbidden = state.refused.iter().filter(|(_, code)| **code == StatusCode::FORBIDDEN);
+        let forbidden = state.refused.iter().filter(|(_, (code, _))| *code == StatusCode::FORBIDDEN);
         let (mut needed, mut reports) = (Vec::new(), Vec::new());
         for (asked, _) in forbidden {
             let why = format!("cannot {asked}: 403 Forbidden: the agent's roles lack this permission");
@@ -100,17 +126,32 @@ impl Requests {
         lines
     }
 
-    fn answered(&self, asked: &Asked, code: StatusCode) {
+    /// What the server forbids, and the name of the object that was asked for last.
+    pub(crate) fn forbidden(&self) -> Vec<(Asked, Option<String>)> {
+        let state = lock(&self.state);
+        let forbidden = state.refused.iter().filter(|(_, (code, _))| *code == StatusCode::FORBIDDEN);
+        forbidden.map(|(asked, (_, name))| (asked.clone(), name.clone())).collect()
+    }
+
+    /// The server says that it would allow this.
+    pub(crate) fn is_allowed(&self, asked: &Asked) {
+        lock(&self.state).refused.remove(asked);
+    }
+
+    fn answered(&self, asked: &Asked, name: Option<String>, code: StatusCode) {
         self.count(asked, code.as_str());
         let mut state = lock(&self.state);
         state.answered = true;
         state.silent = None;
+        if code == StatusCode::FORBIDDEN && asked.is_review() {
+            return;
+        }
         if matches!(code, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-            state.refused.insert(asked.clone(), code);
+            state.refused.insert(asked.clone(), (code, name));
         } else {
             state.refused.remove(asked);
             // Who is known for one request is known for all.
-            state.refused.retain(|_, code| *code != StatusCode::UNAUTHORIZED);
+            state.refused.retain(|_, (code, _)| *code != StatusCode::UNAUTHORIZED);
         }
     }
 
@@ -130,14 +171,15 @@ impl Requests {
 }
 
 impl Asked {
-    fn of<B>(request: &Request<B>) -> Self {
+    /// With the name of the object, if it is about one.
+    fn of<B>(request: &Request<B>) -> (Self, Option<String>) {
         let uri = request.uri();
         let mut parts: Vec<&str> = uri.path().split('/').filter(|part| !part.is_empty()).collect();
         // /api/v1/… and /apis/GROUP/VERSION/…
-        let skipped = match parts.first() {
-            Some(&"api") => 2,
-            Some(&"apis") => 3,
-            _ => 0,
+        let (skipped, group) = match parts[..] {
+            ["api", ..] => (2, ""),
+            ["apis", group, ..] => (3, group),
+            _ => (0, ""),
         };
         parts.drain(..skipped.min(parts.len()));
         let mut namespace = None;
@@ -162,7 +204,8 @@ impl Asked {
             (&Method::DELETE, false) => "deletecollection",
             _ => "ask",
         };
-        Self { verb, resource, namespace }
+        let name = parts.get(1).map(|name| (*name).to_owned());
+        (Self { verb, resource, group: group.to_owned(), namespace }, name)
     }
 }
 
@@ -192,6 +235,7 @@ pub(crate) struct Observed<S> {
 struct Pending {
     requests: Requests,
     asked: Asked,
+    name: Option<String>,
     over: bool,
 }
 
@@ -217,14 +261,16 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let mut pending =
-            Pending { requests: self.requests.clone(), asked: Asked::of(&request), over: false };
+        let (asked, name) = Asked::of(&request);
+        let mut pending = Pending { requests: self.requests.clone(), asked, name, over: false };
         let answer = self.inner.call(request);
         Box::pin(async move {
             let answer = answer.await;
             pending.over = true;
             match &answer {
-                Ok(response) => pending.requests.answered(&pending.asked, response.status()),
+                Ok(response) => {
+                    pending.requests.answered(&pending.asked, pending.name.take(), response.status());
+                }
                 Err(error) => pending.requests.unanswered(&pending.asked, innermost(error.as_ref())),
             }
             answer

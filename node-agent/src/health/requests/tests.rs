@@ -61,6 +61,27 @@ async fn a_right_that_is_missing_is_named_until_it_is_there() {
     assert!(told.lines().any(|told| told == line), "{told}");
 }
 
+/// Nothing may ask for it again for days.
+#[tokio::test]
+async fn a_right_that_the_server_says_is_there_is_missing_no_more() {
+    let (_, requests) = requests();
+    let path = "/apis/nmstate.io/v1beta1/nodenetworkconfigurationenactments/n.p/status?x=y";
+    send(&requests, Method::PATCH, path, Some(Ok(403))).await;
+    // Nor is the question itself what a pod needs.
+    let question = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    send(&requests, Method::POST, question, Some(Ok(403))).await;
+    let forbidden = requests.forbidden();
+    let [(asked, name)] = &forbidden[..] else { panic!("{forbidden:?}") };
+    let attributes = &asked.review(name.as_deref())["spec"]["resourceAttributes"];
+    let wanted = json!({
+        "verb": "patch", "group": "nmstate.io", "resource": "nodenetworkconfigurationenactments",
+        "subresource": "status", "namespace": "", "name": "n.p",
+    });
+    assert_eq!(*attributes, wanted);
+    requests.is_allowed(asked);
+    assert_eq!(said(&requests), "ok https://api answers");
+}
+
 #[tokio::test]
 async fn credentials_that_are_refused_are_told_once_and_until_they_are_good() {
     let (_, requests) = requests();
@@ -115,6 +136,6 @@ fn requests_are_named_as_roles_name_them() {
         (Method::GET, "/version", "list version"),
     ] {
         let request = Request::builder().method(method).uri(path).body(()).unwrap();
-        assert_eq!(Asked::of(&request).to_string(), named, "{path}");
+        assert_eq!(Asked::of(&request).0.to_string(), named, "{path}");
     }
 }

@@ -61,6 +61,19 @@ fn requests_that_fail_are_made_again_until_all_is_told() {
     }
 }
 
+/// As a server does that has just started. Nothing reports the same success once more.
+#[test]
+fn a_permission_that_is_missing_for_a_moment_leaves_the_agent_unready_for_a_moment() {
+    let scene = Scene::new("forbidden");
+    let node = scene.node(0);
+    let hits = node.proxy().rule(Rule::on("POST", "/events", Fault::answer(403)).first(1));
+    scene.post("octavia", &octbr(1500));
+    scene.wait("octavia", DONE);
+    until("it is missed", || node.is_ready(), |(_, said)| said.contains("cannot create events"));
+    until("the agent asks again", || node.is_ready(), |(is_ready, _)| *is_ready);
+    assert_eq!(hits.matched(), 1, "the request itself was not made again");
+}
+
 /// As by a webhook or a quota. Of the older policy the server hears nothing, of the younger one all.
 #[test]
 fn what_the_server_refuses_to_hear_of_one_policy_does_not_silence_another() {
