@@ -16,6 +16,8 @@ use crate::scene::{ENACTMENTS, Node, Scene, command, conditions, program};
 pub(super) const STATES: &str = "/apis/nmstate.io/v1beta1/nodenetworkstates";
 /// The links are as they should be by then.
 const SOON: Duration = Duration::from_secs(30);
+/// And the API knows of it by then: after a request that hung, the pause that follows, and a question for permissions.
+const TOLD: Duration = Duration::from_secs(60);
 /// After the longest pause that the agent says it makes: for a policy that was not taken, and for links that others undo.
 const AFTER_A_PAUSE: Duration = Duration::from_secs(100);
 /// Room for the agent's files, and to be filled.
@@ -128,10 +130,8 @@ impl<'a> World<'a> {
             proxy.down();
         }
         proxy.up();
-        self.wait(|world| {
-            let in_force = world.in_force();
-            world.policies.amiss(&in_force).or_else(|| world.amiss(&in_force)).or_else(|| world.untold())
-        });
+        self.wait(SOON, Self::undone);
+        self.wait(TOLD, |world| world.undone().or_else(|| world.untold()));
         let in_force = self.in_force();
         self.policies.settle(&in_force);
         self.heard = self.node.log().len();
@@ -140,10 +140,16 @@ impl<'a> World<'a> {
     /// The same without the API: what was in force at the last quiet point still is.
     pub(super) fn quiet_without_the_api(&self) {
         self.release();
-        self.wait(|world| {
+        self.wait(SOON, |world| {
             let in_force = world.in_force();
             world.policies.given_up(&in_force).or_else(|| world.amiss(&in_force))
         });
+    }
+
+    /// What the policies say and is not in force.
+    fn undone(&self) -> Option<String> {
+        let in_force = self.in_force();
+        self.policies.amiss(&in_force).or_else(|| self.amiss(&in_force))
     }
 
     fn release(&self) {
@@ -161,14 +167,14 @@ impl<'a> World<'a> {
         }
     }
 
-    fn wait(&self, amiss: impl Fn(&Self) -> Option<String>) {
+    fn wait(&self, soon: Duration, amiss: impl Fn(&Self) -> Option<String>) {
         let started = Instant::now();
         loop {
             let Some(amiss) = amiss(self) else { return };
             let log = self.node.log();
             let news = &log[self.heard..];
             let pauses = news.contains("time and again") || news.contains("is not in force");
-            let limit = if pauses { AFTER_A_PAUSE } else { SOON };
+            let limit = if pauses { AFTER_A_PAUSE } else { soon };
             assert!(started.elapsed() < limit, "not within {limit:?}: {amiss}\n{}", self.last_words(&log));
             std::thread::sleep(Duration::from_millis(100));
         }
