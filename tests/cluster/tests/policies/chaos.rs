@@ -52,6 +52,7 @@ fn interfere(seed: u64, story: &Story) {
         story.pause();
         world.quiet();
     }
+    world.sums();
 }
 
 #[test]

@@ -152,6 +152,21 @@ impl<'a> World<'a> {
         self.policies.amiss(&in_force).or_else(|| self.amiss(&in_force))
     }
 
+    /// Waits until the status of each policy is the sum over all nodes, which is this one.
+    pub(super) fn sums(&self) {
+        self.wait(TOLD, |world| {
+            for (name, (_, is_right)) in &world.policies.present {
+                let wanted = if *is_right { "SuccessfullyConfigured" } else { "FailedToConfigure" };
+                // As text: one that is nested too deep is not read here.
+                let policy = world.scene.policy(name).to_string();
+                if !policy.contains(wanted) {
+                    return Some(format!("the status of {name} is not {wanted}: {policy}"));
+                }
+            }
+            None
+        });
+    }
+
     fn release(&self) {
         drop(fs::remove_file(self.node.file("state/fill")));
         for link in others::NICS.iter().copied().chain(self.pods.iter().map(String::as_str)) {
