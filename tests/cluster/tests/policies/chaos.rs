@@ -15,6 +15,7 @@ mod policy;
 mod seeds;
 
 mod acts;
+mod checks;
 mod faults;
 mod policies;
 mod world;
@@ -43,7 +44,9 @@ fn interfere(seed: u64, story: &Story) {
         }
         for _ in 0..=chance.below(ACTS) {
             story.tell(acts::act(&mut world, &mut chance, is_away));
-            thread::sleep(Duration::from_millis(chance.below(40)));
+            // At times the agent gets as far as a pause of its own.
+            let longest = if chance.one_in(10) { 2000 } else { 40 };
+            thread::sleep(Duration::from_millis(chance.below(longest)));
         }
         if is_away {
             story.pause();

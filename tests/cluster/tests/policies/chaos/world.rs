@@ -1,17 +1,16 @@
 //! A node of the cluster with NICs, pods' ports and links of others, and what has to be so when all is quiet.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::chance::Chance;
 use super::others;
 use super::policies::{NAMES, Policies};
-use crate::scene::{ENACTMENTS, Node, Scene, command, conditions, program};
+use crate::scene::{ENACTMENTS, Node, Scene, command};
 
 pub(super) const STATES: &str = "/apis/nmstate.io/v1beta1/nodenetworkstates";
 /// The links are as they should be by then.
@@ -37,7 +36,8 @@ pub(super) struct World<'a> {
     /// How much the agent had said at the last quiet point.
     heard: usize,
     namespaces: Vec<String>,
-    foreign: String,
+    /// Everything of others, as it was at first.
+    pub(super) foreign: String,
     /// Seconds between two full looks; with many, nothing but events tells of what others do.
     interval: u64,
 }
@@ -97,11 +97,6 @@ impl<'a> World<'a> {
         assert!(output.status.code().is_some(), "ip {words} was killed");
     }
 
-    /// The node's present uid.
-    fn uid(&self) -> Value {
-        self.scene.admin.get(&format!("/api/v1/nodes/{}", self.node.name))["metadata"]["uid"].clone()
-    }
-
     /// Deletes what a node of this name owned that is not there any more, as the controllers do that this cluster lacks.
     pub(super) fn collect(&self) {
         let node = self.scene.admin.call("GET", &format!("/api/v1/nodes/{}", self.node.name), None);
@@ -140,31 +135,12 @@ impl<'a> World<'a> {
     /// The same without the API: what was in force at the last quiet point still is.
     pub(super) fn quiet_without_the_api(&self) {
         self.release();
-        self.wait(SOON, |world| {
-            let in_force = world.in_force();
-            world.policies.given_up(&in_force).or_else(|| world.amiss(&in_force))
-        });
-    }
-
-    /// What the policies say and is not in force.
-    fn undone(&self) -> Option<String> {
-        let in_force = self.in_force();
-        self.policies.amiss(&in_force).or_else(|| self.amiss(&in_force))
+        self.wait(SOON, Self::given_up);
     }
 
     /// Waits until the status of each policy is the sum over all nodes, which is this one.
     pub(super) fn sums(&self) {
-        self.wait(TOLD, |world| {
-            for (name, (_, is_right)) in &world.policies.present {
-                let wanted = if *is_right { "SuccessfullyConfigured" } else { "FailedToConfigure" };
-                // As text: one that is nested too deep is not read here.
-                let policy = world.scene.policy(name).to_string();
-                if !policy.contains(wanted) {
-                    return Some(format!("the status of {name} is not {wanted}: {policy}"));
-                }
-            }
-            None
-        });
+        self.wait(TOLD, Self::unsummed);
     }
 
     fn release(&self) {
@@ -205,100 +181,6 @@ impl<'a> World<'a> {
             lines.push(format!("{} {} {:?}", one.method, one.path, one.status));
         }
         lines.join("\n")
-    }
-
-    /// A file of the agent's.
-    fn read(&self, name: &str) -> Value {
-        let text = fs::read_to_string(self.node.file("state/agent").join(name)).unwrap_or_default();
-        serde_json::from_str(&text).unwrap_or_default()
-    }
-
-    /// The states that the agent keeps, by the policies' names.
-    fn in_force(&self) -> BTreeMap<&'static str, Value> {
-        let kept = self.read("desired.json");
-        let policies: Vec<Value> = kept["policies"].as_array().cloned().unwrap_or_default();
-        let documents = policies.iter().filter_map(|text| text["yaml"].as_str());
-        let documents: Vec<Value> =
-            documents.filter_map(|document| serde_json::from_str(document).ok()).collect();
-        let mut states = BTreeMap::new();
-        for name in NAMES {
-            let is_it = |document: &&Value| document["metadata"]["name"] == self.scene.called(name);
-            if let Some(document) = documents.iter().find(is_it) {
-                states.insert(name, document["spec"]["desiredState"].clone());
-            }
-        }
-        states
-    }
-
-    /// Why the links are not as the states in force say, or the plugin does not know of them.
-    fn amiss(&self, in_force: &BTreeMap<&'static str, Value>) -> Option<String> {
-        let now = others::belongings(&others::OWN, |words| self.node.ip(words));
-        assert_eq!(now, self.foreign, "what belongs to others has changed");
-        if in_force.is_empty() {
-            return None;
-        }
-        if in_force.contains_key("octavia") {
-            for pod in &self.pods {
-                let link = self.node.link(pod).expect("nobody deletes pods");
-                let up = link["flags"].as_array().is_some_and(|flags| flags.contains(&"UP".into()));
-                if link["master"] != "octbr" || !up {
-                    return Some(format!("{pod} is not up in octbr: {link}"));
-                }
-            }
-            if self.read("bridges.json")["bridges"]["octbr"] != json!(["enp6s0"]) {
-                return Some("bridges.json does not tell the plugin of octbr".into());
-            }
-        }
-        let mut documents = Vec::new();
-        for (name, state) in in_force {
-            let document = json!({
-                "apiVersion": "nmstate.io/v1", "kind": "NodeNetworkConfigurationPolicy",
-                "metadata": {"name": name}, "spec": {"desiredState": state},
-            });
-            documents.push(document.to_string());
-        }
-        let file = self.node.file("in-force.yaml");
-        fs::write(&file, documents.join("\n---\n")).expect("write the policies");
-        let mut plan = self.node.inside(&program());
-        plan.args(["plan", "--check", "--all-policies", "-f"]).arg(file);
-        plan.arg("--state-dir").arg(self.node.file("state"));
-        let output = plan.output().expect("run plan");
-        let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
-        (!output.status.success()).then(|| format!("plan: {}", said.concat()))
-    }
-
-    /// What the API is not told, or not told any more.
-    fn untold(&self) -> Option<String> {
-        let uid = self.uid();
-        for name in NAMES {
-            let enactment = self.scene.enactment(&self.node, name);
-            let Some((_, is_right)) = self.policies.present.get(name) else {
-                if let Some(surplus) = enactment {
-                    return Some(format!("{name} has an enactment and does not exist: {surplus}"));
-                }
-                continue;
-            };
-            let Some(enactment) = enactment else { return Some(format!("{name} has no enactment")) };
-            let wanted = if *is_right { "Available" } else { "Failing" };
-            let told = conditions(&enactment);
-            let is_said = told.iter().any(|[name, status, ..]| name == wanted && status == "True");
-            let is_owned = enactment["metadata"]["ownerReferences"][0]["uid"] == uid;
-            let generation = &self.scene.policy(name)["metadata"]["generation"];
-            // A policy that is nested too deep for these tests is text.
-            let is_of_now = generation.is_null() || enactment["status"]["policyGeneration"] == *generation;
-            if !(is_said && is_owned && is_of_now) {
-                return Some(format!(
-                    "{name} (generation {generation}) of node {uid} is not {wanted}: {enactment}"
-                ));
-            }
-        }
-        let state = self.scene.admin.call("GET", &format!("{STATES}/{}", self.node.name), None);
-        let is_gone = self.state_is_deleted && state.status == 404;
-        if !is_gone && state.body["metadata"]["ownerReferences"][0]["uid"] != uid {
-            return Some(format!("node {uid} has no state: {}", state.body["metadata"]));
-        }
-        let (is_ready, said) = self.node.is_ready();
-        (!is_ready).then(|| format!("readiness: {said}"))
     }
 }
 
