@@ -12,6 +12,7 @@ mod chance;
 mod others;
 mod policy;
 mod seeds;
+mod wiring;
 mod world;
 
 #[path = "../node/scene.rs"]

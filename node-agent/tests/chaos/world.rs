@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use crate::chance::Chance;
 use crate::others;
-use crate::policy::{self, Wiring};
 use crate::scene::{Daemon, Node};
+use crate::wiring::{self, Wiring};
 
 /// A good policy is in force by then, unless the agent says that it pauses because others undo what it does.
 const SOON: Duration = Duration::from_secs(30);
@@ -99,7 +99,7 @@ impl<'a> World<'a> {
     /// Writes another policy into the agent's file.
     pub(crate) fn new_policy(&self, chance: &mut Chance) {
         let draft = self.node.path("policy.tmp");
-        fs::write(&draft, policy::random(chance, self.wiring)).unwrap();
+        fs::write(&draft, wiring::random(chance, self.wiring)).unwrap();
         fs::rename(draft, self.node.path("policy.yaml")).unwrap();
     }
 

@@ -24,7 +24,7 @@ pub(super) struct Policies {
 /// A state for the links of the policy of this name.
 fn random(name: &str, chance: &mut Chance) -> Value {
     let yaml = match name {
-        "octavia" => policy::octbr(chance),
+        "octavia" => octbr(chance),
         "second" => format!("interfaces:\n{}", policy::ospbr(chance)),
         _ => format!("interfaces:\n{}", policy::nic(chance)),
     };
@@ -129,4 +129,13 @@ impl Policies {
             self.settled.insert(name, state);
         }
     }
+}
+
+/// A policy of `octbr` over `enp6s0`, perhaps with an address and a route.
+fn octbr(chance: &mut Chance) -> String {
+    let address = *chance.of(&["", "172.24.0.1", "172.24.0.2"]);
+    let mtu = *chance.of(&["1500", "1400"]);
+    let text = format!("interfaces:\n{}", policy::bridge(chance, "octbr", "enp6s0", mtu, address));
+    let is_routed = !address.is_empty() && chance.one_in(2);
+    text + &policy::config(if is_routed { &[policy::ROUTE] } else { &[] })
 }
