@@ -12,6 +12,8 @@ use crate::node::plan::{Planned, Step, vlans_in_words};
 pub(super) fn between(before: &Observed, now: &Observed, done: &[Planned]) -> Vec<String> {
     let mut found = Vec::new();
     let touched = touched(before, done);
+    // Tables are read only where a bridge filters.
+    let tables_are_read = now.links.values().any(Link::filters);
     for name in &touched {
         match (before.links.get(name), now.links.get(name)) {
             (Some(_), None) => found.push(format!("{name} is gone")),
@@ -19,7 +21,7 @@ pub(super) fn between(before: &Observed, now: &Observed, done: &[Planned]) -> Ve
             (Some(was), Some(is)) => {
                 of_link(name, was, is, &mut found);
                 // Elsewhere they may have been read by chance.
-                if before.filters_port(name) || !was.vlans.is_empty() {
+                if tables_are_read && (before.filters_port(name) || !was.vlans.is_empty()) {
                     let (was, is) = (vlans_in_words(&was.vlans), vlans_in_words(&is.vlans));
                     tell("VLAN table", name, &was, &is, &mut found);
                 }
