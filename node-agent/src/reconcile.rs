@@ -27,6 +27,7 @@ mod fights;
 mod files;
 mod groups;
 mod keeper;
+mod left;
 mod marks;
 mod ports;
 mod refusals;

@@ -1,6 +1,7 @@
 //! The loop that keeps the links: it reads, plans and repairs whenever something may have changed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem::take;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,6 +86,8 @@ pub(super) struct Keeper<'a> {
     pub(super) ports: Ports,
     pub(super) disk: Disk,
     pub(super) marks: Marks,
+    /// What people have to know of the last change, also while later looks have nothing to do.
+    pub(super) left: Vec<String>,
     /// Links that no policy names any more, in words.
     pub(super) unkept: Vec<String>,
     /// When all links of the node were looked at last.
@@ -129,6 +132,7 @@ pub(super) async fn keep(job: &Arc<Job>) -> anyhow::Result<()> {
         disk: Disk::new(job.clone()),
         ports: Ports::new(job.ports.clone(), job.leave_ports),
         marks: Marks::new(&job.state),
+        left: Vec::new(),
         unkept: Vec::new(),
         noted_at: None,
         job: job.as_ref(),
@@ -200,9 +204,13 @@ impl Keeper<'_> {
         }
         let started = Instant::now();
         let unmarked = self.keep_marks().await;
+        let left_before = take(&mut self.left);
         let mut result = timeout(LONGEST_LOOK, self.bring_about()).await.unwrap_or_else(|_| {
             Err(anyhow!("not done within {} s; what was begun is taken back", LONGEST_LOOK.as_secs()))
         });
+        if !result.as_ref().is_ok_and(|looked| !looked.steps.is_empty()) {
+            self.still_left(left_before);
+        }
         let failed = result.as_ref().err().map(|error| chain(&**error));
         let outcome = match (&result, &failed) {
             (Ok(looked), _) => self.outcome_of(Ok(looked)),
@@ -218,6 +226,7 @@ impl Keeper<'_> {
         let notes = self.note_links().await;
         if let Ok(looked) = &mut result {
             looked.warnings.extend(unmarked);
+            looked.warnings.extend(self.untold(looked));
             looked.warnings.extend(notes);
             looked.warnings.extend(self.disk.complaint());
         }

@@ -90,7 +90,6 @@ impl Keeper<'_> {
                 if matches!(error, Error::Observe(_)) {
                     return Err(error.into());
                 }
-                self.remember_lost(&error);
                 looked.waits.clear();
                 looked.warnings = notes;
                 self.one_by_one(&desired, &error, &mut looked).await?;
@@ -174,15 +173,6 @@ impl Keeper<'_> {
         }
     }
 
-    /// What a change has cost the node, so that the next one is guarded as well.
-    fn remember_lost(&mut self, error: &Error) {
-        if !error.lost_defaults().is_empty() {
-            self.cut_offs.lose(error.lost_defaults());
-            self.disk.keep_cut_offs(&self.cut_offs);
-            self.targets.lost = self.cut_offs.lost();
-        }
-    }
-
     /// Notes that a group was taken back because of `error`. One that cut the node off is not tried again by itself.
     fn taken_back(&mut self, group: Group, error: &Error, looked: &mut Looked) {
         let why = why_taken_back(error);
@@ -248,10 +238,7 @@ impl Keeper<'_> {
                     looked.steps.extend(done.end().into_iter().map(|planned| planned.apply));
                 }
                 Err(error @ Error::Observe(_)) => return Err(error),
-                Err(error) => {
-                    self.remember_lost(&error);
-                    self.taken_back(group, &error, looked);
-                }
+                Err(error) => self.taken_back(group, &error, looked),
             }
         }
         Ok(())
@@ -281,7 +268,10 @@ impl Keeper<'_> {
         let done = apply::carry_out(self.netlink, desired, plan, &self.targets, journal, goal).await;
         let is_begun = match &done {
             Ok(done) => done.is_begun(),
-            Err(error) => error.was_begun(),
+            Err(error) => {
+                self.remember_damage(error);
+                error.was_begun()
+            }
         };
         if is_begun {
             self.disk.begins_steps();

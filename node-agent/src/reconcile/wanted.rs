@@ -300,6 +300,7 @@ impl Keeper<'_> {
         if !is_new {
             return Ok(());
         }
+        self.left.clear();
         match self.desired.interfaces.len() {
             0 if self.desired.is_empty() => {
                 tracing::info!("nothing is wanted any more, so no links are kept");

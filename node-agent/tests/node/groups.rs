@@ -5,12 +5,15 @@ use std::thread;
 use std::time::Duration;
 
 use crate::scene::{Daemon, Node, on_a_node, until};
+use crate::slow_disk::start_slowly;
 
 const START: Duration = Duration::from_secs(5);
 /// Longest time a repair may take on a busy test machine.
 const REPAIR: Duration = Duration::from_secs(1);
 /// What failed is tried again after 5 s.
 const RETRY: Duration = Duration::from_secs(10);
+/// Of an agent whose requests to the kernel are slow.
+const SLOWLY: Duration = Duration::from_secs(60);
 
 const TWO: &str = "
 interfaces:
@@ -102,6 +105,35 @@ fn a_step_that_the_kernel_refuses_is_none_of_the_others() {
         thread::sleep(Duration::from_secs(3));
         let tries = made("probe2") - first - 1;
         assert!(tries < 10, "{tries} links were made and deleted in 3 s");
+    });
+}
+
+/// The next try goes by what is there then, and can honestly say that it put everything back.
+#[test]
+fn what_a_failed_change_left_behind_is_told_until_the_next_change() {
+    on_a_node(|node| {
+        with_nics(node);
+        node.ip("link set nic-a up");
+        node.ip("link add inner type bridge");
+        fs::write(node.path("policy.yaml"), TWO.replace("nic-b", "inner")).unwrap();
+        let _daemon = start_slowly(node, "sendto", Duration::from_millis(50), &[]);
+        until(SLOWLY, "the first group is complete", || is_port(node, "nic-a", "br-a"));
+        // What the first group needs is changed before the second fails.
+        node.ip("link set nic-a down");
+        until(SLOWLY, "the first group by itself", || {
+            node.link("br-b").is_none() && is_up(node, "nic-a") && is_port(node, "nic-a", "br-a")
+        });
+        let damage = "the node is not as it was: the state of nic-a is down, not up";
+        until(SLOWLY, "it is told", || ready(node).contains(damage));
+        let log = node.log();
+        assert!(log.lines().any(|line| line.contains("ERROR") && line.contains(damage)), "{log}");
+        until(SLOWLY, "the second is tried again", || {
+            ready(node).contains("everything was put back as it was")
+        });
+        let told = ready(node);
+        assert!(told.contains(damage), "{told}");
+        node.ip("link set br-a down");
+        until(SLOWLY, "a change that succeeds", || is_up(node, "br-a") && !ready(node).contains(damage));
     });
 }
 

@@ -8,16 +8,16 @@ use crate::scene::{AGENT, Daemon, Node, POLICY, on_a_node, until};
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// An agent of which each wait for the disk takes so many seconds.
-fn start(node: &Node, seconds: u32) -> Daemon {
-    start_slowly(node, "fsync,fdatasync", seconds, &[])
+/// An agent of which each wait for the disk takes so long.
+fn start(node: &Node, delay: Duration) -> Daemon {
+    start_slowly(node, "fsync,fdatasync", delay, &[])
 }
 
-/// An agent of which each of these calls takes so many seconds, of any file or of these.
-fn start_slowly(node: &Node, calls: &str, seconds: u32, files: &[&str]) -> Daemon {
+/// An agent of which each of these calls takes so long, of any file or of these.
+pub(crate) fn start_slowly(node: &Node, calls: &str, delay: Duration, files: &[&str]) -> Daemon {
     let mut command = Command::new("strace");
     command.args(["-f", "-qq", "-o", "/dev/null", "-e"]).arg(format!("trace={calls}"));
-    command.arg("-e").arg(format!("inject={calls}:delay_enter={seconds}000000"));
+    command.arg("-e").arg(format!("inject={calls}:delay_enter={}", delay.as_micros()));
     for file in files {
         command.arg("-P").arg(node.path(file));
     }
@@ -40,7 +40,7 @@ fn links_are_repaired_while_a_new_policy_is_on_its_way_to_the_disk() {
         fs::write(node.path("policy.yaml"), POLICY.replace("1500", "1400")).unwrap();
         let kept = || fs::read_to_string(node.path("state/agent/desired.json")).unwrap();
         let journal = node.path("state/agent/journal.jsonl");
-        let _daemon = start(node, 8);
+        let _daemon = start(node, Duration::from_secs(8));
         until(SOON, "the new one is in force", || node.link("octbr").is_some_and(|link| link["mtu"] == 1400));
         // A process that is killed now leaves to the next what is to be kept.
         until(SOON, "the journal says so", || {
@@ -70,7 +70,7 @@ fn a_change_that_is_not_begun_leaves_the_journal_of_the_one_before_to_its_end() 
         let first = POLICY.replace("1500", "1400");
         fs::write(node.path("policy.yaml"), &first).unwrap();
         let journal = node.path("state/agent/journal.jsonl");
-        let _daemon = start(node, 8);
+        let _daemon = start(node, Duration::from_secs(8));
         until(SOON, "the journal says that it is in force", || {
             fs::read_to_string(&journal).is_ok_and(|journal| journal.contains("\"reached\""))
         });
@@ -86,7 +86,7 @@ fn a_change_that_is_not_begun_leaves_the_journal_of_the_one_before_to_its_end() 
 }
 
 /// Longer than any test waits.
-const FOR_EVER: u32 = 3600;
+const FOR_EVER: Duration = Duration::from_secs(3600);
 
 #[test]
 fn links_are_repaired_while_the_disk_does_not_take_what_the_plugin_is_told() {
