@@ -99,7 +99,7 @@ impl Installation {
     pub(crate) fn reconcile(&self) -> Result<Look, Error> {
         self.usable()?;
         let (source, wanted) = self.source()?;
-        let before = Record::read(&self.directory)?;
+        let before = Record::recover(&self.directory);
         let mut record = before.clone();
         let mut look = Look::default();
         let moved = before.bin_dir != self.bin_dir;

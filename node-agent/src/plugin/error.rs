@@ -18,10 +18,10 @@ pub(crate) enum Error {
     #[error("{}, which was to be installed: {why}; name the plugin with --plugin (PLUGIN_FILE)", path.display())]
     Unfit { path: PathBuf, why: String },
     #[error(
-        "{} is not what was written there; nothing is installed as long as it cannot be told which files are this \
-         program's. Without it those that are the plugin, byte for byte, are", path.display()
+        "{} is not what was written there ({why}), so it is not known which files are this program's; `run` or `install` \
+         with --cni-bin-dir sets it aside and writes it again", path.display()
     )]
-    Record { path: PathBuf, source: serde_json::Error },
+    Record { path: PathBuf, why: String },
     #[error(
         "{} is not octavia-bridge-agent's ({what}) and was left alone; remove it, or {instead}", path.display()
     )]

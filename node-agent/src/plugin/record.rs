@@ -6,15 +6,15 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use octavia_bridge_ipam::state_file;
+use octavia_bridge_ipam::causes::chain;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, io_error};
 use super::file::{self, Content};
-use crate::node::state::State;
+use crate::node::state::{self, State, set_aside};
 
 const FILE: &str = "installed.json";
 
@@ -53,12 +53,20 @@ impl Record {
     /// One that is there and cannot be read. It is not guessed at.
     pub(super) fn read(directory: &Path) -> Result<Self, Error> {
         let path = directory.join(FILE);
-        let text = match state_file::read(&path, state_file::LONGEST) {
-            Ok(text) => text,
-            Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(Self::default()),
-            Err(cause) => return Err(io_error(format!("read {}", path.display()), cause)),
+        let Some(text) = state::read(&path).map_err(|why| Error::Record { path: path.clone(), why })? else {
+            return Ok(Self::default());
         };
-        serde_json::from_slice(&text).map_err(|source| Error::Record { path, source })
+        serde_json::from_slice(&text).map_err(|cause| Error::Record { path, why: cause.to_string() })
+    }
+
+    /// The same for the process that has the directory to itself. A record that cannot be read is set aside, and counts as none.
+    pub(super) fn recover(directory: &Path) -> Self {
+        Self::read(directory).unwrap_or_else(|error| {
+            let consequence =
+                "only files that are byte for byte the plugin to be installed count as installed";
+            set_aside(&directory.join(FILE), &chain(&error), consequence);
+            Self::default()
+        })
     }
 
     /// Writes it, so that it survives a power cut.

@@ -156,10 +156,22 @@ fn without_its_record_only_the_very_plugin_is_known() {
         assert_eq!(there(node, "octavia-bridge").1, "v1");
         assert_eq!(done(&install(node, "v1", "")), "nothing to do\n");
         done(&install(node, "v2", ""));
-        // One that cannot be read is not guessed at.
-        fs::write(node.path("state/agent/installed.json"), "{").unwrap();
-        refused(&install(node, "v3", ""), &["installed.json is not what was written there", "EOF"]);
-        assert_eq!(there(node, "octavia-bridge").1, "v2");
+        // One that cannot be read is set aside, and the same holds.
+        let record = node.path("state/agent/installed.json");
+        for torn in [b"{".as_slice(), b"\xff"] {
+            fs::write(&record, torn).unwrap();
+            refused(&uninstall(node, ""), &["installed.json is not what was written there"]);
+            let answer = install(node, "v2", "");
+            assert_eq!(done(&answer), "nothing to do\n");
+            assert!(answer.stderr.contains("it was set aside as"), "{}", answer.stderr);
+            assert_eq!(fs::read(node.path("state/agent/installed.json.bad")).unwrap(), torn);
+        }
+        done(&install(node, "v3", ""));
+        fs::write(&record, "{").unwrap();
+        refused(&install(node, "v4", ""), &["was there before"]);
+        assert_eq!(there(node, "octavia-bridge").1, "v3");
+        let doctor = node.run("doctor", "").stdout;
+        assert!(doctor.contains("set aside: ") && doctor.contains("installed.json.bad"), "{doctor}");
     });
 }
 

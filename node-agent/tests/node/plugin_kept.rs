@@ -76,6 +76,19 @@ fn what_is_removed_or_of_another_version_is_put_back() {
     });
 }
 
+/// Nobody could mend it in the agent's image, which has no shell.
+#[test]
+fn a_record_with_a_bad_byte_keeps_no_agent_from_being_ready() {
+    on_a_node(|node| {
+        let installs = format!("--cni-bin-dir {} --plugin {}", folder(node), plugin(node, "v1"));
+        node.ok(&format!("install {installs}"), "");
+        fs::write(node.path("state/agent/installed.json"), b"\xff{").unwrap();
+        let _daemon = node.start(&format!("{} --interval 1 {installs}", run(node)));
+        says("/readyz", 200, "ok    plugin");
+        says("/readyz", 200, "agent/installed.json.bad; the log says why");
+    });
+}
+
 #[test]
 fn a_stranger_in_its_place_is_told_and_left_until_it_goes() {
     on_a_node(|node| {

@@ -48,6 +48,20 @@ fn a_journal_that_cannot_be_read_is_set_aside_and_the_policy_comes_into_force() 
     }
 }
 
+#[test]
+fn what_this_release_has_written_is_set_aside_if_it_cannot_be_read() {
+    for torn in [b"{".as_slice(), b"\xff", b"[1]"] {
+        on_a_node(move |node| {
+            node.ok("apply -f -", POLICY);
+            fs::write(node.path("state/agent/written.json"), torn).unwrap();
+            let answer = node.run("apply", "");
+            assert_eq!(answer.status, 0, "{}", answer.stderr);
+            assert!(answer.stderr.contains("a rollback may go unnoticed"), "{}", answer.stderr);
+            assert!(complete(node) && bad(node, "written.json"));
+        });
+    }
+}
+
 /// A release that did not know how long a message may be died of this step, and then of every recovery from it.
 #[test]
 fn a_journal_with_a_step_that_no_message_can_express_is_recovered_from() {

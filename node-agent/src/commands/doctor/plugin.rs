@@ -13,7 +13,7 @@ const CHECK: &str = "plugin";
 pub(super) fn installed(state_dir: &Path) -> Vec<Finding> {
     match plugin::installed(state_dir) {
         Ok(files) => files.iter().map(|(path, state)| compare(path, state)).collect(),
-        Err(error) => vec![Finding::fail(CHECK, chain(&error), "repair the file, or remove it")],
+        Err(error) => vec![Finding::fail(CHECK, chain(&error), "let the agent write it again, or remove it")],
     }
 }
 

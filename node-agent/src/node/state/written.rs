@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use octavia_bridge_cluster::lock;
 use serde::de::IgnoredAny;
 
-use super::{Error, Kept, State, read};
+use super::{Error, Kept, State, read, set_aside};
 use crate::sha256;
 
 const NAME: &str = "written.json";
@@ -21,9 +21,19 @@ const NAME: &str = "written.json";
 /// is for no file.
 pub(super) type Written = BTreeMap<String, BTreeSet<Option<String>>>;
 
+/// A file that cannot be understood is set aside, and counts as none.
 pub(super) fn load(journal: &Path) -> Written {
-    let text = read(&journal.join(NAME)).ok().flatten();
-    text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+    let path = journal.join(NAME);
+    let text = read(&path).and_then(|text| match text {
+        Some(text) => {
+            serde_json::from_slice(&text).map_err(|cause| format!("read {}: {cause}", path.display()))
+        }
+        None => Ok(Written::new()),
+    });
+    text.unwrap_or_else(|why| {
+        set_aside(&path, &why, "a rollback may go unnoticed");
+        Written::new()
+    })
 }
 
 impl State {
