@@ -1,7 +1,7 @@
 //! DEL: removes what the record says is this attachment's, and succeeds when there is nothing left to remove.
 //!
-//! It needs the container id and the interface name, and of the configuration no more than `name` and `dataDir`: the
-//! namespace may be gone, its path may belong to a newer pod, and the configuration may be stripped.
+//! It needs the container id and the interface name, and of the configuration no more than `dataDir`: the namespace may be
+//! gone, its path may belong to a newer pod, and the configuration may be stripped.
 
 use octavia_bridge_netlink::Netlink;
 
@@ -35,7 +35,7 @@ pub(crate) async fn del(environment: &Environment, document: &Document) -> Resul
         Err(error) => {
             if error.code == Code::Io {
                 // A disk that cannot be written holds no lock; the link can go all the same.
-                teardown.end_unrecorded(id, ifname, &essentials, Some(&document.raw)).await?;
+                teardown.end_unrecorded(id, ifname, &essentials, Some(&document.raw), false).await?;
             }
             return Err(error);
         }
@@ -77,7 +77,8 @@ pub(crate) async fn del(environment: &Environment, document: &Document) -> Resul
             }
         }
     }
-    let ended = teardown.end_unrecorded(id, ifname, &essentials, Some(&document.raw)).await;
+    let config = Some(document.raw.as_slice());
+    let ended = teardown.end_unrecorded(id, ifname, &essentials, config, slot.is_strange).await;
     failures.extend(ended.err());
     // The trace of a failed ADD is for the repeated DEL as well.
     if failures.is_empty() || !slot.was_written {

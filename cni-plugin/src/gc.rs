@@ -57,7 +57,7 @@ async fn end(
         )),
         // Torn or empty: its writer was killed before it did anything, or the power went, and all links with it.
         None => {
-            teardown.end_unrecorded(id, ifname, essentials, None).await?;
+            teardown.end_unrecorded(id, ifname, essentials, None, false).await?;
             slot.remove()
         }
     }

@@ -11,10 +11,11 @@ use octavia_bridge_netlink::{Link, Netlink};
 use crate::addressing;
 use crate::bridge;
 use crate::config::{Essentials, IpamKind};
+use crate::delegate::Delegate;
 use crate::identity;
 use crate::life;
 use crate::pod;
-use crate::protocol::Error;
+use crate::protocol::{Error, Verb};
 use crate::record::{AddressingIntent, BridgeBefore, Intent, LinkIntent, Outcome, Record, Records, Slot};
 use crate::store::{self, Patience};
 
@@ -67,19 +68,26 @@ impl<'a> Teardown<'a> {
 
     /// Ends what can be proved to be the attachment's where no record tells: the link by its derived name, the
     /// addresses by container id and interface, and, if `config` is the attachment's, whatever a delegated plugin knows
-    /// under them.
+    /// under them. ADD refuses an `ipam.type` that leads to no such plugin, so there is nothing to give back then, unless a
+    /// record `is_strange`.
     pub(crate) async fn end_unrecorded(
         &self,
         id: &str,
         ifname: &str,
         essentials: &Essentials,
         config: Option<&[u8]>,
+        is_strange: bool,
     ) -> Result<(), Error> {
         self.remove_link(id, ifname, None).await?;
         let mut failures = store::release_unrecorded(essentials, id, ifname, &self.patience);
         if let (IpamKind::Delegated(program), Some(config)) = (&essentials.ipam, config) {
-            let intent = AddressingIntent::delegated(program, config);
-            failures.extend(self.release(&intent, id, ifname).err());
+            match Delegate::find(program, self.path, config) {
+                Ok(delegate) => failures.extend(delegate.call(Verb::Del).err()),
+                Err(error) if is_strange => failures.push(error),
+                Err(error) => {
+                    tracing::warn!("{error}; no record names an attachment, so nothing is released");
+                }
+            }
         }
         all(failures)
     }

@@ -61,6 +61,12 @@ pub(crate) fn answer(face: Face, environment: &Environment) -> ExitCode {
             return Ok(Reply::Nothing);
         }
         if face == Face::Bridge && delegate::called_by_itself() {
+            if environment.verb == Verb::Del {
+                tracing::warn!(
+                    "nothing to release: an interface plugin assigns no addresses for another one"
+                );
+                return Ok(Reply::Nothing);
+            }
             return Err(Error::new(
                 Code::InvalidConfig,
                 "ipam.type names an interface plugin, this one; write \"whereabouts\" or \"octavia-ipam\"",

@@ -162,8 +162,12 @@ fn a_configuration_gone_bad_does_not_stop_it() {
 }
 
 #[test]
-fn del_needs_the_networks_name_and_nothing_else() {
+fn del_needs_nothing_of_the_configuration() {
     for wrong in [
+        json!({"name": null}),
+        json!({"name": ""}),
+        json!({"name": "a/b"}),
+        json!({"name": 7}),
         json!({"ipam": []}),
         json!({"ipam": {"type": 7}}),
         json!({"ipam": {"type": "a/b"}}),
@@ -190,11 +194,22 @@ fn del_needs_the_networks_name_and_nothing_else() {
 
 #[test]
 fn del_of_what_add_refuses_succeeds() {
-    let node = Lab::new().node("node1");
+    let lab = Lab::new();
+    let node = lab.node("node1");
     let pod = node.pod("worker");
     for ifname in ["all", "default", "a%b"] {
         pod.add(&conf::octavia()).ifname(ifname).run().error(4);
         pod.del(&conf::octavia()).ifname(ifname).run().silent_success();
+    }
+    // None of them assigns an address: no program, this plugin, and a copy of it.
+    fs::copy(lab.bin().join("octavia-bridge"), lab.bin().join("copied-bridge")).unwrap();
+    for program in ["never-installed", "octavia-bridge", "copied-bridge"] {
+        let conf = conf::layer2_with(json!({"ipam": {"type": program}}));
+        pod.add(&conf).run().error(7).says(&["ipam.type"]);
+        for _ in 0..2 {
+            pod.del(&conf).run().silent_success();
+        }
+        assert_eq!(pod.link_names(), [""; 0], "{program}");
     }
     let long = "c".repeat(201);
     pod.add(&conf::octavia()).env("CNI_CONTAINERID", &long).run().error(4);
@@ -212,6 +227,16 @@ fn a_torn_record_counts_as_none_and_the_names_are_found_anyway() {
         assert_eq!(pod.link_names(), [""; 0]);
         node.snapshot(&[]).assert_same_as(&before);
     }
+}
+
+#[test]
+fn a_strange_record_stays_as_long_as_its_ipam_plugin_is_missing() {
+    let (node, _, pod, _) = attached_pod();
+    let record = node.run_dir().join(format!("attachments/{}@net1.jsonl", pod.container_id()));
+    fs::write(&record, "another version's\n").unwrap();
+    let conf = conf::layer2_with(json!({"ipam": {"type": "never-installed"}}));
+    pod.del(&conf).run().error(7).says(&["never-installed"]);
+    assert!(record.is_file());
 }
 
 #[test]

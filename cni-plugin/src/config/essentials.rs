@@ -44,13 +44,13 @@ impl Essentials {
         essentials.refused.clone().map_or(Ok(essentials), Err)
     }
 
-    /// The same for a verb that must not fail. Of the configuration only the network's name is needed; whatever else is wrong
-    /// is in [`Self::refused`], and the defaults take its place: the record knows better, and a directory that is refused is
-    /// not looked into.
+    /// The same for a verb that must not fail. What is wrong is in [`Self::refused`], and the defaults take its place, for the
+    /// name an empty one: the record knows better, and a directory that is refused is not looked into.
     pub(crate) fn read_to_release(document: &Document) -> Result<Self, Error> {
         let mut root = document.root()?;
-        let name = network_name(&mut root)?.to_owned();
         let mut refused = None;
+        let name = network_name(&mut root).map(str::to_owned);
+        let name = or_first_error(name, &mut refused).unwrap_or_default();
         let (ipam, mut block) =
             or_first_error(ipam(&mut root), &mut refused).unwrap_or((IpamKind::None, None));
         // Whether it is a text at all is for ADD to say.
