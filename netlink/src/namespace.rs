@@ -28,6 +28,29 @@ pub struct Identity {
     pub inode: u64,
 }
 
+impl Identity {
+    /// Whether the namespace that was at `path` may still exist, where nothing but the path tells: false only when nothing is
+    /// there, or another one. What is there may be no namespace because a mount was covered, and then the namespace lives on.
+    #[must_use]
+    pub fn may_exist_at(self, path: &Path) -> bool {
+        match Namespace::open(path) {
+            Ok(now) => now.identity == self,
+            Err(cause) => !cause.is_not_found(),
+        }
+    }
+
+    /// The same where not even a link tells. A path in `/proc` ends with the process, and the namespace may live on; a directory
+    /// that is missing may be one that is not mounted here, as in a container.
+    #[must_use]
+    pub fn may_exist_unseen_at(self, path: &Path) -> bool {
+        let tells = !path.starts_with("/proc") && path.parent().is_some_and(Path::is_dir);
+        match Namespace::open(path) {
+            Err(cause) if cause.is_not_found() => !tells,
+            _ => self.may_exist_at(path),
+        }
+    }
+}
+
 /// An open network namespace. It lives at least as long as this value does.
 #[derive(Clone, Debug)]
 pub struct Namespace {
@@ -135,4 +158,25 @@ pub(crate) fn enter(namespace: &Namespace) -> io::Result<()> {
 
 pub(crate) fn failure(verb: &str, path: &Path, source: io::Error) -> Error {
     Error::Namespace { attempt: format!("{verb} network namespace {}", path.display()), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_path_is_proof_only_where_namespaces_have_names() {
+        let identity = Identity { device: 1, inode: 1 };
+        for (path, may_exist, unseen) in [
+            ("/run/no-such-namespace", false, false),
+            ("/proc/4194304/ns/net", false, true),
+            ("/run/no-such-directory/x", false, true),
+            ("/run", true, true),
+            ("/proc/self/ns/net", false, false),
+        ] {
+            let path = Path::new(path);
+            let found = (identity.may_exist_at(path), identity.may_exist_unseen_at(path));
+            assert_eq!(found, (may_exist, unseen), "{}", path.display());
+        }
+    }
 }

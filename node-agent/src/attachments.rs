@@ -212,17 +212,23 @@ mod tests {
         let attachment = Attachment { container_id: "c1".into(), ifname: "net1".into() };
         assert_eq!(sandboxes.usage(&attachment), Use::Unused, "no record");
         fs::create_dir(dir.path().join("attachments")).unwrap();
-        let gone = r#"{"path":"/run/netns/gone","device":4,"inode":4026532603}"#;
+        let gone = r#"{"path":"/run/gone","device":4,"inode":4026532603}"#;
         let hidden = r#"{"path":"/proc/0/ns/net","device":4,"inode":4026532603}"#;
-        for (netns, outcome, usage) in [
-            ("null", "", Use::Unused),
-            ("null", "{}\n", Use::Used),
-            (hidden, "{}\n", Use::Used),
-            (gone, "{}\n", Use::Unused),
+        // As in a container, which has not all directories of its node.
+        let elsewhere = r#"{"path":"/run/elsewhere/c1","device":4,"inode":4026532603}"#;
+        for (netns, outcome, usage, lives, is_gone) in [
+            ("null", "", Use::Unused, true, false),
+            ("null", "{}\n", Use::Used, true, false),
+            (hidden, "{}\n", Use::Used, true, false),
+            (elsewhere, "{}\n", Use::Used, true, false),
+            (gone, "{}\n", Use::Unused, false, true),
         ] {
             let text = format!("{{\"version\":1,{OWNER},\"netns\":{netns},\"link\":null}}\n{outcome}");
-            fs::write(dir.path().join("attachments/c1@net1.jsonl"), text).unwrap();
-            assert_eq!(sandboxes.usage(&attachment), usage, "{netns} {outcome}");
+            let record = dir.path().join("attachments/c1@net1.jsonl");
+            fs::write(&record, text).unwrap();
+            let said = (sandboxes.usage(&attachment), super::lives(&record, "c1", "net1"));
+            assert_eq!(said, (usage, lives), "{netns} {outcome}");
+            assert_eq!(sandboxes.is_gone(&attachment), is_gone, "{netns} {outcome}");
         }
         let record = fs::File::open(dir.path().join("attachments/c1@net1.jsonl")).unwrap();
         record.lock().unwrap();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use octavia_bridge_ipam::host_end;
 use octavia_bridge_ipam::wire::Attachment;
-use octavia_bridge_netlink::{Link, LinkKind, Namespace, Netlink, Result, ask};
+use octavia_bridge_netlink::{Identity, Link, LinkKind, Namespace, Netlink, Result, ask};
 use serde::Deserialize;
 
 use super::record::{Outcome, Record};
@@ -19,26 +19,18 @@ pub(super) struct Netns {
 }
 
 impl Netns {
-    /// Whether nothing or another one is at its path. A path below `/proc` may be out of sight only, and another file may be
-    /// mounted over a namespace that lives on.
+    fn identity(&self) -> Identity {
+        Identity { device: self.device, inode: self.inode }
+    }
+
+    /// Whether nothing or another one is at its path, where its directory is to be seen: a container may lack it.
     pub(super) fn is_gone(&self) -> bool {
-        if self.path.starts_with("/proc") {
-            return false;
-        }
-        match Namespace::open(&self.path) {
-            Ok(now) => !self.is(&now),
-            Err(cause) => cause.is_not_found(),
-        }
+        !self.identity().may_exist_unseen_at(&self.path)
     }
 
     /// The namespace, if it is where it was.
     pub(super) fn open(&self) -> Option<Namespace> {
-        Namespace::open(&self.path).ok().filter(|now| self.is(now))
-    }
-
-    fn is(&self, now: &Namespace) -> bool {
-        let identity = now.identity();
-        (identity.device, identity.inode) == (self.device, self.inode)
+        Namespace::open(&self.path).ok().filter(|now| now.identity() == self.identity())
     }
 }
 
