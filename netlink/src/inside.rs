@@ -1,7 +1,7 @@
 //! A thread that stays inside a namespace, for several pieces of work.
 
 use std::io;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
 use nix::unistd::{Pid, gettid};
@@ -67,46 +67,19 @@ impl Inside {
         &self.namespace
     }
 
-    /// Calls `f` on the thread and waits for it.
+    /// Calls `f` on the thread and waits for it. Meanwhile both threads are on one processor.
     ///
     /// # Errors
     /// [`crate::Error::Namespace`]: the thread is gone, because `f` or an earlier piece of work panicked.
     pub fn run<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-        self.start(f)?.wait()
-    }
-
-    /// Queues a call of `f` on the thread, and does not wait. Until it is waited for, both threads stay on one processor.
-    ///
-    /// # Errors
-    /// As [`Inside::run`].
-    pub fn start<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> Result<Started<T>> {
         let (done, outcome) = channel();
-        let together = OneProcessor::begin(Some(self.thread));
+        let _together = OneProcessor::begin(Some(self.thread));
         let job: Job = Box::new(move || {
             // The caller may have given up.
             let _ = done.send(f());
         });
         self.jobs.send(job).map_err(|_| gone(&self.namespace))?;
-        Ok(Started { outcome, namespace: self.namespace.clone(), _together: together })
-    }
-}
-
-/// Work under way on the thread of an [`Inside`].
-#[derive(Debug)]
-#[must_use = "it may have failed"]
-pub struct Started<T> {
-    outcome: Receiver<T>,
-    namespace: Namespace,
-    _together: Option<OneProcessor>,
-}
-
-impl<T> Started<T> {
-    /// Waits until it is done.
-    ///
-    /// # Errors
-    /// [`crate::Error::Namespace`]: the thread is gone, because this or an earlier piece of work panicked.
-    pub fn wait(self) -> Result<T> {
-        self.outcome.recv().map_err(|_| gone(&self.namespace))
+        outcome.recv().map_err(|_| gone(&self.namespace))
     }
 }
 

@@ -60,7 +60,7 @@ pub use filter::{
     FilterChain, FilterFamily, FilterRule, FilterTable, RulePart, RuleTest, STATE_ESTABLISHED, STATE_NEW,
     Verdict, forward_filters,
 };
-pub use inside::{Inside, Started};
+pub use inside::Inside;
 pub use ipv6::LinkIpv6;
 pub use link::{Link, LinkKind, OperationalState};
 pub use link_option::{LinkOption, LinkOptions};

@@ -5,7 +5,7 @@ use nix::errno::Errno;
 use octavia_bridge_ipam::file::Claim;
 use octavia_bridge_ipam::flock::Mode;
 use octavia_bridge_netlink::{
-    Inside, Link, LinkChange, MacAddress, Netlink, NewVeth, PortFlags, Started, VethPeer, VlanRange,
+    Inside, Link, LinkChange, MacAddress, Netlink, NewVeth, PortFlags, VethPeer, VlanRange,
 };
 
 use crate::addressing::{self, Claimed};
@@ -97,12 +97,11 @@ impl Work<'_> {
         };
         let mac = pod_link.mac.unwrap_or(mac);
         let settings = pod::settings(attachment, &addresses);
-        let settled = self.beside(|| settings.into_iter().try_for_each(Sysctl::apply))?;
+        self.inside(|| settings.into_iter().try_for_each(Sysctl::apply))?;
         let vlans = match vlans {
             Some(vlans) => vlans,
             None => self.set_vlans(&bridge).await?,
         };
-        self.done(settled)?;
         pod::bring_up(self.pod, pod_link.index, attachment).await?;
         let host_link = if attachment.leave_down {
             self.host_link().await?
@@ -120,7 +119,7 @@ impl Work<'_> {
         if addresses.iter().any(|address| matches!(address, IpNet::V6(_))) {
             // Late, since a worker of the kernel joins the groups of an address a moment after it is there.
             let newest = pod::multicast_listener(&pod_link.name, "0");
-            self.done(self.beside(|| newest.apply())?)?;
+            self.inside(|| newest.apply())?;
         }
         slot.complete(&Outcome {
             addresses,
@@ -148,9 +147,8 @@ impl Work<'_> {
         };
         let pair = self.make_pair(mac, &[]).await?;
         let settings = pod::settings(self.attachment, &[]);
-        let settled = self.beside(|| settings.into_iter().try_for_each(Sysctl::apply))?;
+        self.inside(|| settings.into_iter().try_for_each(Sysctl::apply))?;
         let vlans = Some(self.set_vlans(&pair.bridge).await?);
-        self.done(settled)?;
         Ok(Pair { vlans, ..pair })
     }
 
@@ -182,15 +180,10 @@ impl Work<'_> {
         }
     }
 
-    /// Has `f` called on the thread inside the namespace.
-    fn beside<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> Result<Started<T>, Error> {
-        self.inside.start(f).map_err(|cause| Error::kernel(&self.attachment.netns, &cause))
-    }
-
-    /// Waits for what was started beside.
-    fn done<T, E: Into<Error>>(&self, started: Started<Result<T, E>>) -> Result<T, Error> {
-        let outcome = started.wait().map_err(|cause| Error::kernel(&self.attachment.netns, &cause))?;
-        outcome.map_err(Into::into)
+    /// Has `f` called on the thread inside the namespace, and waits for it.
+    fn inside(&self, f: impl FnOnce() -> Result<(), Error> + Send + 'static) -> Result<(), Error> {
+        let outcome = self.inside.run(f);
+        outcome.map_err(|cause| Error::kernel(&self.attachment.netns, &cause))?
     }
 
     fn mac(&self, addressing: &CniResult) -> MacAddress {
