@@ -117,7 +117,8 @@ fn an_agent_that_is_away_is_named_with_what_to_do() {
 #[test]
 fn an_agents_refusal_has_a_code_of_its_own() {
     for (kind, code, words) in [
-        ("exhausted", 101, ["no free address", "octavia-bridge-agent pools"]),
+        ("exhausted", 101, ["no free address", "octavia-bridge-agent pools` lists them"]),
+        ("exhausted", 101, ["no free address", "docs/troubleshooting.md, \"Range full\""]),
         ("held", 102, ["held by", "another address"]),
         ("corrupt", 106, ["not what its name says", "repair the pool"]),
         ("unsupported", 2, ["too big", "configuration"]),

@@ -57,7 +57,13 @@ fn an_exhausted_pool_says_who_holds_what() {
         pod.add(&conf).run().attached();
     }
     let error = fails_on(&node.pod("three"), &conf, 101);
-    error.says(&["172.23.0.30", "172.23.0.31", "2 used", "0 free"]);
+    error.says(&[
+        "172.23.0.30",
+        "172.23.0.31",
+        "2 used",
+        "0 free",
+        "docs/troubleshooting.md, \"Range full\"",
+    ]);
     error.says(&holders.each_ref().map(Pod::container_id));
     // One goes, and there is room again.
     holders[0].del(&conf).run().silent_success();

@@ -151,7 +151,7 @@ impl From<FlatFileError> for Error {
 
 /// Never a larger `range_end`: on Octavia's network Neutron hands out the ports above it.
 const REMEDY_EXHAUSTED: &str = "free leaked addresses (`octavia-bridge-agent pools` lists them), remove unneeded excludes, or add \
-     another range below range_start that Neutron does not allocate from";
+     another range below range_start that Neutron does not allocate from: docs/troubleshooting.md, \"Range full\"";
 
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
