@@ -101,6 +101,15 @@ impl Error {
         self
     }
 
+    /// The details for the runtime's user. Whatever has to be waited for, they say where to look from a workstation.
+    pub(crate) fn shown_details(&self) -> Option<String> {
+        let names_a_command = self.details.as_ref().is_some_and(|details| details.contains("kubectl "));
+        if self.code != Code::TryAgainLater || names_a_command {
+            return self.details.clone();
+        }
+        self.clone().with_details(REMEDY_AGENT).details
+    }
+
     /// A kernel refusal, with what it was about in front.
     pub(crate) fn kernel(object: impl std::fmt::Display, cause: &octavia_bridge_netlink::Error) -> Self {
         Self::new(Code::Kernel, format!("{object}: {}", chain(cause)))
@@ -218,3 +227,55 @@ const REMEDY_AGENT: &str = "see the log and the readiness of this node's agent: 
 
 const REMEDY_VERSION: &str =
     "update the older of the two: `octavia-bridge-agent install` installs the plugin of its version";
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::PathBuf;
+    use std::time::Duration;
+
+    use octavia_bridge_ipam::wire::Failure;
+
+    use crate::protocol::Version;
+    use crate::protocol::reply::error_object;
+
+    use super::*;
+
+    #[test]
+    fn what_may_succeed_later_says_where_to_look_from_a_workstation() {
+        let socket = || PathBuf::from("/run/octavia-bridge/agent.sock");
+        let failed = |kind| {
+            let failure = Failure { kind, message: "no".into() };
+            RemoteError::Failed { socket: socket(), failure }.into()
+        };
+        let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
+        let later = |text: &str| Error::new(Code::TryAgainLater, text);
+        let errors: [Error; 9] = [
+            StoreError::Locked { path: socket(), waited: Duration::from_secs(1) }.into(),
+            RemoteError::Away { socket: socket(), source: refused() }.into(),
+            RemoteError::Unanswered { socket: socket(), attempt: "x", source: refused() }.into(),
+            RemoteError::Version { socket: socket(), theirs: 2 }.into(),
+            failed(Kind::Version),
+            failed(Kind::Unavailable),
+            crate::bridge::full("octbr"),
+            later("the bridge is down").with_details("bring it up on the node"),
+            later("an IPAM plugin did not answer"),
+        ];
+        for error in errors {
+            assert_eq!(error.code, Code::TryAgainLater, "{error}");
+            let object = error_object(&error, Version::NEWEST);
+            let details = object["details"].as_str().unwrap();
+            let own = error.details.clone().unwrap_or_default();
+            assert!(details.starts_with(&own), "{details}");
+            assert_eq!(
+                details.matches("kubectl get pods").count() + details.matches("kubectl logs").count(),
+                1,
+                "{details}"
+            );
+            assert!(details.contains("--namespace kube-system"), "{details}");
+            assert!(!details.contains("remove"), "{details}");
+        }
+        assert_eq!(Error::new(Code::Io, "x").shown_details(), None);
+        assert_eq!(Error::new(Code::Foreign(11), "x").shown_details(), None);
+    }
+}

@@ -46,8 +46,8 @@ pub(crate) fn error_object(error: &Error, version: Version) -> Value {
     // Both go into a pod's event, and into logs of the runtime, where each line has an author.
     let msg = visible(&error.msg);
     let mut object = json!({ "cniVersion": version.as_str(), "code": error.code.number(), "msg": msg });
-    if let Some(details) = &error.details {
-        object["details"] = visible(details).into();
+    if let Some(details) = error.shown_details() {
+        object["details"] = visible(&details).into();
     }
     object
 }
@@ -103,10 +103,10 @@ mod tests {
 
     #[test]
     fn an_error_names_its_version_code_and_details() {
-        let error = Error::new(Code::TryAgainLater, "later").with_details("a").with_details("b");
+        let error = Error::new(Code::NotAvailable, "later").with_details("a").with_details("b");
         assert_eq!(
             error_object(&error, Version::V0_3_1),
-            json!({"cniVersion": "0.3.1", "code": 11, "msg": "later", "details": "a; b"})
+            json!({"cniVersion": "0.3.1", "code": 50, "msg": "later", "details": "a; b"})
         );
     }
 
