@@ -18,7 +18,7 @@ use octavia_bridge_ipam::request::{Assigned, Request};
 use crate::attachment::PoolAddressing;
 use crate::config::{Essentials, IpamKind};
 use crate::patience;
-use crate::places::{self, AGENT_SOCKET};
+use crate::places::{self, AGENT_SOCKET, DATA_DIR};
 use crate::protocol::{Code, Error};
 use crate::record::{AddressingIntent, LOCK_WAIT, Records};
 use crate::writer;
@@ -88,7 +88,8 @@ impl Store {
     }
 
     fn cluster(socket: &Path, data_dir: &Path) -> Self {
-        let remote = RemoteStore::new(socket.to_owned(), cluster_tombstones(data_dir));
+        let remote = RemoteStore::new(socket.to_owned(), cluster_tombstones(data_dir))
+            .with_agent_in(Path::new(DATA_DIR).join("agent"));
         Self::Cluster { socket: socket.to_owned(), remote }
     }
 

@@ -55,6 +55,8 @@ pub struct RemoteStore {
     tombstones: Tombstones,
     /// The directory of the tombstones: where it exists, the node has had an agent.
     kept: PathBuf,
+    /// The state directory of the node's agent, which tells the same before the first claim.
+    agent: Option<PathBuf>,
 }
 
 /// How a release ended that was not allowed to fail.
@@ -70,7 +72,13 @@ impl RemoteStore {
     /// The store behind the agent that listens on `socket`. `tombstones` is the directory it shares with the agent; it
     /// is made by the first claim that reaches one.
     pub fn new(socket: PathBuf, tombstones: PathBuf) -> Self {
-        Self { socket, kept: tombstones.clone(), tombstones: Tombstones::new(tombstones) }
+        Self { socket, kept: tombstones.clone(), tombstones: Tombstones::new(tombstones), agent: None }
+    }
+
+    /// The same on a node whose agent, if it has one, makes this directory when it starts.
+    #[must_use]
+    pub fn with_agent_in(self, state: PathBuf) -> Self {
+        Self { agent: Some(state), ..self }
     }
 
     /// Reserves an address for every want of the request, written down where every node sees them. Repeating it for the
@@ -234,11 +242,16 @@ impl RemoteStore {
                 Err(cause) => cause,
             };
             let restarts = matches!(cause.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused);
-            if !restarts || Instant::now() + LOOK >= until || !self.kept.is_dir() {
+            if !restarts || Instant::now() + LOOK >= until || !self.has_agent() {
                 return Err(self.away(cause));
             }
             sleep(LOOK);
         }
+    }
+
+    /// Whether the node has, or has had, an agent.
+    fn has_agent(&self) -> bool {
+        self.kept.is_dir() || self.agent.as_ref().is_some_and(|state| state.is_dir())
     }
 
     fn away(&self, source: io::Error) -> RemoteError {

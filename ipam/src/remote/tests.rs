@@ -223,11 +223,13 @@ fn no_agent_was_asked_nothing() {
 
 #[test]
 fn an_agent_that_restarts_is_waited_for_where_there_was_one() {
-    for stale in [false, true] {
+    // What tells: an earlier claim, or, before the first one, the agent's own directory.
+    for (stale, told_by) in [(false, "tombstones"), (true, "tombstones"), (false, "agent")] {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("agent.sock");
-        let store = RemoteStore::new(path.clone(), folder.path().join("tombstones"));
-        std::fs::create_dir(folder.path().join("tombstones")).unwrap();
+        let store = RemoteStore::new(path.clone(), folder.path().join("tombstones"))
+            .with_agent_in(folder.path().join("agent"));
+        std::fs::create_dir(folder.path().join(told_by)).unwrap();
         if stale {
             // As SIGKILL leaves it.
             drop(UnixListener::bind(&path).unwrap());
