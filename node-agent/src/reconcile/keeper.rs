@@ -211,6 +211,9 @@ impl Keeper<'_> {
         if !result.as_ref().is_ok_and(|looked| !looked.steps.is_empty()) {
             self.still_left(left_before);
         }
+        if let Ok(looked) = &mut result {
+            looked.warnings.extend(self.untold(looked));
+        }
         let failed = result.as_ref().err().map(|error| chain(&**error));
         let outcome = match (&result, &failed) {
             (Ok(looked), _) => self.outcome_of(Ok(looked)),
@@ -226,7 +229,6 @@ impl Keeper<'_> {
         let notes = self.note_links().await;
         if let Ok(looked) = &mut result {
             looked.warnings.extend(unmarked);
-            looked.warnings.extend(self.untold(looked));
             looked.warnings.extend(notes);
             looked.warnings.extend(self.disk.complaint());
         }

@@ -100,7 +100,6 @@ impl Keeper<'_> {
         };
         looked.took = started.elapsed();
         looked.warnings.extend(notes);
-        looked.warnings.extend(done.notes.iter().cloned());
         looked.steps.extend(done.steps.iter().map(|planned| planned.apply.clone()));
         if goal.is_none() {
             drop(done.end());
@@ -234,7 +233,6 @@ impl Keeper<'_> {
             }
             match self.carry_out(&group.desired, plan, None).await {
                 Ok(done) => {
-                    looked.warnings.extend(done.notes.iter().cloned());
                     looked.steps.extend(done.end().into_iter().map(|planned| planned.apply));
                 }
                 Err(error @ Error::Observe(_)) => return Err(error),
@@ -267,7 +265,10 @@ impl Keeper<'_> {
         let journal = self.state.journal();
         let done = apply::carry_out(self.netlink, desired, plan, &self.targets, journal, goal).await;
         let is_begun = match &done {
-            Ok(done) => done.is_begun(),
+            Ok(done) => {
+                self.left.extend(done.notes.iter().cloned());
+                done.is_begun()
+            }
             Err(error) => {
                 self.remember_damage(error);
                 error.was_begun()
@@ -309,7 +310,6 @@ impl Keeper<'_> {
         };
         match self.carry_out(&harmless, plan, None).await {
             Ok(done) => {
-                looked.warnings.extend(done.notes.iter().cloned());
                 looked.steps.extend(done.end().into_iter().map(|planned| planned.apply));
             }
             Err(error @ Error::Observe(_)) => return Err(error),
