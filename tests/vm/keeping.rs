@@ -83,6 +83,27 @@ fn a_parent_that_shrinks_takes_the_vlan_along_and_brings_it_back() {
     until(PATIENCE, "the VLAN follows up", || mtus() == [1500, 1500, 1500]);
 }
 
+/// The same with an MTU that the policy states: it is waited for, and all else is kept meanwhile.
+#[test]
+fn a_parent_with_a_smaller_mtu_than_the_policys_stops_the_keeping_of_nothing_else() {
+    let lab = Lab::new();
+    let [first, _second] = two_nodes(&lab);
+    let node = Agent::on(&first, "node1");
+    let keeper = node.keep(&POLICY.replace("type: vlan", "type: vlan\n      mtu: 1500"));
+    until(PATIENCE, "the policy is in force", || complete(&node));
+    let mtus = || ["enp6s0", "enp6s0.24", "octbr"].map(|link| node.expect_link(link).mtu());
+    node.ip("link set enp6s0 mtu 1450");
+    let why = "enp6s0.24: an MTU of 1500 exceeds the 1450 bytes of its base interface";
+    until(PATIENCE, "it is told", || keeper.log().contains(why));
+    node.ip("link set octbr down");
+    until(PATIENCE, "the bridge is kept", || complete(&node));
+    node.ip("link set enp6s0.24 nomaster");
+    until(PATIENCE, "the port is kept", || complete(&node));
+    assert_eq!(mtus(), [1450, 1450, 1500]);
+    node.ip("link set enp6s0 mtu 1500");
+    until(PATIENCE, "the VLAN follows up", || mtus() == [1500, 1500, 1500]);
+}
+
 #[test]
 fn a_parent_that_goes_down_and_up_by_hand_carries_pods_again_without_the_daemon() {
     let lab = Lab::new();

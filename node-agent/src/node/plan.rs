@@ -37,7 +37,7 @@ pub(crate) use step::{NewLink, Planned, Step, vlans_in_words};
 pub(crate) struct Plan {
     /// In order; the undoing is theirs in reverse order.
     pub(crate) steps: Vec<Planned>,
-    /// Interfaces that cannot be made yet.
+    /// Interfaces that cannot be made yet, or not as they are wanted.
     pub(crate) missing: Vec<Missing>,
     pub(crate) warnings: Vec<String>,
     /// Links that keep their alias in place of their description, by names: nothing is amiss with them.
@@ -49,18 +49,24 @@ pub(crate) struct Plan {
     pub(crate) names: BTreeMap<String, String>,
 }
 
-/// Something that has to appear first.
+/// Something that has to appear first, or to become larger.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct Missing {
     /// Interface (or route) that waits.
     pub(crate) of: String,
     /// Interface it waits for.
     pub(crate) awaits: String,
+    /// What has to change, in words, if that interface is there and does not suffice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) why: Option<String>,
 }
 
 impl std::fmt::Display for Missing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {} does not exist", self.of, self.awaits)
+        match &self.why {
+            Some(why) => f.write_str(why),
+            None => write!(f, "{}: {} does not exist", self.of, self.awaits),
+        }
     }
 }
 
@@ -231,7 +237,7 @@ impl<'a> Planner<'a> {
     }
 
     fn await_link(&mut self, of: &str, awaits: impl Into<String>) {
-        self.missing.push(Missing { of: of.to_owned(), awaits: awaits.into() });
+        self.missing.push(Missing { of: of.to_owned(), awaits: awaits.into(), why: None });
     }
 
     /// Whether the kernel has IPv6; every namespace has a loopback that tells.

@@ -97,8 +97,11 @@ async fn compare(netlink: &Netlink, desired: &Desired) -> Vec<Finding> {
     };
     let mut findings = Vec::new();
     for missing in &plan.missing {
-        let remedy =
-            format!("look for {} with `ip link`, and for its driver in the kernel's log", missing.awaits);
+        let awaits = &missing.awaits;
+        let remedy = match missing.why {
+            Some(_) => format!("find out why the MTU of {awaits} is smaller, or lower the policy's"),
+            None => format!("look for {awaits} with `ip link`, and for its driver in the kernel's log"),
+        };
         findings.push(Finding::fail(CHECK, missing.to_string(), remedy));
     }
     if !plan.steps.is_empty() {

@@ -3,7 +3,7 @@
 use octavia_bridge_netlink::{LinkOption, LinkOptions};
 
 use super::create::{fits, word};
-use super::{Planner, Step};
+use super::{Missing, Planner, Step};
 use crate::node::desired::{self, Interface, State};
 use crate::node::marker;
 use crate::node::observed::{Ipv6, Kind, Link, Setting};
@@ -51,13 +51,17 @@ impl Planner<'_> {
             return self.mtu_of_port(wanted, bond);
         }
         let Some(mtu) = wanted.mtu.or(follows).or(self.mtu_of_ports(wanted)) else { return };
+        let mut mtu = mtu;
+        // Its base may have shrunk since. All else of the VLAN, and of what depends on it, is kept meanwhile.
+        if let (Kind::Vlan { base: awaits, .. }, Some(base)) =
+            (&link.kind, base.filter(|base| mtu > base.mtu))
+        {
+            let (awaits, why) = (awaits.clone(), Some(too_large(name, mtu, base.mtu)));
+            mtu = base.mtu;
+            self.missing.push(Missing { of: name.clone(), awaits, why });
+        }
         if mtu == link.mtu {
             return;
-        }
-        if let Some(base) = base.filter(|base| mtu > base.mtu) {
-            let most = base.mtu;
-            return self
-                .conflict(format!("{name}: an MTU of {mtu} exceeds the {most} bytes of its base interface"));
         }
         if link.max_mtu != 0 && mtu > link.max_mtu {
             return self

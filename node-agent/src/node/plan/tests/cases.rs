@@ -101,8 +101,31 @@ fn what_others_made_is_adopted_as_it_is() {
 fn a_missing_base_is_waited_for_and_no_bridge_is_made_without_it() {
     let plan = checked(&want(OCTAVIA), &node(&[])).unwrap();
     assert_eq!(words(&plan), Vec::<String>::new());
-    let waits = |of: &str| Missing { of: of.into(), awaits: "enp6s0".into() };
+    let waits = |of: &str| Missing { of: of.into(), awaits: "enp6s0".into(), why: None };
     assert_eq!(plan.missing, [waits("octbr"), waits("enp6s0.24")]);
+}
+
+#[test]
+fn a_base_with_a_smaller_mtu_than_its_vlan_is_waited_for_and_all_else_is_kept() {
+    let policy = want(&OCTAVIA.replace("type: vlan", "type: vlan\n      mtu: 1500"));
+    let mut observed = complete();
+    observed.advance(&Step::SetMtu { link: "enp6s0".into(), mtu: 1450 });
+    observed.links.get_mut("octbr").unwrap().up = false;
+    let plan = checked(&policy, &observed).unwrap();
+    assert_eq!(words(&plan), ["set octbr up"]);
+    let why = "enp6s0.24: an MTU of 1500 exceeds the 1450 bytes of its base interface";
+    assert_eq!(plan.missing[0].to_string(), why);
+    assert_eq!((plan.missing[0].of.as_str(), plan.missing.len()), ("enp6s0.24", 1));
+    observed.links.get_mut("enp6s0.24").unwrap().mtu = 1400;
+    let nearer = words(&checked(&policy, &observed).unwrap());
+    assert_eq!(nearer, ["set octbr up", "set the MTU of enp6s0.24 to 1450"]);
+    observed.advance(&Step::SetMtu { link: "enp6s0".into(), mtu: 1500 });
+    let plan = checked(&policy, &observed).unwrap();
+    assert_eq!(words(&plan), ["set octbr up", "set the MTU of enp6s0.24 to 1500"]);
+    assert_eq!(plan.missing, []);
+    // A new one is refused.
+    let empty = node(&[("enp6s0", nic(1450))]);
+    assert_eq!(super::plan(&policy, &empty).unwrap_err().0, [why]);
 }
 
 #[test]
