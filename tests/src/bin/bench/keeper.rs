@@ -43,7 +43,7 @@ pub(crate) fn figures(scene: &Scene) -> Vec<Row> {
     }
     let longest = took.iter().copied().fold(0.0, f64::max);
     vec![
-        Row::alone("repair, median", Unit::Milliseconds, quantile(&mut took, 0.5)),
+        Row::alone("repair, median", Unit::Milliseconds, quantile(&mut took, 0.5)).most(10.0),
         Row::alone("repair, longest", Unit::Milliseconds, longest).most(100.0),
         Row::alone("idle memory", Unit::Mebibytes, idle).most(8.0),
     ]
