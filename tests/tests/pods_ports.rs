@@ -205,7 +205,7 @@ fn a_bridge_of_no_policy_is_only_told() {
 #[test]
 fn what_no_free_and_complete_record_names_is_left() {
     let scene = Scene::new();
-    let pods: Vec<Attachment> = (0..4).map(|_| scene.attach("worker")).collect();
+    let pods: Vec<Attachment> = (0..5).map(|_| scene.attach("worker")).collect();
     let record = |pod: &Attachment| {
         scene.node.run_dir().join("attachments").join(format!("{}@net1.jsonl", pod.0.container_id()))
     };
@@ -218,15 +218,25 @@ fn what_no_free_and_complete_record_names_is_left() {
     scene.node.ip(&format!("link set {} alias stranger", pods[2].1.host_link()));
     let lock = File::open(record(&pods[3])).expect("open the record");
     lock.lock().expect("lock it as ADD and DEL do");
-    for pod in &pods {
-        scene.node.ip(&format!("link set {} nomaster", pod.1.host_link()));
+    let mut links: Vec<&str> = pods.iter().map(|pod| pod.1.host_link()).collect();
+    // Its name is not the one that the plugin derives for this attachment. Locked meanwhile, or the agent sets it up again.
+    let held = File::open(record(&pods[4])).expect("open the record");
+    held.lock().expect("lock it as ADD and DEL do");
+    scene.node.ip(&format!("link set {} down", links[4]));
+    scene.node.ip(&format!("link set {} name renamed", links[4]));
+    links[4] = "renamed";
+    drop(held);
+    for link in &links {
+        scene.node.ip(&format!("link set {link} nomaster"));
     }
     thread::sleep(LATER);
-    for pod in &pods {
-        assert_eq!(scene.node.expect_link(pod.1.host_link()).master(), None, "{}", text(pod));
+    for (link, pod) in links.iter().zip(&pods) {
+        assert_eq!(scene.node.expect_link(link).master(), None, "{}", text(pod));
     }
     lock.unlock().expect("unlock");
     until(SOON, "its lock is free", || scene.is_in(&pods[3], "octbr"));
+    scene.node.ip(&format!("link set renamed name {}", pods[4].1.host_link()));
+    until(SOON, "it has its name again", || scene.is_in(&pods[4], "octbr"));
 }
 
 #[test]
