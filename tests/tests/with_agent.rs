@@ -290,3 +290,22 @@ interfaces:
     // The policy does not own a link that it wants absent.
     node.pod("worker").add(&conf::octavia_with(json!({"bridge": "br-free"}))).run().attached();
 }
+
+#[test]
+fn a_pod_waits_for_a_bridge_of_a_file_that_the_running_agent_refuses_and_is_told_why() {
+    let [node, _switch] = node_with_uplink();
+    fs::create_dir_all(node.data_dir()).expect("make the agent's folder");
+    let agent = Agent::beside_plugin(&node);
+    let _keeper = agent.keep(POLICY);
+    until(START, "the policy", || node.link("octbr").is_some());
+    agent.file(&format!("{POLICY}- {{name: br-new, type: linux-bridge, mtuu: 1500}}\n"));
+    let conf = |more: Value| conf::with(conf::octavia_with(json!({"bridge": "br-new"})), more);
+    let told = node.data_dir().join("agent/bridges.json");
+    until(START, "the plugin is told", || fs::read_to_string(&told).is_ok_and(|told| told.contains("mtuu")));
+    let says = ["br-new", "does not exist", "policy.yaml", "is not in force", "mtuu"];
+    node.status(&conf(json!({"cniVersion": "1.1.0"}))).run().error(50).says(&says);
+    let pod = node.pod("worker");
+    let before = node.snapshot(&[&pod]);
+    pod.add(&conf(json!({}))).run().error(11).says(&says);
+    node.snapshot(&[&pod]).assert_same_as(&before);
+}

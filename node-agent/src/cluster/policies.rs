@@ -13,7 +13,6 @@
 //! Beside that, each agent writes its node's present network, and how it stands itself ([`node_state`]).
 
 mod api;
-mod bridges;
 mod conditions;
 mod enact;
 mod event;

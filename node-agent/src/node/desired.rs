@@ -7,6 +7,7 @@
 mod alternative;
 mod bond;
 mod bounds;
+mod bridges;
 mod common;
 mod document;
 mod field;
@@ -34,6 +35,7 @@ use crate::node::observed::MAIN_TABLE;
 
 pub(crate) use alternative::with_alternatives;
 pub(crate) use bond::{effective, follows_its_port};
+pub(crate) use bridges::bridges;
 pub(crate) use document::{ORIGIN_IN_CLUSTER, Text, read, read_any};
 pub(crate) use field::name;
 pub(crate) use problem::Problems;

@@ -25,7 +25,7 @@ use crate::sha256;
 
 use aside::link_aside;
 pub(crate) use aside::{read, set_aside};
-pub(crate) use bridges::{Bridges, NotInForce};
+pub(crate) use bridges::{Bridges, NotInForce, origins};
 pub(crate) use cut_off::CutOffs;
 pub(crate) use refused::{Refused, in_one_line};
 use written::Written;

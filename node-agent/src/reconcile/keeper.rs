@@ -58,6 +58,10 @@ pub(super) struct Keeper<'a> {
     pub(super) refused: BTreeMap<String, String>,
     /// The same, for the plugin.
     pub(super) not_in_force: Vec<NotInForce>,
+    /// What the last process knew of that, as long as the API has not told.
+    pub(super) told_before: Vec<NotInForce>,
+    /// Parts of what is wanted that could not be brought about, for the plugin.
+    pub(super) failing: Vec<NotInForce>,
     /// Until when some of them are not tried again.
     pub(super) held_until: Option<Instant>,
     /// Why new files were left out, as the log says it.
@@ -118,6 +122,7 @@ pub(super) async fn keep(job: &Arc<Job>) -> anyhow::Result<()> {
         None => None,
     };
     let texts_in_force = recovery::kept_last(&job.state).unwrap_or_default();
+    let told_before = if in_cluster { refused_policies(&job.state_dir, &texts_in_force) } else { Vec::new() };
     let cut_offs = job.state.cut_offs();
     let targets = job.targets.clone().and_lost(cut_offs.lost());
     let mut keeper = Keeper {
@@ -143,7 +148,9 @@ pub(super) async fn keep(job: &Arc<Job>) -> anyhow::Result<()> {
         desired: Desired::default(),
         parts: BTreeMap::new(),
         refused: BTreeMap::new(),
-        not_in_force: if in_cluster { refused_policies(&job.state_dir, &texts_in_force) } else { Vec::new() },
+        not_in_force: told_before.clone(),
+        told_before,
+        failing: Vec::new(),
         held_until: None,
         left_out: None,
         cut_offs,
@@ -231,6 +238,9 @@ impl Keeper<'_> {
             looked.warnings.extend(unmarked);
             looked.warnings.extend(notes);
             looked.warnings.extend(self.disk.complaint());
+        }
+        if let Ok(looked) = &result {
+            self.tell_failing(&looked.failures).await;
         }
         let links = self.report(result, started);
         self.disk.begin();

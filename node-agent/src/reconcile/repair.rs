@@ -16,7 +16,7 @@ use crate::node::desired::Desired;
 use crate::node::observed::{Observed, read_scope};
 use crate::node::plan::{self, Plan, Step};
 use crate::node::recovery;
-use crate::node::state::{self, Bridges};
+use crate::node::state::{self, Bridges, NotInForce};
 
 /// What can be brought about now.
 struct Round {
@@ -118,8 +118,23 @@ impl Keeper<'_> {
 
     /// Tells the plugin which bridges are kept.
     async fn promise(&mut self) -> Result<(), state::Error> {
-        let text = Bridges::of(&self.desired, &self.texts).and(&self.not_in_force).told()?;
+        let not_in_force = [self.not_in_force.as_slice(), &self.failing].concat();
+        let text = Bridges::of(&self.desired, &self.texts).and(&not_in_force).told()?;
         self.disk.tell(text).await
+    }
+
+    /// Tells the plugin why bridges that pods wait for are not there.
+    pub(super) async fn tell_failing(&mut self, failures: &[Failure]) {
+        let mut failing = Vec::new();
+        for failure in failures.iter().filter(|failure| failure.pause.is_none()) {
+            let asks = |name: &str| failure.names.contains(name);
+            failing.extend(NotInForce::part(&self.desired, &self.texts, asks, &failure.why));
+        }
+        if failing != self.failing {
+            self.failing = failing;
+            // What cannot be written now is written with the next look.
+            self.promised = self.promise().await.is_ok();
+        }
     }
 
     /// Plans all of it, or those groups that do not stand in their own way.

@@ -8,9 +8,9 @@ use anyhow::Context;
 use super::groups::Group;
 use super::keeper::Keeper;
 use crate::cluster::policies::{Candidate, Chosen, Following, Merged, Part, merge};
-use crate::node::desired::{self, Desired, Label, Problems};
+use crate::node::desired::{self, Choice, Desired, Label, Problems, Text};
 use crate::node::source::Input;
-use crate::node::state::{CutOffs, Kept, NotInForce, State, in_one_line};
+use crate::node::state::{CutOffs, Kept, NotInForce, State, in_one_line, origins};
 use crate::node::{plan, ports, recovery, source};
 use crate::{others, sha256};
 
@@ -31,6 +31,8 @@ pub(super) struct Wanted {
     held: BTreeMap<String, String>,
     /// Why the present files are left out, for what was in force before, and whether for good.
     held_files: Option<(String, bool)>,
+    /// Files that cannot be used, which changed nothing, and why.
+    wrong_files: Option<(Vec<Text>, String)>,
 }
 
 impl Wanted {
@@ -53,6 +55,7 @@ impl Wanted {
             }
             Err(error) => return Err(error),
         };
+        let wrong_files = fault.clone().map(|why| (readable(input), why));
         let kept = kept.unwrap_or_default();
         let policies = if cluster || input.files.is_empty() { kept.policies } else { Vec::new() };
         let wanted = Self {
@@ -62,6 +65,7 @@ impl Wanted {
             chosen: None,
             held: BTreeMap::new(),
             held_files: None,
+            wrong_files,
         };
         Ok((wanted, fault))
     }
@@ -69,11 +73,17 @@ impl Wanted {
     /// Reads the files again.
     ///
     /// # Errors
-    /// Wrong files; nothing has changed then.
+    /// Wrong files; what is wanted has not changed then.
     pub(super) fn reload(&mut self, input: &Input, state: &State, cluster: bool) -> anyhow::Result<()> {
-        self.files = files(input, state.kept().as_ref(), cluster)?;
+        match files(input, state.kept().as_ref(), cluster) {
+            Ok(files) => self.files = files,
+            Err(error) => {
+                self.wrong_files = Some((readable(input), format!("{error:#}")));
+                return Err(error);
+            }
+        }
         self.held.clear();
-        self.held_files = None;
+        (self.held_files, self.wrong_files) = (None, None);
         Ok(())
     }
 
@@ -93,23 +103,31 @@ impl Wanted {
     ///
     /// # Errors
     /// Files that are wrong for the labels this node has now.
-    pub(super) fn merged(&self, good: &Kept) -> Result<Merged, Problems> {
+    pub(super) fn merged(&mut self, good: &Kept) -> Result<Merged, Problems> {
         let mut files = self.files.clone();
         if self.held_files.is_some() {
             files = Kept { policies: Vec::new(), ..good.clone() };
         }
         if !files.texts.is_empty() {
-            let others = self.chosen.as_ref().map_or(&self.kept_labels, |chosen| &chosen.labels);
-            let labels = &mut files.choice.labels;
-            let more: Vec<Label> = others
-                .iter()
-                .filter(|other| labels.iter().all(|own| own.key != other.key))
-                .cloned()
-                .collect();
-            labels.extend(more);
+            self.add_labels(&mut files.choice);
         }
         let policies: Vec<&Candidate> = self.policies.iter().collect();
-        merge(&files, &policies, &self.held, &good.policies)
+        let merged = merge(&files, &policies, &self.held, &good.policies);
+        match &merged {
+            Ok(_) => drop(self.wrong_files.take_if(|(texts, _)| *texts == files.texts)),
+            Err(problems) => self.wrong_files = Some((files.texts, problems.to_string())),
+        }
+        merged
+    }
+
+    /// Adds what the cluster says of this node to the labels of the command line.
+    fn add_labels(&self, choice: &mut Choice) {
+        let others = self.chosen.as_ref().map_or(&self.kept_labels, |chosen| &chosen.labels);
+        for other in others {
+            if choice.labels.iter().all(|own| own.key != other.key) {
+                choice.labels.push(other.clone());
+            }
+        }
     }
 
     /// What each policy asks for by itself.
@@ -127,7 +145,26 @@ impl Wanted {
             let why = in_one_line(why);
             found.push(NotInForce { policy: policy.clone(), of_cluster: true, why, bridges });
         }
+        let held = self.held_files.iter().map(|(why, _)| (&self.files.texts, why));
+        for (texts, why) in self.wrong_files.iter().map(|(texts, why)| (texts, why)).chain(held) {
+            found.extend(self.files_not_in_force(texts, why, kept));
+        }
         found
+    }
+
+    /// Files that are left out, with the bridges that nobody keeps because of that. None if there are no such bridges.
+    fn files_not_in_force(&self, texts: &[Text], why: &str, kept: &BTreeSet<&str>) -> Option<NotInForce> {
+        let mut choice = self.files.choice.clone();
+        self.add_labels(&mut choice);
+        let mut bridges = BTreeMap::new();
+        for text in texts {
+            bridges.extend(desired::bridges(text, &choice));
+        }
+        bridges.retain(|name, _| !kept.contains(name.as_str()));
+        if bridges.is_empty() {
+            return None;
+        }
+        Some(NotInForce { policy: origins(texts), of_cluster: false, why: in_one_line(why), bridges })
     }
 
     /// Forgets lost bridges when files and policies name all of them; those that only policies of the cluster had, when the API
@@ -238,22 +275,7 @@ impl Keeper<'_> {
             self.wanted.find_lost(&kept);
             merged.kept.refused.clone_from(&self.wanted.files.refused);
         }
-        let mut not_in_force = self.wanted.not_in_force(&self.refused, &kept);
-        // Until the API has told, what the last process knew of them holds.
-        if self.wanted.chosen().is_none() {
-            for before in &self.not_in_force {
-                if !not_in_force.iter().any(|now| now.policy == before.policy) {
-                    let mut before = before.clone();
-                    before.bridges.retain(|name, _| !kept.contains(name.as_str()));
-                    not_in_force.push(before);
-                }
-            }
-        }
-        if not_in_force != self.not_in_force {
-            self.standing.refuses(&not_in_force, &self.not_in_force);
-            self.not_in_force = not_in_force;
-            self.promised = false;
-        }
+        self.find_not_in_force(&kept);
         merged.desired.own_ports.clone_from(&self.desired.own_ports);
         if merged.desired == self.desired && merged.kept == self.texts {
             return Ok(false);
@@ -267,6 +289,29 @@ impl Keeper<'_> {
         self.publish(true);
         self.standing.begins();
         Ok(true)
+    }
+
+    /// Finds out what is not in force, where these bridges are kept.
+    fn find_not_in_force(&mut self, kept: &BTreeSet<&str>) {
+        let mut not_in_force = self.wanted.not_in_force(&self.refused, kept);
+        // Until the API has told, what the last process knew of them holds.
+        let before = self.told_before.iter().filter(|_| self.wanted.chosen().is_none());
+        for before in before {
+            if not_in_force.iter().any(|now| now.policy == before.policy) {
+                continue;
+            }
+            let mut left = before.clone();
+            left.bridges.retain(|name, _| !kept.contains(name.as_str()));
+            // One whose bridges are all kept by now has come into force.
+            if !left.bridges.is_empty() || before.bridges.is_empty() {
+                not_in_force.push(left);
+            }
+        }
+        if not_in_force != self.not_in_force {
+            self.standing.refuses(&not_in_force, &self.not_in_force);
+            self.not_in_force = not_in_force;
+            self.promised = false;
+        }
     }
 
     /// Tells files of other programs which links are, or may be, created here: those in force, and those that are tried.
@@ -344,6 +389,8 @@ impl Keeper<'_> {
     pub(super) fn wrong_files(&mut self, why: String) {
         tracing::error!("the desired state stays as it was: {why}");
         self.standing.refused(why);
+        let desired = self.desired.clone();
+        self.find_not_in_force(&ports::bridges(&desired));
     }
 }
 
@@ -356,6 +403,13 @@ fn merged_names(names: &[String], more: &[String]) -> Vec<String> {
         }
     }
     all
+}
+
+/// The texts of those files that can be read.
+fn readable(input: &Input) -> Vec<Text> {
+    // Standard input was read once and for all.
+    let files = input.files.iter().filter(|path| path.as_os_str() != "-");
+    files.filter_map(|path| source::text(path).ok()).collect()
 }
 
 /// The files as they are kept, where those that `input` names, or these, cannot be read. Ones that this release refuses

@@ -16,6 +16,7 @@ mod groups;
 mod health;
 mod input;
 mod installing;
+mod islands;
 mod killed;
 mod logging;
 mod marks;

@@ -189,7 +189,7 @@ fn a_kept_state_that_cannot_be_read_is_set_aside() {
 }
 
 /// The command line of an agent whose API server does not answer.
-fn run_in_a_cluster(node: &Node) -> String {
+pub(crate) fn run_in_a_cluster(node: &Node) -> String {
     let kubeconfig = "{apiVersion: v1, kind: Config, current-context: c, \
         clusters: [{name: k, cluster: {server: 'http://127.0.0.1:9'}}], \
         contexts: [{name: c, context: {cluster: k, user: u}}], users: [{name: u, user: {}}]}";

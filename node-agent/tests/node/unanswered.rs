@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
+use crate::islands::why;
 use crate::router::Router;
 use crate::scene::{Daemon, Node, on_a_node, until};
 
@@ -46,6 +47,10 @@ fn while_nobody_answers_what_is_in_force_is_kept_and_the_new_file_waits() {
             let told = node.run("health ready", "").stdout;
             told.contains("a newer one has no effect: ")
                 && told.contains("does not answer even before the change")
+        });
+        // A pod on a bridge that waits would be on an island.
+        until(SOON, "the plugin is told", || {
+            why(node, "br-new").contains("does not answer even before the change")
         });
         // Of the same links as the change that waits.
         for fault in ["set br-a down", "set enp6s0 nomaster", "del br-a"] {

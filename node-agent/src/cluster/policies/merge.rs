@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::bridges::bridges;
 use super::objects::Policy;
 use crate::node::desired::{self, Choice, Desired, ORIGIN_IN_CLUSTER, Problems, Text};
 use crate::node::state::Kept;
@@ -117,7 +116,7 @@ impl Candidate {
 
     /// The bridges that it names, with their ports, whatever is wrong with it.
     pub(crate) fn bridges(&self) -> BTreeMap<String, Vec<String>> {
-        bridges(&self.text)
+        desired::bridges(&self.text, &Choice::default())
     }
 
     /// What it asks for by itself.

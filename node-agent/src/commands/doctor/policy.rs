@@ -43,7 +43,7 @@ pub(super) fn lost_marks(cli: &Cli, links: &[Link]) -> Vec<Finding> {
     }
 }
 
-/// Policies of the cluster that the agent could not bring about, and kept files that it refuses.
+/// Policies of the cluster and files that the agent could not bring about.
 pub(super) fn not_in_force(cli: &Cli) -> Vec<Finding> {
     let kept = State::peek(&cli.state_dir).ok().flatten().unwrap_or_default();
     let of_files = kept.not_in_force(&BTreeSet::new());
@@ -54,6 +54,7 @@ pub(super) fn not_in_force(cli: &Cli) -> Vec<Finding> {
                 "stop the agent, apply the corrected file with `octavia-bridge-agent apply -f FILE`, and start the agent"
                     .to_owned()
             }
+            _ if !policy.of_cluster => "correct the file; the agent's log says more".to_owned(),
             _ => format!("correct it; `kubectl get nncp {} -o yaml` shows its status", policy.policy),
         };
         findings.push(Finding::fail(CHECK, policy.to_string(), remedy));

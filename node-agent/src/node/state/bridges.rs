@@ -17,9 +17,9 @@ use octavia_bridge_ipam::flock::{self, Mode};
 use octavia_bridge_ipam::state_file;
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Kept, State, failed};
+use super::{Error, Kept, State, failed, in_one_line};
 use crate::attachments::record;
-use crate::node::desired::{self, Desired, Interface, Kind, State as Wanted, Text};
+use crate::node::desired::{self, Desired, Interface, Kind, ORIGIN_IN_CLUSTER, State as Wanted, Text};
 use crate::sha256;
 
 /// Raised when an older plugin would misread the file; it then refuses to attach pods.
@@ -28,7 +28,7 @@ const FILE: &str = "bridges.json";
 /// Longest time the plugin may take to make a bridge.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A policy of the cluster that is not in force, or kept files that this release refuses, with the bridges that it names and that no other policy keeps.
+/// A policy of the cluster, or files, not in force as a whole or in part, with the bridges that pods wait for because of that.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NotInForce {
     pub(crate) policy: String,
@@ -39,6 +39,26 @@ pub(crate) struct NotInForce {
     pub(crate) why: String,
     /// With the ports that it gives them, as far as that can be told.
     pub(crate) bridges: BTreeMap<String, Vec<String>>,
+}
+
+impl NotInForce {
+    /// Those of the bridges wanted up for which `asks` holds, by the policy that each is from, which could not be brought about.
+    pub(crate) fn part(desired: &Desired, kept: &Kept, asks: impl Fn(&str) -> bool, why: &str) -> Vec<Self> {
+        let mut parts: BTreeMap<String, Self> = BTreeMap::new();
+        let told = Bridges::of(desired, kept);
+        for (name, ports) in told.bridges.into_iter().filter(|(name, _)| asks(name)) {
+            let origin = told.origins.get(name).unwrap_or(&told.policy);
+            let of_cluster = origin.strip_prefix(ORIGIN_IN_CLUSTER);
+            let part = parts.entry(origin.clone()).or_insert_with(|| Self {
+                policy: of_cluster.unwrap_or(origin).to_owned(),
+                of_cluster: of_cluster.is_some(),
+                why: in_one_line(why),
+                bridges: BTreeMap::new(),
+            });
+            part.bridges.insert(name.to_owned(), ports.to_vec());
+        }
+        parts.into_values().collect()
+    }
 }
 
 impl std::fmt::Display for NotInForce {
@@ -144,6 +164,11 @@ impl<'a> Bridges<'a> {
 /// Where a text came from, for people.
 pub(super) fn shown(text: &Text) -> &str {
     if text.origin == "-" { "standard input" } else { &text.origin }
+}
+
+/// Where these texts came from, for people.
+pub(crate) fn origins(texts: &[Text]) -> String {
+    texts.iter().map(shown).collect::<Vec<_>>().join(", ")
 }
 
 /// Which text each bridge is from. One that speaks of a link that another one declares has none.

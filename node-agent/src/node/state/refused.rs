@@ -8,7 +8,7 @@ use octavia_bridge_ipam::causes::chain;
 use octavia_bridge_ipam::state_file;
 use serde::{Deserialize, Serialize};
 
-use super::bridges::shown;
+use super::bridges::{origins, shown};
 use super::{Error, Kept, NotInForce, State, failed, write_synced};
 use crate::node::desired::{Choice, ORIGIN_IN_CLUSTER, Text};
 use crate::sha256;
@@ -93,13 +93,10 @@ impl Kept {
     /// For the plugin: the refused texts, with those of their bridges that are not among the `others`, which are kept.
     pub(crate) fn not_in_force(&self, others: &BTreeSet<&str>) -> Option<NotInForce> {
         let Refused { texts, why, bridges, .. } = self.refused.as_deref()?;
-        let mut origins: Vec<&str> = texts.iter().map(shown).collect();
-        if origins.is_empty() {
-            origins.push(LOST);
-        }
+        let policy = if texts.is_empty() { LOST.to_owned() } else { origins(texts) };
         let mut bridges = bridges.clone();
         bridges.retain(|name, _| !others.contains(name.as_str()));
-        Some(NotInForce { policy: origins.join(", "), of_cluster: false, why: in_one_line(why), bridges })
+        Some(NotInForce { policy, of_cluster: false, why: in_one_line(why), bridges })
     }
 
     /// Of what is lost, only the bridges that policies of the cluster had: files have taken the place of the texts.
@@ -163,7 +160,12 @@ impl State {
             // Of one origin only, it is not named.
             let is_ours =
                 origins.get(name).is_none_or(|origin| texts.iter().any(|text| shown(text) == origin));
-            is_ours && !not_in_force.iter().any(|policy| policy.bridges.contains_key(name))
+            // Of these texts themselves, a part may not have been brought about.
+            let is_others = |refused: &NotInForce| {
+                refused.bridges.contains_key(name)
+                    && !texts.iter().any(|text| refused.policy.split(", ").any(|one| one == shown(text)))
+            };
+            is_ours && !not_in_force.iter().any(is_others)
         });
         bridges
     }
@@ -194,7 +196,8 @@ mod tests {
         let told = r#"{"version": 1, "policy": "standard input, policy b",
             "bridges": {"octbr": ["enp6s0"], "br-b": [], "br-c": []},
             "origins": {"octbr": "standard input", "br-b": "policy b"},
-            "not_in_force": [{"policy": "c", "why": "", "bridges": {"br-c": []}}]}"#;
+            "not_in_force": [{"policy": "c", "why": "", "bridges": {"br-c": []}},
+                             {"policy": "standard input", "why": "", "bridges": {"octbr": ["enp6s0"]}}]}"#;
         fs::write(state.promise_path(), told).unwrap();
         let refused = state.refuse(&kept, "one\ntwo");
         let kept = Kept { refused, ..Kept::default() };
