@@ -14,7 +14,7 @@ use anyhow::Context;
 use octavia_bridge_ipam::visible::lines;
 
 use super::cli::{Cli, Places};
-use super::output::{print, print_text};
+use super::output::{print, print_text, tell};
 use crate::node::state::State;
 use crate::others::{self, Other};
 use crate::plugin::{self, Installation, Plugin};
@@ -39,12 +39,12 @@ pub(crate) fn install(
         let state = State::lock(&cli.state_dir)?;
         let look = Installation::new(bin_dir, plugin, state.directory())?.reconcile()?;
         for line in look.done() {
-            print(&line)?;
+            tell(&line);
         }
         let complaints = look.complaints();
         anyhow::ensure!(complaints.is_empty(), "{}", lines(&complaints));
         if look.done().is_empty() {
-            print("nothing to do")?;
+            tell("nothing to do");
         }
     }
     if places.systemd {
@@ -93,13 +93,13 @@ pub(crate) fn uninstall(cli: &Cli, places: &Places, with_state: bool) -> anyhow:
         );
         if let Some(bin_dir) = &places.cni_bin_dir {
             for line in plugin::uninstall(bin_dir, &state)? {
-                print(&line)?;
+                tell(&line);
             }
         }
         if with_state {
-            print(&leftovers::remove(&cli.state_dir)?)?;
+            tell(&leftovers::remove(&cli.state_dir)?);
         } else {
-            print(&format!("{shown}: kept; the plugin needs it to detach pods"))?;
+            tell(&format!("{shown}: kept; the plugin needs it to detach pods"));
             for what in needed {
                 tracing::warn!("{what}");
             }

@@ -35,7 +35,16 @@ pub(super) fn print_steps(done: &[Planned]) {
     if done.is_empty() {
         lines.push("nothing to do".into());
     }
-    if let Err(error) = print_text(&visible::lines(&lines)) {
+    warn_unless(print_text(&visible::lines(&lines)));
+}
+
+/// Prints a line of a command that goes on, whether anybody reads of it or not.
+pub(super) fn tell(line: &str) {
+    warn_unless(print(line));
+}
+
+fn warn_unless(printed: anyhow::Result<()>) {
+    if let Err(error) = printed {
         tracing::warn!("{error:#}");
     }
 }

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use super::cli::{Cli, Pools, PoolsAct, PoolsPlace};
 use super::networks;
-use super::output::{print_json, print_text};
+use super::output::{print, print_json, print_text, tell};
 use crate::attachments::Sandboxes;
 use crate::cluster::broker::client;
 use crate::cluster::pending::Pending;
@@ -54,6 +54,15 @@ pub(crate) async fn pools(cli: &Cli, options: &Pools) -> anyhow::Result<ExitCode
         print_text(&report.text())?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a line of a repair, which goes on whether anybody reads of it or not; for a dry run it is all there is.
+fn say(dry_run: bool, line: &str) -> anyhow::Result<()> {
+    if dry_run {
+        return print(line);
+    }
+    tell(line);
+    Ok(())
 }
 
 /// The pools of the cluster, read.

@@ -1,7 +1,7 @@
 //! install and uninstall.
 
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -164,5 +164,38 @@ fn a_path_that_systemd_would_misread_is_refused() {
         );
         assert_eq!(answer.status, 1);
         assert!(answer.stderr.contains("/var/lib/50% holds a character"), "{}", answer.stderr);
+    });
+}
+
+#[test]
+fn an_output_that_cannot_be_written_changes_neither_install_nor_uninstall() {
+    on_a_node(|node| {
+        let plugin = crate::plugin_folder::plugin(node, "v1");
+        let bin = crate::plugin_folder::folder(node);
+        fs::create_dir(node.path("units")).unwrap();
+        let places = format!("--cni-bin-dir {bin} --systemd --unit-dir {}", node.path("units").display());
+        let install = format!("install {places} --plugin {plugin}");
+        let there = || node.path("bin/octavia-bridge").exists();
+        let is_enabled = || fs::symlink_metadata(node.path("units/octavia-bridge-agent.service")).is_ok();
+        let run = |words: &str| {
+            let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+            let output = node.agent(words).stdin(Stdio::null()).stdout(full).output().unwrap();
+            (output.status.code(), String::from_utf8(output.stderr).unwrap())
+        };
+        for (words, installed) in [
+            (install.clone(), true),
+            // With nothing to do.
+            (install.clone(), true),
+            (format!("uninstall {places}"), false),
+            (install, true),
+            (format!("uninstall {places} --state"), false),
+        ] {
+            let (status, log) = run(&words);
+            assert_eq!(status, Some(0), "{words}: {log}");
+            assert!(log.contains("write to standard output"), "{words}: {log}");
+            assert_eq!((there(), is_enabled()), (installed, installed), "{words}");
+        }
+        // The output is all that it is for.
+        assert_eq!(run("install --print --systemd").0, Some(1));
     });
 }

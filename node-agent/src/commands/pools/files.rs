@@ -16,8 +16,8 @@ use octavia_bridge_ipam::state_file;
 use octavia_bridge_ipam::wire::Attachment;
 
 use super::report::{Holder, Pool, Report, State};
+use super::say;
 use crate::attachments::Sandboxes;
-use crate::commands::output::print;
 
 /// How long a plugin may hold the lock of the pools.
 const LOCK_WAIT: Duration = Duration::from_secs(30);
@@ -110,20 +110,23 @@ pub(super) fn repair(data_dir: &Path, dry_run: bool) -> anyhow::Result<ExitCode>
                 found += dead.len();
                 for holder in dead {
                     let done = if dry_run { "would free" } else { "freed" };
-                    print(&format!(
-                        "{done}: {} of {holder}: its namespace and its link are gone",
-                        holder.address
-                    ))?;
+                    say(
+                        dry_run,
+                        &format!(
+                            "{done}: {} of {holder}: its namespace and its link are gone",
+                            holder.address
+                        ),
+                    )?;
                 }
             }
             Err(why) => {
                 failed = true;
-                print(&why)?;
+                say(dry_run, &why)?;
             }
         }
     }
     if found == 0 {
-        print("nothing to repair")?;
+        say(dry_run, "nothing to repair")?;
     }
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -7,9 +7,10 @@ use octavia_bridge_ipam::kubernetes::{Holding, Repaired};
 use tokio::time::sleep;
 
 use super::census::{self, Responsible, Verdict};
+use super::say;
 use crate::cluster::reclaim::{Basis, Freed, Lone, Repairer, describe};
 use crate::commands::cli::PoolsPlace;
-use crate::commands::output::print;
+use crate::commands::output::{print, tell};
 
 /// Frees what is proven dead at two looks, `grace` apart, and puts back what this node's pods have lost.
 ///
@@ -26,20 +27,26 @@ pub(super) async fn repair(
     for (holding, verdict) in census::take(repairer).await.0 {
         let words = describe(&holding);
         match verdict {
-            Verdict::Gone(death, Responsible::Node(other)) if other != node => print(&format!(
-                "left alone: {words}: {death}; the agent of node {other} frees it, or --node-name {other}"
-            ))?,
+            Verdict::Gone(death, Responsible::Node(other)) if other != node => say(
+                dry_run,
+                &format!(
+                    "left alone: {words}: {death}; the agent of node {other} frees it, or --node-name {other}"
+                ),
+            )?,
             Verdict::Gone(death, responsible) => {
-                print(&format!("{}: {words}: {death}", if dry_run { "would free" } else { "to be freed" }))?;
+                say(
+                    dry_run,
+                    &format!("{}: {words}: {death}", if dry_run { "would free" } else { "to be freed" }),
+                )?;
                 dead.push((holding, responsible));
             }
-            Verdict::Unknown(why) => print(&format!("left alone: {words}: {why}"))?,
+            Verdict::Unknown(why) => say(dry_run, &format!("left alone: {words}: {why}"))?,
             Verdict::Lives if is_lone(&holding, node) => lone.push(holding),
             Verdict::Lives => {}
         }
     }
     if dead.is_empty() && lone.is_empty() {
-        print("nothing to repair")?;
+        say(dry_run, "nothing to repair")?;
     }
     if dry_run {
         for holding in lone {
@@ -51,13 +58,13 @@ pub(super) async fn repair(
         return Ok(ExitCode::SUCCESS);
     }
     if !dead.is_empty() {
-        print(&format!("checking again in {} s before freeing", grace.as_secs()))?;
+        tell(&format!("checking again in {} s before freeing", grace.as_secs()));
         sleep(grace).await;
     }
     let mut failed = false;
     for (holding, responsible) in &dead {
         let (said, bad) = free(repairer, holding, responsible).await;
-        print(&format!("{said}: {}", describe(holding)))?;
+        tell(&format!("{said}: {}", describe(holding)));
         failed |= bad;
     }
     for holding in &lone {
@@ -72,7 +79,7 @@ pub(super) async fn repair(
             }
             Err(error) => (format!("failed ({})", error.why), true),
         };
-        print(&format!("{said}: the entry of {}", describe(holding)))?;
+        tell(&format!("{said}: the entry of {}", describe(holding)));
         failed |= bad;
     }
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
