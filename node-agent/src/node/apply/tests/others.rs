@@ -12,6 +12,7 @@ use crate::node::apply::work::Work;
 use crate::node::apply::{Journal, Targets, carry_out, plan_now, take_back};
 use crate::node::desired::{self, Desired};
 use crate::node::observed;
+use crate::node::plan::Step;
 
 /// A change: what there is before, and what is wanted then.
 const CHANGES: [(&str, &str); 5] = [
@@ -182,4 +183,34 @@ async fn outdated(before: &str, after: &str, (act, look, seen): (&str, &str, &st
     }
     assert!(!journal.path().join("journal.jsonl").exists(), "{act} before {after}");
     assert!(Journal::left_behind(journal.path()).is_none());
+}
+
+/// The journal has the step, and the process was killed before the kernel had the request, or between this and the next.
+#[test]
+fn a_link_that_was_noted_and_not_made_is_not_taken_from_who_made_it_then() {
+    const TOKEN: u32 = 77;
+    for (made, stays) in [
+        ("link add octbr address 02:aa:00:00:00:01 type bridge", true),
+        ("link add octbr address 02:aa:00:00:00:01 group 78 type bridge", true),
+        // Ours, as the first request leaves it.
+        ("link add octbr address 02:aa:00:00:00:01 group 77 type bridge", false),
+    ] {
+        in_a_namespace(async move || {
+            let netlink = Netlink::open().await.unwrap();
+            let journal = TempDir::new().unwrap();
+            let plan =
+                plan_now(&netlink, &want("interfaces: [{name: octbr, type: linux-bridge}]")).await.unwrap();
+            let mut next = plan.steps.into_iter().next().unwrap();
+            let (Step::Create(new), Step::Delete(undo)) = (&mut next.apply, &mut next.undo) else {
+                panic!("the first step is {}", next.apply)
+            };
+            (new.token, undo.token) = (Some(TOKEN), Some(TOKEN));
+            Journal::begin(journal.path()).unwrap().about_to(&next).unwrap();
+            ip(made);
+
+            let left = Journal::left_behind(journal.path()).unwrap();
+            drop(take_back(&netlink, &left.begun).await);
+            assert_eq!(try_ip("link show octbr").is_some(), stays, "{made}");
+        });
+    }
 }
