@@ -52,6 +52,15 @@ fn a_pod_waits_for_the_bridge_of_a_policy_that_is_refused_and_is_told_why() {
     let answer = plugin(&node, "ADD");
     assert!(answer["code"] == 11 && answer["msg"].to_string().contains(why), "{answer}");
     assert!(node.link("octbr").is_none());
+    // Once it is there with its uplink, whoever made it, there is nothing to wait for.
+    node.ip("link add octbr type bridge");
+    node.ip("link add bond0 type veth peer name wire0");
+    node.ip("link set bond0 master octbr");
+    refuses(&node, "is down");
+    node.ip("link set octbr up");
+    assert_eq!(plugin(&node, "STATUS"), Value::Null);
+    assert!(doctor(&node).contains("is not in force"), "the policy is refused still");
+    node.ip("link del octbr");
     // A restart forgets nothing before the API has told what there is.
     node.kill();
     node.start();
@@ -60,7 +69,7 @@ fn a_pod_waits_for_the_bridge_of_a_policy_that_is_refused_and_is_told_why() {
         refuses(&node, why);
         thread::sleep(Duration::from_millis(100));
     }
-    // Once it is there with its uplink, whoever made it, there is nothing to wait for.
+    node.ip("link del bond0");
     scene.patch("octavia", &octbr(1500));
     scene.wait("octavia", DONE);
     assert_eq!(plugin(&node, "STATUS"), Value::Null);
