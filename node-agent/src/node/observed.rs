@@ -12,6 +12,7 @@ mod scope;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use octavia_bridge_netlink::{BondOptions, LinkOption, LinkOptions, VlanRange};
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +52,8 @@ pub(crate) struct Link {
     pub(crate) leads_away: bool,
     /// In the kernel's order, but not those that it makes and unmakes by itself.
     pub(crate) addresses: Vec<Address>,
+    /// Link-local ones of IPv6 that others gave it. No policy's list of addresses is about them.
+    pub(crate) link_locals: Vec<Address>,
     /// `None` where the kernel has no IPv6.
     pub(crate) ipv6: Option<Ipv6>,
     /// Of a VLAN or bridge, and of a port of a bridge.
@@ -140,6 +143,11 @@ impl Link {
     /// Made by this program.
     pub(crate) fn is_ours(&self) -> bool {
         marker::is_ours(self.alias.as_deref())
+    }
+
+    /// The address of this subnet and value, if it has it and it is not the kernel's own.
+    pub(crate) fn address(&self, net: IpNet) -> Option<&Address> {
+        self.addresses.iter().chain(&self.link_locals).find(|one| one.net == net)
     }
 
     pub(crate) fn is_bridge(&self) -> bool {

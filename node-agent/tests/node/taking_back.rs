@@ -50,6 +50,26 @@ fn the_last_address_comes_back_with_all_routes_that_went_with_it() {
 }
 
 #[test]
+fn a_link_local_address_that_others_gave_comes_back() {
+    for change in
+        ["mtu: 1270, ipv4: {enabled: false}", "state: down", "ipv6: {enabled: false}, ipv4: {enabled: false}"]
+    {
+        on_a_node(move |node| {
+            let _router = uplink(node);
+            node.ip("addr add fe80::1/64 dev enp6s0 nodad");
+            let has_it = || node.ip("-6 -o addr show dev enp6s0").contains("fe80::1/64");
+            let before = snapshot(node);
+            let cut =
+                node.run("apply -f -", &format!("interfaces: [{{name: enp6s0, type: ethernet, {change}}}]"));
+            assert_eq!(cut.status, 1, "{change}: {}{}", cut.stdout, cut.stderr);
+            assert!(cut.stderr.contains("everything was put back"), "{change}: {}", cut.stderr);
+            assert!(has_it(), "{change}: {}", cut.stderr);
+            assert_eq!(snapshot(node), before, "{change}");
+        });
+    }
+}
+
+#[test]
 fn routes_of_others_stay_when_the_bridge_gets_another_address() {
     on_a_node(|node| {
         let policy = |last: &str| {

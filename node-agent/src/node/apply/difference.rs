@@ -96,7 +96,9 @@ fn of_link(name: &str, before: &Link, now: &Link, found: &mut Vec<String>) {
             found.push(format!("{key} of {name} is {now}, not {before}"));
         }
     }
-    let list = |link: &Link| link.addresses.iter().map(Address::timeless).collect::<Vec<_>>();
+    let list = |link: &Link| {
+        link.addresses.iter().chain(&link.link_locals).map(Address::timeless).collect::<Vec<_>>()
+    };
     let (before, now) = (list(before), list(now));
     for one in before.iter().filter(|one| !now.contains(one)) {
         found.push(match now.iter().find(|other| other.net == one.net) {

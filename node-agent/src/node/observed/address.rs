@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 use octavia_bridge_netlink as nl;
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +18,8 @@ const TEMPORARY: u32 = 0x01;
 const STATED: u32 = 0x02 | 0x10 | 0x100 | 0x200 | 0x400;
 /// `IFAPROT_KERNEL_RA`: made by the kernel of what a router advertised, and made again by the next advertisement.
 const OF_A_ROUTER: u8 = 2;
+/// `IFAPROT_KERNEL_LL`: a link-local one, made by the kernel when the link comes up.
+const LINK_LOCAL: u8 = 3;
 
 /// One address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,14 +53,14 @@ impl Address {
         Self { net, detail: None }
     }
 
-    /// `None` for those that the kernel makes and unmakes by itself: link-local ones of IPv6 and those of a router.
-    pub(super) fn of(seen: &nl::Address, link: &str) -> Option<Self> {
-        if let IpNet::V6(net) = seen.address
-            && (net.addr().is_unicast_link_local()
-                || seen.flags & TEMPORARY != 0
-                || seen.protocol == OF_A_ROUTER)
-        {
-            return None;
+    /// `None` for those that the kernel makes and unmakes by itself: its link-local ones of IPv6 and those of a router.
+    /// `tells_origin`: the kernel says of addresses where they are from.
+    pub(super) fn of(seen: &nl::Address, link: &str, tells_origin: bool) -> Option<Self> {
+        if let IpNet::V6(net) = seen.address {
+            let is_kernels = net.addr().is_unicast_link_local() && is_generated(seen, net, tells_origin);
+            if is_kernels || seen.flags & TEMPORARY != 0 || seen.protocol == OF_A_ROUTER {
+                return None;
+            }
         }
         let v4 = seen.address.addr().is_ipv4();
         let detail = Detail {
@@ -128,6 +130,10 @@ impl Address {
         self.net.addr().is_ipv4()
     }
 
+    pub(crate) fn is_link_local(&self) -> bool {
+        matches!(self.net, IpNet::V6(net) if net.addr().is_unicast_link_local())
+    }
+
     /// It has no lifetime, as those of a DHCP client have.
     pub(crate) fn stays(&self) -> bool {
         self.detail.as_ref().is_none_or(|detail| detail.valid.is_none())
@@ -155,9 +161,39 @@ impl Address {
     }
 }
 
+/// Whether the kernel made this link-local address. Where it does not tell (before Linux 5.18), one that people write is
+/// short, and one of a MAC or by chance is not.
+fn is_generated(seen: &nl::Address, net: Ipv6Net, tells_origin: bool) -> bool {
+    if tells_origin || seen.protocol != 0 {
+        return seen.protocol == LINK_LOCAL;
+    }
+    net.addr().segments()[4..6] != [0, 0]
+}
+
 fn broadcast(net: IpNet) -> Option<Ipv4Addr> {
     match net {
         IpNet::V4(net) if net.prefix_len() < NO_BROADCAST => Some(net.broadcast()),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn link_local_addresses_of_others_are_told_from_the_kernels() {
+        let is_kept = |net: &str, protocol: u8, tells_origin: bool| {
+            let seen = nl::Address { protocol, ..Address::plain(net.parse().unwrap()).wire("eth0") };
+            Address::of(&seen, "eth0", tells_origin).is_some()
+        };
+        let (short, of_a_mac) = ("fe80::1/64", "fe80::a8aa:ff:fe00:1/64");
+        for tells_origin in [true, false] {
+            assert!(
+                !is_kept(short, LINK_LOCAL, tells_origin) && !is_kept(of_a_mac, LINK_LOCAL, tells_origin)
+            );
+            assert!(is_kept(short, 0, tells_origin) && is_kept("fd00::1/64", 0, tells_origin));
+        }
+        assert!(is_kept(of_a_mac, 0, true) && !is_kept(of_a_mac, 0, false));
     }
 }

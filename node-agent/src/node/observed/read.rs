@@ -60,6 +60,7 @@ pub(super) fn assemble(
     let named = |number: u32| index.get(&number).cloned();
     let mut by_name = BTreeMap::new();
     // In one pass, since a node has thousands of both.
+    let tells_origin = addresses.iter().any(|address| address.protocol != 0);
     let mut of_link: HashMap<u32, Vec<&nl::Address>> = HashMap::new();
     for address in addresses {
         of_link.entry(address.link).or_default().push(address);
@@ -70,7 +71,8 @@ pub(super) fn assemble(
             alternatives.insert(other.clone(), link.name.clone());
         }
         let own = of_link.remove(&link.index).unwrap_or_default();
-        let own = own.into_iter().filter_map(|address| Address::of(address, &link.name)).collect();
+        let own = own.into_iter().filter_map(|address| Address::of(address, &link.name, tells_origin));
+        let (link_locals, own) = own.partition(Address::is_link_local);
         let seen = Link {
             up: link.up,
             mtu: link.mtu,
@@ -79,6 +81,7 @@ pub(super) fn assemble(
             master: link.master.and_then(named),
             leads_away: matches!(link.kind, LinkKind::Veth) && link.parent_namespace.is_some(),
             addresses: own,
+            link_locals,
             ipv6: link.ipv6.map(Ipv6::of),
             kind: kind(&link, named),
             alias: link.alias,

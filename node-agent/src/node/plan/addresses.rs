@@ -68,6 +68,6 @@ impl Planner<'_> {
     }
 
     pub(super) fn has(&self, name: &str, net: IpNet) -> bool {
-        self.model.links.get(name).is_some_and(|link| link.addresses.iter().any(|one| one.net == net))
+        self.model.links.get(name).is_some_and(|link| link.address(net).is_some())
     }
 }

@@ -49,7 +49,7 @@ impl Planner<'_> {
             if !self.free_to_delete(name) {
                 return None;
             }
-            kept.addresses.clone_from(&link.addresses);
+            kept.addresses = [link.addresses.as_slice(), &link.link_locals].concat();
             kept.routes = self.model.routes.iter().filter(|route| route.uses(name)).cloned().collect();
             self.delete(name);
         } else if let Some(missing) = self.awaited(name) {

@@ -70,7 +70,7 @@ impl Planner<'_> {
         self.drop_routes(name);
         let Some(link) = self.model.links.get(name).cloned() else { return };
         // Secondaries before their primary.
-        for address in link.addresses.iter().rev() {
+        for address in link.addresses.iter().chain(&link.link_locals).rev() {
             self.step(Step::RemoveAddress { link: name.to_owned(), address: address.net });
         }
         for port in self.model.ports(name).map(ToOwned::to_owned).collect::<Vec<_>>() {

@@ -223,7 +223,8 @@ impl Observed {
         let mut steps = removed(self.routes.iter().filter(goes).collect());
         for name in links.iter().filter(|_| families.v6) {
             let Some(link) = self.links.get(*name) else { continue };
-            for address in link.addresses.iter().rev().filter(|address| !address.is_v4()) {
+            let addresses = link.addresses.iter().chain(&link.link_locals);
+            for address in addresses.rev().filter(|address| !address.is_v4()) {
                 steps.push(Step::RemoveAddress { link: (*name).to_owned(), address: address.net });
             }
         }

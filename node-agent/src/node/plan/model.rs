@@ -160,12 +160,18 @@ fn change(link: &mut Link, step: &Step) {
             }
             if *setting == Setting::Disabled && *on {
                 link.addresses.retain(Address::is_v4);
+                link.link_locals.clear();
             }
         }
         Step::AddAddress { address, detail, .. } => {
-            link.addresses.push(Address { net: *address, detail: detail.clone() });
+            let address = Address { net: *address, detail: detail.clone() };
+            let is_link_local = address.is_link_local();
+            if is_link_local { &mut link.link_locals } else { &mut link.addresses }.push(address);
         }
-        Step::RemoveAddress { address, .. } => link.addresses.retain(|other| other.net != *address),
+        Step::RemoveAddress { address, .. } => {
+            link.addresses.retain(|other| other.net != *address);
+            link.link_locals.retain(|other| other.net != *address);
+        }
         _ => {}
     }
 }

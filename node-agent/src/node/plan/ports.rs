@@ -64,7 +64,8 @@ impl Planner<'_> {
         let Some(before) = self.before.links.get(name) else { return };
         let entry = self.declared.get(name).copied();
         let mut lost: Vec<String> = Vec::new();
-        for address in before.addresses.iter().filter(|one| !self.has(name, one.net)) {
+        let had = before.addresses.iter().chain(&before.link_locals);
+        for address in had.filter(|one| !self.has(name, one.net)) {
             if !is_off(entry, address) {
                 lost.push(address.net.to_string());
             }

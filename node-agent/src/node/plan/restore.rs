@@ -16,7 +16,9 @@ impl Planner<'_> {
             let unwanted = match ip {
                 Some(ip) if ip.enabled == Some(false) => true,
                 // On a link of ours the list is the whole, and silence means no IPv6.
-                Some(ip) => link.is_ours() && ip.addresses.is_some() && address.stays(),
+                Some(ip) => {
+                    link.is_ours() && ip.addresses.is_some() && address.stays() && !address.is_link_local()
+                }
                 None => link.is_ours() && no_ipv6,
             };
             // A port has none.

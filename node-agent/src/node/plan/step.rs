@@ -230,7 +230,7 @@ impl Step {
             }
             Self::AddAddress { link, address, .. } => Self::RemoveAddress { link, address },
             Self::RemoveAddress { link: name, address } => {
-                let seen = link(&name).and_then(|link| link.addresses.iter().find(|one| one.net == address));
+                let seen = link(&name).and_then(|link| link.address(address));
                 Self::AddAddress { detail: seen.and_then(|one| one.detail.clone()), link: name, address }
             }
             Self::AddRoute(route) => Self::RemoveRoute(route),
