@@ -10,6 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use octavia_bridge_ipam::state_file;
+use serde::de::DeserializeOwned;
 
 use super::State;
 
@@ -28,6 +29,20 @@ pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, String> {
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(cause) => Err(format!("read {}: {cause}", path.display())),
     }
+}
+
+/// What is in a JSON file of our own; the default if there is none. One that cannot be understood is set aside, and counts as none.
+pub(super) fn load<T: Default + DeserializeOwned>(path: &Path, consequence: &str) -> T {
+    let why = match read(path) {
+        Ok(None) => return T::default(),
+        Ok(Some(text)) => match serde_json::from_slice(&text) {
+            Ok(value) => return value,
+            Err(cause) => format!("read {}: {cause}", path.display()),
+        },
+        Err(why) => why,
+    };
+    set_aside(path, &why, consequence);
+    T::default()
 }
 
 /// Moves a file that cannot be used out of the way and says so. `consequence` is what that means for the node.

@@ -5,7 +5,7 @@ use std::fs;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Error, State, failed, read, set_aside, write_synced};
+use super::{Error, State, aside, failed, write_synced};
 use crate::node::observed::DefaultRoute;
 
 const NAME: &str = "cut-off.json";
@@ -85,17 +85,7 @@ fn lost_at() -> String {
 impl State {
     /// What earlier processes remembered. A file that cannot be understood is set aside, and counts as none.
     pub(crate) fn cut_offs(&self) -> CutOffs {
-        let path = self.directory.join(NAME);
-        let text = read(&path).and_then(|text| match text {
-            Some(text) => {
-                serde_json::from_slice(&text).map_err(|cause| format!("read {}: {cause}", path.display()))
-            }
-            None => Ok(CutOffs::default()),
-        });
-        text.unwrap_or_else(|why| {
-            set_aside(&path, &why, "changes that cut the node off are tried once more");
-            CutOffs::default()
-        })
+        aside::load(&self.directory.join(NAME), "changes that cut the node off are tried once more")
     }
 
     /// Remembers them on disk.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use octavia_bridge_cluster::lock;
 use serde::de::IgnoredAny;
 
-use super::{Error, Kept, State, read, set_aside};
+use super::{Error, Kept, State, aside, read};
 use crate::sha256;
 
 const NAME: &str = "written.json";
@@ -23,17 +23,7 @@ pub(super) type Written = BTreeMap<String, BTreeSet<Option<String>>>;
 
 /// A file that cannot be understood is set aside, and counts as none.
 pub(super) fn load(journal: &Path) -> Written {
-    let path = journal.join(NAME);
-    let text = read(&path).and_then(|text| match text {
-        Some(text) => {
-            serde_json::from_slice(&text).map_err(|cause| format!("read {}: {cause}", path.display()))
-        }
-        None => Ok(Written::new()),
-    });
-    text.unwrap_or_else(|why| {
-        set_aside(&path, &why, "a rollback may go unnoticed");
-        Written::new()
-    })
+    aside::load(&journal.join(NAME), "a rollback may go unnoticed")
 }
 
 impl State {
