@@ -189,29 +189,21 @@ pub(crate) async fn carry_out(
     }
 }
 
-/// Brings the links of the node's default routes back as `desired` has them, if other steps of its plan could cut the node off.
-/// Those ask the gateways first, which answer by these links. Returns what was done; a step that fails ends it, and is left to
-/// the plan.
-///
-/// # Errors
-/// Those of reading.
+/// Does the steps of a plan that bring the links of the node's default routes back ([`plan::restoring`]), unguarded. Returns what
+/// was done. A step that fails ends this, and is left to the plan.
 pub(crate) async fn restore_ways(
     netlink: &Netlink,
     desired: &Desired,
+    before: &Observed,
+    steps: Vec<Planned>,
     directory: &Path,
-) -> Result<Vec<Step>, Error> {
-    let before = observe(netlink, desired).await?;
-    let Ok(plan) = plan::plan(desired, &before) else { return Ok(Vec::new()) };
-    let steps = plan::restoring(&before, &plan.steps);
-    if steps.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut work = Work::begin(netlink, desired, &before, directory);
+) -> Vec<Step> {
+    let mut work = Work::begin(netlink, desired, before, directory);
     if let Err(failure) = work.some(steps).await {
         tracing::debug!("{}", failure.why());
     }
     finish(work.journal);
-    Ok(work.done.into_iter().map(|planned| planned.apply).collect())
+    work.done.into_iter().map(|planned| planned.apply).collect()
 }
 
 fn finish(journal: Option<Journal>) {

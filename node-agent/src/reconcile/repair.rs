@@ -208,7 +208,10 @@ impl Keeper<'_> {
     ) -> Result<(), Error> {
         let observed = self.read(desired).await?;
         let groups = self.groups(desired, &observed);
-        let dangerous = self.dangerous(&groups, &observed).await;
+        let dangerous = match whole {
+            Error::Unreachable(_) | Error::CutOff { .. } => self.dangerous(&groups, &observed).await,
+            _ => Vec::new(),
+        };
         let mut unanswered = groups.iter().zip(&dangerous).filter(|(_, is_dangerous)| **is_dangerous);
         if matches!(whole, Error::Unreachable(_))
             && self.may_fall_back()
@@ -263,13 +266,12 @@ impl Keeper<'_> {
         let observed = self.read(&self.in_force).await?;
         for group in split(&self.in_force, &observed, &[]) {
             let Ok(plan) = plan::plan(&group.desired, &observed) else { continue };
-            if plan::restoring(&observed, &plan.steps).is_empty()
-                || self.fights.pause(&group.names, now).is_some()
-            {
+            let restoring = plan::restoring(&observed, &plan.steps);
+            if restoring.is_empty() || self.fights.pause(&group.names, now).is_some() {
                 continue;
             }
-            let journal = self.state.journal();
-            steps.extend(apply::restore_ways(self.netlink, &group.desired, journal).await?);
+            let (desired, journal) = (&group.desired, self.state.journal());
+            steps.extend(apply::restore_ways(self.netlink, desired, &observed, restoring, journal).await);
             self.disk.begins_steps();
         }
         Ok(steps)

@@ -8,6 +8,8 @@ use crate::router::Router;
 use crate::scene::{Daemon, Node, on_a_node, until};
 
 const SOON: Duration = Duration::from_secs(60);
+/// Before what was held back is tried again, which is a minute later.
+const AT_ONCE: Duration = Duration::from_secs(45);
 
 const KEPT: &str = "interfaces: [{name: br-a, type: linux-bridge, bridge: {port: [{name: enp6s0}]}}]";
 
@@ -176,7 +178,7 @@ fn is_port(node: &Node) -> bool {
 fn an_uplink_that_others_took_away_comes_back_before_the_gateway_is_asked() {
     on_a_node(|node| {
         let _router = Router::new(node, "10.0.0.1/24");
-        let _daemon = by_bridge(node);
+        let mut daemon = by_bridge(node);
         cut_off_by_others(node);
         is_reached(node, "10.0.0.5");
         // A bridge with STP keeps its ports closed for two times 15 s.
@@ -187,6 +189,12 @@ fn an_uplink_that_others_took_away_comes_back_before_the_gateway_is_asked() {
         cut_off_by_others(node);
         fs::write(node.path("policy.yaml"), way_out("10.0.0.6")).unwrap();
         is_reached(node, "10.0.0.6");
+        // Also where the old one asks for nothing else, and the agent was away meanwhile.
+        assert_eq!(daemon.stop(), Some(0));
+        node.ip("link set enp6s0 down nomaster");
+        let new = way_out("10.0.0.7");
+        let _daemon = start(node, &new);
+        until(AT_ONCE, "the new one is in force", || node.run("plan --check -f -", &new).status == 0);
         assert!(node.ip("-4 route show default").starts_with("default via 10.0.0.1 dev br-out"));
     });
 }

@@ -109,19 +109,17 @@ fn touches(step: &Step, links: &BTreeSet<String>) -> bool {
 }
 
 /// The steps that bring the links of the node's default routes back, in order, and that cut off nothing: a port that another
-/// program has taken out of its bridge, links that are down, a bridge whose ports listen because of STP. Empty unless other
-/// steps could cut the node off, and so have to wait for an answer that could not come without these.
+/// program has taken out of its bridge, links that are down, a bridge whose ports listen because of STP.
 pub(crate) fn restoring(observed: &Observed, steps: &[Planned]) -> Vec<Planned> {
-    if danger(observed, steps).is_none() {
-        return Vec::new();
-    }
     let best = best_defaults(observed).into_iter().map(|default| default.link).collect();
     let mut ways = carriers(observed, best);
     let mut back = BTreeSet::new();
     for step in steps.iter().rev().map(|planned| &planned.apply) {
         match step {
             Step::SetMaster { link, master: Some(master) }
-                if ways.contains(master) && is_bridge(observed, master) && is_free(observed, link) =>
+                if ways.contains(master)
+                    && observed.links.get(master).is_some_and(Link::is_bridge)
+                    && is_free(observed, link) =>
             {
                 back.insert(link.clone());
             }
@@ -143,10 +141,6 @@ pub(crate) fn restoring(observed: &Observed, steps: &[Planned]) -> Vec<Planned> 
         step => step.link().is_some_and(|link| back.contains(link)),
     };
     steps.iter().filter(|planned| is_restoring(&planned.apply)).cloned().collect()
-}
-
-fn is_bridge(observed: &Observed, link: &str) -> bool {
-    observed.links.get(link).is_some_and(|link| matches!(link.kind, Kind::Bridge { .. }))
 }
 
 /// Whether nothing uses the link as far as is known: it has no master, no address, no route, and no VLAN on it. One that does
