@@ -59,7 +59,7 @@ impl Write for &LogFile {
 /// Writes events, one line each, to standard error from `warn` up, and to [`LOG_FILE`] once it is known. Runtimes keep a plugin's
 /// standard error in their own log, which has the time.
 ///
-/// There are no spans: the registry of `tracing_subscriber`, which keeps them, touches eight pages of memory at each start.
+/// The plugin uses no spans, because the registry that keeps them (`tracing_subscriber`) touches eight pages of memory at each start.
 struct Log;
 
 impl Subscriber for Log {

@@ -152,7 +152,7 @@ impl Wanted {
         found
     }
 
-    /// Files that are left out, with the bridges that nobody keeps because of that. None if there are no such bridges.
+    /// The files that are not in force, with those of their bridges that no other file or policy keeps. `None` without such bridges.
     fn files_not_in_force(&self, texts: &[Text], why: &str, kept: &BTreeSet<&str>) -> Option<NotInForce> {
         let mut choice = self.files.choice.clone();
         self.add_labels(&mut choice);

@@ -77,5 +77,5 @@ pub(crate) fn run(seconds: u64, node: impl Fn(u64, &Story) + Sync) {
     let interventions = INTERVENTIONS.load(Ordering::Relaxed);
     eprintln!("{interventions} interventions by {seeds} seeds from {first} on");
     assert!(found.is_empty(), "{} of {seeds} seeds found something\n{}", found.len(), found.join("\n\n"));
-    assert!(seeds > 0, "there was no time for any");
+    assert!(seeds > 0, "no seed was begun in the given time");
 }

@@ -33,8 +33,8 @@ pub(crate) struct World<'a> {
     /// Names of pods' ports.
     pub(crate) pods: Vec<String>,
     foreign: String,
-    /// Seconds between two full looks. With few of them damaged files are noticed soon; with many, nothing but events tells
-    /// of what others do.
+    /// Seconds between two full looks. If there are few, damaged files are noticed soon. If there are many, the agent learns of
+    /// changes only by events.
     interval: u64,
 }
 
@@ -120,7 +120,7 @@ impl<'a> World<'a> {
         self.daemon = Some(self.node.start(&words));
     }
 
-    /// Runs `ip`, whatever comes of it: links come and go.
+    /// Runs `ip`, which may fail: links come and go.
     pub(crate) fn try_ip(&self, words: &str) {
         let output = Command::new("ip").args(words.split_whitespace()).output().unwrap();
         assert!(output.status.code().is_some(), "ip {words} was killed");

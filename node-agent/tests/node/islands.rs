@@ -17,7 +17,7 @@ fn start(node: &Node, policy: &str) -> Daemon {
     node.start(&format!("run --health-bind none -f {}", node.path("policy.yaml").display()))
 }
 
-/// Why the plugin is to wait for the bridge, as it is told; empty if there is no reason but the policy.
+/// The reasons in bridges.json for which pods wait for the bridge; empty if its policy is in force.
 pub(crate) fn why(node: &Node, bridge: &str) -> String {
     let told: Value = fs::read(node.path("state/agent/bridges.json"))
         .ok()

@@ -101,8 +101,8 @@ fn two_nodes_are_set_up_upgraded_rolled_back_and_cleared() {
     }
     for (before, host) in bare.iter().zip(&scene.hosts) {
         assert_eq!(host.node.link_names(), ["enp6s0"]);
-        // Empty folders, each of which somebody may still look into. In memory, until the next boot, a lock and a note that neither a
-        // policy nor its bridges are kept.
+        // Empty directories, which other programs may still have open. Until the next boot also a lock and a note in memory,
+        // which says that no policy and no bridges are kept.
         assert_eq!(
             difference(before, &host.files()),
             [

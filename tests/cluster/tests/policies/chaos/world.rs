@@ -38,7 +38,7 @@ pub(super) struct World<'a> {
     namespaces: Vec<String>,
     /// Everything of others, as it was at first.
     pub(super) foreign: String,
-    /// Seconds between two full looks; with many, nothing but events tells of what others do.
+    /// Seconds between two full looks. If there are many, the agent learns of changes only by events.
     interval: u64,
 }
 
@@ -90,7 +90,7 @@ impl<'a> World<'a> {
         self.interval < 60
     }
 
-    /// Runs `ip`, whatever comes of it: links come and go.
+    /// Runs `ip`, which may fail: links come and go.
     pub(super) fn try_ip(&self, words: &str) {
         let output =
             self.node.inside(Path::new("ip")).args(words.split_whitespace()).output().expect("run ip");
